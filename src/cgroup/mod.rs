@@ -1,0 +1,591 @@
+//! Memory cgroups, v1 and v2: kept descriptors, read with `pread`.
+//!
+//! A group that is gone is a value (`None`), not an error: reading a kept descriptor of a removed
+//! group gives `ENODEV`, opening one `ENOENT`. A reading allocates nothing; only an error does.
+
+mod v1;
+mod v2;
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use thiserror::Error;
+
+use crate::units::Bytes;
+
+/// Enough for a number and its newline; what is longer is not a number of bytes.
+const NUMBER_BUFFER: usize = 64;
+/// `memory.stat` is about 1.5 KiB on v1 and 2.5 KiB on v2 of a 6.x kernel.
+const STAT_BUFFER: usize = 16 * 1024;
+
+/// Which kernel interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Version {
+    /// The memory controller of cgroup v1.
+    V1,
+    /// The unified hierarchy.
+    V2,
+}
+
+/// Names of a version's files.
+struct Files {
+    usage: &'static str,
+    limit: &'static str,
+    stat: &'static str,
+    /// Holds the `oom_kill` counter.
+    kills: &'static str,
+}
+
+impl Version {
+    const fn files(self) -> &'static Files {
+        match self {
+            Version::V1 => &v1::FILES,
+            Version::V2 => &v2::FILES,
+        }
+    }
+}
+
+/// A limit as the kernel has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// None.
+    Max,
+    /// So many bytes.
+    Bytes(Bytes),
+}
+
+impl Limit {
+    /// The limit, unless it is none in effect: not below the machine's memory.
+    #[must_use]
+    pub fn effective(self, machine: Machine) -> Option<Bytes> {
+        match self {
+            Limit::Bytes(limit) if limit < machine.memory => Some(limit),
+            Limit::Bytes(_) | Limit::Max => None,
+        }
+    }
+}
+
+/// What is needed to know of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// `MemTotal` of `/proc/meminfo`.
+    pub memory: Bytes,
+    /// `SwapTotal` of `/proc/meminfo`.
+    pub swap: Bytes,
+}
+
+impl Machine {
+    /// Reads `/proc/meminfo`.
+    ///
+    /// # Errors
+    /// When that file cannot be read.
+    pub fn read() -> anyhow::Result<Machine> {
+        use procfs::Current;
+        let info = procfs::Meminfo::current()?;
+        Ok(Machine {
+            memory: Bytes(info.mem_total),
+            swap: Bytes(info.swap_total),
+        })
+    }
+}
+
+/// The fields of `memory.stat` that are used, in bytes; on v1 the `total_` ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stat {
+    /// `inactive_file`.
+    pub inactive_file: Bytes,
+    /// `active_file`.
+    pub active_file: Bytes,
+    /// `file_dirty`, on v1 `total_dirty`.
+    pub dirty: Bytes,
+    /// `file_writeback`, on v1 `total_writeback`.
+    pub writeback: Bytes,
+    /// `slab_reclaimable`; v1 has no such field: 0.
+    pub slab_reclaimable: Bytes,
+}
+
+impl Stat {
+    /// What the kernel takes back without writing anything, before it kills.
+    #[must_use]
+    pub fn clean_cache(self) -> Bytes {
+        (self.inactive_file.plus(self.active_file))
+            .less(self.dirty)
+            .less(self.writeback)
+            .plus(self.slab_reclaimable)
+    }
+}
+
+/// A file that says something else than it should.
+#[derive(Debug, Error)]
+#[error("{path}: {what}")]
+pub struct ReadError {
+    /// Which file.
+    pub path: String,
+    /// What is wrong with it.
+    pub what: ReadErrorKind,
+}
+
+/// What can be wrong with a cgroup file.
+#[derive(Debug, Error)]
+pub enum ReadErrorKind {
+    /// The kernel refused.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The content is not of the file's form.
+    #[error("{0}")]
+    Malformed(#[from] Malformed),
+}
+
+/// How a content is not of its file's form.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Malformed {
+    /// Nothing in it.
+    #[error("is empty")]
+    Empty,
+    /// Not digits and a newline.
+    #[error("is not a number of bytes")]
+    NotANumber,
+    /// Larger than any such file.
+    #[error("is larger than any such file should be")]
+    Huge,
+    /// A line that should be there is not.
+    #[error("has no line `{0}`")]
+    MissingField(&'static str),
+}
+
+/// An open memory cgroup.
+#[derive(Debug)]
+pub struct Group {
+    dir: PathBuf,
+    version: Version,
+    usage: File,
+    limit: File,
+    stat: File,
+    kills: Option<File>,
+    swap: Option<Swap>,
+}
+
+#[derive(Debug)]
+struct Swap {
+    current: File,
+    max: File,
+    machine: Bytes,
+}
+
+impl Group {
+    /// Opens the files of the group at `dir`; `None` if it is gone.
+    ///
+    /// # Errors
+    /// When a file is there and cannot be opened.
+    pub fn open(dir: &Path, version: Version, machine: Machine) -> Result<Option<Group>, ReadError> {
+        let files = version.files();
+        let open = |name: &str| {
+            let path = dir.join(name);
+            gone_is_none(File::open(&path)).map_err(|error| ReadError {
+                path: path.display().to_string(),
+                what: error.into(),
+            })
+        };
+        let (Some(usage), Some(limit), Some(stat)) =
+            (open(files.usage)?, open(files.limit)?, open(files.stat)?)
+        else {
+            return Ok(None);
+        };
+        let swap = if version == Version::V2 && machine.swap > Bytes(0) {
+            // Absent where the kernel was built or started without swap accounting.
+            match (open(v2::SWAP_CURRENT)?, open(v2::SWAP_MAX)?) {
+                (Some(current), Some(max)) => Some(Swap {
+                    current,
+                    max,
+                    machine: machine.swap,
+                }),
+                _ => None,
+            }
+        } else {
+            None
+        };
+        Ok(Some(Group {
+            dir: dir.to_owned(),
+            version,
+            usage,
+            limit,
+            stat,
+            kills: open(files.kills)?,
+            swap,
+        }))
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// All that is charged to the group and those below it; `None` if it is gone.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is not a number.
+    pub fn usage(&self) -> Result<Option<Bytes>, ReadError> {
+        self.number(&self.usage, self.version.files().usage)
+    }
+
+    /// The group's own limit; `None` if it is gone.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is not a limit.
+    pub fn limit(&self) -> Result<Option<Limit>, ReadError> {
+        let parse = match self.version {
+            Version::V1 => v1::limit,
+            Version::V2 => v2::limit,
+        };
+        let mut buffer = [0; NUMBER_BUFFER];
+        self.parsed(&self.limit, self.version.files().limit, &mut buffer, parse)
+    }
+
+    /// The cache in it; `None` if it is gone. The dearest of the reads: the kernel gathers its
+    /// per-CPU counters (7–14 µs).
+    ///
+    /// # Errors
+    /// When the file cannot be read or lacks a field.
+    pub fn stat(&self) -> Result<Option<Stat>, ReadError> {
+        let parse = match self.version {
+            Version::V1 => v1::stat,
+            Version::V2 => v2::stat,
+        };
+        let mut buffer = [0; STAT_BUFFER];
+        self.parsed(&self.stat, self.version.files().stat, &mut buffer, parse)
+    }
+
+    /// How many processes were killed for lack of memory; `None` if the group is gone or the
+    /// kernel does not count (before 4.13).
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn oom_kills(&self) -> Result<Option<u64>, ReadError> {
+        let Some(file) = &self.kills else {
+            return Ok(None);
+        };
+        let mut buffer = [0; 1024];
+        let parse = |text: &[u8]| Ok(field(text, b"oom_kill"));
+        let kills = self.parsed(file, self.version.files().kills, &mut buffer, parse)?;
+        Ok(kills.flatten())
+    }
+
+    /// How much more of this group the kernel could move to swap; 0 where there is none.
+    ///
+    /// # Errors
+    /// When the files cannot be read.
+    pub fn swap_left(&self) -> Result<Bytes, ReadError> {
+        let Some(swap) = &self.swap else {
+            return Ok(Bytes(0));
+        };
+        let mut buffer = [0; NUMBER_BUFFER];
+        let max = match self.parsed(&swap.max, v2::SWAP_MAX, &mut buffer, v2::limit)? {
+            Some(Limit::Bytes(max)) => max.min(swap.machine),
+            Some(Limit::Max) => swap.machine,
+            None => Bytes(0),
+        };
+        let current = self.number(&swap.current, v2::SWAP_CURRENT)?;
+        Ok(max.less(current.unwrap_or(max)))
+    }
+
+    fn number(&self, file: &File, name: &str) -> Result<Option<Bytes>, ReadError> {
+        let mut buffer = [0; NUMBER_BUFFER];
+        self.parsed(file, name, &mut buffer, |text| number(text).map(Bytes))
+    }
+
+    /// One `pread` of a whole file.
+    fn parsed<T>(
+        &self,
+        file: &File,
+        name: &str,
+        buffer: &mut [u8],
+        parse: impl FnOnce(&[u8]) -> Result<T, Malformed>,
+    ) -> Result<Option<T>, ReadError> {
+        let error = |what: ReadErrorKind| ReadError {
+            path: self.dir.join(name).display().to_string(),
+            what,
+        };
+        let Some(length) = gone_is_none(file.read_at(buffer, 0)).map_err(|e| error(e.into()))?
+        else {
+            return Ok(None);
+        };
+        if length == buffer.len() {
+            return Err(error(Malformed::Huge.into()));
+        }
+        parse(&buffer[..length])
+            .map(Some)
+            .map_err(|what| error(what.into()))
+    }
+}
+
+fn gone_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) => match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOENT | Errno::ENODEV) => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Decimal digits and at most one newline after them.
+fn number(text: &[u8]) -> Result<u64, Malformed> {
+    let digits = text.strip_suffix(b"\n").unwrap_or(text);
+    if digits.is_empty() {
+        return Err(Malformed::Empty);
+    }
+    digits.iter().try_fold(0u64, |n, d| match d {
+        b'0'..=b'9' => (n.checked_mul(10))
+            .and_then(|n| n.checked_add(u64::from(d - b'0')))
+            .ok_or(Malformed::NotANumber),
+        _ => Err(Malformed::NotANumber),
+    })
+}
+
+/// The number of the line `<key> <number>`.
+fn field(text: &[u8], key: &[u8]) -> Option<u64> {
+    text.split(|b| *b == b'\n').find_map(|line| {
+        let value = line.strip_prefix(key)?.strip_prefix(b" ")?;
+        number(value).ok()
+    })
+}
+
+/// Where memory groups are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hierarchy {
+    /// The top directory of the memory controller.
+    pub root: PathBuf,
+    /// Its interface.
+    pub version: Version,
+}
+
+/// No memory controller was found.
+#[derive(Debug, Error)]
+pub enum HierarchyError {
+    /// The directory itself cannot be read.
+    #[error("cgroup root {root}: {error}: mount the host's /sys/fs/cgroup there, or name another directory with --cgroup-root")]
+    Unreadable {
+        /// The directory.
+        root: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// It is no cgroup mount, or one without the memory controller.
+    #[error("cgroup root {root}: no memory controller there (neither cgroup.controllers with `memory`, nor a directory `memory` with memory.usage_in_bytes): mount the host's /sys/fs/cgroup there, or name another directory with --cgroup-root")]
+    NoMemory {
+        /// The directory.
+        root: String,
+    },
+}
+
+impl Hierarchy {
+    /// Finds the memory controller below `root`, which is the host's `/sys/fs/cgroup` or a
+    /// controller's own mount: v2, v1, or v1 on a hybrid host.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn detect(root: &Path) -> Result<Hierarchy, HierarchyError> {
+        let shown = || root.display().to_string();
+        let entries = std::fs::read_dir(root).map_err(|error| HierarchyError::Unreadable {
+            root: shown(),
+            error,
+        })?;
+        let found = |root: &Path, version| {
+            Ok(Hierarchy {
+                root: root.to_owned(),
+                version,
+            })
+        };
+        if has_memory_controller(root) {
+            return found(root, Version::V2);
+        }
+        if root.join(v1::FILES.usage).exists() {
+            return found(root, Version::V1);
+        }
+        // `memory`, or co-mounted controllers as in `memory,hugetlb`.
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let named_memory = name.to_string_lossy().split(',').any(|n| n == "memory");
+            if named_memory && entry.path().join(v1::FILES.usage).exists() {
+                return found(&entry.path(), Version::V1);
+            }
+        }
+        let unified = root.join("unified");
+        if has_memory_controller(&unified) {
+            return found(&unified, Version::V2);
+        }
+        Err(HierarchyError::NoMemory { root: shown() })
+    }
+}
+
+fn has_memory_controller(dir: &Path) -> bool {
+    std::fs::read_to_string(dir.join("cgroup.controllers"))
+        .is_ok_and(|list| list.split_whitespace().any(|c| c == "memory"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    pub(super) const MACHINE: Machine = Machine {
+        memory: Bytes(8 << 30),
+        swap: Bytes(1 << 30),
+    };
+
+    fn group(version: Version, contents: &[(&str, &[u8])]) -> (tempfile::TempDir, Group) {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, content) in contents {
+            std::fs::write(dir.path().join(name), content).unwrap();
+        }
+        let group = Group::open(dir.path(), version, MACHINE).unwrap().unwrap();
+        (dir, group)
+    }
+
+    #[test]
+    fn a_v2_group() {
+        let (_dir, group) = group(
+            Version::V2,
+            &[
+                ("memory.current", b"62914560\n"),
+                ("memory.max", b"134217728\n"),
+                (
+                    "memory.stat",
+                    b"anon 1\nfile 2\nfile_dirty 5\nfile_writeback 6\ninactive_file 100\nactive_file 200\nslab_reclaimable 7\n",
+                ),
+                ("memory.events", b"low 0\nhigh 0\nmax 9\noom 1\noom_kill 3\noom_group_kill 0\n"),
+                ("memory.swap.current", b"100\n"),
+                ("memory.swap.max", b"max\n"),
+            ],
+        );
+        assert_eq!(group.usage().unwrap(), Some(Bytes(62_914_560)));
+        assert_eq!(group.limit().unwrap(), Some(Limit::Bytes(Bytes(128 << 20))));
+        let stat = group.stat().unwrap().unwrap();
+        assert_eq!(stat.clean_cache(), Bytes(100 + 200 - 5 - 6 + 7));
+        assert_eq!(group.oom_kills().unwrap(), Some(3));
+        assert_eq!(group.swap_left().unwrap(), Bytes((1 << 30) - 100));
+    }
+
+    #[test]
+    fn a_v1_group() {
+        let (_dir, group) = group(
+            Version::V1,
+            &[
+                ("memory.usage_in_bytes", b"62914560\n"),
+                ("memory.limit_in_bytes", b"9223372036854771712\n"),
+                (
+                    "memory.stat",
+                    b"inactive_file 1\nactive_file 1\ntotal_dirty 5\ntotal_writeback 6\ntotal_inactive_file 100\ntotal_active_file 200\n",
+                ),
+                ("memory.oom_control", b"oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
+            ],
+        );
+        assert_eq!(group.limit().unwrap(), Some(Limit::Max));
+        assert_eq!(group.stat().unwrap().unwrap().clean_cache(), Bytes(289));
+        assert_eq!(group.oom_kills().unwrap(), Some(2));
+        assert_eq!(group.swap_left().unwrap(), Bytes(0));
+    }
+
+    #[test]
+    fn a_limit_of_the_machine_or_more_is_none_in_effect() {
+        for (limit, effective) in [
+            (Limit::Max, None),
+            (Limit::Bytes(MACHINE.memory), None),
+            (Limit::Bytes(Bytes(u64::MAX)), None),
+            (Limit::Bytes(Bytes(5)), Some(Bytes(5))),
+        ] {
+            assert_eq!(limit.effective(MACHINE), effective);
+        }
+    }
+
+    #[test]
+    fn bad_files_are_named_with_what_is_wrong() {
+        let long = [b'7'; 400];
+        for (content, what) in [
+            (&b""[..], "is empty"),
+            (b"\n", "is empty"),
+            (b"12a\n", "is not a number of bytes"),
+            (b"-1\n", "is not a number of bytes"),
+            (b" 1\n", "is not a number of bytes"),
+            (b"\xff\x00\x01", "is not a number of bytes"),
+            (b"18446744073709551616\n", "is not a number of bytes"),
+            (b"max\n", "is not a number of bytes"),
+            (&long, "is larger than any such file should be"),
+        ] {
+            let (dir, group) = group(
+                Version::V2,
+                &[
+                    ("memory.current", content),
+                    ("memory.max", content),
+                    ("memory.stat", content),
+                ],
+            );
+            let error = group.usage().unwrap_err().to_string();
+            let path = dir.path().join("memory.current");
+            assert_eq!(error, format!("{}: {what}", path.display()));
+            assert_eq!(
+                group.stat().unwrap_err().to_string(),
+                format!(
+                    "{}: has no line `inactive_file`",
+                    dir.path().join("memory.stat").display()
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn a_group_that_is_not_there_is_gone() {
+        let group = Group::open(Path::new("/nonexistent/group"), Version::V2, MACHINE);
+        assert!(group.unwrap().is_none());
+    }
+
+    #[test]
+    fn hierarchies_are_found() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, content: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        };
+        let detect = || Hierarchy::detect(root.path()).map(|h| (h.root, h.version));
+        assert!(matches!(detect(), Err(HierarchyError::NoMemory { .. })));
+        write("unified/cgroup.controllers", "\n");
+        assert!(detect().is_err(), "a hybrid host's v2 has no memory");
+        write("memory,hugetlb/memory.usage_in_bytes", "1\n");
+        assert_eq!(
+            detect().unwrap(),
+            (root.path().join("memory,hugetlb"), Version::V1)
+        );
+        let own = Hierarchy::detect(&root.path().join("memory,hugetlb")).unwrap();
+        assert_eq!(own.version, Version::V1);
+        write("cgroup.controllers", "cpuset cpu io memory pids\n");
+        assert_eq!(detect().unwrap(), (root.path().to_owned(), Version::V2));
+        let missing = Hierarchy::detect(&root.path().join("none")).unwrap_err();
+        assert!(missing.to_string().contains("--cgroup-root"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_in_any_file_are_survived(content in prop::collection::vec(any::<u8>(), 0..300)) {
+            for version in [Version::V1, Version::V2] {
+                let files = version.files();
+                let (_dir, group) = group(version, &[
+                    (files.usage, &content), (files.limit, &content), (files.stat, &content),
+                    (files.kills, &content), (v2::SWAP_CURRENT, &content), (v2::SWAP_MAX, &content),
+                ]);
+                let _ = (group.usage(), group.limit(), group.stat(), group.oom_kills(), group.swap_left());
+            }
+        }
+
+        #[test]
+        fn numbers_round_trip(n: u64) {
+            prop_assert_eq!(number(format!("{n}\n").as_bytes()), Ok(n));
+            prop_assert_eq!(field(format!("oom 1\noom_kill {n}\n").as_bytes(), b"oom_kill"), Some(n));
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The memory controller of cgroup v1.
+
+use super::{Files, Limit, Malformed, Stat, field, number};
+use crate::units::Bytes;
+
+pub(super) const FILES: Files = Files {
+    usage: "memory.usage_in_bytes",
+    limit: "memory.limit_in_bytes",
+    stat: "memory.stat",
+    kills: "memory.oom_control",
+};
+
+/// `PAGE_COUNTER_MAX` in bytes on 64 bit, with pages of 4 KiB: no limit.
+const NO_LIMIT: u64 = 9_223_372_036_854_771_712;
+
+pub(super) fn limit(text: &[u8]) -> Result<Limit, Malformed> {
+    Ok(match number(text)? {
+        // Larger pages round it down further; such a limit is above any machine's memory anyway.
+        n if n >= NO_LIMIT => Limit::Max,
+        n => Limit::Bytes(Bytes(n)),
+    })
+}
+
+/// The `total_` fields account for the groups below too, as usage does.
+pub(super) fn stat(text: &[u8]) -> Result<Stat, Malformed> {
+    let required = |key: &'static str| {
+        let value = field(text, key.as_bytes());
+        value.map(Bytes).ok_or(Malformed::MissingField(key))
+    };
+    Ok(Stat {
+        inactive_file: required("total_inactive_file")?,
+        active_file: required("total_active_file")?,
+        dirty: required("total_dirty")?,
+        writeback: required("total_writeback")?,
+        slab_reclaimable: Bytes(0),
+    })
+}

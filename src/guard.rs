@@ -1,0 +1,667 @@
+//! A pod's label and annotations → its [`Guard`], or the list of what is wrong. Pure.
+//!
+//! Invalid means never: a guard with one problem is told and not acted upon.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::pods::{Kind, Pod, shortened};
+use crate::units::{Bytes, Percent, PercentError, QuantityError, parse_quantity};
+
+/// The opt-in label; only the value [`ENABLED`] opts in.
+pub const LABEL: &str = "pre-oom-killer";
+/// The value of [`LABEL`] that opts in.
+pub const ENABLED: &str = "enabled";
+/// What all annotations begin with.
+pub const PREFIX: &str = "pre-oom-killer.v1alpha1.k8s.io/";
+
+/// The keys under [`PREFIX`].
+pub mod keys {
+    /// Which containers.
+    pub const TARGET: &str = "target-container-name";
+    /// Above what.
+    pub const THRESHOLD: &str = "memory-usage-threshold";
+    /// Measured how.
+    pub const SIGNAL: &str = "memory-signal";
+    /// For how long.
+    pub const SUSTAINED: &str = "sustained-for";
+    /// Seconds given to the eviction.
+    pub const GRACE: &str = "eviction-grace-period";
+    /// Try only.
+    pub const DRY_RUN: &str = "dry-run";
+    /// Past a disruption budget.
+    pub const FORCE_DELETE: &str = "force-delete-threshold";
+    /// All of them.
+    pub const ALL: [&str; 7] = [
+        TARGET,
+        THRESHOLD,
+        SIGNAL,
+        SUSTAINED,
+        GRACE,
+        DRY_RUN,
+        FORCE_DELETE,
+    ];
+}
+
+/// The longest `sustained-for`.
+pub const MAX_SUSTAINED: Duration = Duration::from_secs(600);
+/// The smallest threshold that is a quantity: less is surely a slip of the unit.
+pub const MIN_QUANTITY: Bytes = Bytes::MIB;
+/// The longest `eviction-grace-period`: a day, in seconds.
+pub const MAX_GRACE: u32 = 86_400;
+
+/// What a pod asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// Names of the guarded containers.
+    pub containers: Vec<String>,
+    /// The pod's own group is guarded too (`*`).
+    pub pod_group: bool,
+    /// When to act.
+    pub rule: Rule,
+    /// Grace period of the eviction in seconds; none: the pod's own.
+    pub eviction_grace: Option<u32>,
+    /// Try only.
+    pub dry_run: DryRun,
+    /// Past this share of the limit, a pod whose eviction a disruption budget blocks may be deleted.
+    pub force_delete: Option<Percent>,
+}
+
+/// The part of a guard that looks at memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Above what.
+    pub threshold: Threshold,
+    /// Measured how.
+    pub signal: Signal,
+    /// For how long without a dip.
+    pub sustained_for: Duration,
+}
+
+/// Above what a container is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Threshold {
+    /// A share of the limit.
+    Percent(Percent),
+    /// So many bytes, with or without a limit.
+    Quantity(Bytes),
+}
+
+impl fmt::Display for Threshold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Threshold::Percent(p) => p.fmt(f),
+            Threshold::Quantity(b) => b.fmt(f),
+        }
+    }
+}
+
+/// What is compared with the threshold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Signal {
+    /// Usage less inactive file cache, as kubelet and metrics-server have it.
+    #[default]
+    WorkingSet,
+    /// All that is charged.
+    Usage,
+    /// Usage less all file cache and reclaimable slab.
+    Unreclaimable,
+}
+
+impl Signal {
+    /// As the annotation writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Signal::WorkingSet => "working-set",
+            Signal::Usage => "usage",
+            Signal::Unreclaimable => "unreclaimable",
+        }
+    }
+}
+
+/// How much of an eviction is only tried. The greater of two is the more careful.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DryRun {
+    /// Evict.
+    #[default]
+    Off,
+    /// Ask the server to try it (`?dryRun=All`).
+    Server,
+    /// Send nothing.
+    Client,
+}
+
+impl FromStr for DryRun {
+    type Err = ();
+
+    /// `client` or `server`.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "client" => Ok(DryRun::Client),
+            "server" => Ok(DryRun::Server),
+            _ => Err(()),
+        }
+    }
+}
+
+/// Why a guard is invalid. Each text names the key and says what to write instead.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Problem {
+    /// No threshold at all.
+    #[error("annotation {PREFIX}{key} is missing: write a percentage of the limit such as \"60\", or a quantity such as \"512Mi\"", key = keys::THRESHOLD)]
+    MissingThreshold,
+    /// A percentage that is none.
+    #[error("{key} \"{value}\" is {why}: write a percentage of the limit between 0 and 100 such as \"60\", or a quantity such as \"512Mi\"", key = keys::THRESHOLD)]
+    BadPercent {
+        /// What was written.
+        value: String,
+        /// What is wrong.
+        why: PercentError,
+    },
+    /// A quantity that is none.
+    #[error("{key} \"{value}\" is invalid ({why}): write a quantity such as \"512Mi\", or a percentage of the limit such as \"60\"", key = keys::THRESHOLD)]
+    BadQuantity {
+        /// What was written.
+        value: String,
+        /// What is wrong.
+        why: QuantityError,
+    },
+    /// A quantity below [`MIN_QUANTITY`].
+    #[error("{key} \"{value}\" is below {MIN_QUANTITY}: is the unit right?", key = keys::THRESHOLD)]
+    TinyQuantity {
+        /// What was written.
+        value: String,
+    },
+    /// A target that is empty or twice there.
+    #[error("{key} \"{value}\" is invalid: write one container name, several separated by commas, or \"*\"", key = keys::TARGET)]
+    BadTarget {
+        /// What was written.
+        value: String,
+    },
+    /// A target that the pod does not have.
+    #[error("{key} names \"{name}\", but the pod has no such container (it has: {has})", key = keys::TARGET)]
+    NoSuchContainer {
+        /// What was written.
+        name: String,
+        /// What there is.
+        has: String,
+    },
+    /// A plain init container.
+    #[error("{key} names \"{name}\", an init container that ends before the pod runs; only one with restartPolicy Always can be guarded", key = keys::TARGET)]
+    InitContainer {
+        /// What was written.
+        name: String,
+    },
+    /// No target, and several to choose from.
+    #[error("the pod has {count} containers and no annotation {PREFIX}{key}: name the one to guard (it has: {has})", key = keys::TARGET)]
+    Ambiguous {
+        /// How many there are.
+        count: usize,
+        /// Their names.
+        has: String,
+    },
+    /// Any other key with a value it does not take.
+    #[error("{key} \"{value}\" is invalid: write {expected}")]
+    BadValue {
+        /// The key.
+        key: &'static str,
+        /// What was written.
+        value: String,
+        /// What can be written.
+        expected: &'static str,
+    },
+    /// The object could not be read.
+    #[error("the pod cannot be read: {0}")]
+    Unreadable(String),
+}
+
+/// Something that does not stop the guard.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Warning {
+    /// A key under [`PREFIX`] that does not exist.
+    #[error("annotation {PREFIX}{key} is unknown and ignored: did you mean {nearest}?")]
+    UnknownKey {
+        /// What was written.
+        key: String,
+        /// The nearest of [`keys::ALL`].
+        nearest: &'static str,
+    },
+}
+
+/// What a pod's label and annotations say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// The guard, or all that is wrong with it.
+    pub guard: Result<Guard, Vec<Problem>>,
+    /// What else is to be told.
+    pub warnings: Vec<Warning>,
+}
+
+/// Reads a pod's guard; `None` where the label does not opt in.
+#[must_use]
+pub fn read(pod: &Pod) -> Option<Reading> {
+    if pod.label.as_deref() != Some(ENABLED) {
+        return None;
+    }
+    if !pod.unreadable.is_empty() {
+        let problems = pod.unreadable.iter().map(|u| Problem::Unreadable(shortened(u)));
+        return Some(Reading {
+            guard: Err(problems.collect()),
+            warnings: Vec::new(),
+        });
+    }
+    let mut problems = Vec::new();
+    let mut take = |result: Result<(), Problem>| problems.extend(result.err());
+
+    let value = |key: &str| pod.annotations.get(key).map(String::as_str);
+    let mut containers = Vec::new();
+    let mut pod_group = false;
+    take(targets(pod, value(keys::TARGET)).map(|(names, all)| {
+        containers = names;
+        pod_group = all;
+    }));
+    let mut threshold = None;
+    take(read_threshold(value(keys::THRESHOLD)).map(|t| threshold = Some(t)));
+    let mut signal = Signal::default();
+    take(optional(
+        keys::SIGNAL,
+        value(keys::SIGNAL),
+        "\"working-set\", \"usage\" or \"unreclaimable\"",
+        |text| {
+            signal = [Signal::WorkingSet, Signal::Usage, Signal::Unreclaimable]
+                .into_iter()
+                .find(|s| s.as_str() == text)?;
+            Some(())
+        },
+    ));
+    let mut sustained_for = Duration::ZERO;
+    take(optional(
+        keys::SUSTAINED,
+        value(keys::SUSTAINED),
+        "a duration from \"0s\" to \"10m\" such as \"30s\"",
+        |text| {
+            sustained_for = duration(text).filter(|d| *d <= MAX_SUSTAINED)?;
+            Some(())
+        },
+    ));
+    let mut eviction_grace = None;
+    take(optional(
+        keys::GRACE,
+        value(keys::GRACE),
+        "whole seconds from \"0\" to \"86400\"",
+        |text| {
+            let digits = text.bytes().all(|b| b.is_ascii_digit());
+            let seconds = text.parse().ok().filter(|s| digits && *s <= MAX_GRACE)?;
+            eviction_grace = Some(seconds);
+            Some(())
+        },
+    ));
+    let mut dry_run = DryRun::Off;
+    take(optional(
+        keys::DRY_RUN,
+        value(keys::DRY_RUN),
+        "\"client\" or \"server\"",
+        |text| {
+            dry_run = text.parse().ok()?;
+            Some(())
+        },
+    ));
+    let mut force_delete = None;
+    take(optional(
+        keys::FORCE_DELETE,
+        value(keys::FORCE_DELETE),
+        "a percentage of the limit between 0 and 100 such as \"95\"",
+        |text| {
+            force_delete = Some(Percent::parse(text).ok()?);
+            Some(())
+        },
+    ));
+
+    let guard = match threshold {
+        Some(threshold) if problems.is_empty() => Ok(Guard {
+            containers,
+            pod_group,
+            rule: Rule {
+                threshold,
+                signal,
+                sustained_for,
+            },
+            eviction_grace,
+            dry_run,
+            force_delete,
+        }),
+        _ => Err(problems),
+    };
+    let unknown = pod.annotations.keys().filter(|k| !keys::ALL.contains(&k.as_str()));
+    let warnings = unknown
+        .map(|key| Warning::UnknownKey {
+            key: shortened(key),
+            nearest: nearest(key, &keys::ALL),
+        })
+        .collect();
+    Some(Reading { guard, warnings })
+}
+
+/// Which containers, and whether the pod's own group too.
+fn targets(pod: &Pod, value: Option<&str>) -> Result<(Vec<String>, bool), Problem> {
+    let names = |kinds: &[Kind]| -> Vec<String> {
+        let of_kind = pod.containers.iter().filter(|c| kinds.contains(&c.kind));
+        of_kind.map(|c| c.name.clone()).collect()
+    };
+    let Some(value) = value else {
+        let main = names(&[Kind::Main]);
+        return match main.len() {
+            1 => Ok((main, false)),
+            count => Err(Problem::Ambiguous {
+                count,
+                has: main.join(", "),
+            }),
+        };
+    };
+    let guardable = names(&[Kind::Main, Kind::Sidecar, Kind::Ephemeral]);
+    if value == "*" {
+        return Ok((guardable, true));
+    }
+    let mut chosen: Vec<String> = Vec::new();
+    for name in value.split(',').map(str::trim) {
+        if name.is_empty() || chosen.iter().any(|c| c == name) {
+            return Err(Problem::BadTarget {
+                value: shortened(value),
+            });
+        }
+        let container = pod.containers.iter().find(|c| c.name == name);
+        match container.map(|c| c.kind) {
+            None => {
+                return Err(Problem::NoSuchContainer {
+                    name: shortened(name),
+                    has: guardable.join(", "),
+                });
+            }
+            Some(Kind::Init) => {
+                return Err(Problem::InitContainer {
+                    name: shortened(name),
+                });
+            }
+            Some(_) => chosen.push(name.to_owned()),
+        }
+    }
+    Ok((chosen, false))
+}
+
+/// A bare number is a percentage; anything with a letter is a quantity.
+fn read_threshold(value: Option<&str>) -> Result<Threshold, Problem> {
+    let value = value.ok_or(Problem::MissingThreshold)?;
+    if !value.bytes().any(|b| b.is_ascii_alphabetic()) {
+        return Percent::parse(value)
+            .map(Threshold::Percent)
+            .map_err(|why| Problem::BadPercent {
+                value: shortened(value),
+                why,
+            });
+    }
+    let bytes = parse_quantity(value).map_err(|why| Problem::BadQuantity {
+        value: shortened(value),
+        why,
+    })?;
+    if bytes < MIN_QUANTITY {
+        return Err(Problem::TinyQuantity {
+            value: shortened(value),
+        });
+    }
+    Ok(Threshold::Quantity(bytes))
+}
+
+/// A key that may be absent; `set` answers `None` for a value that it does not take.
+fn optional(
+    key: &'static str,
+    value: Option<&str>,
+    expected: &'static str,
+    set: impl FnOnce(&str) -> Option<()>,
+) -> Result<(), Problem> {
+    let Some(value) = value else { return Ok(()) };
+    set(value).ok_or_else(|| Problem::BadValue {
+        key,
+        value: shortened(value),
+        expected,
+    })
+}
+
+/// A duration in Go's notation, as Kubernetes writes them; not negative.
+fn duration(text: &str) -> Option<Duration> {
+    if text.is_empty() {
+        return None; // kube takes it for zero
+    }
+    let parsed = kube::core::Duration::from_str(text).ok()?;
+    (!parsed.is_negative()).then(|| parsed.into())
+}
+
+/// The known word with the fewest edits from `word`.
+fn nearest(word: &str, known: &[&'static str]) -> &'static str {
+    let nearest = known.iter().min_by_key(|k| edits(word, k));
+    nearest.copied().unwrap_or("")
+}
+
+/// Levenshtein's distance in bytes; only the first 64 count.
+fn edits(a: &str, b: &str) -> usize {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let (a, b) = (&a[..a.len().min(64)], &b[..b.len().min(64)]);
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let change = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    /// A pod with a native sidecar, an init container and the given annotations.
+    fn pod(containers: &[&str], annotations: &[(&str, &str)]) -> Pod {
+        let containers: Vec<_> = containers.iter().map(|c| json!({"name": c})).collect();
+        let annotations: serde_json::Map<_, _> = annotations
+            .iter()
+            .map(|(k, v)| (format!("{PREFIX}{k}"), json!(v)))
+            .collect();
+        let pod = json!({
+            "metadata": {"name": "p", "namespace": "n", "uid": "u", "labels": {LABEL: ENABLED}, "annotations": annotations},
+            "spec": {"containers": containers, "initContainers": [{"name": "setup"}, {"name": "mesh", "restartPolicy": "Always"}],
+                "ephemeralContainers": [{"name": "debug"}]},
+        });
+        Pod::from_json(&pod.to_string()).unwrap()
+    }
+
+    fn guard(containers: &[&str], annotations: &[(&str, &str)]) -> Result<Guard, Vec<Problem>> {
+        read(&pod(containers, annotations)).unwrap().guard
+    }
+
+    #[test]
+    fn the_seeds_two_annotations() {
+        let guard = guard(
+            &["app", "other"],
+            &[(keys::TARGET, "app"), (keys::THRESHOLD, "60")],
+        )
+        .unwrap();
+        assert_eq!(guard.containers, ["app"]);
+        assert_eq!(
+            guard.rule,
+            Rule {
+                threshold: Threshold::Percent(Percent::parse("60").unwrap()),
+                signal: Signal::WorkingSet,
+                sustained_for: Duration::ZERO
+            }
+        );
+        assert_eq!(
+            (guard.pod_group, guard.eviction_grace, guard.dry_run, guard.force_delete),
+            (false, None, DryRun::Off, None)
+        );
+    }
+
+    #[test]
+    fn only_the_exact_label_value_opts_in() {
+        let mut pod = pod(&["app"], &[(keys::THRESHOLD, "60")]);
+        assert!(read(&pod).is_some());
+        for value in ["Enabled", "true", "enabled ", "disabled", ""] {
+            pod.label = Some(value.into());
+            assert_eq!(read(&pod), None, "{value}");
+        }
+        pod.label = None;
+        assert_eq!(read(&pod), None);
+    }
+
+    #[test]
+    fn every_key() {
+        let guard = guard(
+            &["a", "b"],
+            &[
+                (keys::TARGET, "a, mesh"),
+                (keys::THRESHOLD, "1.5Gi"),
+                (keys::SIGNAL, "unreclaimable"),
+                (keys::SUSTAINED, "1m30s"),
+                (keys::GRACE, "5"),
+                (keys::DRY_RUN, "server"),
+                (keys::FORCE_DELETE, "95%"),
+            ],
+        )
+        .unwrap();
+        assert_eq!(guard.containers, ["a", "mesh"]);
+        assert_eq!(guard.rule.threshold, Threshold::Quantity(Bytes(3 << 29)));
+        assert_eq!(guard.rule.signal, Signal::Unreclaimable);
+        assert_eq!(guard.rule.sustained_for, Duration::from_secs(90));
+        assert_eq!(guard.eviction_grace, Some(5));
+        assert_eq!(guard.dry_run, DryRun::Server);
+        assert_eq!(guard.force_delete, Some(Percent::parse("95").unwrap()));
+    }
+
+    #[test]
+    fn a_star_is_all_but_plain_init_containers_and_the_pod() {
+        let guard = guard(&["a", "b"], &[(keys::TARGET, "*"), (keys::THRESHOLD, "60")]).unwrap();
+        assert_eq!(guard.containers, ["a", "b", "mesh", "debug"]);
+        assert!(guard.pod_group);
+    }
+
+    /// The ancestor evicted at once on most of these.
+    #[test]
+    fn thresholds_that_are_none_never_make_a_guard() {
+        for value in [
+            "", " ", "0", "-1", "-60", "100", "100%", "101", "1e1", "60m", "60 %", "abc", "1Ki", "0Mi",
+            "1023Ki", "512", "5.5.5", "NaN", "inf", "60,5", "0x10", "512MiB", "512mi", "１２",
+            "99999999999Ei", "٦٠",
+        ] {
+            let result = guard(&["app"], &[(keys::THRESHOLD, value)]);
+            let problems = result.expect_err(value);
+            assert_eq!(problems.len(), 1, "{value}");
+            assert!(problems[0].to_string().contains(keys::THRESHOLD), "{value}");
+        }
+        assert_eq!(guard(&["app"], &[]), Err(vec![Problem::MissingThreshold]));
+    }
+
+    #[test]
+    fn targets_that_are_none() {
+        let bad = |target: &str| {
+            guard(&["a", "b"], &[(keys::TARGET, target), (keys::THRESHOLD, "60")])
+                .expect_err(target)
+                .remove(0)
+        };
+        for target in ["", ",", "a,", "a,a", " "] {
+            assert!(matches!(bad(target), Problem::BadTarget { .. }), "{target}");
+        }
+        assert_eq!(
+            bad("c").to_string(),
+            "target-container-name names \"c\", but the pod has no such container (it has: a, b, mesh, debug)"
+        );
+        assert!(matches!(bad("a,*"), Problem::NoSuchContainer { .. }));
+        assert!(matches!(bad("setup"), Problem::InitContainer { .. }));
+        assert_eq!(
+            guard(&["a", "b"], &[(keys::THRESHOLD, "60")]),
+            Err(vec![Problem::Ambiguous {
+                count: 2,
+                has: "a, b".into()
+            }])
+        );
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once() {
+        let problems = guard(
+            &["a", "b"],
+            &[
+                (keys::THRESHOLD, "0"),
+                (keys::SIGNAL, "rss"),
+                (keys::SUSTAINED, "11m"),
+                (keys::GRACE, "-1"),
+                (keys::DRY_RUN, "true"),
+                (keys::FORCE_DELETE, "100"),
+            ],
+        )
+        .unwrap_err();
+        assert_eq!(problems.len(), 7, "{problems:?}");
+        for value in ["-1s", "10", "1h", "abc", ""] {
+            let result = guard(&["a"], &[(keys::THRESHOLD, "60"), (keys::SUSTAINED, value)]);
+            assert!(result.is_err(), "{value}");
+        }
+        for value in ["+5", "86401", "5s", "", "99999999999"] {
+            let result = guard(&["a"], &[(keys::THRESHOLD, "60"), (keys::GRACE, value)]);
+            assert!(result.is_err(), "{value}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_a_warning_with_the_nearest_one() {
+        let reading = read(&pod(
+            &["app"],
+            &[(keys::THRESHOLD, "60"), ("memory-treshold", "70"), ("dryrun", "client")],
+        ))
+        .unwrap();
+        assert!(reading.guard.is_ok());
+        let told: Vec<_> = reading.warnings.iter().map(ToString::to_string).collect();
+        assert!(told[0].ends_with("dryrun is unknown and ignored: did you mean dry-run?"));
+        assert!(told[1].ends_with("did you mean memory-usage-threshold?"), "{told:?}");
+    }
+
+    #[test]
+    fn a_pod_that_cannot_be_read_is_never_guarded() {
+        let mut pod = pod(&["app"], &[(keys::THRESHOLD, "60")]);
+        pod.unreadable.push("status: invalid type".into());
+        assert!(read(&pod).unwrap().guard.is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_in_any_key_is_survived(key in prop::sample::select(keys::ALL.to_vec()), value in "\\PC{0,40}") {
+            let _ = read(&pod(&["app"], &[(keys::THRESHOLD, "60"), (key, &value)]));
+        }
+
+        /// What is taken as a threshold says the same number again; nothing else gets through.
+        #[test]
+        fn a_threshold_is_what_was_written(value in "[0-9.%]{1,6}") {
+            if let Ok(guard) = guard(&["app"], &[(keys::THRESHOLD, &value)]) {
+                let number: f64 = value.trim_end_matches('%').parse().unwrap();
+                let Threshold::Percent(percent) = guard.rule.threshold else { panic!("no percent") };
+                prop_assert!(number > 0.0 && number < 100.0);
+                let share = percent.of(Bytes(1 << 40)).0 as f64 / (1u64 << 40) as f64 * 100.0;
+                prop_assert!((share - number).abs() < 1e-5, "{share} {number}");
+            }
+        }
+
+        #[test]
+        fn edits_is_a_distance(a in "[a-c]{0,6}", b in "[a-c]{0,6}") {
+            prop_assert_eq!(edits(&a, &b), edits(&b, &a));
+            prop_assert_eq!(edits(&a, &b) == 0, a == b);
+        }
+    }
+}

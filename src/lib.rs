@@ -1,0 +1,5 @@
+//! Evicts opted-in pods before the kernel's OOM killer ends them.
+pub mod cgroup;
+pub mod guard;
+pub mod pods;
+pub mod units;

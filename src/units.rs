@@ -1,0 +1,287 @@
+//! Bytes, percentages and Kubernetes quantities: exact integers, never floats.
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// A number of bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(transparent)]
+pub struct Bytes(pub u64);
+
+impl Bytes {
+    /// One mebibyte.
+    pub const MIB: Bytes = Bytes(1 << 20);
+
+    /// `self − other`, never below zero.
+    #[must_use]
+    pub fn less(self, other: Bytes) -> Bytes {
+        Bytes(self.0.saturating_sub(other.0))
+    }
+
+    /// `self + other`, never above `u64::MAX`.
+    #[must_use]
+    pub fn plus(self, other: Bytes) -> Bytes {
+        Bytes(self.0.saturating_add(other.0))
+    }
+}
+
+/// Binary units with at most one decimal: `153.6Mi`, `1Gi`, `512`.
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(&str, u32); 5] =
+            [("Pi", 50), ("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)];
+        let Some((unit, shift)) = UNITS.into_iter().find(|(_, s)| self.0 >> s > 0) else {
+            return write!(f, "{}", self.0);
+        };
+        let tenths = (u128::from(self.0) * 10 + (1 << (shift - 1))) >> shift;
+        match tenths % 10 {
+            0 => write!(f, "{}{unit}", tenths / 10),
+            t => write!(f, "{}.{t}{unit}", tenths / 10),
+        }
+    }
+}
+
+/// A percentage strictly between 0 and 100, exact to a millionth of a percent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Percent(u32);
+
+/// What is wrong with a percentage.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum PercentError {
+    /// Not digits with at most one decimal point.
+    #[error("not a number")]
+    NotANumber,
+    /// More than six decimals.
+    #[error("more than six decimals")]
+    TooFine,
+    /// 0 or less, 100 or more.
+    #[error("not between 0 and 100 (both excluded)")]
+    OutOfRange,
+}
+
+impl Percent {
+    const ONE: u32 = 1_000_000;
+
+    /// Reads `60`, `60.5`, `60%`: plain decimal notation, no sign, no exponent.
+    ///
+    /// # Errors
+    /// When the text is not such a number or is not strictly between 0 and 100.
+    pub fn parse(text: &str) -> Result<Percent, PercentError> {
+        let text = text.strip_suffix('%').unwrap_or(text);
+        let decimal = Decimal::parse(text).ok_or(PercentError::NotANumber)?;
+        if decimal.scale > 6 {
+            return Err(PercentError::TooFine);
+        }
+        let millionths = decimal
+            .digits
+            .checked_mul(10u128.pow(6 - decimal.scale))
+            .and_then(|m| u32::try_from(m).ok())
+            .ok_or(PercentError::OutOfRange)?;
+        if millionths == 0 || millionths >= 100 * Self::ONE {
+            return Err(PercentError::OutOfRange);
+        }
+        Ok(Percent(millionths))
+    }
+
+    /// This share of `whole`, rounded down. For whole bytes, being strictly above the exact share
+    /// and being strictly above the rounded one are the same.
+    #[must_use]
+    pub fn of(self, whole: Bytes) -> Bytes {
+        let share = u128::from(whole.0) * u128::from(self.0) / u128::from(100 * Self::ONE);
+        // A share below 100 % of a u64 is a u64.
+        Bytes(u64::try_from(share).unwrap_or(u64::MAX))
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, fraction) = (self.0 / Self::ONE, self.0 % Self::ONE);
+        if fraction == 0 {
+            return write!(f, "{whole} %");
+        }
+        let digits = format!("{fraction:06}");
+        write!(f, "{whole}.{} %", digits.trim_end_matches('0'))
+    }
+}
+
+/// What is wrong with a quantity.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum QuantityError {
+    /// Not `<decimal number><suffix>`.
+    #[error("not a quantity such as 512Mi or 1.5Gi")]
+    Malformed,
+    /// The suffix is not one of Kubernetes' for bytes.
+    #[error("unknown unit `{0}` (use Ki, Mi, Gi, Ti, or k, M, G, T)")]
+    UnknownUnit(String),
+    /// More than 2⁶⁴ − 1 bytes.
+    #[error("larger than any memory")]
+    TooLarge,
+}
+
+/// Reads a quantity of bytes with a unit: `512Mi`, `1.5Gi`, `2G`. Fractions of a byte are rounded
+/// up, as Kubernetes does. A number without a unit is not accepted: here it would be a percentage.
+///
+/// # Errors
+/// See [`QuantityError`].
+pub fn parse_quantity(text: &str) -> Result<Bytes, QuantityError> {
+    let split = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .ok_or(QuantityError::Malformed)?;
+    let (number, unit) = text.split_at(split);
+    let decimal = Decimal::parse(number).ok_or(QuantityError::Malformed)?;
+    let factor: u128 = match unit {
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        "Ti" => 1 << 40,
+        "Pi" => 1 << 50,
+        "Ei" => 1 << 60,
+        "k" => 10u128.pow(3),
+        "M" => 10u128.pow(6),
+        "G" => 10u128.pow(9),
+        "T" => 10u128.pow(12),
+        "P" => 10u128.pow(15),
+        "E" => 10u128.pow(18),
+        other => return Err(QuantityError::UnknownUnit(other.to_owned())),
+    };
+    let bytes = decimal
+        .digits
+        .checked_mul(factor)
+        .ok_or(QuantityError::TooLarge)?
+        .div_ceil(10u128.pow(decimal.scale));
+    u64::try_from(bytes)
+        .map(Bytes)
+        .map_err(|_| QuantityError::TooLarge)
+}
+
+/// `digits ÷ 10^scale`, read from plain decimal notation.
+struct Decimal {
+    digits: u128,
+    scale: u32,
+}
+
+impl Decimal {
+    /// Up to 18 digits on each side of the point; `None` for anything else.
+    fn parse(text: &str) -> Option<Decimal> {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        let all_digits = |s: &str| s.len() <= 18 && s.bytes().all(|b| b.is_ascii_digit());
+        let point_without_fraction = text.ends_with('.');
+        if whole.is_empty() || point_without_fraction || !all_digits(whole) || !all_digits(fraction)
+        {
+            return None;
+        }
+        let fraction = fraction.trim_end_matches('0');
+        let digits = format!("{whole}{fraction}").parse().ok()?;
+        let scale = u32::try_from(fraction.len()).ok()?;
+        Some(Decimal { digits, scale })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn percentages() {
+        for (text, share_of_1000000) in [
+            ("60", 600_000),
+            ("60%", 600_000),
+            ("60.5", 605_000),
+            ("060", 600_000),
+            ("0.0001", 1),
+            ("99.9999", 999_999),
+        ] {
+            assert_eq!(
+                Percent::parse(text).unwrap().of(Bytes(1_000_000)).0,
+                share_of_1000000,
+                "{text}"
+            );
+        }
+        for (text, why) in [
+            ("", PercentError::NotANumber),
+            ("%", PercentError::NotANumber),
+            ("0", PercentError::OutOfRange),
+            ("0.0", PercentError::OutOfRange),
+            ("100", PercentError::OutOfRange),
+            ("100.0", PercentError::OutOfRange),
+            ("1000000000000000000", PercentError::NotANumber),
+            ("4294967297", PercentError::OutOfRange),
+            ("-1", PercentError::NotANumber),
+            ("+60", PercentError::NotANumber),
+            ("60 %", PercentError::NotANumber),
+            ("60%%", PercentError::NotANumber),
+            ("6e1", PercentError::NotANumber),
+            ("60.", PercentError::NotANumber),
+            (".5", PercentError::NotANumber),
+            ("6٠", PercentError::NotANumber),
+            ("60.0000001", PercentError::TooFine),
+        ] {
+            assert_eq!(Percent::parse(text), Err(why), "{text}");
+        }
+    }
+
+    #[test]
+    fn quantities() {
+        for (text, bytes) in [
+            ("512Mi", 512 << 20),
+            ("1.5Gi", 1_610_612_736),
+            ("1Ki", 1024),
+            ("2G", 2_000_000_000),
+            ("0.3Ki", 308),
+            ("15Ei", 15 << 60),
+        ] {
+            assert_eq!(parse_quantity(text), Ok(Bytes(bytes)), "{text}");
+        }
+        assert_eq!(parse_quantity("16Ei"), Err(QuantityError::TooLarge));
+        assert_eq!(
+            parse_quantity("60m"),
+            Err(QuantityError::UnknownUnit("m".into()))
+        );
+        for text in ["", "512", "Mi", "-1Mi", " 1Mi", "1..5Gi", "1.Gi"] {
+            assert_eq!(
+                parse_quantity(text),
+                Err(QuantityError::Malformed),
+                "{text}"
+            );
+        }
+        assert!(parse_quantity("1e3").is_err());
+        assert!(parse_quantity("1 Mi").is_err());
+    }
+
+    #[test]
+    fn shown_for_people() {
+        for (bytes, text) in [
+            (0, "0"),
+            (1023, "1023"),
+            (1024, "1Ki"),
+            (161_061_273, "153.6Mi"),
+            (1 << 30, "1Gi"),
+            (u64::MAX, "16384Pi"),
+        ] {
+            assert_eq!(Bytes(bytes).to_string(), text);
+        }
+        assert_eq!(Percent::parse("60.50").unwrap().to_string(), "60.5 %");
+        assert_eq!(Percent::parse("7%").unwrap().to_string(), "7 %");
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text in "\\PC{0,24}") {
+            let _ = Percent::parse(&text);
+            let _ = parse_quantity(&text);
+        }
+
+        #[test]
+        fn above_the_floor_is_above_the_exact_share(percent in 1u32..100_000_000, limit: u64, signal: u64) {
+            let exact = u128::from(signal) * 100_000_000 > u128::from(limit) * u128::from(percent);
+            prop_assert_eq!(signal > Percent(percent).of(Bytes(limit)).0, exact);
+        }
+
+        #[test]
+        fn whole_mebibytes_round_trip(mib in 1u64..1 << 40) {
+            prop_assert_eq!(parse_quantity(&format!("{mib}Mi")), Ok(Bytes(mib << 20)));
+        }
+    }
+}
