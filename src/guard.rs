@@ -434,8 +434,9 @@ fn optional(
 
 /// A duration in Go's notation, as Kubernetes writes them; not negative.
 fn duration(text: &str) -> Option<Duration> {
-    if text.is_empty() {
-        return None; // kube takes it for zero
+    // kube takes "" for zero, and panics where the sum is beyond u64 seconds: 15 digits cannot be.
+    if text.is_empty() || text.len() > 16 {
+        return None;
     }
     let parsed = kube::core::Duration::from_str(text).ok()?;
     (!parsed.is_negative()).then(|| parsed.into())
@@ -610,7 +611,7 @@ mod tests {
         )
         .unwrap_err();
         assert_eq!(problems.len(), 7, "{problems:?}");
-        for value in ["-1s", "10", "1h", "abc", ""] {
+        for value in ["-1s", "10", "1h", "abc", "", "99999999999999999999999h", "999999999999999h"] {
             let result = guard(&["a"], &[(keys::THRESHOLD, "60"), (keys::SUSTAINED, value)]);
             assert!(result.is_err(), "{value}");
         }

@@ -2,4 +2,5 @@
 pub mod cgroup;
 pub mod guard;
 pub mod pods;
+pub mod policy;
 pub mod units;

@@ -1,0 +1,634 @@
+//! What is true of a container: `(Rule, history, Sample) → Verdict`, and who is never evicted.
+//! Pure: time arrives inside the sample.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::cgroup::Stat;
+use crate::guard::{Rule, Signal, Threshold};
+use crate::pods::{Phase, Pod};
+use crate::units::Bytes;
+
+/// A point in time: since the agent's start, monotonic.
+pub type Moment = Duration;
+
+/// Why a pod is never evicted, whatever its label says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Never {
+    /// A mirror of a static pod: evicting it does not touch the process (measured).
+    Mirror,
+    /// Owned by the Node: a static pod.
+    Static,
+    /// It is going away already.
+    Terminating,
+    /// Succeeded or Failed.
+    Finished,
+    /// Bound to another node, or to none.
+    NotOurNode,
+    /// The agent itself.
+    Agent,
+}
+
+impl fmt::Display for Never {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Never::Mirror => "it mirrors a static pod, which an eviction would not end",
+            Never::Static => "it is a static pod, owned by its node",
+            Never::Terminating => "it is terminating already",
+            Never::Finished => "it has finished",
+            Never::NotOurNode => "it is not on this agent's node",
+            Never::Agent => "it is this agent itself",
+        })
+    }
+}
+
+/// Who is asking.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Me {
+    /// The node's name.
+    pub node: String,
+    /// The agent's own pod uid; none for a run from a desk.
+    pub pod_uid: Option<String>,
+}
+
+/// The one place that says who is never evicted.
+#[must_use]
+pub fn never(pod: &Pod, me: &Me) -> Option<Never> {
+    let owner_kind = pod.owner.as_ref().map(|o| o.kind.as_str());
+    if me.pod_uid.as_deref() == Some(pod.id.uid.0.as_str()) {
+        Some(Never::Agent)
+    } else if pod.node.as_deref() != Some(me.node.as_str()) {
+        Some(Never::NotOurNode)
+    } else if pod.mirror {
+        Some(Never::Mirror)
+    } else if owner_kind == Some("Node") {
+        Some(Never::Static)
+    } else if pod.terminating {
+        Some(Never::Terminating)
+    } else if matches!(pod.phase, Phase::Succeeded | Phase::Failed) {
+        Some(Never::Finished)
+    } else {
+        None
+    }
+}
+
+/// One group's memory at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Level {
+    /// All that is charged.
+    pub usage: Bytes,
+    /// The limit in effect, if there is one.
+    pub limit: Option<Bytes>,
+    /// The cache in it, where it was read at this moment.
+    pub stat: Option<Stat>,
+    /// What swap would still take.
+    pub swap_left: Bytes,
+}
+
+impl Level {
+    /// What is left before the kernel kills: limit − (usage − clean cache) + swap left. Without
+    /// stat it is limit − usage, a lower bound. `None` without a limit.
+    #[must_use]
+    pub fn room(&self) -> Option<Bytes> {
+        let clean = self.stat.map_or(Bytes(0), Stat::clean_cache);
+        let room = self.limit?.less(self.usage.less(clean));
+        Some(room.plus(self.swap_left))
+    }
+
+    /// The signal's value; `None` where stat is needed and was not read.
+    #[must_use]
+    pub fn value(&self, signal: Signal) -> Option<Bytes> {
+        Some(match signal {
+            Signal::Usage => self.usage,
+            Signal::WorkingSet => self.usage.less(self.stat?.inactive_file),
+            Signal::Unreclaimable => {
+                let stat = self.stat?;
+                (self.usage.less(stat.inactive_file))
+                    .less(stat.active_file)
+                    .less(stat.slab_reclaimable)
+            }
+        })
+    }
+}
+
+/// What was read of a guarded container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// When.
+    pub at: Moment,
+    /// Its own group.
+    pub own: Level,
+    /// The pod's group, where there is one above.
+    pub pod: Option<Level>,
+}
+
+impl Sample {
+    /// The base of a percentage: the container's own limit, else the pod's. The levels above are
+    /// the node's concern and never a base.
+    #[must_use]
+    pub fn base(&self) -> Option<Bytes> {
+        self.own.limit.or(self.pod.and_then(|p| p.limit))
+    }
+
+    /// The smallest room over both levels; `None` where neither has a limit.
+    #[must_use]
+    pub fn room(&self) -> Option<Bytes> {
+        let pod = self.pod.and_then(|p| p.room());
+        [self.own.room(), pod].into_iter().flatten().min()
+    }
+
+    /// The threshold in bytes; `None` for a percentage of no limit.
+    #[must_use]
+    pub fn threshold(&self, rule: &Rule) -> Option<Bytes> {
+        match rule.threshold {
+            Threshold::Quantity(bytes) => Some(bytes),
+            Threshold::Percent(percent) => self.base().map(|base| percent.of(base)),
+        }
+    }
+}
+
+/// What a verdict rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// When it was read.
+    pub at: Moment,
+    /// Which signal.
+    pub signal: Signal,
+    /// Its value.
+    pub value: Bytes,
+    /// All that is charged.
+    pub usage: Bytes,
+    /// The limit that a percentage is of.
+    pub limit: Option<Bytes>,
+    /// The threshold.
+    pub threshold: Bytes,
+    /// Growth of what cannot be reclaimed, in bytes a second; `None` before the second look.
+    pub growth: Option<i64>,
+    /// What is left before a kill.
+    pub room: Option<Bytes>,
+    /// It was to be over for longer, but would not have lived so long.
+    pub waived: bool,
+}
+
+/// What is true of a container now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A percentage, and neither the container nor its pod has a limit.
+    NoLimit,
+    /// At or below the threshold.
+    Under,
+    /// Above it, but not yet for as long as asked for.
+    Sustaining {
+        /// When that will be.
+        until: Moment,
+    },
+    /// Above it: act.
+    Over(Evidence),
+}
+
+/// How many looks back growth is measured. At 5 ms a look it is 75 ms.
+const LOOKS: usize = 16;
+/// Growth is taken over at most this time, or over the last two looks where they are farther apart.
+const GROWTH_WINDOW: Duration = Duration::from_millis(250);
+
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    at: Moment,
+    usage: Bytes,
+    clean: Option<Bytes>,
+}
+
+/// What is remembered of a container: a few looks, and since when it is over. Of fixed size.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    looks: [Option<Look>; LOOKS],
+    /// Where the next look goes.
+    next: usize,
+    over_since: Option<Moment>,
+}
+
+impl History {
+    /// Takes a sample in, then judges it. `eviction_takes` is how long an eviction takes from the
+    /// POST until memory comes free.
+    pub fn observe(&mut self, rule: &Rule, sample: &Sample, eviction_takes: Duration) -> Verdict {
+        self.remember(sample);
+        let Some(threshold) = sample.threshold(rule) else {
+            self.over_since = None;
+            return Verdict::NoLimit;
+        };
+        // Every signal is at most usage, so this also answers where stat was not read.
+        let value = sample.own.value(rule.signal).unwrap_or(sample.own.usage);
+        let known = sample.own.value(rule.signal).is_some();
+        if value <= threshold || !known {
+            self.over_since = None;
+            return Verdict::Under;
+        }
+        let since = *self.over_since.get_or_insert(sample.at);
+        let growth = self.growth();
+        let room = sample.room();
+        let until = since + rule.sustained_for;
+        let mut waived = false;
+        if sample.at < until {
+            waived = time_left(room, growth)
+                .is_some_and(|left| left < (until - sample.at) + eviction_takes);
+            if !waived {
+                return Verdict::Sustaining { until };
+            }
+        }
+        Verdict::Over(Evidence {
+            at: sample.at,
+            signal: rule.signal,
+            value,
+            usage: sample.own.usage,
+            limit: sample.base(),
+            threshold,
+            growth,
+            room,
+            waived,
+        })
+    }
+
+    fn remember(&mut self, sample: &Sample) {
+        self.looks[self.next] = Some(Look {
+            at: sample.at,
+            usage: sample.own.usage,
+            clean: sample.own.stat.map(Stat::clean_cache),
+        });
+        self.next = (self.next + 1) % LOOKS;
+    }
+
+    /// Growth of usage less clean cache over the last looks, in bytes a second. Where the cache of
+    /// one of the two looks is not known, it is taken to be the same.
+    #[must_use]
+    pub fn growth(&self) -> Option<i64> {
+        let back = |n: usize| self.looks[(self.next + LOOKS - 1 - n) % LOOKS];
+        let last = back(0)?;
+        let mut first = back(1)?;
+        for look in (2..LOOKS).filter_map(back) {
+            if last.at.saturating_sub(look.at) > GROWTH_WINDOW {
+                break;
+            }
+            first = look;
+        }
+        let nanos = i128::try_from(last.at.checked_sub(first.at)?.as_nanos()).ok()?;
+        if nanos == 0 {
+            return None;
+        }
+        let used = i128::from(last.usage.0) - i128::from(first.usage.0);
+        let cached = match (last.clean, first.clean) {
+            (Some(last), Some(first)) => i128::from(last.0) - i128::from(first.0),
+            _ => 0,
+        };
+        i64::try_from((used - cached) * 1_000_000_000 / nanos).ok()
+    }
+}
+
+/// How long `room` lasts at `growth`; `None` where nothing grows or nothing limits.
+#[must_use]
+pub fn time_left(room: Option<Bytes>, growth: Option<i64>) -> Option<Duration> {
+    let growth = u64::try_from(growth?).ok().filter(|g| *g > 0)?;
+    Some(filled_after(room?, growth))
+}
+
+/// `bytes ÷ rate`, rate in bytes a second, not 0.
+fn filled_after(bytes: Bytes, rate: u64) -> Duration {
+    let nanos = u128::from(bytes.0) * 1_000_000_000 / u128::from(rate.max(1));
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+/// The shortest time between two looks at a container.
+pub const SHORTEST_LOOK: Duration = Duration::from_millis(5);
+/// The longest.
+pub const LONGEST_LOOK: Duration = Duration::from_secs(1);
+/// The fastest filling that is reckoned with, in bytes a second (measured: 1–4 GiB/s a core).
+const FASTEST_FILLING: u64 = 4 << 30;
+/// Without a limit nothing says how near a kill is; then the growth seen decides, with this factor
+/// for growth that rises between two looks.
+const GROWTH_MAY_RISE: u64 = 4;
+
+/// When to look again: before the fastest ramp that could still be saved would have taken the
+/// container to where it can no longer be saved. Faster ones are lost whenever we look.
+///
+/// A ramp of rate r can be saved if the headroom (limit − threshold) lasts longer than an
+/// eviction (E) and one look: r < (limit − threshold) ÷ (E + 5 ms). At that rate the room is used
+/// up after room ÷ r, and the eviction has to begin E before.
+#[must_use]
+pub fn next_look(
+    rule: &Rule,
+    sample: &Sample,
+    room: Option<Bytes>,
+    growth: Option<i64>,
+    eviction_takes: Duration,
+) -> Duration {
+    let due = match (sample.threshold(rule), sample.base(), room) {
+        (None, ..) => LONGEST_LOOK,
+        (Some(threshold), Some(base), Some(room)) => {
+            let headroom = base.less(threshold);
+            if headroom == Bytes(0) {
+                return LONGEST_LOOK; // it can never act
+            }
+            let nanos = (eviction_takes + SHORTEST_LOOK).as_nanos();
+            let rate = u128::from(headroom.0) * 1_000_000_000 / nanos;
+            let rate = u64::try_from(rate).map_or(FASTEST_FILLING, |r| r.min(FASTEST_FILLING));
+            filled_after(room, rate).saturating_sub(eviction_takes)
+        }
+        (Some(threshold), ..) => {
+            let growth = growth.and_then(|g| u64::try_from(g).ok()).unwrap_or(0);
+            let missing = threshold.less(sample.own.usage);
+            filled_after(missing, growth.saturating_mul(GROWTH_MAY_RISE))
+        }
+    };
+    due.clamp(SHORTEST_LOOK, LONGEST_LOOK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Percent;
+    use proptest::prelude::*;
+
+    const MIB: u64 = 1 << 20;
+    const TAKES: Duration = Duration::from_millis(60);
+
+    fn rule(percent: &str) -> Rule {
+        Rule {
+            threshold: Threshold::Percent(Percent::parse(percent).unwrap()),
+            signal: Signal::WorkingSet,
+            sustained_for: Duration::ZERO,
+        }
+    }
+
+    fn level(usage: u64, limit: Option<u64>, inactive: u64) -> Level {
+        Level {
+            usage: Bytes(usage),
+            limit: limit.map(Bytes),
+            stat: Some(Stat {
+                inactive_file: Bytes(inactive),
+                ..Stat::default()
+            }),
+            swap_left: Bytes(0),
+        }
+    }
+
+    fn sample(millis: u64, own: Level) -> Sample {
+        Sample {
+            at: Duration::from_millis(millis),
+            own,
+            pod: None,
+        }
+    }
+
+    fn judge(rule: &Rule, sample: &Sample) -> Verdict {
+        History::default().observe(rule, sample, TAKES)
+    }
+
+    #[test]
+    fn over_is_strictly_above() {
+        let at = |usage| sample(0, level(usage, Some(100 * MIB), 0));
+        assert_eq!(judge(&rule("60"), &at(60 * MIB)), Verdict::Under);
+        let Verdict::Over(evidence) = judge(&rule("60"), &at(60 * MIB + 1)) else {
+            panic!("one byte above is over")
+        };
+        assert_eq!(evidence.threshold, Bytes(60 * MIB));
+        assert_eq!(evidence.value, Bytes(60 * MIB + 1));
+        assert_eq!(evidence.room, Some(Bytes(40 * MIB - 1)));
+        assert_eq!(evidence.growth, None);
+    }
+
+    #[test]
+    fn the_signal_decides_what_counts() {
+        let own = Level {
+            usage: Bytes(100),
+            limit: Some(Bytes(100)),
+            stat: Some(Stat {
+                inactive_file: Bytes(30),
+                active_file: Bytes(20),
+                dirty: Bytes(5),
+                writeback: Bytes(1),
+                slab_reclaimable: Bytes(7),
+            }),
+            swap_left: Bytes(0),
+        };
+        assert_eq!(own.value(Signal::Usage), Some(Bytes(100)));
+        assert_eq!(own.value(Signal::WorkingSet), Some(Bytes(70)));
+        assert_eq!(own.value(Signal::Unreclaimable), Some(Bytes(43)));
+        // Clean cache is no nearness: 30 + 20 − 5 − 1 + 7 can be taken back.
+        assert_eq!(own.room(), Some(Bytes(51)));
+        let unread = Level { stat: None, ..own };
+        assert_eq!(unread.value(Signal::WorkingSet), None);
+        assert_eq!(unread.room(), Some(Bytes(0)));
+        let with_swap = Level {
+            swap_left: Bytes(9),
+            ..own
+        };
+        assert_eq!(with_swap.room(), Some(Bytes(60)));
+    }
+
+    #[test]
+    fn what_was_not_read_is_never_over() {
+        let unread = Level {
+            stat: None,
+            ..level(99 * MIB, Some(100 * MIB), 0)
+        };
+        assert_eq!(judge(&rule("60"), &sample(0, unread)), Verdict::Under);
+    }
+
+    #[test]
+    fn the_base_is_the_own_limit_else_the_pods_else_none() {
+        let pod = level(70 * MIB, Some(100 * MIB), 0);
+        let with_pod = |own| Sample {
+            pod: Some(pod),
+            ..sample(0, own)
+        };
+        let own_limit = with_pod(level(50 * MIB, Some(200 * MIB), 0));
+        assert_eq!(own_limit.base(), Some(Bytes(200 * MIB)));
+        assert_eq!(own_limit.room(), Some(Bytes(30 * MIB)), "the nearer of both");
+        let pods = with_pod(level(61 * MIB, None, 0));
+        assert_eq!(pods.base(), Some(Bytes(100 * MIB)));
+        assert!(matches!(judge(&rule("60"), &pods), Verdict::Over(_)));
+        let none = sample(0, level(61 * MIB, None, 0));
+        assert_eq!(judge(&rule("60"), &none), Verdict::NoLimit);
+        let quantity = Rule {
+            threshold: Threshold::Quantity(Bytes(60 * MIB)),
+            ..rule("60")
+        };
+        let Verdict::Over(evidence) = judge(&quantity, &none) else {
+            panic!("a quantity needs no limit")
+        };
+        assert_eq!((evidence.limit, evidence.room), (None, None));
+    }
+
+    #[test]
+    fn sustained_for_is_reset_by_a_dip_and_waived_when_the_end_is_near() {
+        let rule = Rule {
+            sustained_for: Duration::from_secs(10),
+            ..rule("60")
+        };
+        let limit = Some(100 * MIB);
+        let mut history = History::default();
+        let mut at = |seconds: u64, usage: u64| {
+            let sample = sample(seconds * 1000, level(usage, limit, 0));
+            history.observe(&rule, &sample, TAKES)
+        };
+        let until = |seconds| Verdict::Sustaining {
+            until: Duration::from_secs(seconds),
+        };
+        assert_eq!(at(0, 61 * MIB), until(10));
+        assert_eq!(at(5, 61 * MIB), until(10));
+        assert_eq!(at(6, 60 * MIB), Verdict::Under);
+        assert_eq!(at(7, 61 * MIB), until(17));
+        assert_eq!(at(16, 61 * MIB), until(17));
+        assert!(matches!(at(17, 61 * MIB), Verdict::Over(Evidence { waived: false, .. })));
+
+        let mut history = History::default();
+        let mut at = |seconds: u64, usage: u64| {
+            let sample = sample(seconds * 1000, level(usage, limit, 0));
+            history.observe(&rule, &sample, TAKES)
+        };
+        assert_eq!(at(0, 61 * MIB), until(10));
+        // 10 MiB a second with 29 MiB left: gone before the 9 s are over.
+        assert!(matches!(at(1, 71 * MIB), Verdict::Over(Evidence { waived: true, .. })));
+    }
+
+    #[test]
+    fn growth_is_of_what_cannot_be_reclaimed() {
+        let mut history = History::default();
+        let limit = Some(100 * MIB);
+        for (millis, usage, inactive) in [(0, 10, 0), (100, 20, 10), (200, 40, 20)] {
+            let sample = sample(millis, level(usage * MIB, limit, inactive * MIB));
+            history.observe(&rule("60"), &sample, TAKES);
+        }
+        let mib_a_second = history.growth().unwrap() / i64::try_from(MIB).unwrap();
+        assert_eq!(mib_a_second, 50, "20 MiB more in 200 ms, beside 10 of cache");
+    }
+
+    fn look_after(percent: &str, usage: u64, limit: u64) -> Duration {
+        let sample = sample(0, level(usage, Some(limit), 0));
+        next_look(&rule(percent), &sample, sample.room(), None, TAKES)
+    }
+
+    #[test]
+    fn near_is_looked_at_often_far_seldom() {
+        assert_eq!(look_after("60", 60 * MIB, 100 * MIB), SHORTEST_LOOK);
+        assert!(look_after("60", 20 * MIB, 100 * MIB) > Duration::from_millis(60));
+        assert_eq!(look_after("60", 0, 8 << 30), LONGEST_LOOK);
+        // A quantity at or above the limit can never act.
+        let never = Rule {
+            threshold: Threshold::Quantity(Bytes(100 * MIB)),
+            ..rule("60")
+        };
+        let sample = sample(0, level(90 * MIB, Some(100 * MIB), 0));
+        assert_eq!(
+            next_look(&never, &sample, sample.room(), None, TAKES),
+            LONGEST_LOOK
+        );
+    }
+
+    #[test]
+    fn without_a_limit_the_growth_seen_decides() {
+        let quantity = Rule {
+            threshold: Threshold::Quantity(Bytes(100 * MIB)),
+            ..rule("60")
+        };
+        let sample = sample(0, level(60 * MIB, None, 0));
+        let after = |growth| next_look(&quantity, &sample, None, growth, TAKES);
+        assert_eq!(after(None), LONGEST_LOOK);
+        assert_eq!(after(Some(-5)), LONGEST_LOOK);
+        assert_eq!(after(Some(100 << 20)), Duration::from_millis(100));
+        assert_eq!(after(Some(1 << 40)), SHORTEST_LOOK);
+    }
+
+    #[test]
+    fn never_is_one_answer_for_each_reason() {
+        let me = Me {
+            node: "n".into(),
+            pod_uid: Some("agent".into()),
+        };
+        let pod = || {
+            Pod::from_json(
+                r#"{"metadata": {"name": "p", "uid": "u"}, "spec": {"nodeName": "n"}, "status": {"phase": "Running"}}"#,
+            )
+            .unwrap()
+        };
+        assert_eq!(never(&pod(), &me), None);
+        let with = |change: fn(&mut Pod)| {
+            let mut pod = pod();
+            change(&mut pod);
+            never(&pod, &me)
+        };
+        assert_eq!(with(|p| p.mirror = true), Some(Never::Mirror));
+        assert_eq!(with(|p| p.terminating = true), Some(Never::Terminating));
+        assert_eq!(with(|p| p.phase = Phase::Succeeded), Some(Never::Finished));
+        assert_eq!(with(|p| p.phase = Phase::Failed), Some(Never::Finished));
+        assert_eq!(with(|p| p.node = Some("m".into())), Some(Never::NotOurNode));
+        assert_eq!(with(|p| p.node = None), Some(Never::NotOurNode));
+        assert_eq!(with(|p| p.id.uid.0 = "agent".into()), Some(Never::Agent));
+        assert_eq!(
+            with(|p| {
+                p.owner = Some(crate::pods::Owner {
+                    api_version: "v1".into(),
+                    kind: "Node".into(),
+                    name: "n".into(),
+                    uid: "x".into(),
+                    template_hash: None,
+                });
+            }),
+            Some(Never::Static)
+        );
+    }
+
+    proptest! {
+        /// The promise of the schedule: a ramp that could be saved is seen above its threshold
+        /// while there is still time for the eviction.
+        #[test]
+        fn a_ramp_that_can_be_saved_is_seen_in_time(
+            limit in 16 * MIB..4096 * MIB,
+            percent in 5u32..95,
+            start in 0.0f64..1.0,
+            slowness in 1.01f64..1000.0,
+        ) {
+            let rule = rule(&percent.to_string());
+            let threshold = limit * u64::from(percent) / 100;
+            let budget = (TAKES + SHORTEST_LOOK).as_secs_f64();
+            let fastest = ((limit - threshold) as f64 / budget).min((4u64 << 30) as f64);
+            let rate = fastest / slowness;
+            // The ramp begins right after a look.
+            let start = (threshold as f64 * start) as u64;
+            let mut seconds = 0.0;
+            let usage = |s: f64| ((start as f64 + rate * s) as u64).min(limit);
+            for _ in 0..1_000_000 {
+                let sample = sample(0, level(usage(seconds), Some(limit), 0));
+                if sample.own.usage > Bytes(threshold) {
+                    break;
+                }
+                let due = next_look(&rule, &sample, sample.room(), None, TAKES);
+                seconds += due.as_secs_f64();
+            }
+            let left = (limit as f64 - start as f64) / rate - seconds;
+            prop_assert!(left >= TAKES.as_secs_f64() - 1e-6, "{left} s left at {rate} B/s");
+        }
+
+        #[test]
+        fn no_input_panics(usage: u64, limit in prop::option::of(any::<u64>()), stat: [u64; 5], at: u32,
+            growth in prop::option::of(any::<i64>()), takes in 0u64..100_000_000_000) {
+            let own = Level {
+                usage: Bytes(usage),
+                limit: limit.map(Bytes),
+                stat: Some(Stat {
+                    inactive_file: Bytes(stat[0]), active_file: Bytes(stat[1]), dirty: Bytes(stat[2]),
+                    writeback: Bytes(stat[3]), slab_reclaimable: Bytes(stat[4]),
+                }),
+                swap_left: Bytes(stat[0]),
+            };
+            let sample = Sample { at: Duration::from_millis(at.into()), own, pod: Some(own) };
+            let takes = Duration::from_nanos(takes);
+            let mut history = History::default();
+            history.observe(&rule("60"), &sample, takes);
+            history.observe(&rule("60"), &Sample { at: Duration::ZERO, ..sample }, takes);
+            history.observe(&rule("60"), &sample, takes);
+            let due = next_look(&rule("60"), &sample, sample.room(), growth, takes);
+            prop_assert!((SHORTEST_LOOK..=LONGEST_LOOK).contains(&due));
+        }
+    }
+}
