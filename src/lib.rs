@@ -3,4 +3,5 @@ pub mod cgroup;
 pub mod guard;
 pub mod pods;
 pub mod policy;
+pub mod resolve;
 pub mod units;
