@@ -4,4 +4,5 @@ pub mod guard;
 pub mod pods;
 pub mod policy;
 pub mod resolve;
+pub mod sampler;
 pub mod units;

@@ -1,0 +1,740 @@
+//! The sampling thread: who is due when, read, judge, hand over.
+//!
+//! It is a thread of its own, so that reading goes on while TLS, JSON or a slow server keep the
+//! async side busy. It only ever waits for its next deadline or a command, and in the steady state
+//! it allocates nothing.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::Sender;
+
+use crate::cgroup::{Group, Machine, ReadError};
+use crate::guard::{Rule, Signal};
+use crate::policy::{
+    Evidence, History, LONGEST_LOOK, Level, Moment, Sample, Verdict, next_look,
+};
+use crate::resolve::Groups;
+use crate::units::Bytes;
+
+/// A container whose next look is due sooner than this by its usage alone may be near a kill: what
+/// else is charged with it is worth reading.
+const NEAR: Duration = Duration::from_millis(50);
+/// How old the cache last read may be for a near container. Older, and it is read again, in case
+/// cache was exchanged for memory at the same usage.
+const STAT_AGE: Duration = Duration::from_millis(250);
+/// Limits are read again at least so often: an in-place resize rewrites them.
+const LIMIT_AGE: Duration = Duration::from_secs(1);
+/// A container that is over and handed over needs no close look: whoever acts reads again.
+const HANDED_OVER_LOOK: Duration = Duration::from_millis(50);
+/// A file that cannot be read is tried again so often.
+const UNREADABLE_LOOK: Duration = LONGEST_LOOK;
+/// A look may come early by this part of its interval, to share a wake-up.
+const EARLY_PART: u32 = 4;
+
+/// The one clock: moments are counted from its making.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    /// Starts counting.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the one clock")]
+    pub fn start() -> Clock {
+        Clock {
+            start: Instant::now(),
+        }
+    }
+
+    /// The time since the start.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the one clock")]
+    pub fn now(&self) -> Moment {
+        Instant::now() - self.start
+    }
+
+    /// A moment as tokio's timers want it.
+    #[must_use]
+    pub fn instant(&self, at: Moment) -> tokio::time::Instant {
+        (self.start + at).into()
+    }
+}
+
+/// Names a target between the two sides; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TargetId(pub u64);
+
+/// What the sampler is told.
+#[derive(Debug)]
+pub enum Command {
+    /// Look at these groups from now on.
+    Watch(Box<Watch>),
+    /// The guard was edited.
+    Rule(TargetId, Rule),
+    /// What was told as over was not acted on: tell again if it still is.
+    Rearm(TargetId),
+    /// Look no more.
+    Forget(TargetId),
+}
+
+/// A target to look at.
+#[derive(Debug)]
+pub struct Watch {
+    /// Its name.
+    pub id: TargetId,
+    /// Its open groups.
+    pub groups: Groups,
+    /// What is asked of it.
+    pub rule: Rule,
+    /// Where the last look is left for readers.
+    pub view: Arc<View>,
+}
+
+/// What the sampler tells, once each time it changes.
+#[derive(Debug)]
+pub struct Report {
+    /// Of which target.
+    pub id: TargetId,
+    /// What.
+    pub what: What,
+}
+
+/// The content of a [`Report`].
+#[derive(Debug)]
+pub enum What {
+    /// It is over.
+    Over {
+        /// What that rests on.
+        evidence: Evidence,
+        /// How long ago the last look was at which it was not: the crossing was since then.
+        since_last_look: Option<Duration>,
+    },
+    /// It is not over any more.
+    Dipped,
+    /// A percentage without a limit.
+    NoLimit,
+    /// A file of its group cannot be read.
+    Unreadable(ReadError),
+    /// Its group was removed. The target is forgotten.
+    Gone,
+}
+
+/// The last look at a target, for people.
+#[derive(Debug, Default)]
+pub struct View(Mutex<Option<LastLook>>);
+
+/// See [`View`].
+#[derive(Clone, Copy, Debug)]
+pub struct LastLook {
+    /// What was read. Stat only where this look read it.
+    pub sample: Sample,
+    /// The last known value of the signal; at most usage.
+    pub value: Option<Bytes>,
+    /// The threshold in bytes.
+    pub threshold: Option<Bytes>,
+    /// What is left before a kill.
+    pub room: Option<Bytes>,
+    /// Bytes a second.
+    pub growth: Option<i64>,
+    /// What was found.
+    pub verdict: Verdict,
+    /// When it is looked at next.
+    pub next: Moment,
+    /// The kernel's count of kills in this group.
+    pub oom_kills: Option<u64>,
+}
+
+impl View {
+    /// The last look; `None` before the first.
+    #[must_use]
+    pub fn last(&self) -> Option<LastLook> {
+        // A reader that panicked left a whole value: it is only ever replaced.
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, look: LastLook) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(look);
+    }
+}
+
+/// Counts for `/metrics` and `/healthz`, and what the other side tells in return.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// Looks at a target.
+    pub looks: AtomicU64,
+    /// Of these, such as read `memory.stat`.
+    pub stat_reads: AtomicU64,
+    /// Times the thread woke up.
+    pub wakeups: AtomicU64,
+    /// Milliseconds after the start at which the thread last turned.
+    pub turned_at: AtomicU64,
+    /// How long an eviction takes, in nanoseconds, as observed; 0: not yet.
+    pub eviction_takes: AtomicU64,
+}
+
+/// What an eviction takes before one was seen: SIGTERM and exit 25–41 ms after the POST (measured
+/// on an idle cluster), and a network between.
+pub const EVICTION_TAKES: Duration = Duration::from_millis(60);
+
+impl Shared {
+    /// How long an eviction takes, as observed.
+    #[must_use]
+    pub fn eviction_takes(&self) -> Duration {
+        match self.eviction_takes.load(Relaxed) {
+            0 => EVICTION_TAKES,
+            nanos => Duration::from_nanos(nanos),
+        }
+    }
+}
+
+/// Reads everything there is to know of a target; `None` if its group is gone.
+///
+/// # Errors
+/// When a file cannot be read or is not of its form.
+pub fn read_all(
+    groups: &Groups,
+    machine: Machine,
+    at: Moment,
+) -> Result<Option<Sample>, ReadError> {
+    let level = |group: &Group| -> Result<Option<Level>, ReadError> {
+        // Usage first: memory that comes between the reads makes a container seem nearer, not farther.
+        let (Some(usage), Some(limit), Some(stat)) =
+            (group.usage()?, group.limit()?, group.stat()?)
+        else {
+            return Ok(None);
+        };
+        Ok(Some(Level {
+            usage,
+            limit: limit.effective(machine),
+            stat: Some(stat),
+            swap_left: group.swap_left()?,
+        }))
+    };
+    let Some(own) = level(&groups.own)? else {
+        return Ok(None);
+    };
+    let pod = match &groups.pod {
+        Some(pod) => level(pod)?,
+        None => None,
+    };
+    Ok(Some(Sample { at, own, pod }))
+}
+
+/// What was last told of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Over,
+    NoLimit,
+    Unreadable,
+}
+
+#[derive(Debug)]
+struct Target {
+    id: TargetId,
+    groups: Groups,
+    rule: Rule,
+    view: Arc<View>,
+    history: History,
+    /// As last read, with stat where it was: the cache is still about what it was.
+    last: Option<Sample>,
+    stat_read_at: Moment,
+    limits_read_at: Option<Moment>,
+    not_over_at: Option<Moment>,
+    oom_kills: Option<u64>,
+    told: Told,
+    due: Moment,
+    /// From when on it may share another's wake-up.
+    early: Moment,
+}
+
+impl Target {
+    fn new(watch: Watch, now: Moment) -> Target {
+        Target {
+            id: watch.id,
+            groups: watch.groups,
+            rule: watch.rule,
+            view: watch.view,
+            history: History::default(),
+            last: None,
+            stat_read_at: Moment::ZERO,
+            limits_read_at: None,
+            not_over_at: None,
+            oom_kills: None,
+            told: Told::Nothing,
+            due: now,
+            early: now,
+        }
+    }
+
+    /// Reads what this look needs: usage always, limits once a second, stat and the pod's group
+    /// only where the answer can depend on them. `None`: the group is gone.
+    fn read(
+        &mut self,
+        now: Moment,
+        machine: Machine,
+        takes: Duration,
+        stat_reads: &AtomicU64,
+    ) -> Result<Option<Sample>, ReadError> {
+        let Some(usage) = self.groups.own.usage()? else {
+            return Ok(None);
+        };
+        let limits_old = (self.limits_read_at).is_none_or(|at| now.saturating_sub(at) >= LIMIT_AGE);
+        if limits_old || self.last.is_none() {
+            stat_reads.fetch_add(1, Relaxed);
+            self.limits_read_at = Some(now);
+            self.stat_read_at = now;
+            self.oom_kills = self.groups.own.oom_kills()?;
+            return read_all(&self.groups, machine, now);
+        }
+        let Some(last) = self.last else {
+            return Ok(None);
+        };
+        let mut sample = Sample {
+            at: now,
+            own: Level {
+                usage,
+                stat: None,
+                ..last.own
+            },
+            pod: last.pod,
+        };
+        let by_usage = |s: &Sample| {
+            let room = s.room();
+            next_look(&self.rule, s, room, self.history.growth(), takes)
+        };
+        let threshold = sample.threshold(&self.rule);
+        let undecided = self.rule.signal != Signal::Usage && threshold.is_some_and(|t| usage > t);
+        let due = by_usage(&sample);
+        let stat_matters = due < NEAR && {
+            let with_cache = Sample {
+                own: Level {
+                    stat: last.own.stat,
+                    ..sample.own
+                },
+                ..sample
+            };
+            by_usage(&with_cache) > 2 * due || now.saturating_sub(self.stat_read_at) >= STAT_AGE
+        };
+        if undecided || stat_matters {
+            stat_reads.fetch_add(1, Relaxed);
+            let Some(stat) = self.groups.own.stat()? else {
+                return Ok(None);
+            };
+            sample.own.stat = Some(stat);
+            self.stat_read_at = now;
+        }
+        let over = (sample.own.value(self.rule.signal)).is_some_and(|v| threshold.is_some_and(|t| v > t));
+        if over {
+            // A verdict rests on everything read anew.
+            return read_all(&self.groups, machine, now);
+        }
+        if due < NEAR
+            && let (Some(group), Some(pod)) = (&self.groups.pod, &mut sample.pod)
+            && let Some(usage) = group.usage()?
+        {
+            *pod = Level { usage, ..*pod };
+        }
+        Ok(Some(sample))
+    }
+
+    /// One look: read, remember, judge, and say when to look again. Answers what is to be told.
+    fn look(&mut self, now: Moment, machine: Machine, shared: &Shared) -> Option<What> {
+        let takes = shared.eviction_takes();
+        let sample = match self.read(now, machine, takes, &shared.stat_reads) {
+            Ok(Some(sample)) => sample,
+            Ok(None) => return Some(What::Gone),
+            Err(error) => {
+                self.last = None;
+                self.wait(now, UNREADABLE_LOOK);
+                return (self.told != Told::Unreadable).then_some(What::Unreadable(error));
+            }
+        };
+        let verdict = self.history.observe(&self.rule, &sample, takes);
+        let growth = self.history.growth();
+
+        // Where this look read no stat, the last one stands for it: that it is not too old is seen to above.
+        let stat = sample.own.stat.or(self.last.and_then(|l| l.own.stat));
+        let known = Sample {
+            own: Level { stat, ..sample.own },
+            ..sample
+        };
+        let room = known.room();
+        let interval = match verdict {
+            Verdict::Over(_) if self.told == Told::Over => HANDED_OVER_LOOK,
+            _ => next_look(&self.rule, &known, room, growth, takes),
+        };
+        self.wait(now, interval);
+        self.last = Some(known);
+        self.view.set(LastLook {
+            sample,
+            value: known.own.value(self.rule.signal),
+            threshold: known.threshold(&self.rule),
+            room,
+            growth,
+            verdict,
+            next: self.due,
+            oom_kills: self.oom_kills,
+        });
+        let since_last_look = self.not_over_at.map(|at| now.saturating_sub(at));
+        if !matches!(verdict, Verdict::Over(_)) {
+            self.not_over_at = Some(now);
+        }
+        match (verdict, self.told) {
+            (Verdict::Over(_), Told::Over) | (Verdict::NoLimit, Told::NoLimit) => None,
+            (Verdict::Over(evidence), _) => Some(What::Over {
+                evidence,
+                since_last_look,
+            }),
+            (Verdict::NoLimit, _) => Some(What::NoLimit),
+            (Verdict::Under | Verdict::Sustaining { .. }, Told::Nothing) => None,
+            (Verdict::Under | Verdict::Sustaining { .. }, _) => Some(What::Dipped),
+        }
+    }
+
+    fn wait(&mut self, now: Moment, interval: Duration) {
+        self.due = now + interval;
+        self.early = self.due - interval / EARLY_PART;
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Sampler {
+    targets: Vec<Target>,
+    machine: Machine,
+    shared: Arc<Shared>,
+    reports: Sender<Report>,
+}
+
+impl Sampler {
+    /// A sampler without targets.
+    #[must_use]
+    pub fn new(machine: Machine, shared: Arc<Shared>, reports: Sender<Report>) -> Sampler {
+        Sampler {
+            targets: Vec::new(),
+            machine,
+            shared,
+            reports,
+        }
+    }
+
+    /// Turns until all senders of commands are gone.
+    pub fn run(mut self, clock: Clock, commands: &Receiver<Command>) {
+        loop {
+            let now = clock.now();
+            let turned = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+            self.shared.turned_at.store(turned, Relaxed);
+            self.shared.wakeups.fetch_add(1, Relaxed);
+            let next = self.sweep(now);
+            match commands.recv_timeout(next.saturating_sub(clock.now())) {
+                Ok(first) => {
+                    let now = clock.now();
+                    self.obey(first, now);
+                    // Whatever else has come in is taken in before the next sweep.
+                    while let Ok(command) = commands.try_recv() {
+                        self.obey(command, now);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Takes a command in.
+    pub fn obey(&mut self, command: Command, now: Moment) {
+        let find = |targets: &mut Vec<Target>, id| targets.iter().position(|t: &Target| t.id == id);
+        match command {
+            Command::Watch(watch) => self.targets.push(Target::new(*watch, now)),
+            Command::Rule(id, rule) => {
+                if let Some(i) = find(&mut self.targets, id) {
+                    let target = &mut self.targets[i];
+                    target.rule = rule;
+                    target.told = Told::Nothing;
+                    target.due = now;
+                    target.early = now;
+                }
+            }
+            Command::Rearm(id) => {
+                if let Some(i) = find(&mut self.targets, id) {
+                    self.targets[i].told = Told::Nothing;
+                }
+            }
+            Command::Forget(id) => {
+                if let Some(i) = find(&mut self.targets, id) {
+                    self.targets.swap_remove(i);
+                }
+            }
+        }
+    }
+
+    /// Looks at all that are due, and at those that may as well be looked at now. Answers when it
+    /// is to be called again, at most [`LONGEST_LOOK`] later.
+    pub fn sweep(&mut self, now: Moment) -> Moment {
+        let mut next = now + LONGEST_LOOK;
+        let mut i = 0;
+        while let Some(target) = self.targets.get_mut(i) {
+            if target.early <= now {
+                self.shared.looks.fetch_add(1, Relaxed);
+                if let Some(what) = target.look(now, self.machine, &self.shared) {
+                    let told = match what {
+                        What::Over { .. } => Told::Over,
+                        What::NoLimit => Told::NoLimit,
+                        What::Unreadable(_) => Told::Unreadable,
+                        What::Dipped | What::Gone => Told::Nothing,
+                    };
+                    let gone = matches!(what, What::Gone);
+                    let report = Report {
+                        id: target.id,
+                        what,
+                    };
+                    // A full channel loses nothing: what was not taken is told at the next look.
+                    if self.reports.try_send(report).is_ok() {
+                        target.told = told;
+                        if gone {
+                            self.targets.swap_remove(i);
+                            continue;
+                        }
+                    } else if gone {
+                        target.wait(now, HANDED_OVER_LOOK);
+                    }
+                }
+            }
+            next = next.min(target.due);
+            i += 1;
+        }
+        next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::Version;
+    use crate::guard::Threshold;
+    use crate::units::Percent;
+    use std::path::Path;
+    use tokio::sync::mpsc;
+
+    const MIB: u64 = 1 << 20;
+    const MACHINE: Machine = Machine {
+        memory: Bytes(8 << 30),
+        swap: Bytes(0),
+    };
+
+    /// A fixture group with one limit, and a sampler that watches it at 60 %.
+    struct Rig {
+        dir: tempfile::TempDir,
+        sampler: Sampler,
+        reports: mpsc::Receiver<Report>,
+        view: Arc<View>,
+        now: Moment,
+    }
+
+    fn write(dir: &Path, name: &str, text: &str) {
+        std::fs::write(dir.join(name), text).unwrap();
+    }
+
+    impl Rig {
+        fn new(limit: &str) -> Rig {
+            let dir = tempfile::tempdir().unwrap();
+            write(dir.path(), "memory.max", limit);
+            write(dir.path(), "memory.events", "oom_kill 0\n");
+            let (sender, reports) = mpsc::channel(4);
+            let mut rig = Rig {
+                dir,
+                sampler: Sampler::new(MACHINE, Arc::default(), sender),
+                reports,
+                view: Arc::default(),
+                now: Moment::ZERO,
+            };
+            rig.set(0, 0);
+            let group = Group::open(rig.dir.path(), Version::V2, MACHINE).unwrap();
+            let watch = Watch {
+                id: TargetId(1),
+                groups: Groups {
+                    own: Arc::new(group.unwrap()),
+                    pod: None,
+                    stands_for_container: false,
+                },
+                rule: Rule {
+                    threshold: Threshold::Percent(Percent::parse("60").unwrap()),
+                    signal: Signal::WorkingSet,
+                    sustained_for: Duration::ZERO,
+                },
+                view: Arc::clone(&rig.view),
+            };
+            rig.sampler.obey(Command::Watch(Box::new(watch)), Moment::ZERO);
+            rig
+        }
+
+        fn set(&self, usage: u64, inactive: u64) {
+            write(self.dir.path(), "memory.current", &format!("{usage}\n"));
+            let stat = format!(
+                "file_dirty 0\nfile_writeback 0\ninactive_file {inactive}\nactive_file 0\nslab_reclaimable 0\n"
+            );
+            write(self.dir.path(), "memory.stat", &stat);
+        }
+
+        /// Runs until the target is looked at, then says what was told.
+        fn turn(&mut self) -> Option<What> {
+            let next = self.sampler.sweep(self.now);
+            self.now = next;
+            self.reports.try_recv().ok().map(|r| r.what)
+        }
+
+        fn interval(&self) -> Duration {
+            let look = self.view.last().unwrap();
+            look.next - look.sample.at
+        }
+
+        fn stat_reads(&self) -> u64 {
+            self.sampler.shared.stat_reads.load(Relaxed)
+        }
+    }
+
+    #[test]
+    fn over_is_told_once_until_it_dips() {
+        let mut rig = Rig::new("104857600\n");
+        assert!(rig.turn().is_none());
+        rig.set(60 * MIB, 0);
+        assert!(rig.turn().is_none(), "at the threshold exactly");
+        rig.set(60 * MIB + 1, 0);
+        assert!(matches!(rig.turn(), Some(What::Over { .. })));
+        assert!(rig.turn().is_none());
+        rig.set(MIB, 0);
+        assert!(matches!(rig.turn(), Some(What::Dipped)));
+        rig.set(61 * MIB, 0);
+        assert!(matches!(rig.turn(), Some(What::Over { .. })));
+        rig.sampler.obey(Command::Rearm(TargetId(1)), rig.now);
+        assert!(matches!(rig.turn(), Some(What::Over { .. })), "told again when asked to");
+    }
+
+    #[test]
+    fn a_full_channel_loses_nothing() {
+        let mut rig = Rig::new("104857600\n");
+        let (sender, reports) = mpsc::channel(1);
+        sender
+            .try_send(Report {
+                id: TargetId(9),
+                what: What::Dipped,
+            })
+            .unwrap();
+        rig.sampler.reports = sender;
+        rig.reports = reports;
+        rig.set(61 * MIB, 0);
+        let first = rig.turn();
+        assert!(matches!(first, Some(What::Dipped)), "the one that filled it");
+        assert!(matches!(rig.turn(), Some(What::Over { .. })));
+    }
+
+    #[test]
+    fn cache_at_the_limit_is_neither_over_nor_near() {
+        let mut rig = Rig::new("104857600\n");
+        rig.set(100 * MIB, 60 * MIB);
+        for _ in 0..20 {
+            assert!(rig.turn().is_none());
+            assert!(rig.interval() > Duration::from_millis(30), "{:?}", rig.interval());
+        }
+        rig.set(100 * MIB, 39 * MIB);
+        assert!(matches!(rig.turn(), Some(What::Over { .. })));
+    }
+
+    #[test]
+    fn stat_is_read_where_the_answer_depends_on_it() {
+        let mut rig = Rig::new("104857600\n");
+        rig.set(20 * MIB, 0);
+        rig.turn();
+        let first = rig.stat_reads();
+        while rig.now < Duration::from_millis(900) {
+            rig.turn();
+        }
+        assert_eq!(rig.stat_reads(), first, "far below: usage alone is the answer");
+        rig.set(61 * MIB, 10 * MIB);
+        rig.turn();
+        let before = rig.stat_reads();
+        rig.turn();
+        assert!(rig.stat_reads() > before, "usage above: only stat can tell");
+    }
+
+    #[test]
+    fn near_by_memory_is_looked_at_every_5_ms_without_stat_each_time() {
+        let mut rig = Rig::new("104857600\n");
+        rig.set(59 * MIB, 0);
+        rig.turn();
+        let before = rig.stat_reads();
+        let from = rig.now;
+        for _ in 0..100 {
+            rig.turn();
+            assert!(rig.interval() < Duration::from_millis(8), "{:?}", rig.interval());
+        }
+        let seconds = (rig.now - from).as_secs_f64();
+        let a_second = (rig.stat_reads() - before) as f64 / seconds;
+        assert!(a_second < 8.0, "{a_second} stat reads a second");
+    }
+
+    #[test]
+    fn a_resize_is_followed_within_a_second() {
+        let mut rig = Rig::new("104857600\n");
+        rig.set(50 * MIB, 0);
+        rig.turn();
+        write(rig.dir.path(), "memory.max", "83886080\n");
+        let changed = rig.now;
+        loop {
+            let told = rig.turn();
+            let waited = rig.now - changed;
+            if let Some(What::Over { evidence, .. }) = told {
+                assert_eq!(evidence.threshold, Bytes(48 * MIB));
+                break;
+            }
+            assert!(waited < Duration::from_secs(2));
+        }
+    }
+
+    #[test]
+    fn no_limit_is_told_once() {
+        let mut rig = Rig::new("max\n");
+        rig.set(60 * MIB, 0);
+        assert!(matches!(rig.turn(), Some(What::NoLimit)));
+        assert!(rig.turn().is_none());
+        write(rig.dir.path(), "memory.max", "104857600\n");
+        let mut told = None;
+        while told.is_none() {
+            told = rig.turn();
+        }
+        assert!(matches!(told, Some(What::Dipped)), "at 60 % exactly: limited now, and under");
+    }
+
+    #[test]
+    fn an_unreadable_file_is_told_once_and_tried_again() {
+        let mut rig = Rig::new("104857600\n");
+        write(rig.dir.path(), "memory.current", "");
+        let told = rig.turn();
+        assert!(matches!(&told, Some(What::Unreadable(e)) if e.to_string().ends_with("memory.current: is empty")), "{told:?}");
+        assert!(rig.turn().is_none());
+        rig.set(61 * MIB, 0);
+        assert!(matches!(rig.turn(), Some(What::Over { .. })));
+    }
+
+    #[test]
+    fn an_edited_rule_holds_at_once() {
+        let mut rig = Rig::new("104857600\n");
+        rig.set(30 * MIB, 0);
+        assert!(rig.turn().is_none());
+        let rule = Rule {
+            threshold: Threshold::Quantity(Bytes(20 * MIB)),
+            signal: Signal::Usage,
+            sustained_for: Duration::ZERO,
+        };
+        rig.sampler.obey(Command::Rule(TargetId(1), rule), rig.now);
+        assert!(matches!(rig.turn(), Some(What::Over { .. })));
+        rig.sampler.obey(Command::Forget(TargetId(1)), rig.now);
+        let next = rig.sampler.sweep(rig.now);
+        assert_eq!(next, rig.now + LONGEST_LOOK);
+    }
+}
