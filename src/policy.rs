@@ -178,6 +178,8 @@ pub enum Verdict {
     NoLimit,
     /// At or below the threshold.
     Under,
+    /// The threshold is a quantity that is not below the limit: it can never be over.
+    BeyondLimit,
     /// Above it, but not yet for as long as asked for.
     Sustaining {
         /// When that will be.
@@ -222,7 +224,8 @@ impl History {
         let known = sample.own.value(rule.signal).is_some();
         if value <= threshold || !known {
             self.over_since = None;
-            return Verdict::Under;
+            let beyond = sample.base().is_some_and(|base| base <= threshold);
+            return if beyond { Verdict::BeyondLimit } else { Verdict::Under };
         }
         let since = *self.over_since.get_or_insert(sample.at);
         let growth = self.growth();
@@ -519,6 +522,7 @@ mod tests {
             ..rule("60")
         };
         let sample = sample(0, level(90 * MIB, Some(100 * MIB), 0));
+        assert_eq!(judge(&never, &sample), Verdict::BeyondLimit);
         assert_eq!(
             next_look(&never, &sample, sample.room(), None, TAKES),
             LONGEST_LOOK

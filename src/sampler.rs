@@ -117,6 +117,8 @@ pub enum What {
     Dipped,
     /// A percentage without a limit.
     NoLimit,
+    /// A quantity not below the limit.
+    BeyondLimit,
     /// A file of its group cannot be read.
     Unreadable(ReadError),
     /// Its group was removed. The target is forgotten.
@@ -230,6 +232,7 @@ enum Told {
     Nothing,
     Over,
     NoLimit,
+    BeyondLimit,
     Unreadable,
 }
 
@@ -385,12 +388,15 @@ impl Target {
             self.not_over_at = Some(now);
         }
         match (verdict, self.told) {
-            (Verdict::Over(_), Told::Over) | (Verdict::NoLimit, Told::NoLimit) => None,
+            (Verdict::Over(_), Told::Over)
+            | (Verdict::NoLimit, Told::NoLimit)
+            | (Verdict::BeyondLimit, Told::BeyondLimit) => None,
             (Verdict::Over(evidence), _) => Some(What::Over {
                 evidence,
                 since_last_look,
             }),
             (Verdict::NoLimit, _) => Some(What::NoLimit),
+            (Verdict::BeyondLimit, _) => Some(What::BeyondLimit),
             (Verdict::Under | Verdict::Sustaining { .. }, Told::Nothing) => None,
             (Verdict::Under | Verdict::Sustaining { .. }, _) => Some(What::Dipped),
         }
@@ -485,6 +491,7 @@ impl Sampler {
                     let told = match what {
                         What::Over { .. } => Told::Over,
                         What::NoLimit => Told::NoLimit,
+                        What::BeyondLimit => Told::BeyondLimit,
                         What::Unreadable(_) => Told::Unreadable,
                         What::Dipped | What::Gone => Told::Nothing,
                     };
