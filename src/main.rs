@@ -1,2 +1,73 @@
-//! x
-fn main() {}
+//! `pre-oom-killer run`: see the library for what is where.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+use pre_oom_killer::agent;
+use pre_oom_killer::cli::{Cli, Command, Config, EXIT_USAGE, LogFormat, RunArgs};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(Cli {
+            command: Command::Run(args),
+        }) => run(args),
+        Err(error) => {
+            // Help and version are errors to clap, too.
+            let usage = error.use_stderr();
+            // Nothing can be done about a closed terminal.
+            let _ = error.print();
+            if usage {
+                ExitCode::from(EXIT_USAGE)
+            } else {
+                ExitCode::SUCCESS
+            }
+        }
+    }
+}
+
+fn run(args: RunArgs) -> ExitCode {
+    let config = match args.validate() {
+        Ok(config) => config,
+        Err(problems) => {
+            for problem in problems {
+                eprintln!("error: {problem}");
+            }
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    log(&config);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // Walks of the cgroup tree: one at a time, and a name look-up beside it.
+        .max_blocking_threads(2)
+        .build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(agent::run(config)),
+        Err(error) => Err(error.into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Logs to stderr as asked for.
+fn log(config: &Config) {
+    // Validated already; what cannot be parsed is not logged.
+    let filter = EnvFilter::try_new(&config.log).unwrap_or_default();
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false);
+    let terminal = std::io::stderr().is_terminal();
+    match config.log_format {
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+        LogFormat::Auto if !terminal => builder.json().flatten_event(true).init(),
+        LogFormat::Auto | LogFormat::Text => builder.with_ansi(terminal).init(),
+    }
+}

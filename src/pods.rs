@@ -161,6 +161,8 @@ pub struct Pod {
     pub annotations: BTreeMap<String, String>,
     /// Annotation `kubernetes.io/config.mirror` is there.
     pub mirror: bool,
+    /// `spec.runtimeClassName` is set: the runtime may be Kata or gVisor.
+    pub runtime_class: bool,
     /// Annotation `kubernetes.io/config.hash`: what a static pod's cgroup is named after.
     pub config_hash: Option<String>,
     /// The controlling owner.
@@ -354,6 +356,7 @@ impl From<RawPod> for Pod {
                 uid: PodUid(meta.uid),
             },
             node: spec.node_name,
+            runtime_class: spec.runtime_class_name.is_some(),
             label: meta.labels.get(guard::LABEL).cloned(),
             annotations: annotations
                 .into_iter()
@@ -451,6 +454,7 @@ struct RawOwner {
 #[serde(rename_all = "camelCase", default)]
 struct RawSpec {
     node_name: Option<String>,
+    runtime_class_name: Option<String>,
     #[serde(deserialize_with = "nullable")]
     containers: Vec<RawContainer>,
     #[serde(deserialize_with = "nullable")]

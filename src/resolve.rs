@@ -30,8 +30,11 @@ pub struct Want {
     pub container: Option<ContainerId>,
     /// The pod's group may stand for the container: it is the only guarded one, or all are.
     pub pod_may_stand_for_it: bool,
-    /// It runs long enough that an own group would be there and charged by now.
+    /// It runs long enough that an own group would be charged by now.
     pub settled: bool,
+    /// The pod has a runtime class, and this container never had a group of its own: it may have
+    /// none. Otherwise a missing group is one that is gone, or not there yet.
+    pub may_have_none: bool,
 }
 
 /// Open groups of a target.
@@ -93,9 +96,16 @@ pub fn resolve(
                 stands_for_container: false,
             });
         };
-        if let Some(place) = found.containers.get(id)
-            && let Some(own) = open(&place.dir)?
-            && (own.usage()?.is_some_and(|u| u > Bytes(0)) || !want.settled)
+        let own = match found.containers.get(id) {
+            Some(place) => open(&place.dir)?.map(|own| (place, own)),
+            None => None,
+        };
+        let charged_elsewhere = match &own {
+            Some((_, own)) => want.settled && own.usage()? == Some(Bytes(0)),
+            None => want.settled && want.may_have_none,
+        };
+        if let Some((place, own)) = own
+            && !charged_elsewhere
         {
             let pod = if place.in_pod_group {
                 place.dir.parent().map(&mut open).transpose()?.flatten()
@@ -109,7 +119,7 @@ pub fn resolve(
             });
         }
         match pod_dir {
-            Some(dir) if want.settled => {
+            Some(dir) if charged_elsewhere => {
                 if !want.pod_may_stand_for_it {
                     return Err(Unresolved::ChargedToPod);
                 }

@@ -1,0 +1,235 @@
+//! Flags and environment → one validated [`Config`]; all problems at once, exit 64.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::guard::DryRun;
+
+/// `EX_USAGE` of sysexits.h: what was asked for makes no sense.
+pub const EXIT_USAGE: u8 = 64;
+
+/// Evicts opted-in Kubernetes pods before the kernel's OOM killer ends them.
+#[derive(Debug, Parser)]
+#[command(version, about, long_about = None)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Guard the opted-in pods of this node
+    Run(RunArgs),
+}
+
+/// The flags of `run`, as written. All are text here, so that all that is wrong with them can be
+/// told at once.
+#[derive(Debug, Default, Args)]
+pub struct RunArgs {
+    /// Name of the node whose pods are guarded
+    #[arg(long, env = "NODE_NAME", value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// Kubeconfig for a run from a desk; without it, the pod's own service account is used
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<String>,
+    /// Context of the kubeconfig; without it, its current one
+    #[arg(long, env = "PRE_OOM_KILLER_CONTEXT", value_name = "NAME")]
+    pub context: Option<String>,
+    /// Where the host's /sys/fs/cgroup is mounted [default: /sys/fs/cgroup]
+    #[arg(long, env = "PRE_OOM_KILLER_CGROUP_ROOT", value_name = "DIR")]
+    pub cgroup_root: Option<String>,
+    /// Address and port of /metrics, /healthz, /readyz and /api/guards; a port alone is on all
+    /// addresses [default: 8080]
+    #[arg(long, env = "PRE_OOM_KILLER_LISTEN", value_name = "[ADDRESS:]PORT")]
+    pub listen: Option<String>,
+    /// Only try: off; client (send nothing); server (send evictions as dry runs) [default: off]
+    #[arg(long, env = "PRE_OOM_KILLER_DRY_RUN", value_name = "off|client|server")]
+    pub dry_run: Option<String>,
+    /// Form of the log on stderr: text; json; auto (text on a terminal) [default: auto]
+    #[arg(long, env = "PRE_OOM_KILLER_LOG_FORMAT", value_name = "auto|text|json")]
+    pub log_format: Option<String>,
+    /// What is logged, as `info` or `info,kube=debug` [default: info]
+    #[arg(long, env = "RUST_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+    /// The agent's own pod, from the downward API: never evicted
+    #[arg(long, env = "POD_UID", hide = true)]
+    pub pod_uid: Option<String>,
+    /// The agent's own pod's name: signs its Events
+    #[arg(long, env = "POD_NAME", hide = true)]
+    pub pod_name: Option<String>,
+    /// Flags that there are not, so that they are told with the other problems.
+    #[arg(hide = true, allow_hyphen_values = true)]
+    pub rest: Vec<String>,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// What `run` does, validated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The node.
+    pub node: String,
+    /// None: in the cluster.
+    pub kubeconfig: Option<PathBuf>,
+    /// None: the current one.
+    pub context: Option<String>,
+    /// The host's `/sys/fs/cgroup`.
+    pub cgroup_root: PathBuf,
+    /// Where the pages are.
+    pub listen: SocketAddr,
+    /// For all pods.
+    pub dry_run: DryRun,
+    /// Form of the log.
+    pub log_format: LogFormat,
+    /// What is logged.
+    pub log: String,
+    /// The agent's own pod.
+    pub pod_uid: Option<String>,
+    /// Its name.
+    pub pod_name: Option<String>,
+}
+
+impl RunArgs {
+    /// Validates all flags.
+    ///
+    /// # Errors
+    /// With every problem, each a sentence that names the flag and says what to write.
+    pub fn validate(self) -> Result<Config, Vec<String>> {
+        // An empty variable is one that is not set.
+        let given = |value: Option<String>| value.filter(|v| !v.is_empty());
+        let mut problems: Vec<String> = (self.rest.iter())
+            .map(|word| format!("`{word}`: there is no such flag; see `pre-oom-killer run --help`"))
+            .collect();
+        let node = given(self.node_name).unwrap_or_else(|| {
+            problems.push("--node-name (or NODE_NAME) is missing: name the node whose pods are guarded; in a DaemonSet it comes from the downward API (spec.nodeName)".into());
+            String::new()
+        });
+        let listen = given(self.listen).map_or(Ok(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080))), |v| address(&v));
+        let listen = listen.unwrap_or_else(|problem| {
+            problems.push(problem);
+            SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))
+        });
+        let dry_run = match given(self.dry_run).as_deref() {
+            None | Some("off") => DryRun::Off,
+            Some(text) => text.parse().unwrap_or_else(|()| {
+                problems.push(format!("--dry-run \"{text}\": write off, client or server"));
+                DryRun::Client
+            }),
+        };
+        let log_format = match given(self.log_format).as_deref() {
+            None | Some("auto") => LogFormat::Auto,
+            Some("text") => LogFormat::Text,
+            Some("json") => LogFormat::Json,
+            Some(text) => {
+                problems.push(format!("--log-format \"{text}\": write auto, text or json"));
+                LogFormat::Auto
+            }
+        };
+        let log = given(self.log).unwrap_or_else(|| "info".into());
+        if let Err(error) = EnvFilter::try_new(&log) {
+            problems.push(format!("--log (or RUST_LOG) \"{log}\": {error}; write `info` or `info,kube=debug`"));
+        }
+        let kubeconfig = given(self.kubeconfig).map(PathBuf::from);
+        if let Some(file) = &kubeconfig
+            && let Err(error) = std::fs::File::open(file)
+        {
+            problems.push(format!("--kubeconfig (or KUBECONFIG) {}: {error}", file.display()));
+        }
+        let context = given(self.context);
+        if context.is_some() && kubeconfig.is_none() {
+            problems.push("--context is given without --kubeconfig: it names one of a kubeconfig's contexts".into());
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Config {
+            node,
+            kubeconfig,
+            context,
+            cgroup_root: given(self.cgroup_root).map_or("/sys/fs/cgroup".into(), PathBuf::from),
+            listen,
+            dry_run,
+            log_format,
+            log,
+            pod_uid: given(self.pod_uid),
+            pod_name: given(self.pod_name),
+        })
+    }
+}
+
+/// `8080`, `:8080`, `127.0.0.1:8080`, `[::1]:8080`.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let any = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    let port = text.strip_prefix(':').unwrap_or(text);
+    if let Ok(port) = port.parse::<u16>() {
+        return Ok(SocketAddr::from((any, port)));
+    }
+    text.parse().map_err(|_| {
+        format!("--listen \"{text}\": write a port such as 8080, or an address and a port such as 127.0.0.1:8080 or [::1]:8080")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &[&str]) -> Result<Config, Vec<String>> {
+        let words = ["pre-oom-killer", "run"].iter().chain(words);
+        let Command::Run(args) = Cli::try_parse_from(words).unwrap().command;
+        args.validate()
+    }
+
+    #[test]
+    fn a_node_name_is_enough() {
+        let config = parse(&["--node-name", "n1"]).unwrap();
+        assert_eq!(config.node, "n1");
+        assert_eq!(config.listen, "[::]:8080".parse().unwrap());
+        assert_eq!(config.cgroup_root, PathBuf::from("/sys/fs/cgroup"));
+        assert_eq!(config.dry_run, DryRun::Off);
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once() {
+        let problems = parse(&[
+            "--listen", "eighty", "--dry-run=yes", "--log-format", "xml", "--log", "a=b=c",
+            "--kubeconfig", "/nonexistent", "--nodename", "n1",
+        ])
+        .unwrap_err();
+        let all = problems.join("\n");
+        for flag in [
+            "--node-name", "--listen", "--dry-run", "--log-format", "--log ", "--kubeconfig", "`--nodename`",
+        ] {
+            assert!(all.contains(flag), "{flag} in\n{all}");
+        }
+        assert_eq!(problems.len(), 8, "{all}");
+    }
+
+    #[test]
+    fn addresses() {
+        for (text, address_) in [
+            ("8080", "[::]:8080"),
+            (":0", "[::]:0"),
+            ("127.0.0.1:80", "127.0.0.1:80"),
+            ("[::1]:80", "[::1]:80"),
+        ] {
+            assert_eq!(address(text), Ok(address_.parse().unwrap()), "{text}");
+        }
+        for text in ["", "65536", "localhost:80", "::1:80:", "-1"] {
+            assert!(address(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The agent's own pages: `/metrics`, `/healthz`, `/readyz`, `/api/guards`.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use anyhow::Context;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::controller::{Counts, GuardView};
+use crate::metrics::Metrics;
+use crate::policy::LONGEST_LOOK;
+use crate::sampler::{Clock, Shared};
+
+/// Scrapers, probes and a few people; more wait.
+const CONNECTIONS: usize = 64;
+/// A client that sends no request is not waited for longer.
+const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+/// The sampling thread turns at least once a second; on a node short of CPU it may be late.
+const TURNS_WITHIN: Duration = LONGEST_LOOK.saturating_mul(30);
+
+/// What the pages need to know of the rest.
+#[derive(Clone, Debug)]
+pub struct Pages {
+    /// Answers about the pods.
+    pub ask: mpsc::Sender<oneshot::Sender<State>>,
+    /// The registry.
+    pub metrics: Metrics,
+    /// The sampler's counts.
+    pub shared: Arc<Shared>,
+    /// The one clock.
+    pub clock: Clock,
+    /// The memory controller's top directory.
+    pub cgroup_root: PathBuf,
+    /// The node's name.
+    pub node: String,
+}
+
+/// What the controller answers.
+#[derive(Debug)]
+pub struct State {
+    /// The first list of pods is done.
+    pub listed: bool,
+    /// For `/metrics`.
+    pub counts: Counts,
+    /// For `/api/guards`.
+    pub guards: Vec<GuardView>,
+}
+
+/// Listens on `address`. The unspecified IPv6 address takes IPv4 too; where the machine has no
+/// IPv6, IPv4 alone is listened on.
+///
+/// # Errors
+/// When the address is taken or not this machine's.
+pub fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let bind = |address: SocketAddr| -> std::io::Result<TcpListener> {
+        let socket = if address.is_ipv6() {
+            TcpSocket::new_v6()?
+        } else {
+            TcpSocket::new_v4()?
+        };
+        socket.set_reuseaddr(true)?;
+        if address.ip().is_unspecified() && address.is_ipv6() {
+            nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::Ipv6V6Only, &false)?;
+        }
+        socket.bind(address)?;
+        socket.listen(128)
+    };
+    let any_v6 = address.is_ipv6() && address.ip().is_unspecified();
+    bind(address)
+        .or_else(|error| {
+            let without_ipv6 = [nix::libc::EAFNOSUPPORT, nix::libc::EADDRNOTAVAIL];
+            if any_v6 && error.raw_os_error().is_some_and(|e| without_ipv6.contains(&e)) {
+                return bind(SocketAddr::from(([0, 0, 0, 0], address.port())));
+            }
+            Err(error)
+        })
+        .with_context(|| format!("cannot listen on {address} (--listen)"))
+}
+
+/// Serves until dropped.
+pub async fn serve(listener: TcpListener, pages: Pages) -> Infallible {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        // The semaphore is never closed.
+        let place = Arc::clone(&places).acquire_owned().await;
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors, or the client is gone: neither is helped by haste.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let pages = pages.clone();
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let pages = pages.clone();
+                async move { Ok::<_, Infallible>(answer(&request, &pages).await) }
+            });
+            // A client that hangs up is its own business.
+            let _ = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADERS_WITHIN)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+            drop(place);
+        });
+    }
+}
+
+async fn answer(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> {
+    const TEXT: &str = "text/plain; charset=utf-8";
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".into());
+    }
+    match request.uri().path() {
+        "/healthz" => match late(pages) {
+            None => page(StatusCode::OK, TEXT, "ok\n".into()),
+            Some(late) => {
+                let text = format!("the sampling thread last turned {} s ago\n", late.as_secs());
+                page(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
+            }
+        },
+        "/readyz" => {
+            let (code, text) = ready(pages).await;
+            page(code, TEXT, text)
+        }
+        "/metrics" => match ask(pages).await {
+            Some(state) => page(
+                StatusCode::OK,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                pages.metrics.page(state.counts, &pages.shared),
+            ),
+            None => stopping(),
+        },
+        "/api/guards" => match ask(pages).await {
+            Some(state) => {
+                let body = serde_json::json!({
+                    "node": pages.node,
+                    "version": env!("CARGO_PKG_VERSION"),
+                    "listed": state.listed,
+                    "guards": state.guards,
+                });
+                page(StatusCode::OK, "application/json", format!("{body}\n"))
+            }
+            None => stopping(),
+        },
+        _ => page(
+            StatusCode::NOT_FOUND,
+            TEXT,
+            "here are /metrics, /healthz, /readyz and /api/guards\n".into(),
+        ),
+    }
+}
+
+async fn ready(pages: &Pages) -> (StatusCode, String) {
+    if let Err(error) = std::fs::read_dir(&pages.cgroup_root) {
+        let root = pages.cgroup_root.display();
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("cgroup root {root}: {error}\n"),
+        );
+    }
+    match ask(pages).await {
+        Some(State { listed: true, .. }) => (StatusCode::OK, "ok\n".into()),
+        Some(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the pods of this node are not listed yet\n".into(),
+        ),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".into()),
+    }
+}
+
+/// How late the sampling thread is, if it is.
+fn late(pages: &Pages) -> Option<Duration> {
+    let turned = Duration::from_millis(pages.shared.turned_at.load(Relaxed));
+    let late = pages.clock.now().saturating_sub(turned);
+    (late > TURNS_WITHIN).then_some(late)
+}
+
+async fn ask(pages: &Pages) -> Option<State> {
+    let (sender, receiver) = oneshot::channel();
+    pages.ask.send(sender).await.ok()?;
+    receiver.await.ok()
+}
+
+fn stopping() -> Response<Full<Bytes>> {
+    page(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "text/plain; charset=utf-8",
+        "stopping\n".into(),
+    )
+}
+
+fn page(code: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = code;
+    let kind = header::HeaderValue::from_static(kind);
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}

@@ -1,0 +1,205 @@
+//! What `/metrics` exports. The names are a contract: README.md lists them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::controller::Counts;
+use crate::evict::Answer;
+use crate::guard::DryRun;
+use crate::sampler::Shared;
+
+/// From the shortest look to the longest.
+const DETECTION_BUCKETS: [f64; 9] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0];
+/// From a fast server to the bound of one request.
+const EVICTION_BUCKETS: [f64; 9] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
+
+/// How an eviction ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct AnswerLabels {
+    /// [`Answer::label`], or `not-sent` for a dry run of the client.
+    answer: &'static str,
+    /// `off`, `client` or `server`.
+    dry_run: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+}
+
+/// The registry and its metrics; clones share them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    guarded: Gauge,
+    unresolved: Gauge,
+    invalid: Gauge,
+    samples: Counter,
+    stat_reads: Counter,
+    wakeups: Counter,
+    /// Containers found above their threshold.
+    pub verdicts: Counter,
+    evictions: Family<AnswerLabels, Counter>,
+    /// From the last look that was not over to the verdict.
+    pub detection: Histogram,
+    /// From the verdict to the server's answer.
+    pub eviction: Histogram,
+    /// Times the watch of pods failed or began anew.
+    pub watch_restarts: Counter,
+    /// Events that could not be written.
+    pub events_lost: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics::new()
+    }
+}
+
+impl Metrics {
+    /// All metrics, at zero.
+    #[must_use]
+    pub fn new() -> Metrics {
+        let mut registry = Registry::with_prefix("pre_oom_killer");
+        let build: Family<BuildLabels, Gauge> = Family::default();
+        build
+            .get_or_create(&BuildLabels {
+                version: env!("CARGO_PKG_VERSION"),
+            })
+            .set(1);
+        registry.register("build_info", "The version that runs; always 1", build.clone());
+        let gauge = |registry: &mut Registry, name: &str, help: &str| {
+            let gauge = Gauge::default();
+            registry.register(name, help, gauge.clone());
+            gauge
+        };
+        let counter = |registry: &mut Registry, name: &str, help: &str| {
+            let counter = Counter::default();
+            registry.register(name, help, counter.clone());
+            counter
+        };
+        let r = &mut registry;
+        let guarded = gauge(r, "guarded_containers", "Containers and pod groups whose memory is being read");
+        let unresolved = gauge(r, "unresolved_containers", "Running guarded containers whose cgroup was not found");
+        let invalid = gauge(r, "invalid_guards", "Opted-in pods whose annotations are invalid");
+        let samples = counter(r, "samples", "Looks at a container's memory");
+        let stat_reads = counter(r, "stat_reads", "Looks that had to read memory.stat too");
+        let wakeups = counter(r, "sampler_wakeups", "Times the sampling thread woke up");
+        let verdicts = counter(r, "verdicts", "Times a container was found above its threshold");
+        let evictions: Family<AnswerLabels, Counter> = Family::default();
+        registry.register("evictions", "Evictions by the server's answer", evictions.clone());
+        let detection = Histogram::new(DETECTION_BUCKETS);
+        registry.register_with_unit(
+            "detection",
+            "From the last look that was not above the threshold to the verdict; the crossing was in between",
+            Unit::Seconds,
+            detection.clone(),
+        );
+        let eviction = Histogram::new(EVICTION_BUCKETS);
+        registry.register_with_unit(
+            "eviction",
+            "From the verdict to the server's answer",
+            Unit::Seconds,
+            eviction.clone(),
+        );
+        let r = &mut registry;
+        let watch_restarts = counter(r, "watch_restarts", "Times the watch of pods failed and was begun anew");
+        let events_lost = counter(r, "events_lost", "Events that could not be written");
+        // Every answer is there from the start, so that a rate of the first one can be seen.
+        for answer in Answer::LABELS {
+            drop(evictions.get_or_create(&AnswerLabels {
+                answer,
+                dry_run: "off",
+            }));
+        }
+        Metrics {
+            registry: Arc::new(registry),
+            guarded,
+            unresolved,
+            invalid,
+            samples,
+            stat_reads,
+            wakeups,
+            verdicts,
+            evictions,
+            detection,
+            eviction,
+            watch_restarts,
+            events_lost,
+        }
+    }
+
+    /// Counts an eviction by its answer; `None`: not sent.
+    pub fn evicted(&self, answer: Option<&Answer>, mode: DryRun) {
+        let labels = AnswerLabels {
+            answer: answer.map_or("not-sent", Answer::label),
+            dry_run: match mode {
+                DryRun::Off => "off",
+                DryRun::Server => "server",
+                DryRun::Client => "client",
+            },
+        };
+        self.evictions.get_or_create(&labels).inc();
+    }
+
+    /// The page of `/metrics` in OpenMetrics' text format.
+    #[must_use]
+    pub fn page(&self, counts: Counts, shared: &Shared) -> String {
+        let gauge = |gauge: &Gauge, n: usize| gauge.set(i64::try_from(n).unwrap_or(i64::MAX));
+        gauge(&self.guarded, counts.guarded);
+        gauge(&self.unresolved, counts.unresolved);
+        gauge(&self.invalid, counts.invalid);
+        // The sampling thread counts for itself; here its counts are taken over.
+        self.samples.inner().store(shared.looks.load(Relaxed), Relaxed);
+        self.stat_reads.inner().store(shared.stat_reads.load(Relaxed), Relaxed);
+        self.wakeups.inner().store(shared.wakeups.load(Relaxed), Relaxed);
+        let mut page = String::new();
+        // Writing to a String cannot fail.
+        let _ = text::encode(&mut page, &self.registry);
+        page
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_has_help_type_and_name() {
+        let metrics = Metrics::new();
+        metrics.evicted(Some(&Answer::Accepted), DryRun::Off);
+        metrics.evicted(None, DryRun::Client);
+        metrics.detection.observe(0.004);
+        let page = metrics.page(
+            Counts {
+                guarded: 3,
+                unresolved: 1,
+                invalid: 2,
+            },
+            &Shared::default(),
+        );
+        for line in [
+            concat!("pre_oom_killer_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+            "pre_oom_killer_guarded_containers 3",
+            "pre_oom_killer_unresolved_containers 1",
+            "pre_oom_killer_invalid_guards 2",
+            "pre_oom_killer_samples_total 0",
+            "pre_oom_killer_evictions_total{answer=\"accepted\",dry_run=\"off\"} 1",
+            "pre_oom_killer_evictions_total{answer=\"not-sent\",dry_run=\"client\"} 1",
+            "# UNIT pre_oom_killer_detection_seconds seconds",
+            "pre_oom_killer_detection_seconds_bucket{le=\"0.005\"} 1",
+            "pre_oom_killer_watch_restarts_total 0",
+        ] {
+            assert!(page.lines().any(|l| l == line), "{line}\n{page}");
+        }
+        let of = |kind| page.lines().filter(|l| l.starts_with(kind)).count();
+        assert_eq!(of("# HELP"), of("# TYPE"));
+    }
+}
