@@ -1,0 +1,48 @@
+//! A small in-process Kubernetes API server, with a tiny kubelet, for tests, benches and the demo.
+//!
+//! It answers as a Kubernetes 1.36.2 server was recorded to answer, for the few resources that
+//! pre-oom-killer uses; `tests/recorded.rs` compares the two.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`Standin`] (`standin.rs`) | the handle: put pods, bring about trouble, look at the log |
+//! | [`answers`] | the table of facts: codes, reasons, causes, messages, and where each was seen |
+//! | `server.rs`, `tls.rs` | the thread, the port, connections; a request is logged and meets its fault here |
+//! | `route.rs` | who answers what; authentication, authorization, bodies |
+//! | `list.rs`, `watch.rs`, `select.rs` | reading pods |
+//! | `pods.rs`, `evict.rs`, `pdb.rs`, `deletion.rs` | changing and evicting them |
+//! | `kubelet.rs` | SIGTERM, SIGKILL, the last status |
+//! | `events.rs` | Events in both groups |
+//! | `state.rs`, `log.rs` | the data, and waiting for it to change |
+//! | [`fault`], [`PodBuilder`] (`builder.rs`) | trouble on request; pods shaped like real ones |
+//!
+//! Nothing here is for production: it panics when a test misuses it.
+
+pub mod answers;
+mod builder;
+pub mod cgroups;
+mod clock;
+mod deletion;
+mod events;
+mod evict;
+pub mod fault;
+pub mod hog;
+mod kubelet;
+mod list;
+mod log;
+mod pdb;
+mod pods;
+mod reply;
+mod route;
+mod select;
+mod server;
+mod standin;
+mod state;
+mod tls;
+mod watch;
+
+pub use builder::{PodBuilder, pod};
+pub use fault::Fault;
+pub use log::Request;
+pub use pdb::Pdb;
+pub use standin::Standin;
