@@ -70,9 +70,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (commands, obeyed) = std::sync::mpsc::channel();
     let (reported, reports) = mpsc::channel(REPORTS);
     let sampler = Sampler::new(machine, Arc::clone(&shared), reported);
-    std::thread::Builder::new()
-        .name("sampler".into())
-        .spawn(move || sampler.run(clock, &obeyed))?;
+    std::thread::Builder::new().name("sampler".into()).spawn(move || sampler.run(clock, &obeyed))?;
 
     let (notices, queue) = mpsc::channel(report::QUEUE);
     let events = tokio::spawn(report::write_events(
@@ -94,10 +92,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         },
     ));
 
-    let me = Me {
-        node: config.node,
-        pod_uid: config.pod_uid,
-    };
+    let me = Me { node: config.node, pod_uid: config.pod_uid };
     let agent = Agent {
         controller: Controller::new(me.clone(), config.dry_run, fastrand::u64(..)),
         clock,
@@ -124,8 +119,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
 /// Each container needs up to four descriptors, each pod three more.
 fn raise_file_limit() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
         warn!(%error, "cannot raise the limit of open files");
     }
@@ -134,20 +129,15 @@ fn raise_file_limit() {
 async fn kube_config(config: &Config) -> anyhow::Result<kube::Config> {
     let mut kube = match &config.kubeconfig {
         Some(file) => {
-            let options = KubeConfigOptions {
-                context: config.context.clone(),
-                ..KubeConfigOptions::default()
-            };
+            let options = KubeConfigOptions { context: config.context.clone(), ..KubeConfigOptions::default() };
             let shown = file.display();
-            let kubeconfig =
-                Kubeconfig::read_from(file).with_context(|| format!("kubeconfig {shown}"))?;
+            let kubeconfig = Kubeconfig::read_from(file).with_context(|| format!("kubeconfig {shown}"))?;
             kube::Config::from_custom_kubeconfig(kubeconfig, &options)
                 .await
                 .with_context(|| format!("kubeconfig {shown}"))?
         }
-        None => kube::Config::incluster().context(
-            "not in a cluster (no service account): give --kubeconfig for a run from a desk",
-        )?,
+        None => kube::Config::incluster()
+            .context("not in a cluster (no service account): give --kubeconfig for a run from a desk")?,
     };
     // kube repeats a 429 many times on its own; when to try again is ours to say.
     kube.default_retry = false;
@@ -326,11 +316,7 @@ impl Agent {
     fn post(&mut self, order: Order) {
         let (client, clock) = (self.writes.clone(), self.clock);
         let began = clock.now();
-        let mode = if order.dry_run {
-            DryRun::Server
-        } else {
-            DryRun::Off
-        };
+        let mode = if order.dry_run { DryRun::Server } else { DryRun::Off };
         self.posts.spawn(async move {
             let answer = evict(&client, &order).await;
             (order.pod, answer, mode, clock.now().saturating_sub(began))
@@ -339,11 +325,7 @@ impl Agent {
 
     fn tell(&mut self, notice: Notice) {
         report::log(&notice);
-        if let Subject::Evicted {
-            mode: DryRun::Client,
-            ..
-        } = notice.subject
-        {
+        if let Subject::Evicted { mode: DryRun::Client, .. } = notice.subject {
             self.metrics.evicted(None, DryRun::Client);
         }
         if self.notices.try_send(notice).is_err() {

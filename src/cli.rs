@@ -24,6 +24,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Guard the opted-in pods of this node
+    #[command(args_override_self = true)]
     Run(RunArgs),
 }
 
@@ -111,9 +112,7 @@ impl RunArgs {
     pub fn validate(self) -> Result<Config, Vec<String>> {
         // An empty variable is one that is not set.
         let given = |value: Option<String>| value.filter(|v| !v.is_empty());
-        let mut problems: Vec<String> = (self.rest.iter())
-            .map(|word| format!("`{word}`: there is no such flag; see `pre-oom-killer run --help`"))
-            .collect();
+        let mut problems = unknown(&self.rest);
         let node = given(self.node_name).unwrap_or_else(|| {
             problems.push("--node-name (or NODE_NAME) is missing: name the node whose pods are guarded; in a DaemonSet it comes from the downward API (spec.nodeName)".into());
             String::new()
@@ -171,6 +170,13 @@ impl RunArgs {
     }
 }
 
+/// What was written for flags that there are not; a word behind such a flag is taken for its value.
+fn unknown(rest: &[String]) -> Vec<String> {
+    let is_flag = |i: usize| rest[i].starts_with('-');
+    let told = (0..rest.len()).filter(|i| is_flag(*i) || *i == 0 || !is_flag(i - 1));
+    told.map(|i| format!("`{}`: there is no such flag; see `pre-oom-killer run --help`", rest[i])).collect()
+}
+
 /// `8080`, `:8080`, `127.0.0.1:8080`, `[::1]:8080`.
 fn address(text: &str) -> Result<SocketAddr, String> {
     let any = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
@@ -205,14 +211,21 @@ mod tests {
     #[test]
     fn all_problems_are_told_at_once() {
         let problems = parse(&[
-            "--listen", "eighty", "--dry-run=yes", "--log-format", "xml", "--log", "a=b=c",
-            "--kubeconfig", "/nonexistent", "--nodename", "n1",
+            "--listen",
+            "eighty",
+            "--dry-run=yes",
+            "--log-format",
+            "xml",
+            "--log",
+            "a=b=c",
+            "--kubeconfig",
+            "/nonexistent",
+            "--nodename",
+            "n1",
         ])
         .unwrap_err();
         let all = problems.join("\n");
-        for flag in [
-            "--node-name", "--listen", "--dry-run", "--log-format", "--log ", "--kubeconfig", "`--nodename`",
-        ] {
+        for flag in ["--node-name", "--listen", "--dry-run", "--log-format", "--log ", "--kubeconfig", "`--nodename`"] {
             assert!(all.contains(flag), "{flag} in\n{all}");
         }
         assert_eq!(problems.len(), 8, "{all}");
@@ -220,12 +233,9 @@ mod tests {
 
     #[test]
     fn addresses() {
-        for (text, address_) in [
-            ("8080", "[::]:8080"),
-            (":0", "[::]:0"),
-            ("127.0.0.1:80", "127.0.0.1:80"),
-            ("[::1]:80", "[::1]:80"),
-        ] {
+        for (text, address_) in
+            [("8080", "[::]:8080"), (":0", "[::]:0"), ("127.0.0.1:80", "127.0.0.1:80"), ("[::1]:80", "[::1]:80")]
+        {
             assert_eq!(address(text), Ok(address_.parse().unwrap()), "{text}");
         }
         for text in ["", "65536", "localhost:80", "::1:80:", "-1"] {

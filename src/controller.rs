@@ -101,28 +101,11 @@ enum Eviction {
     /// A target is over and being read once more.
     Confirming { target: TargetId, attempt: u32 },
     /// An answer is awaited.
-    Posting {
-        target: TargetId,
-        evidence: Evidence,
-        mode: DryRun,
-        since: Moment,
-        attempt: u32,
-    },
+    Posting { target: TargetId, evidence: Evidence, mode: DryRun, since: Moment, attempt: u32 },
     /// The server did not do it; as long as the target is over it is asked again.
-    Retrying {
-        target: TargetId,
-        answer: &'static str,
-        why: String,
-        at: Moment,
-        attempt: u32,
-    },
+    Retrying { target: TargetId, answer: &'static str, why: String, at: Moment, attempt: u32 },
     /// Nothing more is sent for this pod. After a dry run: until its target dips.
-    Done {
-        target: TargetId,
-        outcome: &'static str,
-        mode: DryRun,
-        at: Moment,
-    },
+    Done { target: TargetId, outcome: &'static str, mode: DryRun, at: Moment },
 }
 
 #[derive(Debug)]
@@ -267,9 +250,8 @@ impl Controller {
             _ => None,
         };
         let wanted = wanted(&entry.pod, &entry.guard, entry.never);
-        let (kept, dropped): (Vec<_>, Vec<_>) = std::mem::take(&mut entry.targets)
-            .into_iter()
-            .partition(|t| wanted.contains(&t.name));
+        let (kept, dropped): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut entry.targets).into_iter().partition(|t| wanted.contains(&t.name));
         entry.targets = kept;
         for target in dropped {
             self.forget(&key, &target);
@@ -311,13 +293,7 @@ impl Controller {
             let target = Target {
                 id,
                 name,
-                state: State::Resolving {
-                    since: now,
-                    attempt: 0,
-                    retry_at: None,
-                    why: None,
-                    had_group: false,
-                },
+                state: State::Resolving { since: now, attempt: 0, retry_at: None, why: None, had_group: false },
             };
             let want = want(entry, &target, now);
             self.effects.push(Effect::Resolve(id, want));
@@ -352,31 +328,15 @@ impl Controller {
         let Some((entry, i)) = find(&mut self.pods, &self.by_target, id) else {
             return;
         };
-        let State::Resolving {
-            since,
-            attempt,
-            why,
-            retry_at,
-            ..
-        } = &mut entry.targets[i].state
-        else {
+        let State::Resolving { since, attempt, why, retry_at, .. } = &mut entry.targets[i].state else {
             return;
         };
         match (result, &entry.guard) {
             (Ok(groups), Ok(guard)) => {
                 let view = Arc::<View>::default();
-                let watch = Watch {
-                    id,
-                    groups: groups.clone(),
-                    rule: guard.rule,
-                    view: Arc::clone(&view),
-                };
+                let watch = Watch { id, groups: groups.clone(), rule: guard.rule, view: Arc::clone(&view) };
                 self.effects.push(Effect::Sampler(Command::Watch(Box::new(watch))));
-                entry.targets[i].state = State::Watched {
-                    groups,
-                    view,
-                    over: None,
-                };
+                entry.targets[i].state = State::Watched { groups, view, over: None };
             }
             (Ok(_), Err(_)) => {}
             (Err(error), _) => {
@@ -458,20 +418,12 @@ impl Controller {
             return None;
         };
         let effect = Effect::Reread(id, groups.clone());
-        entry.eviction = Eviction::Confirming {
-            target: id,
-            attempt,
-        };
+        entry.eviction = Eviction::Confirming { target: id, attempt };
         Some(effect)
     }
 
     /// Takes in the reading before the act: still over, and the guard still says so?
-    pub fn reread(
-        &mut self,
-        now: Moment,
-        id: TargetId,
-        read: Result<Option<Sample>, ReadError>,
-    ) {
+    pub fn reread(&mut self, now: Moment, id: TargetId, read: Result<Option<Sample>, ReadError>) {
         let Some((entry, i)) = find(&mut self.pods, &self.by_target, id) else {
             return;
         };
@@ -504,34 +456,14 @@ impl Controller {
         let mode = self.dry_run.max(guard.dry_run);
         let grace = guard.eviction_grace;
         if mode == DryRun::Client {
-            entry.eviction = Eviction::Done {
-                target: id,
-                outcome: "dry-run",
-                mode,
-                at: now,
-            };
+            entry.eviction = Eviction::Done { target: id, outcome: "dry-run", mode, at: now };
             let container = entry.targets[i].name.container().map(str::to_owned);
-            let notice = Subject::Evicted {
-                evidence,
-                mode,
-                grace,
-                took: Duration::ZERO,
-            };
+            let notice = Subject::Evicted { evidence, mode, grace, took: Duration::ZERO };
             self.effects.push(Effect::Tell(Box::new(notice_of(entry, container, notice))));
             return;
         }
-        entry.eviction = Eviction::Posting {
-            target: id,
-            evidence,
-            mode,
-            since: now,
-            attempt,
-        };
-        self.effects.push(Effect::Post(Order {
-            pod: entry.pod.id.clone(),
-            grace,
-            dry_run: mode == DryRun::Server,
-        }));
+        entry.eviction = Eviction::Posting { target: id, evidence, mode, since: now, attempt };
+        self.effects.push(Effect::Post(Order { pod: entry.pod.id.clone(), grace, dry_run: mode == DryRun::Server }));
     }
 
     /// Takes in the server's answer to the eviction of `pod`.
@@ -540,50 +472,26 @@ impl Controller {
         let Some(entry) = self.pods.get_mut(&key).filter(|e| e.pod.id.uid == pod.uid) else {
             return;
         };
-        let Eviction::Posting {
-            target,
-            evidence,
-            mode,
-            since,
-            attempt,
-        } = entry.eviction
-        else {
+        let Eviction::Posting { target, evidence, mode, since, attempt } = entry.eviction else {
             return;
         };
         let took = now.saturating_sub(since);
-        let container = (entry.targets.iter().find(|t| t.id == target))
-            .and_then(|t| t.name.container())
-            .map(str::to_owned);
+        let container =
+            (entry.targets.iter().find(|t| t.id == target)).and_then(|t| t.name.container()).map(str::to_owned);
         let grace = entry.guard.as_ref().ok().and_then(|g| g.eviction_grace);
         if *answer == Answer::Accepted {
             let seen = took + ANSWER_TO_EXIT;
-            let takes = self.takes.map_or(seen, |old| {
-                old.mul_f64(1.0 - TAKES_WEIGHT) + seen.mul_f64(TAKES_WEIGHT)
-            });
+            let takes = self.takes.map_or(seen, |old| old.mul_f64(1.0 - TAKES_WEIGHT) + seen.mul_f64(TAKES_WEIGHT));
             self.takes = Some(takes.min(MOST_TAKES));
             self.effects.extend(self.takes.map(Effect::EvictionTakes));
         }
         let subject = match answer {
-            Answer::Accepted => Subject::Evicted {
-                evidence,
-                mode,
-                grace,
-                took,
-            },
-            answer => Subject::NotEvicted {
-                evidence,
-                answer: answer.clone(),
-                mode,
-            },
+            Answer::Accepted => Subject::Evicted { evidence, mode, grace, took },
+            answer => Subject::NotEvicted { evidence, answer: answer.clone(), mode },
         };
         match answer.retry_after(attempt, self.random.f64()) {
             None => {
-                entry.eviction = Eviction::Done {
-                    target,
-                    outcome: answer.label(),
-                    mode,
-                    at: now,
-                };
+                entry.eviction = Eviction::Done { target, outcome: answer.label(), mode, at: now };
                 self.effects.push(Effect::Tell(Box::new(notice_of(entry, container, subject))));
             }
             Some(wait) => {
@@ -607,9 +515,7 @@ impl Controller {
     pub fn tick(&mut self, now: Moment) {
         let mut begin = Vec::new();
         for entry in self.pods.values_mut() {
-            if let Eviction::Retrying {
-                target, at, attempt, ..
-            } = entry.eviction
+            if let Eviction::Retrying { target, at, attempt, .. } = entry.eviction
                 && at <= now
             {
                 begin.push((target, attempt));
@@ -745,10 +651,7 @@ fn rearm(effects: &mut Vec<Effect>, entry: &Entry) {
 
 /// Judges one reading by itself; that it was over for long enough was the sampler's to see.
 fn judge_again(guard: &Guard, sample: &Sample) -> Option<Evidence> {
-    let rule = Rule {
-        sustained_for: Duration::ZERO,
-        ..guard.rule
-    };
+    let rule = Rule { sustained_for: Duration::ZERO, ..guard.rule };
     match History::default().observe(&rule, sample, Duration::ZERO) {
         Verdict::Over(evidence) => Some(evidence),
         _ => None,
@@ -756,21 +659,11 @@ fn judge_again(guard: &Guard, sample: &Sample) -> Option<Evidence> {
 }
 
 fn notice_of(entry: &Entry, container: Option<String>, subject: Subject) -> Notice {
-    Notice {
-        pod: entry.pod.id.clone(),
-        owner: entry.pod.owner.clone(),
-        container,
-        subject,
-    }
+    Notice { pod: entry.pod.id.clone(), owner: entry.pod.owner.clone(), container, subject }
 }
 
 /// Tells something of a pod unless it was told before in the same words.
-fn tell(
-    effects: &mut Vec<Effect>,
-    entry: &mut Entry,
-    container: Option<String>,
-    subject: Subject,
-) {
+fn tell(effects: &mut Vec<Effect>, entry: &mut Entry, container: Option<String>, subject: Subject) {
     let words = format!("{}: {}", container.as_deref().unwrap_or(""), subject.once());
     if entry.told.len() < MOST_TOLD && entry.told.insert(words) {
         effects.push(Effect::Tell(Box::new(notice_of(entry, container, subject))));

@@ -7,9 +7,7 @@ use http::StatusCode;
 use http_body_util::{BodyExt, Limited};
 use k8s_openapi::api::core::v1::Pod as ApiPod;
 use k8s_openapi::api::policy::v1::Eviction;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
-    DeleteOptions, ObjectMeta, Preconditions, Status,
-};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta, Preconditions, Status};
 use kube::api::PostParams;
 use kube::core::Request;
 use kube::{Client, Resource};
@@ -145,11 +143,9 @@ impl Answer {
                 let minute = Duration::from_secs(60);
                 (minute, minute, minute)
             }
-            Answer::Unauthorized | Answer::Failing { .. } | Answer::Unknown { .. } => (
-                Duration::from_millis(200),
-                Duration::from_secs(10),
-                Duration::ZERO,
-            ),
+            Answer::Unauthorized | Answer::Failing { .. } | Answer::Unknown { .. } => {
+                (Duration::from_millis(200), Duration::from_secs(10), Duration::ZERO)
+            }
         };
         let back_off = first.saturating_mul(1 << attempt.min(16)).min(most);
         // From half to the whole of it; a floor is only ever exceeded.
@@ -172,12 +168,8 @@ pub async fn evict(client: &Client, order: &Order) -> Answer {
     };
     match tokio::time::timeout(ANSWER_WITHIN, exchange).await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => Answer::Unknown {
-            message: chain(error.as_ref()),
-        },
-        Err(_) => Answer::Unknown {
-            message: format!("no answer within {} s", ANSWER_WITHIN.as_secs()),
-        },
+        Ok(Err(error)) => Answer::Unknown { message: chain(error.as_ref()) },
+        Err(_) => Answer::Unknown { message: format!("no answer within {} s", ANSWER_WITHIN.as_secs()) },
     }
 }
 
@@ -192,10 +184,7 @@ fn request(order: &Order) -> anyhow::Result<http::Request<Vec<u8>>> {
         },
         delete_options: Some(DeleteOptions {
             grace_period_seconds: order.grace.map(i64::from),
-            preconditions: Some(Preconditions {
-                uid: Some(order.pod.uid.0.clone()),
-                ..Preconditions::default()
-            }),
+            preconditions: Some(Preconditions { uid: Some(order.pod.uid.0.clone()), ..Preconditions::default() }),
             ..DeleteOptions::default()
         }),
     };
@@ -206,8 +195,7 @@ fn request(order: &Order) -> anyhow::Result<http::Request<Vec<u8>>> {
         ..PostParams::default()
     };
     let body = serde_json::to_vec(&eviction)?;
-    let request =
-        Request::new(path).create_subresource("eviction", &order.pod.name, &params, body)?;
+    let request = Request::new(path).create_subresource("eviction", &order.pod.name, &params, body)?;
     Ok(request)
 }
 
@@ -236,25 +224,17 @@ pub fn classify(code: StatusCode, retry_after: Option<Duration>, body: &[u8]) ->
         429 => match cause("DisruptionBudget") {
             Some(cause) => {
                 let message = cause.message.clone().unwrap_or(message);
-                Answer::Blocked {
-                    budget: budget_name(&message),
-                    message,
-                    retry_after,
-                }
+                Answer::Blocked { budget: budget_name(&message), message, retry_after }
             }
             None => Answer::Throttled { retry_after },
         },
         403 | 413 | 422 => Answer::Refused { code, message },
         // The one 500 that does not pass: it has no reason, others have InternalError.
-        500 if message.contains("more than one PodDisruptionBudget") => {
-            Answer::Refused { code, message }
-        }
+        500 if message.contains("more than one PodDisruptionBudget") => Answer::Refused { code, message },
         401 => Answer::Unauthorized,
         400 | 405 | 406 | 415 => Answer::Mistake { code, message },
         409 | 500 => Answer::Failing { code, message },
-        _ => Answer::Unknown {
-            message: format!("{code}: {message}"),
-        },
+        _ => Answer::Unknown { message: format!("{code}: {message}") },
     }
 }
 
@@ -272,11 +252,7 @@ mod tests {
 
     fn order() -> Order {
         Order {
-            pod: PodRef {
-                namespace: "demo".into(),
-                name: "web-1".into(),
-                uid: PodUid("59435a07".into()),
-            },
+            pod: PodRef { namespace: "demo".into(), name: "web-1".into(), uid: PodUid("59435a07".into()) },
             grace: None,
             dry_run: false,
         }
@@ -303,12 +279,7 @@ mod tests {
 
     #[test]
     fn grace_and_dry_run_go_along() {
-        let request = request(&Order {
-            grace: Some(5),
-            dry_run: true,
-            ..order()
-        })
-        .unwrap();
+        let request = request(&Order { grace: Some(5), dry_run: true, ..order() }).unwrap();
         assert!(request.uri().query().unwrap().contains("dryRun=All"));
         let body: serde_json::Value = serde_json::from_slice(request.body()).unwrap();
         assert_eq!(body["deleteOptions"]["gracePeriodSeconds"], 5);
@@ -363,14 +334,8 @@ mod tests {
 
     #[test]
     fn retries_keep_their_bounds() {
-        let seconds = |answer: &Answer, attempt, jitter| {
-            answer.retry_after(attempt, jitter).map(|d| d.as_secs_f64())
-        };
-        let blocked = |retry_after| Answer::Blocked {
-            budget: None,
-            message: String::new(),
-            retry_after,
-        };
+        let seconds = |answer: &Answer, attempt, jitter| answer.retry_after(attempt, jitter).map(|d| d.as_secs_f64());
+        let blocked = |retry_after| Answer::Blocked { budget: None, message: String::new(), retry_after };
         assert_eq!(seconds(&blocked(None), 0, 1.0), Some(1.0));
         assert_eq!(seconds(&blocked(None), 0, 0.0), Some(0.5));
         assert_eq!(seconds(&blocked(None), 3, 1.0), Some(8.0));

@@ -35,15 +35,7 @@ pub mod keys {
     /// Past a disruption budget.
     pub const FORCE_DELETE: &str = "force-delete-threshold";
     /// All of them.
-    pub const ALL: [&str; 7] = [
-        TARGET,
-        THRESHOLD,
-        SIGNAL,
-        SUSTAINED,
-        GRACE,
-        DRY_RUN,
-        FORCE_DELETE,
-    ];
+    pub const ALL: [&str; 7] = [TARGET, THRESHOLD, SIGNAL, SUSTAINED, GRACE, DRY_RUN, FORCE_DELETE];
 }
 
 /// The longest `sustained-for`.
@@ -251,10 +243,7 @@ pub fn read(pod: &Pod) -> Option<Reading> {
     }
     if !pod.unreadable.is_empty() {
         let problems = pod.unreadable.iter().map(|u| Problem::Unreadable(shortened(u)));
-        return Some(Reading {
-            guard: Err(problems.collect()),
-            warnings: Vec::new(),
-        });
+        return Some(Reading { guard: Err(problems.collect()), warnings: Vec::new() });
     }
     let mut problems = Vec::new();
     let mut take = |result: Result<(), Problem>| problems.extend(result.err());
@@ -269,17 +258,10 @@ pub fn read(pod: &Pod) -> Option<Reading> {
     let mut threshold = None;
     take(read_threshold(value(keys::THRESHOLD)).map(|t| threshold = Some(t)));
     let mut signal = Signal::default();
-    take(optional(
-        keys::SIGNAL,
-        value(keys::SIGNAL),
-        "\"working-set\", \"usage\" or \"unreclaimable\"",
-        |text| {
-            signal = [Signal::WorkingSet, Signal::Usage, Signal::Unreclaimable]
-                .into_iter()
-                .find(|s| s.as_str() == text)?;
-            Some(())
-        },
-    ));
+    take(optional(keys::SIGNAL, value(keys::SIGNAL), "\"working-set\", \"usage\" or \"unreclaimable\"", |text| {
+        signal = [Signal::WorkingSet, Signal::Usage, Signal::Unreclaimable].into_iter().find(|s| s.as_str() == text)?;
+        Some(())
+    }));
     let mut sustained_for = Duration::ZERO;
     take(optional(
         keys::SUSTAINED,
@@ -291,27 +273,17 @@ pub fn read(pod: &Pod) -> Option<Reading> {
         },
     ));
     let mut eviction_grace = None;
-    take(optional(
-        keys::GRACE,
-        value(keys::GRACE),
-        "whole seconds from \"0\" to \"86400\"",
-        |text| {
-            let digits = text.bytes().all(|b| b.is_ascii_digit());
-            let seconds = text.parse().ok().filter(|s| digits && *s <= MAX_GRACE)?;
-            eviction_grace = Some(seconds);
-            Some(())
-        },
-    ));
+    take(optional(keys::GRACE, value(keys::GRACE), "whole seconds from \"0\" to \"86400\"", |text| {
+        let digits = text.bytes().all(|b| b.is_ascii_digit());
+        let seconds = text.parse().ok().filter(|s| digits && *s <= MAX_GRACE)?;
+        eviction_grace = Some(seconds);
+        Some(())
+    }));
     let mut dry_run = DryRun::Off;
-    take(optional(
-        keys::DRY_RUN,
-        value(keys::DRY_RUN),
-        "\"client\" or \"server\"",
-        |text| {
-            dry_run = text.parse().ok()?;
-            Some(())
-        },
-    ));
+    take(optional(keys::DRY_RUN, value(keys::DRY_RUN), "\"client\" or \"server\"", |text| {
+        dry_run = text.parse().ok()?;
+        Some(())
+    }));
     let mut force_delete = None;
     take(optional(
         keys::FORCE_DELETE,
@@ -327,11 +299,7 @@ pub fn read(pod: &Pod) -> Option<Reading> {
         Some(threshold) if problems.is_empty() => Ok(Guard {
             containers,
             pod_group,
-            rule: Rule {
-                threshold,
-                signal,
-                sustained_for,
-            },
+            rule: Rule { threshold, signal, sustained_for },
             eviction_grace,
             dry_run,
             force_delete,
@@ -339,12 +307,8 @@ pub fn read(pod: &Pod) -> Option<Reading> {
         _ => Err(problems),
     };
     let unknown = pod.annotations.keys().filter(|k| !keys::ALL.contains(&k.as_str()));
-    let warnings = unknown
-        .map(|key| Warning::UnknownKey {
-            key: shortened(key),
-            nearest: nearest(key, &keys::ALL),
-        })
-        .collect();
+    let warnings =
+        unknown.map(|key| Warning::UnknownKey { key: shortened(key), nearest: nearest(key, &keys::ALL) }).collect();
     Some(Reading { guard, warnings })
 }
 
@@ -358,10 +322,7 @@ fn targets(pod: &Pod, value: Option<&str>) -> Result<(Vec<String>, bool), Proble
         let main = names(&[Kind::Main]);
         return match main.len() {
             1 => Ok((main, false)),
-            count => Err(Problem::Ambiguous {
-                count,
-                has: main.join(", "),
-            }),
+            count => Err(Problem::Ambiguous { count, has: main.join(", ") }),
         };
     };
     let guardable = names(&[Kind::Main, Kind::Sidecar, Kind::Ephemeral]);
@@ -371,22 +332,15 @@ fn targets(pod: &Pod, value: Option<&str>) -> Result<(Vec<String>, bool), Proble
     let mut chosen: Vec<String> = Vec::new();
     for name in value.split(',').map(str::trim) {
         if name.is_empty() || chosen.iter().any(|c| c == name) {
-            return Err(Problem::BadTarget {
-                value: shortened(value),
-            });
+            return Err(Problem::BadTarget { value: shortened(value) });
         }
         let container = pod.containers.iter().find(|c| c.name == name);
         match container.map(|c| c.kind) {
             None => {
-                return Err(Problem::NoSuchContainer {
-                    name: shortened(name),
-                    has: guardable.join(", "),
-                });
+                return Err(Problem::NoSuchContainer { name: shortened(name), has: guardable.join(", ") });
             }
             Some(Kind::Init) => {
-                return Err(Problem::InitContainer {
-                    name: shortened(name),
-                });
+                return Err(Problem::InitContainer { name: shortened(name) });
             }
             Some(_) => chosen.push(name.to_owned()),
         }
@@ -400,19 +354,11 @@ fn read_threshold(value: Option<&str>) -> Result<Threshold, Problem> {
     if !value.bytes().any(|b| b.is_ascii_alphabetic()) {
         return Percent::parse(value)
             .map(Threshold::Percent)
-            .map_err(|why| Problem::BadPercent {
-                value: shortened(value),
-                why,
-            });
+            .map_err(|why| Problem::BadPercent { value: shortened(value), why });
     }
-    let bytes = parse_quantity(value).map_err(|why| Problem::BadQuantity {
-        value: shortened(value),
-        why,
-    })?;
+    let bytes = parse_quantity(value).map_err(|why| Problem::BadQuantity { value: shortened(value), why })?;
     if bytes < MIN_QUANTITY {
-        return Err(Problem::TinyQuantity {
-            value: shortened(value),
-        });
+        return Err(Problem::TinyQuantity { value: shortened(value) });
     }
     Ok(Threshold::Quantity(bytes))
 }
@@ -425,11 +371,7 @@ fn optional(
     set: impl FnOnce(&str) -> Option<()>,
 ) -> Result<(), Problem> {
     let Some(value) = value else { return Ok(()) };
-    set(value).ok_or_else(|| Problem::BadValue {
-        key,
-        value: shortened(value),
-        expected,
-    })
+    set(value).ok_or_else(|| Problem::BadValue { key, value: shortened(value), expected })
 }
 
 /// A duration in Go's notation, as Kubernetes writes them; not negative.
@@ -474,10 +416,8 @@ mod tests {
     /// A pod with a native sidecar, an init container and the given annotations.
     fn pod(containers: &[&str], annotations: &[(&str, &str)]) -> Pod {
         let containers: Vec<_> = containers.iter().map(|c| json!({"name": c})).collect();
-        let annotations: serde_json::Map<_, _> = annotations
-            .iter()
-            .map(|(k, v)| (format!("{PREFIX}{k}"), json!(v)))
-            .collect();
+        let annotations: serde_json::Map<_, _> =
+            annotations.iter().map(|(k, v)| (format!("{PREFIX}{k}"), json!(v))).collect();
         let pod = json!({
             "metadata": {"name": "p", "namespace": "n", "uid": "u", "labels": {LABEL: ENABLED}, "annotations": annotations},
             "spec": {"containers": containers, "initContainers": [{"name": "setup"}, {"name": "mesh", "restartPolicy": "Always"}],
@@ -492,11 +432,7 @@ mod tests {
 
     #[test]
     fn the_seeds_two_annotations() {
-        let guard = guard(
-            &["app", "other"],
-            &[(keys::TARGET, "app"), (keys::THRESHOLD, "60")],
-        )
-        .unwrap();
+        let guard = guard(&["app", "other"], &[(keys::TARGET, "app"), (keys::THRESHOLD, "60")]).unwrap();
         assert_eq!(guard.containers, ["app"]);
         assert_eq!(
             guard.rule,
@@ -559,9 +495,32 @@ mod tests {
     #[test]
     fn thresholds_that_are_none_never_make_a_guard() {
         for value in [
-            "", " ", "0", "-1", "-60", "100", "100%", "101", "1e1", "60m", "60 %", "abc", "1Ki", "0Mi",
-            "1023Ki", "512", "5.5.5", "NaN", "inf", "60,5", "0x10", "512MiB", "512mi", "１２",
-            "99999999999Ei", "٦٠",
+            "",
+            " ",
+            "0",
+            "-1",
+            "-60",
+            "100",
+            "100%",
+            "101",
+            "1e1",
+            "60m",
+            "60 %",
+            "abc",
+            "1Ki",
+            "0Mi",
+            "1023Ki",
+            "512",
+            "5.5.5",
+            "NaN",
+            "inf",
+            "60,5",
+            "0x10",
+            "512MiB",
+            "512mi",
+            "１２",
+            "99999999999Ei",
+            "٦٠",
         ] {
             let result = guard(&["app"], &[(keys::THRESHOLD, value)]);
             let problems = result.expect_err(value);
@@ -574,9 +533,7 @@ mod tests {
     #[test]
     fn targets_that_are_none() {
         let bad = |target: &str| {
-            guard(&["a", "b"], &[(keys::TARGET, target), (keys::THRESHOLD, "60")])
-                .expect_err(target)
-                .remove(0)
+            guard(&["a", "b"], &[(keys::TARGET, target), (keys::THRESHOLD, "60")]).expect_err(target).remove(0)
         };
         for target in ["", ",", "a,", "a,a", " "] {
             assert!(matches!(bad(target), Problem::BadTarget { .. }), "{target}");
@@ -589,10 +546,7 @@ mod tests {
         assert!(matches!(bad("setup"), Problem::InitContainer { .. }));
         assert_eq!(
             guard(&["a", "b"], &[(keys::THRESHOLD, "60")]),
-            Err(vec![Problem::Ambiguous {
-                count: 2,
-                has: "a, b".into()
-            }])
+            Err(vec![Problem::Ambiguous { count: 2, has: "a, b".into() }])
         );
     }
 
@@ -623,11 +577,8 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_a_warning_with_the_nearest_one() {
-        let reading = read(&pod(
-            &["app"],
-            &[(keys::THRESHOLD, "60"), ("memory-treshold", "70"), ("dryrun", "client")],
-        ))
-        .unwrap();
+        let reading =
+            read(&pod(&["app"], &[(keys::THRESHOLD, "60"), ("memory-treshold", "70"), ("dryrun", "client")])).unwrap();
         assert!(reading.guard.is_ok());
         let told: Vec<_> = reading.warnings.iter().map(ToString::to_string).collect();
         assert!(told[0].ends_with("dryrun is unknown and ignored: did you mean dry-run?"));

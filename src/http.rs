@@ -64,11 +64,7 @@ pub struct State {
 /// When the address is taken or not this machine's.
 pub fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     let bind = |address: SocketAddr| -> std::io::Result<TcpListener> {
-        let socket = if address.is_ipv6() {
-            TcpSocket::new_v6()?
-        } else {
-            TcpSocket::new_v4()?
-        };
+        let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
         socket.set_reuseaddr(true)?;
         if address.ip().is_unspecified() && address.is_ipv6() {
             nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::Ipv6V6Only, &false)?;
@@ -153,28 +149,18 @@ async fn answer(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Byt
             }
             None => stopping(),
         },
-        _ => page(
-            StatusCode::NOT_FOUND,
-            TEXT,
-            "here are /metrics, /healthz, /readyz and /api/guards\n".into(),
-        ),
+        _ => page(StatusCode::NOT_FOUND, TEXT, "here are /metrics, /healthz, /readyz and /api/guards\n".into()),
     }
 }
 
 async fn ready(pages: &Pages) -> (StatusCode, String) {
     if let Err(error) = std::fs::read_dir(&pages.cgroup_root) {
         let root = pages.cgroup_root.display();
-        return (
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("cgroup root {root}: {error}\n"),
-        );
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("cgroup root {root}: {error}\n"));
     }
     match ask(pages).await {
         Some(State { listed: true, .. }) => (StatusCode::OK, "ok\n".into()),
-        Some(_) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the pods of this node are not listed yet\n".into(),
-        ),
+        Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "the pods of this node are not listed yet\n".into()),
         None => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".into()),
     }
 }
@@ -193,11 +179,7 @@ async fn ask(pages: &Pages) -> Option<State> {
 }
 
 fn stopping() -> Response<Full<Bytes>> {
-    page(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "text/plain; charset=utf-8",
-        "stopping\n".into(),
-    )
+    page(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", "stopping\n".into())
 }
 
 fn page(code: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {

@@ -10,19 +10,13 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     match Cli::try_parse() {
-        Ok(Cli {
-            command: Command::Run(args),
-        }) => run(args),
+        Ok(Cli { command: Command::Run(args) }) => run(args),
         Err(error) => {
             // Help and version are errors to clap, too.
             let usage = error.use_stderr();
             // Nothing can be done about a closed terminal.
             let _ = error.print();
-            if usage {
-                ExitCode::from(EXIT_USAGE)
-            } else {
-                ExitCode::SUCCESS
-            }
+            if usage { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
         }
     }
 }
@@ -60,10 +54,7 @@ fn run(args: RunArgs) -> ExitCode {
 fn log(config: &Config) {
     // Validated already; what cannot be parsed is not logged.
     let filter = EnvFilter::try_new(&config.log).unwrap_or_default();
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     let terminal = std::io::stderr().is_terminal();
     match config.log_format {
         LogFormat::Json => builder.json().flatten_event(true).init(),

@@ -69,11 +69,7 @@ impl Metrics {
     pub fn new() -> Metrics {
         let mut registry = Registry::with_prefix("pre_oom_killer");
         let build: Family<BuildLabels, Gauge> = Family::default();
-        build
-            .get_or_create(&BuildLabels {
-                version: env!("CARGO_PKG_VERSION"),
-            })
-            .set(1);
+        build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register("build_info", "The version that runs; always 1", build.clone());
         let gauge = |registry: &mut Registry, name: &str, help: &str| {
             let gauge = Gauge::default();
@@ -114,10 +110,7 @@ impl Metrics {
         let events_lost = counter(r, "events_lost", "Events that could not be written");
         // Every answer is there from the start, so that a rate of the first one can be seen.
         for answer in Answer::LABELS {
-            drop(evictions.get_or_create(&AnswerLabels {
-                answer,
-                dry_run: "off",
-            }));
+            drop(evictions.get_or_create(&AnswerLabels { answer, dry_run: "off" }));
         }
         Metrics {
             registry: Arc::new(registry),
@@ -177,14 +170,7 @@ mod tests {
         metrics.evicted(Some(&Answer::Accepted), DryRun::Off);
         metrics.evicted(None, DryRun::Client);
         metrics.detection.observe(0.004);
-        let page = metrics.page(
-            Counts {
-                guarded: 3,
-                unresolved: 1,
-                invalid: 2,
-            },
-            &Shared::default(),
-        );
+        let page = metrics.page(Counts { guarded: 3, unresolved: 1, invalid: 2 }, &Shared::default());
         for line in [
             concat!("pre_oom_killer_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
             "pre_oom_killer_guarded_containers 3",

@@ -62,10 +62,7 @@ impl ContainerId {
         if id.len() == Self::LENGTH && hex {
             return Ok(ContainerId(id.to_owned()));
         }
-        Err(format!(
-            "containerID `{}` is not `<runtime>://<64 hex digits>`",
-            shortened(text)
-        ))
+        Err(format!("containerID `{}` is not `<runtime>://<64 hex digits>`", shortened(text)))
     }
 
     /// The 64 digits.
@@ -202,17 +199,13 @@ pub fn watch(client: Client, node: &str) -> impl Stream<Item = PodChange> + use<
         .any_semantic()
         .page_size(PAGE)
         .timeout(u32::try_from(WATCH_TIMEOUT.as_secs()).unwrap_or(u32::MAX));
-    watcher(Api::<Watched>::all(client), config)
-        .default_backoff()
-        .map(|event| match event {
-            Ok(watcher::Event::Init) => PodChange::Listing,
-            Ok(watcher::Event::InitDone) => PodChange::Listed,
-            Ok(watcher::Event::InitApply(w) | watcher::Event::Apply(w)) => {
-                PodChange::Applied(Box::new(w.pod))
-            }
-            Ok(watcher::Event::Delete(w)) => PodChange::Gone(w.pod.id),
-            Err(error) => PodChange::Trouble(chain(&error)),
-        })
+    watcher(Api::<Watched>::all(client), config).default_backoff().map(|event| match event {
+        Ok(watcher::Event::Init) => PodChange::Listing,
+        Ok(watcher::Event::InitDone) => PodChange::Listed,
+        Ok(watcher::Event::InitApply(w) | watcher::Event::Apply(w)) => PodChange::Applied(Box::new(w.pod)),
+        Ok(watcher::Event::Delete(w)) => PodChange::Gone(w.pod.id),
+        Err(error) => PodChange::Trouble(chain(&error)),
+    })
 }
 
 /// An error and its causes in one line.
@@ -267,14 +260,9 @@ impl kube::Resource for Watched {
 impl<'de> Deserialize<'de> for Watched {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = RawPod::deserialize(deserializer)?;
-        let meta = ObjectMeta {
-            resource_version: raw.metadata.value.resource_version.clone(),
-            ..ObjectMeta::default()
-        };
-        Ok(Watched {
-            pod: Pod::from(raw),
-            meta,
-        })
+        let meta =
+            ObjectMeta { resource_version: raw.metadata.value.resource_version.clone(), ..ObjectMeta::default() };
+        Ok(Watched { pod: Pod::from(raw), meta })
     }
 }
 
@@ -291,27 +279,20 @@ impl Pod {
 impl From<RawPod> for Pod {
     fn from(raw: RawPod) -> Pod {
         let mut unreadable = Vec::new();
-        for (part, error) in [
-            ("metadata", raw.metadata.error),
-            ("spec", raw.spec.error),
-            ("status", raw.status.error),
-        ] {
+        for (part, error) in [("metadata", raw.metadata.error), ("spec", raw.spec.error), ("status", raw.status.error)]
+        {
             unreadable.extend(error.map(|e| format!("{part}: {e}")));
         }
         let (meta, spec, status) = (raw.metadata.value, raw.spec.value, raw.status.value);
 
         let template_hash = meta.labels.get("pod-template-hash").cloned();
-        let owner = meta
-            .owner_references
-            .into_iter()
-            .find(|o| o.controller)
-            .map(|o| Owner {
-                api_version: o.api_version,
-                kind: o.kind,
-                name: o.name,
-                uid: o.uid,
-                template_hash,
-            });
+        let owner = meta.owner_references.into_iter().find(|o| o.controller).map(|o| Owner {
+            api_version: o.api_version,
+            kind: o.kind,
+            name: o.name,
+            uid: o.uid,
+            template_hash,
+        });
 
         let init_kind = |c: &RawContainer| match c.restart_policy.as_deref() {
             Some("Always") => Kind::Sidecar,
@@ -319,14 +300,11 @@ impl From<RawPod> for Pod {
         };
         let named = (spec.containers.iter().map(|c| (c, Kind::Main)))
             .chain(spec.init_containers.iter().map(|c| (c, init_kind(c))))
-            .chain(
-                (spec.ephemeral_containers.iter()).map(|c| (c, Kind::Ephemeral)),
-            );
+            .chain((spec.ephemeral_containers.iter()).map(|c| (c, Kind::Ephemeral)));
         let statuses = (status.container_statuses.iter())
             .chain(&status.init_container_statuses)
             .chain(&status.ephemeral_container_statuses);
-        let by_name: BTreeMap<&str, &RawStatus> =
-            statuses.map(|s| (s.name.as_str(), s)).collect();
+        let by_name: BTreeMap<&str, &RawStatus> = statuses.map(|s| (s.name.as_str(), s)).collect();
         let containers = named
             .map(|(c, kind)| {
                 let status = by_name.get(c.name.as_str());
@@ -339,9 +317,7 @@ impl From<RawPod> for Pod {
                         .filter(|id| !id.is_empty())
                         .map(ContainerId::from_status),
                     running: running.is_some(),
-                    started_at: running
-                        .and_then(|r| r.started_at.as_deref())
-                        .and_then(|t| t.parse().ok()),
+                    started_at: running.and_then(|r| r.started_at.as_deref()).and_then(|t| t.parse().ok()),
                 }
             })
             .collect();
@@ -350,11 +326,7 @@ impl From<RawPod> for Pod {
         let mirror = annotations.contains_key("kubernetes.io/config.mirror");
         let config_hash = annotations.remove("kubernetes.io/config.hash");
         Pod {
-            id: PodRef {
-                namespace: meta.namespace,
-                name: meta.name,
-                uid: PodUid(meta.uid),
-            },
+            id: PodRef { namespace: meta.namespace, name: meta.name, uid: PodUid(meta.uid) },
             node: spec.node_name,
             runtime_class: spec.runtime_class_name.is_some(),
             label: meta.labels.get(guard::LABEL).cloned(),
@@ -397,10 +369,7 @@ impl<'de, T: DeserializeOwned + Default> Deserialize<'de> for Part<T> {
         }
         Ok(match T::deserialize(value) {
             Ok(value) => Part { value, error: None },
-            Err(error) => Part {
-                value: T::default(),
-                error: Some(error.to_string()),
-            },
+            Err(error) => Part { value: T::default(), error: Some(error.to_string()) },
         })
     }
 }
@@ -417,9 +386,7 @@ struct RawPod {
 }
 
 /// `null` is an empty value, as in a watch's bookmark (`spec.containers`).
-fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
-    deserializer: D,
-) -> Result<T, D::Error> {
+fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
@@ -557,27 +524,14 @@ mod tests {
         assert_eq!(pod.id.to_string(), "demo/web-58f6dff65f-p9cf2");
         assert_eq!(pod.node.as_deref(), Some("node-host"));
         assert_eq!(pod.label.as_deref(), Some("enabled"));
-        assert_eq!(
-            pod.annotations,
-            BTreeMap::from([("memory-usage-threshold".into(), "60".into())])
-        );
+        assert_eq!(pod.annotations, BTreeMap::from([("memory-usage-threshold".into(), "60".into())]));
         assert_eq!(pod.phase, Phase::Running);
         assert!(!pod.terminating && !pod.mirror && pod.unreadable.is_empty());
         let owner = pod.owner.unwrap();
         assert_eq!(owner.deployment(), Some("web"));
         let kinds: Vec<_> = pod.containers.iter().map(|c| (&*c.name, c.kind)).collect();
-        assert_eq!(
-            kinds,
-            [
-                ("hog", Kind::Main),
-                ("migrate", Kind::Init),
-                ("mesh", Kind::Sidecar)
-            ]
-        );
-        assert_eq!(
-            pod.containers[0].id,
-            Some(Ok(ContainerId(ID.into())))
-        );
+        assert_eq!(kinds, [("hog", Kind::Main), ("migrate", Kind::Init), ("mesh", Kind::Sidecar)]);
+        assert_eq!(pod.containers[0].id, Some(Ok(ContainerId(ID.into()))));
         assert!(pod.containers[0].running && pod.containers[0].started_at.is_some());
         assert_eq!(pod.containers[2].id, None);
     }

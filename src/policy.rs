@@ -104,9 +104,7 @@ impl Level {
             Signal::WorkingSet => self.usage.less(self.stat?.inactive_file),
             Signal::Unreclaimable => {
                 let stat = self.stat?;
-                (self.usage.less(stat.inactive_file))
-                    .less(stat.active_file)
-                    .less(stat.slab_reclaimable)
+                (self.usage.less(stat.inactive_file)).less(stat.active_file).less(stat.slab_reclaimable)
             }
         })
     }
@@ -233,8 +231,7 @@ impl History {
         let until = since + rule.sustained_for;
         let mut waived = false;
         if sample.at < until {
-            waived = time_left(room, growth)
-                .is_some_and(|left| left < (until - sample.at) + eviction_takes);
+            waived = time_left(room, growth).is_some_and(|left| left < (until - sample.at) + eviction_takes);
             if !waived {
                 return Verdict::Sustaining { until };
             }
@@ -253,11 +250,8 @@ impl History {
     }
 
     fn remember(&mut self, sample: &Sample) {
-        self.looks[self.next] = Some(Look {
-            at: sample.at,
-            usage: sample.own.usage,
-            clean: sample.own.stat.map(Stat::clean_cache),
-        });
+        self.looks[self.next] =
+            Some(Look { at: sample.at, usage: sample.own.usage, clean: sample.own.stat.map(Stat::clean_cache) });
         self.next = (self.next + 1) % LOOKS;
     }
 
@@ -366,20 +360,13 @@ mod tests {
         Level {
             usage: Bytes(usage),
             limit: limit.map(Bytes),
-            stat: Some(Stat {
-                inactive_file: Bytes(inactive),
-                ..Stat::default()
-            }),
+            stat: Some(Stat { inactive_file: Bytes(inactive), ..Stat::default() }),
             swap_left: Bytes(0),
         }
     }
 
     fn sample(millis: u64, own: Level) -> Sample {
-        Sample {
-            at: Duration::from_millis(millis),
-            own,
-            pod: None,
-        }
+        Sample { at: Duration::from_millis(millis), own, pod: None }
     }
 
     fn judge(rule: &Rule, sample: &Sample) -> Verdict {
@@ -390,9 +377,7 @@ mod tests {
     fn over_is_strictly_above() {
         let at = |usage| sample(0, level(usage, Some(100 * MIB), 0));
         assert_eq!(judge(&rule("60"), &at(60 * MIB)), Verdict::Under);
-        let Verdict::Over(evidence) = judge(&rule("60"), &at(60 * MIB + 1)) else {
-            panic!("one byte above is over")
-        };
+        let Verdict::Over(evidence) = judge(&rule("60"), &at(60 * MIB + 1)) else { panic!("one byte above is over") };
         assert_eq!(evidence.threshold, Bytes(60 * MIB));
         assert_eq!(evidence.value, Bytes(60 * MIB + 1));
         assert_eq!(evidence.room, Some(Bytes(40 * MIB - 1)));
@@ -421,29 +406,20 @@ mod tests {
         let unread = Level { stat: None, ..own };
         assert_eq!(unread.value(Signal::WorkingSet), None);
         assert_eq!(unread.room(), Some(Bytes(0)));
-        let with_swap = Level {
-            swap_left: Bytes(9),
-            ..own
-        };
+        let with_swap = Level { swap_left: Bytes(9), ..own };
         assert_eq!(with_swap.room(), Some(Bytes(60)));
     }
 
     #[test]
     fn what_was_not_read_is_never_over() {
-        let unread = Level {
-            stat: None,
-            ..level(99 * MIB, Some(100 * MIB), 0)
-        };
+        let unread = Level { stat: None, ..level(99 * MIB, Some(100 * MIB), 0) };
         assert_eq!(judge(&rule("60"), &sample(0, unread)), Verdict::Under);
     }
 
     #[test]
     fn the_base_is_the_own_limit_else_the_pods_else_none() {
         let pod = level(70 * MIB, Some(100 * MIB), 0);
-        let with_pod = |own| Sample {
-            pod: Some(pod),
-            ..sample(0, own)
-        };
+        let with_pod = |own| Sample { pod: Some(pod), ..sample(0, own) };
         let own_limit = with_pod(level(50 * MIB, Some(200 * MIB), 0));
         assert_eq!(own_limit.base(), Some(Bytes(200 * MIB)));
         assert_eq!(own_limit.room(), Some(Bytes(30 * MIB)), "the nearer of both");
@@ -452,31 +428,21 @@ mod tests {
         assert!(matches!(judge(&rule("60"), &pods), Verdict::Over(_)));
         let none = sample(0, level(61 * MIB, None, 0));
         assert_eq!(judge(&rule("60"), &none), Verdict::NoLimit);
-        let quantity = Rule {
-            threshold: Threshold::Quantity(Bytes(60 * MIB)),
-            ..rule("60")
-        };
-        let Verdict::Over(evidence) = judge(&quantity, &none) else {
-            panic!("a quantity needs no limit")
-        };
+        let quantity = Rule { threshold: Threshold::Quantity(Bytes(60 * MIB)), ..rule("60") };
+        let Verdict::Over(evidence) = judge(&quantity, &none) else { panic!("a quantity needs no limit") };
         assert_eq!((evidence.limit, evidence.room), (None, None));
     }
 
     #[test]
     fn sustained_for_is_reset_by_a_dip_and_waived_when_the_end_is_near() {
-        let rule = Rule {
-            sustained_for: Duration::from_secs(10),
-            ..rule("60")
-        };
+        let rule = Rule { sustained_for: Duration::from_secs(10), ..rule("60") };
         let limit = Some(100 * MIB);
         let mut history = History::default();
         let mut at = |seconds: u64, usage: u64| {
             let sample = sample(seconds * 1000, level(usage, limit, 0));
             history.observe(&rule, &sample, TAKES)
         };
-        let until = |seconds| Verdict::Sustaining {
-            until: Duration::from_secs(seconds),
-        };
+        let until = |seconds| Verdict::Sustaining { until: Duration::from_secs(seconds) };
         assert_eq!(at(0, 61 * MIB), until(10));
         assert_eq!(at(5, 61 * MIB), until(10));
         assert_eq!(at(6, 60 * MIB), Verdict::Under);
@@ -517,24 +483,15 @@ mod tests {
         assert!(look_after("60", 20 * MIB, 100 * MIB) > Duration::from_millis(60));
         assert_eq!(look_after("60", 0, 8 << 30), LONGEST_LOOK);
         // A quantity at or above the limit can never act.
-        let never = Rule {
-            threshold: Threshold::Quantity(Bytes(100 * MIB)),
-            ..rule("60")
-        };
+        let never = Rule { threshold: Threshold::Quantity(Bytes(100 * MIB)), ..rule("60") };
         let sample = sample(0, level(90 * MIB, Some(100 * MIB), 0));
         assert_eq!(judge(&never, &sample), Verdict::BeyondLimit);
-        assert_eq!(
-            next_look(&never, &sample, sample.room(), None, TAKES),
-            LONGEST_LOOK
-        );
+        assert_eq!(next_look(&never, &sample, sample.room(), None, TAKES), LONGEST_LOOK);
     }
 
     #[test]
     fn without_a_limit_the_growth_seen_decides() {
-        let quantity = Rule {
-            threshold: Threshold::Quantity(Bytes(100 * MIB)),
-            ..rule("60")
-        };
+        let quantity = Rule { threshold: Threshold::Quantity(Bytes(100 * MIB)), ..rule("60") };
         let sample = sample(0, level(60 * MIB, None, 0));
         let after = |growth| next_look(&quantity, &sample, None, growth, TAKES);
         assert_eq!(after(None), LONGEST_LOOK);
@@ -545,10 +502,7 @@ mod tests {
 
     #[test]
     fn never_is_one_answer_for_each_reason() {
-        let me = Me {
-            node: "n".into(),
-            pod_uid: Some("agent".into()),
-        };
+        let me = Me { node: "n".into(), pod_uid: Some("agent".into()) };
         let pod = || {
             Pod::from_json(
                 r#"{"metadata": {"name": "p", "uid": "u"}, "spec": {"nodeName": "n"}, "status": {"phase": "Running"}}"#,

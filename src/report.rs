@@ -131,9 +131,7 @@ impl Subject {
                 Answer::Blocked { .. } => "PreOOMEvictionBlocked",
                 _ => "PreOOMEvictionFailed",
             },
-            Subject::InvalidGuard(_) | Subject::NoLimit | Subject::BeyondLimit => {
-                "PreOOMInvalidGuard"
-            }
+            Subject::InvalidGuard(_) | Subject::NoLimit | Subject::BeyondLimit => "PreOOMInvalidGuard",
             Subject::GuardWarning(_) => "PreOOMGuardWarning",
             Subject::Unresolved(_) | Subject::Unreadable(_) => "PreOOMNotGuarded",
         }
@@ -143,10 +141,7 @@ impl Subject {
     fn is_news(&self) -> bool {
         let over_anyway = matches!(
             self,
-            Subject::NotEvicted {
-                answer: Answer::Gone | Answer::Replaced | Answer::NamespaceTerminating,
-                ..
-            }
+            Subject::NotEvicted { answer: Answer::Gone | Answer::Replaced | Answer::NamespaceTerminating, .. }
         );
         !over_anyway
     }
@@ -162,32 +157,26 @@ fn answer_words(answer: &Answer) -> String {
         Answer::Gone => "Gone before it could be evicted".into(),
         Answer::Replaced => "Replaced by another pod of its name before it could be evicted".into(),
         Answer::NamespaceTerminating => "Its namespace is being terminated".into(),
-        Answer::Blocked {
-            budget, message, ..
-        } => match budget {
-            Some(budget) => format!(
-                "Eviction blocked by PodDisruptionBudget {budget} ({message}); tried again while over"
-            ),
+        Answer::Blocked { budget, message, .. } => match budget {
+            Some(budget) => {
+                format!("Eviction blocked by PodDisruptionBudget {budget} ({message}); tried again while over")
+            }
             None => format!("Eviction blocked ({message}); tried again while over"),
         },
-        Answer::Throttled { .. } => {
-            "Eviction put off: the API server is throttling; tried again while over".into()
-        }
+        Answer::Throttled { .. } => "Eviction put off: the API server is throttling; tried again while over".into(),
         Answer::Refused { code, message } => {
             format!("Eviction refused ({code}: {message}); tried again once a minute while over")
         }
-        Answer::Unauthorized => {
-            "Eviction failed: the API server does not accept this agent's token (401)".into()
-        }
+        Answer::Unauthorized => "Eviction failed: the API server does not accept this agent's token (401)".into(),
         Answer::Failing { code, message } => {
             format!("Eviction failed ({code}: {message}); tried again while over")
         }
         Answer::Unknown { message } => {
             format!("Eviction without an answer ({message}); tried again while over")
         }
-        Answer::Mistake { code, message } => format!(
-            "Eviction not understood ({code}: {message}); not tried again: this is a bug of pre-oom-killer"
-        ),
+        Answer::Mistake { code, message } => {
+            format!("Eviction not understood ({code}: {message}); not tried again: this is a bug of pre-oom-killer")
+        }
     }
 }
 
@@ -234,9 +223,7 @@ pub fn log(notice: &Notice) {
         _ => None,
     };
     let took = match subject {
-        Subject::Evicted { took, mode, .. } if *mode != DryRun::Client => {
-            Some(took.as_secs_f64() * 1000.0)
-        }
+        Subject::Evicted { took, mode, .. } if *mode != DryRun::Client => Some(took.as_secs_f64() * 1000.0),
         _ => None,
     };
     macro_rules! line {
@@ -267,16 +254,8 @@ pub fn log(notice: &Notice) {
 }
 
 /// Writes the Events of the notices until the queue's sender is gone.
-pub async fn write_events(
-    client: Client,
-    instance: Option<String>,
-    mut queue: Receiver<Notice>,
-    metrics: Metrics,
-) {
-    let reporter = Reporter {
-        controller: "pre-oom-killer".into(),
-        instance,
-    };
+pub async fn write_events(client: Client, instance: Option<String>, mut queue: Receiver<Notice>, metrics: Metrics) {
+    let reporter = Reporter { controller: "pre-oom-killer".into(), instance };
     let recorder = Recorder::new(client, reporter);
     while let Some(notice) = queue.recv().await {
         for (event, about) in events(&notice) {
@@ -372,11 +351,7 @@ mod tests {
 
     fn notice(subject: Subject) -> Notice {
         Notice {
-            pod: PodRef {
-                namespace: "demo".into(),
-                name: "web-58f6dff65f-p9cf2".into(),
-                uid: PodUid("u".into()),
-            },
+            pod: PodRef { namespace: "demo".into(), name: "web-58f6dff65f-p9cf2".into(), uid: PodUid("u".into()) },
             owner: Some(Owner {
                 api_version: "apps/v1".into(),
                 kind: "ReplicaSet".into(),
@@ -402,10 +377,7 @@ mod tests {
             notes[0],
             "container app: Evicted before the kernel's OOM killer: working-set 154Mi is above the threshold of 153.6Mi (usage 160Mi, limit 256Mi, growing 12.4Mi/s, 96Mi left before an OOM kill)"
         );
-        assert_eq!(
-            notes[1],
-            format!("pod web-58f6dff65f-p9cf2 of Deployment web: {}", notes[0])
-        );
+        assert_eq!(notes[1], format!("pod web-58f6dff65f-p9cf2 of Deployment web: {}", notes[0]));
         let on: Vec<_> = events.iter().map(|(_, r)| r.kind.clone().unwrap()).collect();
         assert_eq!(on, ["Pod", "ReplicaSet"]);
         assert!(events.iter().all(|(e, _)| e.reason == "PreOOMEvicted"));
@@ -414,11 +386,7 @@ mod tests {
     #[test]
     fn what_is_no_news_is_no_event() {
         for answer in [Answer::Gone, Answer::Replaced, Answer::NamespaceTerminating] {
-            let subject = Subject::NotEvicted {
-                evidence: evidence(),
-                answer,
-                mode: DryRun::Off,
-            };
+            let subject = Subject::NotEvicted { evidence: evidence(), answer, mode: DryRun::Off };
             assert!(events(&notice(subject)).is_empty());
         }
     }

@@ -69,11 +69,7 @@ pub enum Unresolved {
 }
 
 /// Finds and opens the groups of all `wants`, in their order.
-pub fn resolve(
-    hierarchy: &Hierarchy,
-    machine: Machine,
-    wants: &[Want],
-) -> Vec<Result<Groups, Unresolved>> {
+pub fn resolve(hierarchy: &Hierarchy, machine: Machine, wants: &[Want]) -> Vec<Result<Groups, Unresolved>> {
     let found = walk(&hierarchy.root, wants);
     let mut opened: HashMap<PathBuf, Arc<Group>> = HashMap::new();
     let mut open = |dir: &Path| -> Result<Option<Arc<Group>>, ReadError> {
@@ -90,11 +86,7 @@ pub fn resolve(
         let pod_dir = found.pods.get(&want.pod);
         let Some(id) = &want.container else {
             let dir = pod_dir.ok_or(found.missing())?;
-            return Ok(Groups {
-                own: open(dir)?.ok_or(Unresolved::NotFound)?,
-                pod: None,
-                stands_for_container: false,
-            });
+            return Ok(Groups { own: open(dir)?.ok_or(Unresolved::NotFound)?, pod: None, stands_for_container: false });
         };
         let own = match found.containers.get(id) {
             Some(place) => open(&place.dir)?.map(|own| (place, own)),
@@ -107,27 +99,15 @@ pub fn resolve(
         if let Some((place, own)) = own
             && !charged_elsewhere
         {
-            let pod = if place.in_pod_group {
-                place.dir.parent().map(&mut open).transpose()?.flatten()
-            } else {
-                None
-            };
-            return Ok(Groups {
-                own,
-                pod,
-                stands_for_container: false,
-            });
+            let pod = if place.in_pod_group { place.dir.parent().map(&mut open).transpose()?.flatten() } else { None };
+            return Ok(Groups { own, pod, stands_for_container: false });
         }
         match pod_dir {
             Some(dir) if charged_elsewhere => {
                 if !want.pod_may_stand_for_it {
                     return Err(Unresolved::ChargedToPod);
                 }
-                Ok(Groups {
-                    own: open(dir)?.ok_or(Unresolved::NotFound)?,
-                    pod: None,
-                    stands_for_container: true,
-                })
+                Ok(Groups { own: open(dir)?.ok_or(Unresolved::NotFound)?, pod: None, stands_for_container: true })
             }
             _ => Err(found.missing()),
         }
@@ -151,11 +131,7 @@ struct Found {
 
 impl Found {
     fn missing(&self) -> Unresolved {
-        if self.truncated {
-            Unresolved::TooMany
-        } else {
-            Unresolved::NotFound
-        }
+        if self.truncated { Unresolved::TooMany } else { Unresolved::NotFound }
     }
 }
 
@@ -163,10 +139,8 @@ impl Found {
 /// the top is met first: a container that makes groups of its own inside cannot pass one off as
 /// another container's.
 fn walk(root: &Path, wants: &[Want]) -> Found {
-    let ids: HashMap<&str, &ContainerId> = (wants.iter())
-        .filter_map(|w| w.container.as_ref())
-        .map(|id| (id.as_str(), id))
-        .collect();
+    let ids: HashMap<&str, &ContainerId> =
+        (wants.iter()).filter_map(|w| w.container.as_ref()).map(|id| (id.as_str(), id)).collect();
     let mut pods: HashMap<&str, &PodUid> = HashMap::new();
     pods.extend(wants.iter().map(|w| (w.pod.0.as_str(), &w.pod)));
     for want in wants {
@@ -179,8 +153,7 @@ fn walk(root: &Path, wants: &[Want]) -> Found {
     let mut queue = VecDeque::from([(root.to_owned(), 0)]);
     let mut seen = 0;
     while let Some((dir, depth)) = queue.pop_front() {
-        let all = found.containers.len() == ids.len()
-            && wants.iter().all(|w| found.pods.contains_key(&w.pod));
+        let all = found.containers.len() == ids.len() && wants.iter().all(|w| found.pods.contains_key(&w.pod));
         if all {
             break;
         }
@@ -200,14 +173,9 @@ fn walk(root: &Path, wants: &[Want]) -> Found {
             }
             let path = entry.path();
             let name = entry.file_name();
-            let id = (name.to_str())
-                .and_then(id_in_name)
-                .and_then(|id| ids.get(id));
+            let id = (name.to_str()).and_then(id_in_name).and_then(|id| ids.get(id));
             if let Some(id) = id {
-                found.containers.entry((*id).clone()).or_insert(Place {
-                    dir: path,
-                    in_pod_group: dir_pod.is_some(),
-                });
+                found.containers.entry((*id).clone()).or_insert(Place { dir: path, in_pod_group: dir_pod.is_some() });
                 continue;
             }
             if let Some(pod) = named_pod(&path, &pods) {
@@ -239,9 +207,7 @@ fn named_pod<'a>(dir: &Path, pods: &HashMap<&str, &'a PodUid>) -> Option<&'a Pod
     if !prefix.is_empty() && !prefix.ends_with('-') {
         return None;
     }
-    (pods.get(uid))
-        .or_else(|| pods.get(uid.replace('_', "-").as_str()))
-        .copied()
+    (pods.get(uid)).or_else(|| pods.get(uid.replace('_', "-").as_str())).copied()
 }
 
 #[cfg(test)]
@@ -287,12 +253,7 @@ mod tests {
         ] {
             assert_eq!(named_pod(Path::new(name), &pods), Some(&uid), "{name}");
         }
-        for name in [
-            "xpodaea56c47-06fc-4784-bd27-9fb88a89f1d8",
-            "aea56c47-06fc-4784-bd27-9fb88a89f1d8",
-            "pod",
-            "/",
-        ] {
+        for name in ["xpodaea56c47-06fc-4784-bd27-9fb88a89f1d8", "aea56c47-06fc-4784-bd27-9fb88a89f1d8", "pod", "/"] {
             assert_eq!(named_pod(Path::new(name), &pods), None, "{name}");
         }
     }

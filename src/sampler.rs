@@ -13,9 +13,7 @@ use tokio::sync::mpsc::Sender;
 
 use crate::cgroup::{Group, Machine, ReadError};
 use crate::guard::{Rule, Signal};
-use crate::policy::{
-    Evidence, History, LONGEST_LOOK, Level, Moment, Sample, Verdict, next_look,
-};
+use crate::policy::{Evidence, History, LONGEST_LOOK, Level, Moment, Sample, Verdict, next_look};
 use crate::resolve::Groups;
 use crate::units::Bytes;
 
@@ -45,9 +43,7 @@ impl Clock {
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "the one clock")]
     pub fn start() -> Clock {
-        Clock {
-            start: Instant::now(),
-        }
+        Clock { start: Instant::now() }
     }
 
     /// The time since the start.
@@ -197,24 +193,13 @@ impl Shared {
 ///
 /// # Errors
 /// When a file cannot be read or is not of its form.
-pub fn read_all(
-    groups: &Groups,
-    machine: Machine,
-    at: Moment,
-) -> Result<Option<Sample>, ReadError> {
+pub fn read_all(groups: &Groups, machine: Machine, at: Moment) -> Result<Option<Sample>, ReadError> {
     let level = |group: &Group| -> Result<Option<Level>, ReadError> {
         // Usage first: memory that comes between the reads makes a container seem nearer, not farther.
-        let (Some(usage), Some(limit), Some(stat)) =
-            (group.usage()?, group.limit()?, group.stat()?)
-        else {
+        let (Some(usage), Some(limit), Some(stat)) = (group.usage()?, group.limit()?, group.stat()?) else {
             return Ok(None);
         };
-        Ok(Some(Level {
-            usage,
-            limit: limit.effective(machine),
-            stat: Some(stat),
-            swap_left: group.swap_left()?,
-        }))
+        Ok(Some(Level { usage, limit: limit.effective(machine), stat: Some(stat), swap_left: group.swap_left()? }))
     };
     let Some(own) = level(&groups.own)? else {
         return Ok(None);
@@ -297,15 +282,7 @@ impl Target {
         let Some(last) = self.last else {
             return Ok(None);
         };
-        let mut sample = Sample {
-            at: now,
-            own: Level {
-                usage,
-                stat: None,
-                ..last.own
-            },
-            pod: last.pod,
-        };
+        let mut sample = Sample { at: now, own: Level { usage, stat: None, ..last.own }, pod: last.pod };
         let by_usage = |s: &Sample| {
             let room = s.room();
             next_look(&self.rule, s, room, self.history.growth(), takes)
@@ -314,13 +291,7 @@ impl Target {
         let undecided = self.rule.signal != Signal::Usage && threshold.is_some_and(|t| usage > t);
         let due = by_usage(&sample);
         let stat_matters = due < NEAR && {
-            let with_cache = Sample {
-                own: Level {
-                    stat: last.own.stat,
-                    ..sample.own
-                },
-                ..sample
-            };
+            let with_cache = Sample { own: Level { stat: last.own.stat, ..sample.own }, ..sample };
             by_usage(&with_cache) > 2 * due || now.saturating_sub(self.stat_read_at) >= STAT_AGE
         };
         if undecided || stat_matters {
@@ -340,7 +311,11 @@ impl Target {
             && let (Some(group), Some(pod)) = (&self.groups.pod, &mut sample.pod)
             && let Some(usage) = group.usage()?
         {
-            *pod = Level { usage, ..*pod };
+            pod.usage = usage;
+            // Its cache matters where, as last known, it makes the pod the nearer of the two.
+            if sample.own.stat.is_some() && pod.limit.is_some() && pod.room() < sample.own.room() {
+                pod.stat = group.stat()?.or(pod.stat);
+            }
         }
         Ok(Some(sample))
     }
@@ -362,10 +337,7 @@ impl Target {
 
         // Where this look read no stat, the last one stands for it: that it is not too old is seen to above.
         let stat = sample.own.stat.or(self.last.and_then(|l| l.own.stat));
-        let known = Sample {
-            own: Level { stat, ..sample.own },
-            ..sample
-        };
+        let known = Sample { own: Level { stat, ..sample.own }, ..sample };
         let room = known.room();
         let interval = match verdict {
             Verdict::Over(_) if self.told == Told::Over => HANDED_OVER_LOOK,
@@ -391,10 +363,7 @@ impl Target {
             (Verdict::Over(_), Told::Over)
             | (Verdict::NoLimit, Told::NoLimit)
             | (Verdict::BeyondLimit, Told::BeyondLimit) => None,
-            (Verdict::Over(evidence), _) => Some(What::Over {
-                evidence,
-                since_last_look,
-            }),
+            (Verdict::Over(evidence), _) => Some(What::Over { evidence, since_last_look }),
             (Verdict::NoLimit, _) => Some(What::NoLimit),
             (Verdict::BeyondLimit, _) => Some(What::BeyondLimit),
             (Verdict::Under | Verdict::Sustaining { .. }, Told::Nothing) => None,
@@ -421,12 +390,7 @@ impl Sampler {
     /// A sampler without targets.
     #[must_use]
     pub fn new(machine: Machine, shared: Arc<Shared>, reports: Sender<Report>) -> Sampler {
-        Sampler {
-            targets: Vec::new(),
-            machine,
-            shared,
-            reports,
-        }
+        Sampler { targets: Vec::new(), machine, shared, reports }
     }
 
     /// Turns until all senders of commands are gone.
@@ -496,10 +460,7 @@ impl Sampler {
                         What::Dipped | What::Gone => Told::Nothing,
                     };
                     let gone = matches!(what, What::Gone);
-                    let report = Report {
-                        id: target.id,
-                        what,
-                    };
+                    let report = Report { id: target.id, what };
                     // A full channel loses nothing: what was not taken is told at the next look.
                     if self.reports.try_send(report).is_ok() {
                         target.told = told;
@@ -529,10 +490,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     const MIB: u64 = 1 << 20;
-    const MACHINE: Machine = Machine {
-        memory: Bytes(8 << 30),
-        swap: Bytes(0),
-    };
+    const MACHINE: Machine = Machine { memory: Bytes(8 << 30), swap: Bytes(0) };
 
     /// A fixture group with one limit, and a sampler that watches it at 60 %.
     struct Rig {
@@ -564,11 +522,7 @@ mod tests {
             let group = Group::open(rig.dir.path(), Version::V2, MACHINE).unwrap();
             let watch = Watch {
                 id: TargetId(1),
-                groups: Groups {
-                    own: Arc::new(group.unwrap()),
-                    pod: None,
-                    stands_for_container: false,
-                },
+                groups: Groups { own: Arc::new(group.unwrap()), pod: None, stands_for_container: false },
                 rule: Rule {
                     threshold: Threshold::Percent(Percent::parse("60").unwrap()),
                     signal: Signal::WorkingSet,
@@ -626,12 +580,7 @@ mod tests {
     fn a_full_channel_loses_nothing() {
         let mut rig = Rig::new("104857600\n");
         let (sender, reports) = mpsc::channel(1);
-        sender
-            .try_send(Report {
-                id: TargetId(9),
-                what: What::Dipped,
-            })
-            .unwrap();
+        sender.try_send(Report { id: TargetId(9), what: What::Dipped }).unwrap();
         rig.sampler.reports = sender;
         rig.reports = reports;
         rig.set(61 * MIB, 0);
@@ -722,7 +671,10 @@ mod tests {
         let mut rig = Rig::new("104857600\n");
         write(rig.dir.path(), "memory.current", "");
         let told = rig.turn();
-        assert!(matches!(&told, Some(What::Unreadable(e)) if e.to_string().ends_with("memory.current: is empty")), "{told:?}");
+        assert!(
+            matches!(&told, Some(What::Unreadable(e)) if e.to_string().ends_with("memory.current: is empty")),
+            "{told:?}"
+        );
         assert!(rig.turn().is_none());
         rig.set(61 * MIB, 0);
         assert!(matches!(rig.turn(), Some(What::Over { .. })));

@@ -29,8 +29,7 @@ impl Bytes {
 /// Binary units with at most one decimal: `153.6Mi`, `1Gi`, `512`.
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [(&str, u32); 5] =
-            [("Pi", 50), ("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)];
+        const UNITS: [(&str, u32); 5] = [("Pi", 50), ("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)];
         let Some((unit, shift)) = UNITS.into_iter().find(|(_, s)| self.0 >> s > 0) else {
             return write!(f, "{}", self.0);
         };
@@ -125,9 +124,7 @@ pub enum QuantityError {
 /// # Errors
 /// See [`QuantityError`].
 pub fn parse_quantity(text: &str) -> Result<Bytes, QuantityError> {
-    let split = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .ok_or(QuantityError::Malformed)?;
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or(QuantityError::Malformed)?;
     let (number, unit) = text.split_at(split);
     let decimal = Decimal::parse(number).ok_or(QuantityError::Malformed)?;
     let factor: u128 = match unit {
@@ -145,14 +142,8 @@ pub fn parse_quantity(text: &str) -> Result<Bytes, QuantityError> {
         "E" => 10u128.pow(18),
         other => return Err(QuantityError::UnknownUnit(other.to_owned())),
     };
-    let bytes = decimal
-        .digits
-        .checked_mul(factor)
-        .ok_or(QuantityError::TooLarge)?
-        .div_ceil(10u128.pow(decimal.scale));
-    u64::try_from(bytes)
-        .map(Bytes)
-        .map_err(|_| QuantityError::TooLarge)
+    let bytes = decimal.digits.checked_mul(factor).ok_or(QuantityError::TooLarge)?.div_ceil(10u128.pow(decimal.scale));
+    u64::try_from(bytes).map(Bytes).map_err(|_| QuantityError::TooLarge)
 }
 
 /// `digits ÷ 10^scale`, read from plain decimal notation.
@@ -167,8 +158,7 @@ impl Decimal {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         let all_digits = |s: &str| s.len() <= 18 && s.bytes().all(|b| b.is_ascii_digit());
         let point_without_fraction = text.ends_with('.');
-        if whole.is_empty() || point_without_fraction || !all_digits(whole) || !all_digits(fraction)
-        {
+        if whole.is_empty() || point_without_fraction || !all_digits(whole) || !all_digits(fraction) {
             return None;
         }
         let fraction = fraction.trim_end_matches('0');
@@ -193,11 +183,7 @@ mod tests {
             ("0.0001", 1),
             ("99.9999", 999_999),
         ] {
-            assert_eq!(
-                Percent::parse(text).unwrap().of(Bytes(1_000_000)).0,
-                share_of_1000000,
-                "{text}"
-            );
+            assert_eq!(Percent::parse(text).unwrap().of(Bytes(1_000_000)).0, share_of_1000000, "{text}");
         }
         for (text, why) in [
             ("", PercentError::NotANumber),
@@ -235,16 +221,9 @@ mod tests {
             assert_eq!(parse_quantity(text), Ok(Bytes(bytes)), "{text}");
         }
         assert_eq!(parse_quantity("16Ei"), Err(QuantityError::TooLarge));
-        assert_eq!(
-            parse_quantity("60m"),
-            Err(QuantityError::UnknownUnit("m".into()))
-        );
+        assert_eq!(parse_quantity("60m"), Err(QuantityError::UnknownUnit("m".into())));
         for text in ["", "512", "Mi", "-1Mi", " 1Mi", "1..5Gi", "1.Gi"] {
-            assert_eq!(
-                parse_quantity(text),
-                Err(QuantityError::Malformed),
-                "{text}"
-            );
+            assert_eq!(parse_quantity(text), Err(QuantityError::Malformed), "{text}");
         }
         assert!(parse_quantity("1e3").is_err());
         assert!(parse_quantity("1 Mi").is_err());
@@ -252,14 +231,9 @@ mod tests {
 
     #[test]
     fn shown_for_people() {
-        for (bytes, text) in [
-            (0, "0"),
-            (1023, "1023"),
-            (1024, "1Ki"),
-            (161_061_273, "153.6Mi"),
-            (1 << 30, "1Gi"),
-            (u64::MAX, "16384Pi"),
-        ] {
+        for (bytes, text) in
+            [(0, "0"), (1023, "1023"), (1024, "1Ki"), (161_061_273, "153.6Mi"), (1 << 30, "1Gi"), (u64::MAX, "16384Pi")]
+        {
             assert_eq!(Bytes(bytes).to_string(), text);
         }
         assert_eq!(Percent::parse("60.50").unwrap().to_string(), "60.5 %");

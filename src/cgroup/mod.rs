@@ -86,10 +86,7 @@ impl Machine {
     pub fn read() -> anyhow::Result<Machine> {
         use procfs::Current;
         let info = procfs::Meminfo::current()?;
-        Ok(Machine {
-            memory: Bytes(info.mem_total),
-            swap: Bytes(info.swap_total),
-        })
+        Ok(Machine { memory: Bytes(info.mem_total), swap: Bytes(info.swap_total) })
     }
 }
 
@@ -112,10 +109,7 @@ impl Stat {
     /// What the kernel takes back without writing anything, before it kills.
     #[must_use]
     pub fn clean_cache(self) -> Bytes {
-        (self.inactive_file.plus(self.active_file))
-            .less(self.dirty)
-            .less(self.writeback)
-            .plus(self.slab_reclaimable)
+        (self.inactive_file.plus(self.active_file)).less(self.dirty).less(self.writeback).plus(self.slab_reclaimable)
     }
 }
 
@@ -185,38 +179,22 @@ impl Group {
         let files = version.files();
         let open = |name: &str| {
             let path = dir.join(name);
-            gone_is_none(File::open(&path)).map_err(|error| ReadError {
-                path: path.display().to_string(),
-                what: error.into(),
-            })
+            gone_is_none(File::open(&path))
+                .map_err(|error| ReadError { path: path.display().to_string(), what: error.into() })
         };
-        let (Some(usage), Some(limit), Some(stat)) =
-            (open(files.usage)?, open(files.limit)?, open(files.stat)?)
-        else {
+        let (Some(usage), Some(limit), Some(stat)) = (open(files.usage)?, open(files.limit)?, open(files.stat)?) else {
             return Ok(None);
         };
         let swap = if version == Version::V2 && machine.swap > Bytes(0) {
             // Absent where the kernel was built or started without swap accounting.
             match (open(v2::SWAP_CURRENT)?, open(v2::SWAP_MAX)?) {
-                (Some(current), Some(max)) => Some(Swap {
-                    current,
-                    max,
-                    machine: machine.swap,
-                }),
+                (Some(current), Some(max)) => Some(Swap { current, max, machine: machine.swap }),
                 _ => None,
             }
         } else {
             None
         };
-        Ok(Some(Group {
-            dir: dir.to_owned(),
-            version,
-            usage,
-            limit,
-            stat,
-            kills: open(files.kills)?,
-            swap,
-        }))
+        Ok(Some(Group { dir: dir.to_owned(), version, usage, limit, stat, kills: open(files.kills)?, swap }))
     }
 
     /// Its directory.
@@ -306,20 +284,14 @@ impl Group {
         buffer: &mut [u8],
         parse: impl FnOnce(&[u8]) -> Result<T, Malformed>,
     ) -> Result<Option<T>, ReadError> {
-        let error = |what: ReadErrorKind| ReadError {
-            path: self.dir.join(name).display().to_string(),
-            what,
-        };
-        let Some(length) = gone_is_none(file.read_at(buffer, 0)).map_err(|e| error(e.into()))?
-        else {
+        let error = |what: ReadErrorKind| ReadError { path: self.dir.join(name).display().to_string(), what };
+        let Some(length) = gone_is_none(file.read_at(buffer, 0)).map_err(|e| error(e.into()))? else {
             return Ok(None);
         };
         if length == buffer.len() {
             return Err(error(Malformed::Huge.into()));
         }
-        parse(&buffer[..length])
-            .map(Some)
-            .map_err(|what| error(what.into()))
+        parse(&buffer[..length]).map(Some).map_err(|what| error(what.into()))
     }
 }
 
@@ -340,9 +312,9 @@ fn number(text: &[u8]) -> Result<u64, Malformed> {
         return Err(Malformed::Empty);
     }
     digits.iter().try_fold(0u64, |n, d| match d {
-        b'0'..=b'9' => (n.checked_mul(10))
-            .and_then(|n| n.checked_add(u64::from(d - b'0')))
-            .ok_or(Malformed::NotANumber),
+        b'0'..=b'9' => {
+            (n.checked_mul(10)).and_then(|n| n.checked_add(u64::from(d - b'0'))).ok_or(Malformed::NotANumber)
+        }
         _ => Err(Malformed::NotANumber),
     })
 }
@@ -368,7 +340,9 @@ pub struct Hierarchy {
 #[derive(Debug, Error)]
 pub enum HierarchyError {
     /// The directory itself cannot be read.
-    #[error("cgroup root {root}: {error}: mount the host's /sys/fs/cgroup there, or name another directory with --cgroup-root")]
+    #[error(
+        "cgroup root {root}: {error}: mount the host's /sys/fs/cgroup there, or name another directory with --cgroup-root"
+    )]
     Unreadable {
         /// The directory.
         root: String,
@@ -376,7 +350,9 @@ pub enum HierarchyError {
         error: io::Error,
     },
     /// It is no cgroup mount, or one without the memory controller.
-    #[error("cgroup root {root}: no memory controller there (neither cgroup.controllers with `memory`, nor a directory `memory` with memory.usage_in_bytes): mount the host's /sys/fs/cgroup there, or name another directory with --cgroup-root")]
+    #[error(
+        "cgroup root {root}: no memory controller there (neither cgroup.controllers with `memory`, nor a directory `memory` with memory.usage_in_bytes): mount the host's /sys/fs/cgroup there, or name another directory with --cgroup-root"
+    )]
     NoMemory {
         /// The directory.
         root: String,
@@ -391,16 +367,8 @@ impl Hierarchy {
     /// When there is none.
     pub fn detect(root: &Path) -> Result<Hierarchy, HierarchyError> {
         let shown = || root.display().to_string();
-        let entries = std::fs::read_dir(root).map_err(|error| HierarchyError::Unreadable {
-            root: shown(),
-            error,
-        })?;
-        let found = |root: &Path, version| {
-            Ok(Hierarchy {
-                root: root.to_owned(),
-                version,
-            })
-        };
+        let entries = std::fs::read_dir(root).map_err(|error| HierarchyError::Unreadable { root: shown(), error })?;
+        let found = |root: &Path, version| Ok(Hierarchy { root: root.to_owned(), version });
         if has_memory_controller(root) {
             return found(root, Version::V2);
         }
@@ -433,10 +401,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    pub(super) const MACHINE: Machine = Machine {
-        memory: Bytes(8 << 30),
-        swap: Bytes(1 << 30),
-    };
+    pub(super) const MACHINE: Machine = Machine { memory: Bytes(8 << 30), swap: Bytes(1 << 30) };
 
     fn group(version: Version, contents: &[(&str, &[u8])]) -> (tempfile::TempDir, Group) {
         let dir = tempfile::tempdir().unwrap();
@@ -517,23 +482,14 @@ mod tests {
             (b"max\n", "is not a number of bytes"),
             (&long, "is larger than any such file should be"),
         ] {
-            let (dir, group) = group(
-                Version::V2,
-                &[
-                    ("memory.current", content),
-                    ("memory.max", content),
-                    ("memory.stat", content),
-                ],
-            );
+            let (dir, group) =
+                group(Version::V2, &[("memory.current", content), ("memory.max", content), ("memory.stat", content)]);
             let error = group.usage().unwrap_err().to_string();
             let path = dir.path().join("memory.current");
             assert_eq!(error, format!("{}: {what}", path.display()));
             assert_eq!(
                 group.stat().unwrap_err().to_string(),
-                format!(
-                    "{}: has no line `inactive_file`",
-                    dir.path().join("memory.stat").display()
-                )
+                format!("{}: has no line `inactive_file`", dir.path().join("memory.stat").display())
             );
         }
     }
@@ -557,10 +513,7 @@ mod tests {
         write("unified/cgroup.controllers", "\n");
         assert!(detect().is_err(), "a hybrid host's v2 has no memory");
         write("memory,hugetlb/memory.usage_in_bytes", "1\n");
-        assert_eq!(
-            detect().unwrap(),
-            (root.path().join("memory,hugetlb"), Version::V1)
-        );
+        assert_eq!(detect().unwrap(), (root.path().join("memory,hugetlb"), Version::V1));
         let own = Hierarchy::detect(&root.path().join("memory,hugetlb")).unwrap();
         assert_eq!(own.version, Version::V1);
         write("cgroup.controllers", "cpuset cpu io memory pids\n");

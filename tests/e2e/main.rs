@@ -1,1 +1,58 @@
-fn main(){}
+//! End to end: the real binary against the stand-in API server, on real cgroups where memory
+//! matters and on files where exact numbers do. Needs root and a memory controller, so it is run by
+//! `tests/run host` and `tests/run vm`, not by a plain `cargo test`.
+
+mod agent;
+mod desk;
+mod ramps;
+mod world;
+
+use libtest_mimic::{Arguments, Trial};
+
+macro_rules! trials {
+    ($($module:ident: $($test:ident)+;)+) => {
+        vec![$($(Trial::test(
+            concat!(stringify!($module), "::", stringify!($test)),
+            || { $module::$test(); Ok(()) },
+        ),)+)+]
+    };
+}
+
+fn main() {
+    standin::hog::be_one_if_asked();
+    let tests = trials! {
+        desk:
+            at_the_threshold_nothing_one_byte_above_one_eviction
+            the_signal_is_the_working_set_unless_told_otherwise
+            the_ancestors_traps_are_told_once_and_never_evicted
+            who_is_never_evicted
+            one_bad_pod_never_stops_the_others
+            a_disruption_budget_blocks_and_is_told
+            passing_trouble_is_retried
+            the_watch_is_begun_anew_and_guarding_goes_on
+            it_starts_without_a_server
+            sigterm_during_an_eviction_does_not_lose_the_answer
+            it_stops_on_either_signal_and_at_once_on_a_second
+            bad_configuration_is_told_all_at_once
+            the_pages
+            it_stays_small_with_250_containers
+            no_right_to_list_is_told_and_heals;
+        ramps:
+            a_ramp_is_evicted_before_the_kill_and_its_twin_is_killed
+            the_precondition_and_nothing_else_goes_over_the_wire
+            page_cache_at_the_limit_is_neither_over_nor_near
+            a_tmpfs_innocent_below_its_threshold_lives
+            a_label_removed_in_mid_ramp_ends_the_guard
+            an_annotation_edited_in_mid_ramp_holds_at_once
+            a_container_restarted_in_mid_ramp_is_guarded_under_its_new_id
+            a_limit_resized_in_mid_ramp_moves_the_threshold
+            a_namesake_is_a_pod_of_its_own
+            a_limit_of_kubepods_is_no_base
+            the_pods_limit_is_the_base_where_the_container_has_none
+            a_quantity_guards_without_a_limit
+            every_container_and_the_pod_are_guarded_by_a_star
+            dry_run_of_the_client_sends_nothing_but_tells_everything
+            dry_run_of_the_server_asks_it_and_changes_nothing;
+    };
+    libtest_mimic::run(&Arguments::from_args(), tests).exit();
+}

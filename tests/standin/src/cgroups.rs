@@ -81,7 +81,10 @@ impl Tree {
         }
         let top = parent.join(unique_name());
         fs::create_dir(&top).map_err(|e| {
-            format!("no memory cgroup can be made at {} ({e}): this needs root, and a writable cgroup mount", top.display())
+            format!(
+                "no memory cgroup can be made at {} ({e}): this needs root, and a writable cgroup mount",
+                top.display()
+            )
         })?;
         let tree = Tree { hierarchy, root: mount.to_owned(), top };
         tree.level(&tree.top.join("kubepods")).map_err(|e| format!("{}: {e}", tree.top.display()))?;
@@ -239,9 +242,12 @@ impl Group {
     pub fn simulate(&self, usage: u64, inactive_file: u64) {
         assert_eq!(self.hierarchy, Hierarchy::Simulated);
         // Of one length each time, so that one write replaces the whole.
-        self.write("memory.stat", &format!(
-            "file_dirty 0\nfile_writeback 0\ninactive_file {inactive_file:020}\nactive_file 0\nslab_reclaimable 0\n"
-        ));
+        self.write(
+            "memory.stat",
+            &format!(
+                "file_dirty 0\nfile_writeback 0\ninactive_file {inactive_file:020}\nactive_file 0\nslab_reclaimable 0\n"
+            ),
+        );
         self.write("memory.current", &format!("{usage:020}\n"));
     }
 

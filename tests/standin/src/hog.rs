@@ -74,8 +74,9 @@ fn write_file(path: &Path, bytes: u64) {
     let piece = vec![7u8; 1 << 20];
     for _ in 0..bytes >> 20 {
         file.write_all(&piece).expect("room on the disk");
+        // A v1 group is not throttled for its dirty pages: too many of them, and it is killed.
+        file.sync_data().expect("a disk");
     }
-    file.sync_all().expect("a disk");
 }
 
 fn read_file(path: &Path) {

@@ -1,0 +1,179 @@
+//! The real binary, started as a person or a kubelet would, and asked over its own pages.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use standin::Standin;
+
+/// The node that all tests' agents guard.
+pub const NODE: &str = "node-host";
+/// Long enough for anything that is to happen, also in the emulated machine.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// The program under test.
+pub fn binary() -> String {
+    std::env::var("PRE_OOM_KILLER_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_pre-oom-killer").to_owned())
+}
+
+/// A running agent; ended when dropped.
+pub struct Agent {
+    child: Child,
+    address: SocketAddr,
+    log: Arc<Mutex<Vec<String>>>,
+    _dir: tempfile::TempDir,
+}
+
+impl Agent {
+    /// Starts one against `server` and waits until it is ready.
+    pub fn start(server: &Standin, cgroup_root: &Path, flags: &[&str]) -> Agent {
+        let agent = Agent::launch(server, cgroup_root, flags);
+        agent.wait_until("ready", |a| (a.get("/readyz").0 == 200).then_some(()));
+        agent
+    }
+
+    /// Starts one and waits only until it listens.
+    pub fn launch(server: &Standin, cgroup_root: &Path, flags: &[&str]) -> Agent {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let kubeconfig = dir.path().join("kubeconfig");
+        std::fs::write(&kubeconfig, server.kubeconfig()).expect("a file there");
+        let mut child = Command::new(binary())
+            .args(["run", "--node-name", NODE, "--listen", "127.0.0.1:0", "--log-format", "json", "--kubeconfig"])
+            .arg(&kubeconfig)
+            .arg("--cgroup-root")
+            .arg(cgroup_root)
+            .args(flags)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starting the agent");
+        let stderr = BufReader::new(child.stderr.take().expect("piped"));
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                lines.lock().expect("no panic").push(line);
+            }
+        });
+        let mut agent = Agent { child, address: SocketAddr::from(([0, 0, 0, 0], 0)), log, _dir: dir };
+        agent.address = agent.wait_until("listening", |a| {
+            let line = a.lines().into_iter().find(|l| l["listen"].is_string())?;
+            line["listen"].as_str()?.parse().ok()
+        });
+        agent
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("a pid")
+    }
+
+    /// The log so far, a line an object.
+    pub fn lines(&self) -> Vec<Value> {
+        let lines = self.log.lock().expect("no panic");
+        lines.iter().map(|l| serde_json::from_str(l).unwrap_or(Value::String(l.clone()))).collect()
+    }
+
+    /// The log lines with this `reason`.
+    pub fn told(&self, reason: &str) -> Vec<Value> {
+        self.lines().into_iter().filter(|l| l["reason"] == reason).collect()
+    }
+
+    /// Waits for the first log line with this `reason`.
+    pub fn wait_told(&self, reason: &str) -> Value {
+        self.wait_until(reason, |a| a.told(reason).into_iter().next())
+    }
+
+    /// GET: the code and the body.
+    pub fn get(&self, path: &str) -> (u16, String) {
+        get(self.address, path).unwrap_or((0, String::new()))
+    }
+
+    /// `/api/guards`, the entry of a pod's container; `Null` if there is none.
+    pub fn guard(&self, pod: &str, container: &str) -> Value {
+        let (_, body) = self.get("/api/guards");
+        let all: Value = serde_json::from_str(&body).unwrap_or_default();
+        let guards = all["guards"].as_array().cloned().unwrap_or_default();
+        let found = guards.into_iter().find(|g| {
+            g["pod"] == pod && (g["container"] == container || g["container"].is_null() && container.is_empty())
+        });
+        found.unwrap_or_default()
+    }
+
+    /// The sum of a metric's series.
+    pub fn metric(&self, name: &str) -> f64 {
+        let (_, page) = self.get("/metrics");
+        let values = page.lines().filter_map(|l| {
+            let (series, value) = l.rsplit_once(' ')?;
+            let matches = series == name || series.starts_with(&format!("{name}{{"));
+            matches.then(|| value.parse::<f64>().ok())?
+        });
+        values.sum()
+    }
+
+    /// Waits until a pod's container is in this state.
+    pub fn wait_state(&self, pod: &str, container: &str, state: &str) -> Value {
+        self.wait_until(&format!("{pod}/{container} {state}"), |a| {
+            Some(a.guard(pod, container)).filter(|g| g["state"] == state)
+        })
+    }
+
+    /// Asks again and again until there is an answer; says what was waited for, and the log, if none comes.
+    pub fn wait_until<T>(&self, what: &str, mut ask: impl FnMut(&Agent) -> Option<T>) -> T {
+        let begin = Instant::now();
+        while begin.elapsed() < SOON {
+            if let Some(answer) = ask(self) {
+                return answer;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let log = self.log.lock().expect("no panic").join("\n");
+        panic!("waited in vain: {what}\nguards: {}\nlog:\n{log}", self.get("/api/guards").1);
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid()), signal).expect("it runs");
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self, within: Duration) -> Option<ExitStatus> {
+        let begin = Instant::now();
+        while begin.elapsed() < within {
+            if let Some(status) = self.child.try_wait().expect("our child") {
+                return Some(status);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        None
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the agent's log:\n{}", self.log.lock().map(|l| l.join("\n")).unwrap_or_default());
+        }
+    }
+}
+
+/// One GET on a connection of its own.
+pub fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let code = head.split(' ').nth(1)?.parse().ok()?;
+    Some((code, body.to_owned()))
+}

@@ -1,0 +1,393 @@
+//! The real binary on a tree of regular files: exact numbers, bad input, a server in trouble.
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use standin::{Fault, Pdb, Standin, pod};
+
+use crate::agent::{Agent, NODE, SOON, binary};
+use crate::world::{MIB, NS, PREFIX, World, container_id};
+
+const LIMIT: u64 = 100 * MIB;
+const THRESHOLD: u64 = 60 * MIB;
+/// Much longer than the longest time between two looks.
+const A_WHILE: Duration = Duration::from_millis(2500);
+
+pub fn at_the_threshold_nothing_one_byte_above_one_eviction() {
+    let world = World::simulated();
+    let place = world.guarded("web", LIMIT);
+    place.group.simulate(THRESHOLD, 0);
+    let agent = world.agent(&[]);
+    agent.wait_until("read", |a| (a.guard("web", "app")["memory"]["value"] == THRESHOLD).then_some(()));
+    assert_eq!(world.evictions_after(A_WHILE), 0);
+    // The pod stays for long after the eviction: one is enough.
+    world.server.set_removal_delay(Duration::from_secs(600));
+    place.group.simulate(THRESHOLD + 1, 0);
+    world.wait_evictions(1);
+    assert_eq!(world.evictions_after(A_WHILE), 1);
+    assert_eq!(agent.wait_told("PreOOMEvicted")["value"], THRESHOLD + 1);
+}
+
+/// Inactive file cache is not working set.
+pub fn the_signal_is_the_working_set_unless_told_otherwise() {
+    let world = World::simulated();
+    let cached = world.guarded("cached", LIMIT);
+    cached.group.simulate(LIMIT, LIMIT - THRESHOLD);
+    let by_usage = world.place("by-usage", Some(LIMIT), |p| {
+        p.annotation(&format!("{PREFIX}memory-usage-threshold"), "60")
+            .annotation(&format!("{PREFIX}memory-signal"), "usage")
+    });
+    by_usage.group.simulate(LIMIT, LIMIT - THRESHOLD);
+    let _agent = world.agent(&[]);
+    let evictions = world.wait_evictions(1);
+    assert!(evictions[0].path.contains("/by-usage/"));
+    assert_eq!(world.evictions_after(A_WHILE), 1);
+}
+
+/// Each of these was evicted at once, or on every tick, by the ancestor. Told once, never evicted.
+pub fn the_ancestors_traps_are_told_once_and_never_evicted() {
+    let world = World::simulated();
+    let threshold = format!("{PREFIX}memory-usage-threshold");
+    let target = format!("{PREFIX}target-container-name");
+    let mut names = Vec::new();
+    for (i, value) in ["0", "-1", "100", "150", "60m", "1Ki", "abc", ""].into_iter().enumerate() {
+        let name = format!("bad-{i}");
+        let place = world.place(&name, Some(LIMIT), |p| p.annotation(&threshold, value));
+        place.group.simulate(LIMIT, 0);
+        names.push(name);
+    }
+    for (name, limit, annotations) in [
+        ("no-threshold", Some(LIMIT), vec![(&target, "app")]),
+        ("no-such-container", Some(LIMIT), vec![(&threshold, "60"), (&target, "ap")]),
+        ("no-limit", None, vec![(&threshold, "60")]),
+    ] {
+        let place = world.place(name, limit, |p| annotations.iter().fold(p, |p, (k, v)| p.annotation(k, v)));
+        place.group.simulate(LIMIT, 0);
+        names.push(name.into());
+    }
+    let place = world.place("two-containers", Some(LIMIT), |p| p.annotation(&threshold, "60").container("side", None));
+    place.group.simulate(LIMIT, 0);
+    names.push("two-containers".into());
+
+    // One good pod among them is guarded all the same.
+    let good = world.guarded("good", LIMIT);
+    let agent = world.agent(&[]);
+    agent.wait_state("no-limit", "app", "no-limit");
+    good.group.simulate(THRESHOLD + 1, 0);
+    let evictions = world.wait_evictions(1);
+    assert!(evictions[0].path.contains("/good/"));
+
+    let told = world.wait_events("PreOOMInvalidGuard", names.len());
+    for name in &names {
+        let about = |e: &&Value| e["regarding"]["name"] == name.as_str();
+        assert_eq!(told.iter().filter(about).count(), 1, "{name} once");
+        let state = agent.guard(name, if name == "no-limit" { "app" } else { "" })["state"].clone();
+        assert!(state == "invalid" || state == "no-limit", "{name}: {state}");
+    }
+    // An edit that changes nothing of the guard, and a new watch, are no reason to tell it again.
+    world.server.edit_pod(NS, "bad-0", |p| p["metadata"]["labels"]["x"] = json!("y"));
+    world.server.end_watches();
+    assert_eq!(world.evictions_after(A_WHILE), 1);
+    assert_eq!(world.events("PreOOMInvalidGuard").len(), names.len());
+    assert_eq!(agent.metric("pre_oom_killer_invalid_guards"), 11.0);
+}
+
+/// Mirror, static, terminating and finished pods, other nodes' and the agent's own.
+pub fn who_is_never_evicted() {
+    let world = World::simulated();
+    let threshold = format!("{PREFIX}memory-usage-threshold");
+    let hash = "6779c7548f22a9852a5b7cba00ac2dc4";
+    let over = |name: &str, change: &dyn Fn(standin::PodBuilder) -> standin::PodBuilder| {
+        let place = world.place(name, Some(LIMIT), |p| change(p.annotation(&threshold, "60")));
+        place.group.simulate(LIMIT, 0);
+        place
+    };
+    over("mirror", &|p| p.mirror(hash));
+    over("static", &|p| p.owner("Node", NODE));
+    over("succeeded", &|p| p.phase("Succeeded"));
+    over("failed", &|p| p.phase("Failed"));
+    over("elsewhere", &|p| p.node("node-other"));
+    let own = over("agent", &|p| p);
+    world.server.set_removal_delay(Duration::from_secs(600));
+    over("terminating", &|p| p);
+    world.server.edit_pod(NS, "terminating", |p| p["metadata"]["deletionTimestamp"] = json!("2030-01-01T00:00:00Z"));
+
+    let agent = world.agent(&["--pod-uid", &own.uid]);
+    for name in ["mirror", "static", "succeeded", "failed", "agent", "terminating"] {
+        agent.wait_state(name, "app", "never");
+    }
+    assert!(agent.guard("elsewhere", "app").is_null());
+    assert_eq!(world.evictions_after(A_WHILE), 0);
+    // Not blind: the same pod without its reason is evicted.
+    over("ordinary", &|p| p);
+    world.wait_evictions(1);
+}
+
+/// A pod that cannot be read, an odd container id, a broken file: told, never evicted, nobody else affected.
+pub fn one_bad_pod_never_stops_the_others() {
+    let world = World::simulated();
+    for (name, path, value) in [
+        ("bad-statuses", "/status/containerStatuses", json!("none")),
+        ("bad-spec", "/spec/containers", json!(7)),
+        ("bad-annotations", "/metadata/annotations", json!(["x"])),
+        ("bad-id", "/status/containerStatuses/0/containerID", json!("containerd://../../etc")),
+        ("bad-owner", "/metadata/ownerReferences", json!([{"kind": 7}])),
+    ] {
+        let place = world.guarded(name, LIMIT);
+        place.group.simulate(LIMIT, 0);
+        world.server.edit_pod(NS, name, |p| *p.pointer_mut(path).expect("it is there") = value);
+    }
+    let broken = world.guarded("broken-file", LIMIT);
+    broken.group.simulate(LIMIT, 0);
+    std::fs::write(broken.group.dir().join("memory.stat"), "inactive_file many\n").expect("a regular file");
+    let agent = world.agent(&[]);
+    let good = world.guarded("good", LIMIT);
+    good.group.simulate(THRESHOLD + 1, 0);
+    let evictions = world.wait_evictions(1);
+    assert!(evictions[0].path.contains("/good/"));
+    assert_eq!(world.evictions_after(A_WHILE), 1);
+    for name in ["bad-statuses", "bad-spec"] {
+        assert_eq!(agent.guard(name, "")["state"], "invalid", "{name}");
+    }
+    assert_eq!(agent.guard("bad-id", "app")["state"], "invalid");
+    let event = world.wait_events("PreOOMNotGuarded", 1).remove(0);
+    assert!(event["note"].as_str().is_some_and(|n| n.contains("memory.stat: has no line `inactive_file`")), "{event}");
+    // Mended, it is guarded.
+    broken.group.simulate(LIMIT, 0);
+    world.wait_evictions(2);
+}
+
+pub fn a_disruption_budget_blocks_and_is_told() {
+    let world = World::simulated();
+    let place = world.place("web", Some(LIMIT), |p| {
+        p.annotation(&format!("{PREFIX}memory-usage-threshold"), "60").label("app", "web")
+    });
+    world.server.put_pdb(Pdb::blocking(NS, "web-pdb", &[("app", "web")]));
+    let agent = world.agent(&[]);
+    place.group.simulate(THRESHOLD + 1, 0);
+    world.wait_evictions(2);
+    let events = world.wait_events("PreOOMEvictionBlocked", 2);
+    assert!(events[0]["note"].as_str().is_some_and(|n| n.contains("PodDisruptionBudget web-pdb")), "{events:?}");
+    agent.wait_state("web", "app", "retrying");
+    // No more over: nothing more is sent.
+    place.group.simulate(MIB, 0);
+    agent.wait_state("web", "app", "watching");
+    let before = world.evictions().len();
+    assert_eq!(world.evictions_after(A_WHILE), before);
+    // Over again, and the budget allows it now.
+    world.server.remove_pdb(NS, "web-pdb");
+    place.group.simulate(THRESHOLD + 1, 0);
+    world.wait_events("PreOOMEvicted", 1);
+    assert_eq!(world.events("PreOOMEvictionBlocked").len(), 2, "the block was told once");
+}
+
+/// Each passing trouble is retried under the same precondition.
+pub fn passing_trouble_is_retried() {
+    let world = World::simulated();
+    let place = world.guarded("web", LIMIT);
+    for fault in [
+        Fault::on("POST", "/eviction").recorded("evict-500-webhook-unreachable"),
+        Fault::on("POST", "/eviction").recorded("evict-401"),
+        Fault::on("POST", "/eviction").recorded("evict-429-apf"),
+        Fault::on("POST", "/eviction").reset(),
+    ] {
+        world.server.fault(fault);
+    }
+    let agent = world.agent(&[]);
+    place.group.simulate(THRESHOLD + 1, 0);
+    world.wait_events("PreOOMEvicted", 1);
+    let evictions = world.evictions();
+    assert_eq!(evictions.len(), 5);
+    for eviction in evictions {
+        assert_eq!(eviction.body["deleteOptions"]["preconditions"]["uid"], place.uid.as_str());
+    }
+    assert_eq!(agent.metric("pre_oom_killer_evictions_total"), 5.0);
+}
+
+/// Cut, ended, hung, expired watches; and a server that is away while a container crosses.
+pub fn the_watch_is_begun_anew_and_guarding_goes_on() {
+    let world = World::simulated();
+    let agent = world.agent(&[]);
+    let appears = |name: &str| {
+        let place = world.guarded(name, LIMIT);
+        place.group.simulate(MIB, 0);
+        agent.wait_state(name, "app", "watching");
+        place
+    };
+    let first = appears("first");
+    world.server.end_watches();
+    appears("after-end");
+    world.server.cut_watches();
+    appears("after-cut");
+    world.server.expire_watches();
+    appears("after-expired");
+    world.server.go_away();
+    agent.wait_until("it notices", |a| (a.metric("pre_oom_killer_watch_restarts_total") >= 1.0).then_some(()));
+    assert_eq!(agent.get("/readyz").0, 200, "an outage does not make it unready");
+    first.group.simulate(THRESHOLD + 1, 0);
+    agent.wait_state("first", "app", "retrying");
+    world.server.come_back();
+    let evictions = world.wait_evictions(1);
+    assert!(evictions[0].path.contains("/first/"));
+    appears("after-outage");
+    assert_eq!(world.evictions().len(), 1);
+}
+
+/// A server that is away at the start is waited for.
+pub fn it_starts_without_a_server() {
+    let world = World::simulated();
+    let place = world.guarded("web", LIMIT);
+    place.group.simulate(THRESHOLD + 1, 0);
+    world.server.go_away();
+    let agent = Agent::launch(&world.server, world.tree.root(), &[]);
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(agent.get("/healthz").0, 200);
+    let (code, text) = agent.get("/readyz");
+    assert_eq!((code, text.as_str()), (503, "the pods of this node are not listed yet\n"));
+    world.server.come_back();
+    world.wait_evictions(1);
+    assert_eq!(agent.get("/readyz").0, 200);
+}
+
+pub fn sigterm_during_an_eviction_does_not_lose_the_answer() {
+    let world = World::simulated();
+    let place = world.guarded("web", LIMIT);
+    world.server.fault(Fault::on("POST", "/eviction").delay(Duration::from_secs(2)).after_handling());
+    let mut agent = world.agent(&[]);
+    place.group.simulate(THRESHOLD + 1, 0);
+    agent.wait_state("web", "app", "evicting");
+    agent.signal(Signal::SIGTERM);
+    let status = agent.wait(Duration::from_secs(30)).expect("it ends within its bound");
+    assert!(status.success(), "{status}");
+    assert_eq!(agent.told("PreOOMEvicted").len(), 1, "the answer was waited for");
+    assert_eq!(world.events("PreOOMEvicted").len(), 2, "and told");
+    assert_eq!(world.evictions().len(), 1);
+}
+
+pub fn it_stops_on_either_signal_and_at_once_on_a_second() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let world = World::simulated();
+        let mut agent = world.agent(&[]);
+        agent.signal(signal);
+        assert!(agent.wait(SOON).expect("it ends").success(), "{signal}");
+
+        let place = world.guarded("web", LIMIT);
+        world.server.fault(Fault::on("POST", "/eviction").hang_before_headers());
+        let mut agent = world.agent(&[]);
+        place.group.simulate(THRESHOLD + 1, 0);
+        agent.wait_state("web", "app", "evicting");
+        agent.signal(signal);
+        agent.wait_until("it says that it waits", |a| {
+            a.lines().iter().any(|l| l["message"].as_str().is_some_and(|m| m.starts_with("stopping"))).then_some(())
+        });
+        assert!(agent.wait(Duration::from_millis(500)).is_none(), "the answer is waited for");
+        agent.signal(signal);
+        let status = agent.wait(Duration::from_secs(5)).expect("at once");
+        assert!(!status.success());
+    }
+}
+
+pub fn bad_configuration_is_told_all_at_once() {
+    let output = Command::new(binary())
+        .args(["run", "--listen", "eighty", "--dry-run", "maybe", "--nodename", "x"])
+        .env_clear()
+        .output()
+        .expect("it runs");
+    assert_eq!(output.status.code(), Some(64));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    for flag in ["--node-name", "--listen \"eighty\"", "--dry-run \"maybe\"", "`--nodename`"] {
+        assert!(text.contains(flag), "{flag} in {text}");
+    }
+    assert_eq!(text.lines().count(), 4, "{text}");
+    let output = Command::new(binary()).args(["run", "--node-name", "n"]).env_clear().output().expect("it runs");
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("--kubeconfig"), "{text}");
+    // The environment stands in for flags.
+    let output = Command::new(binary())
+        .arg("run")
+        .env_clear()
+        .envs([("NODE_NAME", "n"), ("PRE_OOM_KILLER_DRY_RUN", "perhaps")])
+        .output()
+        .expect("it runs");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.contains("--dry-run \"perhaps\""), "{text}");
+}
+
+pub fn the_pages() {
+    let world = World::simulated();
+    let place = world.guarded("web", LIMIT);
+    place.group.simulate(40 * MIB, 10 * MIB);
+    let agent = world.agent(&["--listen", "0"]);
+    agent.wait_state("web", "app", "watching");
+    let guard = agent.guard("web", "app");
+    let memory = &guard["memory"];
+    assert_eq!(guard["namespace"], NS);
+    assert_eq!(guard["signal"], "working-set");
+    assert_eq!(guard["threshold"], "60 %");
+    assert_eq!(
+        (&memory["usage"], &memory["limit"], &memory["threshold"]),
+        (&json!(40 * MIB), &json!(LIMIT), &json!(THRESHOLD))
+    );
+    assert_eq!(memory["value"], 30 * MIB);
+    assert_eq!(memory["room"], 70 * MIB, "clean cache is room");
+    assert_eq!(memory["oomKills"], 0);
+    assert_eq!(agent.get("/nothing").0, 404);
+    assert_eq!(agent.get("/healthz"), (200, "ok\n".into()));
+    let (_, page) = agent.get("/metrics");
+    assert!(page.contains("pre_oom_killer_build_info{version="));
+    assert!(page.ends_with("# EOF\n"));
+    // On all addresses of both families.
+    let line = agent.lines().into_iter().find_map(|l| l["listen"].as_str().map(str::to_owned)).expect("it says");
+    let port: u16 = line.rsplit_once(':').expect("a port").1.parse().expect("a number");
+    for host in ["127.0.0.1", "::1"] {
+        let mut stream = TcpStream::connect((host, port)).unwrap_or_else(|e| panic!("{host}: {e}"));
+        stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").expect("sent");
+    }
+}
+
+/// What the README promises of its size.
+pub fn it_stays_small_with_250_containers() {
+    let world = World::simulated();
+    for i in 0..250 {
+        let place = world.guarded(&format!("web-{i}"), LIMIT);
+        place.group.simulate(30 * MIB, MIB);
+    }
+    let agent = world.agent(&[]);
+    agent.wait_until("all are read", |a| (a.metric("pre_oom_killer_guarded_containers") == 250.0).then_some(()));
+    std::thread::sleep(Duration::from_secs(2));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", agent.pid())).expect("it runs");
+    let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("a number");
+    let kib: u64 = line.split_whitespace().nth(1).expect("a number").parse().expect("a number");
+    println!("RSS with 250 guarded containers: {kib} KiB");
+    assert!(kib <= 16 * 1024, "{kib} KiB");
+    // Nothing but the list, the watch and no more.
+    let asked: Vec<String> = world.server.requests().iter().map(|r| format!("{} {}", r.method, r.path)).collect();
+    assert!(asked.len() <= 3 + 2, "{asked:?}");
+}
+
+/// A wrong token is told; nothing is evicted on a guess; a new one is enough.
+pub fn no_right_to_list_is_told_and_heals() {
+    let server = Standin::start();
+    server.deny("list", "pods");
+    let tree = standin::cgroups::Tree::simulated();
+    let agent = Agent::launch(&server, tree.root(), &[]);
+    agent.wait_until("it is told", |a| {
+        a.lines().iter().any(|l| l["error"].as_str().is_some_and(|e| e.contains("forbidden"))).then_some(())
+    });
+    server.put_pod(
+        pod(NS, "web")
+            .annotation(&format!("{PREFIX}memory-usage-threshold"), "60")
+            .container("app", "100Mi")
+            .container_id(&container_id())
+            .build(),
+    );
+    server.allow("list", "pods");
+    agent.wait_until("ready", |a| (a.get("/readyz").0 == 200).then_some(()));
+    agent.wait_state("web", "app", "resolving");
+}
