@@ -1,6 +1,8 @@
 //! The shapes of cgroup trees that kubelets and runtimes make, each resolved on a tree of files:
 //! `fixtures/cgroups/shapes.json`, where each has its provenance.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -2,6 +2,13 @@
 //! matters and on files where exact numbers do. Needs root and a memory controller, so it is run by
 //! `tests/run host` and `tests/run vm`, not by a plain `cargo test`.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test is the outside world, and panics are its verdicts"
+)]
+
 mod agent;
 mod desk;
 mod ramps;
