@@ -139,6 +139,11 @@ async fn kube_config(config: &Config) -> anyhow::Result<kube::Config> {
         None => kube::Config::incluster()
             .context("not in a cluster (no service account): give --kubeconfig for a run from a desk")?,
     };
+    if kube.cluster_url.scheme_str() == Some("http") && kube.root_cert.is_none() {
+        // Nothing is to be trusted without TLS; kube would ask for the system's certificates, and
+        // fail in an image that has none.
+        kube.root_cert = Some(Vec::new());
+    }
     // kube repeats a 429 many times on its own; when to try again is ours to say.
     kube.default_retry = false;
     Ok(kube)

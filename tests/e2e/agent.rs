@@ -1,5 +1,6 @@
 //! The real binary, started as a person or a kubelet would, and asked over its own pages.
 
+use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -24,7 +25,7 @@ pub fn binary() -> String {
 
 /// A running agent; ended when dropped.
 pub struct Agent {
-    child: Child,
+    child: RefCell<Child>,
     address: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
     _dir: tempfile::TempDir,
@@ -62,7 +63,8 @@ impl Agent {
                 lines.lock().expect("no panic").push(line);
             }
         });
-        let mut agent = Agent { child, address: SocketAddr::from(([0, 0, 0, 0], 0)), log, _dir: dir };
+        let mut agent =
+            Agent { child: RefCell::new(child), address: SocketAddr::from(([0, 0, 0, 0], 0)), log, _dir: dir };
         agent.address = agent.wait_until("listening", |a| {
             let line = a.lines().into_iter().find(|l| l["listen"].is_string())?;
             line["listen"].as_str()?.parse().ok()
@@ -72,7 +74,7 @@ impl Agent {
 
     /// Its process.
     pub fn pid(&self) -> i32 {
-        i32::try_from(self.child.id()).expect("a pid")
+        i32::try_from(self.child.borrow().id()).expect("a pid")
     }
 
     /// The log so far, a line an object.
@@ -132,6 +134,9 @@ impl Agent {
             if let Some(answer) = ask(self) {
                 return answer;
             }
+            if self.wait(Duration::ZERO).is_some() {
+                break;
+            }
             std::thread::sleep(Duration::from_millis(10));
         }
         let log = self.log.lock().expect("no panic").join("\n");
@@ -144,22 +149,25 @@ impl Agent {
     }
 
     /// Waits for its end.
-    pub fn wait(&mut self, within: Duration) -> Option<ExitStatus> {
+    pub fn wait(&self, within: Duration) -> Option<ExitStatus> {
         let begin = Instant::now();
-        while begin.elapsed() < within {
-            if let Some(status) = self.child.try_wait().expect("our child") {
+        loop {
+            if let Some(status) = self.child.borrow_mut().try_wait().expect("our child") {
                 return Some(status);
+            }
+            if begin.elapsed() >= within {
+                return None;
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        None
     }
 }
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let child = self.child.get_mut();
+        let _ = child.kill();
+        let _ = child.wait();
         if std::thread::panicking() {
             eprintln!("the agent's log:\n{}", self.log.lock().map(|l| l.join("\n")).unwrap_or_default());
         }

@@ -257,7 +257,7 @@ pub fn sigterm_during_an_eviction_does_not_lose_the_answer() {
     let world = World::simulated();
     let place = world.guarded("web", LIMIT);
     world.server.fault(Fault::on("POST", "/eviction").delay(Duration::from_secs(2)).after_handling());
-    let mut agent = world.agent(&[]);
+    let agent = world.agent(&[]);
     place.group.simulate(THRESHOLD + 1, 0);
     agent.wait_state("web", "app", "evicting");
     agent.signal(Signal::SIGTERM);
@@ -271,13 +271,13 @@ pub fn sigterm_during_an_eviction_does_not_lose_the_answer() {
 pub fn it_stops_on_either_signal_and_at_once_on_a_second() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let world = World::simulated();
-        let mut agent = world.agent(&[]);
+        let agent = world.agent(&[]);
         agent.signal(signal);
         assert!(agent.wait(SOON).expect("it ends").success(), "{signal}");
 
         let place = world.guarded("web", LIMIT);
         world.server.fault(Fault::on("POST", "/eviction").hang_before_headers());
-        let mut agent = world.agent(&[]);
+        let agent = world.agent(&[]);
         place.group.simulate(THRESHOLD + 1, 0);
         agent.wait_state("web", "app", "evicting");
         agent.signal(signal);

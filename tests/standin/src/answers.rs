@@ -2,7 +2,7 @@
 //! the message. Source of every entry unless it says otherwise: a Kubernetes 1.36.2 API server; the
 //! name of an entry is the name of the recorded answer it was taken from (`api-answers/NAME.json`).
 //!
-//! In a template `{name}` and the like are filled in from the request ([`Fact::reply`]).
+//! In a template `{name}` and the like are filled in from the request (`Fact::reply`).
 
 use crate::reply::Reply;
 use serde_json::{Map, Value, json};

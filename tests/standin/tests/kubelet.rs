@@ -21,8 +21,31 @@ fn group(root: &Path, name: &str, pids: &[u32]) -> PathBuf {
     dir
 }
 
+/// A child that does not outlive a test that fails.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl std::ops::Deref for Process {
+    type Target = Child;
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Process {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
 /// A shell that says when it is ready, by making the file.
-fn shell(script: &str, ready: &Path) -> Child {
+fn shell(script: &str, ready: &Path) -> Process {
     let child = Command::new("sh")
         .args(["-c", &format!("{script}; : > '{}'; while :; do sleep 0.01; done", ready.display())])
         .spawn()
@@ -30,7 +53,7 @@ fn shell(script: &str, ready: &Path) -> Child {
     while !ready.exists() {
         std::thread::sleep(Duration::from_millis(2));
     }
-    child
+    Process(child)
 }
 
 fn ended(child: &mut Child) -> ExitStatus {
@@ -68,8 +91,6 @@ fn sigterm_reaches_the_group_and_those_below() {
     assert_eq!(ended(&mut below).signal(), Some(15));
     gone(&standin, "a");
     assert!(other.try_wait().unwrap().is_none());
-    other.kill().unwrap();
-    other.wait().unwrap();
 }
 
 #[test]
@@ -110,6 +131,4 @@ fn mirrors_keep_their_processes() {
     assert_eq!(evict(&standin, "demo", "a", json!({})).code, 201);
     std::thread::sleep(Duration::from_millis(300));
     assert!(child.try_wait().unwrap().is_none());
-    child.kill().unwrap();
-    child.wait().unwrap();
 }
