@@ -17,7 +17,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::controller::{Counts, GuardView};
+use crate::controller::Counts;
+use crate::controller::view::GuardView;
 use crate::metrics::Metrics;
 use crate::policy::LONGEST_LOOK;
 use crate::sampler::{Clock, Shared};

@@ -1,0 +1,191 @@
+//! What is known of the guarded containers, in words and numbers, for `/api/guards`.
+
+use std::time::Duration;
+
+use super::{Entry, Eviction, State, Target};
+use crate::guard::DryRun;
+use crate::pods::{Kind, Owner, Pod};
+use crate::policy::{Moment, Verdict};
+use crate::report::Subject;
+use crate::sampler::TargetId;
+
+/// One guarded container, or one pod whose guard is invalid, as `/api/guards` shows it.
+#[derive(Clone, Debug, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GuardView {
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub pod: String,
+    /// `metadata.uid`.
+    pub uid: String,
+    /// The controlling owner as `Kind/name`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// The container; none: the pod's own group, or the whole pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// The group that is read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+    /// `watching`, `over`, `sustaining`, `confirming`, `evicting`, `retrying`, `evicted`, `dry-run`,
+    /// `no-limit`, `beyond-limit`, `resolving`, `waiting`, `never`, `invalid`, `ended`.
+    pub state: &'static str,
+    /// Why, in words.
+    pub why: String,
+    /// Which signal is compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<&'static str>,
+    /// As the annotation has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<String>,
+    /// What was last read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryView>,
+}
+
+/// The last look at a group; sizes in bytes.
+#[derive(Clone, Debug, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemoryView {
+    /// All that is charged.
+    pub usage: u64,
+    /// The last known value of the signal.
+    pub value: Option<u64>,
+    /// The limit that a percentage is of; null: none.
+    pub limit: Option<u64>,
+    /// The threshold; null: a percentage of no limit.
+    pub threshold: Option<u64>,
+    /// What is left before a kill; null: no limit.
+    pub room: Option<u64>,
+    /// Bytes a second, of what cannot be reclaimed.
+    pub growth: Option<i64>,
+    /// How long ago it was read, in milliseconds.
+    pub age_ms: u64,
+    /// In how many milliseconds it is read next.
+    pub next_ms: u64,
+    /// Kills counted by the kernel in this group.
+    pub oom_kills: Option<u64>,
+}
+
+pub(super) fn views(entry: &Entry, now: Moment) -> Vec<GuardView> {
+    let owner = entry.pod.owner.as_ref().map(owner_text);
+    let base = |state, why: String| GuardView {
+        namespace: entry.pod.id.namespace.clone(),
+        pod: entry.pod.id.name.clone(),
+        uid: entry.pod.id.uid.0.clone(),
+        owner: owner.clone(),
+        container: None,
+        cgroup: None,
+        state,
+        why,
+        signal: None,
+        threshold: None,
+        memory: None,
+    };
+    let guard = match &entry.guard {
+        Ok(guard) => guard,
+        Err(problems) => {
+            let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            return vec![base("invalid", words.join("; "))];
+        }
+    };
+    let mut all = Vec::new();
+    for target in &entry.targets {
+        let (state, why) = state_of(entry, target, now);
+        let mut view = base(state, why);
+        view.container = target.name.container().map(str::to_owned);
+        if let State::Watched { groups, view: v, .. } = &target.state {
+            view.cgroup = Some(groups.own.dir().display().to_string());
+            view.memory = v.last().map(|look| MemoryView {
+                usage: look.sample.own.usage.0,
+                value: look.value.map(|b| b.0),
+                limit: look.sample.base().map(|b| b.0),
+                threshold: look.threshold.map(|b| b.0),
+                room: look.room.map(|b| b.0),
+                growth: look.growth,
+                age_ms: millis(now.saturating_sub(look.sample.at)),
+                next_ms: millis(look.next.saturating_sub(now)),
+                oom_kills: look.oom_kills,
+            });
+        }
+        all.push(view);
+    }
+    let has_target = |name: &str| entry.targets.iter().any(|t| t.name.container() == Some(name));
+    for name in guard.containers.iter().filter(|n| !has_target(n)) {
+        let mut view = match (entry.never, container_problem(&entry.pod, name)) {
+            (Some(never), _) => base("never", never.to_string()),
+            (None, Some(problem)) => base("invalid", problem),
+            (None, None) => base("waiting", "it is not running".into()),
+        };
+        view.container = Some(name.clone());
+        all.push(view);
+    }
+    for view in &mut all {
+        view.signal = Some(guard.rule.signal.as_str());
+        view.threshold = Some(guard.rule.threshold.to_string());
+    }
+    all
+}
+
+/// An id of a shape that no runtime uses.
+fn container_problem(pod: &Pod, name: &str) -> Option<String> {
+    let container = pod.containers.iter().find(|c| c.name == name && c.kind != Kind::Init)?;
+    container.id.as_ref()?.as_ref().err().cloned()
+}
+
+fn state_of(entry: &Entry, target: &Target, now: Moment) -> (&'static str, String) {
+    let (view, over) = match &target.state {
+        State::Resolving { why, .. } => {
+            let why = why.clone().unwrap_or_else(|| "its cgroup is being looked for".into());
+            return ("resolving", why);
+        }
+        State::Watched { view, over, .. } => (view, over),
+    };
+    let about_this = |t: TargetId| t == target.id;
+    match &entry.eviction {
+        Eviction::Done { target, outcome, mode, at } if about_this(*target) => {
+            let ago = now.saturating_sub(*at).as_secs();
+            return match mode {
+                DryRun::Off => ("evicted", format!("{outcome} {ago} s ago")),
+                DryRun::Server => ("dry-run", format!("{outcome} by the server {ago} s ago; it is not evicted")),
+                DryRun::Client => ("dry-run", format!("would have been evicted {ago} s ago")),
+            };
+        }
+        Eviction::Posting { target, .. } if about_this(*target) => {
+            return ("evicting", "the server's answer is awaited".into());
+        }
+        Eviction::Confirming { target, .. } if about_this(*target) => {
+            return ("confirming", "it is read once more".into());
+        }
+        Eviction::Retrying { target, answer, why, at, .. } if about_this(*target) => {
+            let seconds = at.saturating_sub(now).as_secs();
+            return ("retrying", format!("{answer}: {why}; next try in {seconds} s"));
+        }
+        _ => {}
+    }
+    if let Some(never) = entry.never {
+        return ("never", never.to_string());
+    }
+    match view.last().map(|l| l.verdict) {
+        Some(Verdict::NoLimit) => ("no-limit", Subject::NoLimit.words()),
+        Some(Verdict::BeyondLimit) => ("beyond-limit", Subject::BeyondLimit.words()),
+        Some(Verdict::Sustaining { until }) => {
+            let seconds = until.saturating_sub(now).as_secs();
+            ("sustaining", format!("over; acted on if it stays so for another {seconds} s"))
+        }
+        _ if over.is_some() => ("over", "above its threshold; the pod is being acted on for another container".into()),
+        _ => ("watching", "below its threshold".into()),
+    }
+}
+
+fn owner_text(owner: &Owner) -> String {
+    match owner.deployment() {
+        Some(deployment) => format!("Deployment/{deployment}"),
+        None => format!("{}/{}", owner.kind, owner.name),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
