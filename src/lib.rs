@@ -1,4 +1,28 @@
-//! Evicts opted-in pods before the kernel's OOM killer ends them.
+//! pre-oom-killer evicts opted-in pods before the kernel's OOM killer ends them.
+//!
+//! The code reads as the data flows; a module calls those to its right, or plain data:
+//!
+//! ```text
+//!  API server ──watch──▶ pods ──▶ guard ──▶ resolve ──▶ sampler ──▶ policy ──▶ evict ──▶ API server
+//!                       (async)  (pure)    (readdir)  (own thread)  (pure)    (async)     │
+//!                                                                      └────▶ report ◀────┘
+//! ```
+//!
+//! | to change … | look into |
+//! |---|---|
+//! | flags and environment | [`cli`] |
+//! | what is kept of a pod, the watch | [`pods`] |
+//! | label, annotations, their messages | [`guard`]; numbers: [`units`] |
+//! | where a container's cgroup is | [`resolve`] |
+//! | what the kernel's files say | [`cgroup`] |
+//! | when memory is looked at, and what is read | [`sampler`]; the schedule itself: [`policy::next_look`] |
+//! | when a container is over, who is never evicted | [`policy`] |
+//! | what is done about it, and when again | [`controller`] (no clock, no I/O) |
+//! | the request, the meaning of its answer | [`evict`] |
+//! | log lines and Events | [`report`] |
+//! | `/metrics` and the other pages | [`metrics`], [`http`]; `/api/guards`: [`controller::view`] |
+//! | start, wiring, shutdown | [`agent`] |
+
 pub mod agent;
 pub mod cgroup;
 pub mod cli;

@@ -1,8 +1,11 @@
 //! The real binary, started as a person or a kubelet would, and asked over its own pages.
 
 use std::cell::RefCell;
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -41,10 +44,27 @@ impl Agent {
 
     /// Starts one and waits only until it listens.
     pub fn launch(server: &Standin, cgroup_root: &Path, flags: &[&str]) -> Agent {
-        let dir = tempfile::tempdir().expect("a temporary directory");
+        Agent::spawn(server, cgroup_root, flags, Command::new(binary()))
+    }
+
+    /// Starts one as a user without any rights, from a copy that this user can reach.
+    pub fn unprivileged(server: &Standin, cgroup_root: &Path) -> Agent {
+        let dir = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir();
+        let copy = dir.as_ref().expect("a temporary directory").path().join("pre-oom-killer");
+        std::fs::copy(binary(), &copy).expect("a copy");
+        let mut command = Command::new(copy);
+        command.uid(65532).gid(65532);
+        let agent = Agent::spawn(server, cgroup_root, &[], command);
+        agent.wait_until("ready", |a| (a.get("/readyz").0 == 200).then_some(()));
+        agent
+    }
+
+    fn spawn(server: &Standin, cgroup_root: &Path, flags: &[&str], mut command: Command) -> Agent {
+        let dir = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir();
+        let dir = dir.expect("a temporary directory");
         let kubeconfig = dir.path().join("kubeconfig");
         std::fs::write(&kubeconfig, server.kubeconfig()).expect("a file there");
-        let mut child = Command::new(binary())
+        let mut child = command
             .args(["run", "--node-name", NODE, "--listen", "127.0.0.1:0", "--log-format", "json", "--kubeconfig"])
             .arg(&kubeconfig)
             .arg("--cgroup-root")

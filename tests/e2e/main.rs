@@ -58,6 +58,7 @@ fn main() {
             the_pods_limit_is_the_base_where_the_container_has_none
             a_quantity_guards_without_a_limit
             every_container_and_the_pod_are_guarded_by_a_star
+            it_guards_without_any_rights_on_the_node
             dry_run_of_the_client_sends_nothing_but_tells_everything
             dry_run_of_the_server_asks_it_and_changes_nothing;
     };

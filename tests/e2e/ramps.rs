@@ -295,6 +295,19 @@ pub fn every_container_and_the_pod_are_guarded_by_a_star() {
     assert_eq!(line["container"], "", "the pod's own group");
 }
 
+/// Neither root nor a capability is needed to read what it reads.
+pub fn it_guards_without_any_rights_on_the_node() {
+    let world = World::real();
+    let place = world.guarded("web", LIMIT);
+    let agent = Agent::unprivileged(&world.server, world.tree.root());
+    let status = std::fs::read_to_string(format!("/proc/{}/status", agent.pid())).expect("it runs");
+    assert!(status.contains("Uid:\t65532\t65532") && status.contains("CapEff:\t0000000000000000"), "{status}");
+    agent.wait_state("web", "app", "watching");
+    let mut hog = place.hog();
+    hog.ramp(2 * LIMIT, RATE);
+    assert_eq!(signal_of(&mut hog), Some(SIGTERM));
+}
+
 pub fn dry_run_of_the_client_sends_nothing_but_tells_everything() {
     let world = World::real();
     let place = world.guarded("web", LIMIT);
