@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write, stdin, stdout};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -99,6 +100,8 @@ impl Hog {
         let mut child = Command::new("/proc/self/exe")
             .arg(HOG)
             .arg(dir)
+            // Ctrl-C is for whoever started it: the terminal sends it to a whole group.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
