@@ -1,0 +1,131 @@
+//! The real agent: built, started, and stopped.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use serde_json::Value;
+use standin::Standin;
+
+use crate::pods::NODE;
+use crate::screen::note;
+use crate::stop::{hurry, until};
+
+const POLL: Duration = Duration::from_millis(5);
+/// The agent takes some 50 ms to start and 10 ms to stop.
+const START: Duration = Duration::from_secs(30);
+const STOP: Duration = Duration::from_secs(3);
+/// It writes some five lines.
+const LOG: usize = 1 << 20;
+
+/// Builds the agent as this example was built: same cargo, same profile, same target directory.
+/// Without a cargo (the example was started by hand) it is the one beside us.
+pub fn build() -> anyhow::Result<PathBuf> {
+    let me = std::env::current_exe()?; // TARGET-DIR/PROFILE/examples/demo
+    let mut above = me.ancestors().skip(2);
+    let (Some(directory), Some(target)) = (above.next(), above.next()) else { bail!("not in a target directory") };
+    let binary = directory.join("pre-oom-killer");
+    let Some(cargo) = std::env::var_os("CARGO") else {
+        ensure!(binary.exists(), "{} is not there: run `cargo demo`, or give --agent FILE", binary.display());
+        return Ok(binary);
+    };
+    let profile = directory.file_name().filter(|name| *name != "debug").unwrap_or("dev".as_ref());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--quiet", "--bin", "pre-oom-killer", "--manifest-path"]);
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
+    command.arg("--target-dir").arg(target).arg("--profile").arg(profile);
+    // Cargo tells us who we are, and ring's build script would take that for itself and build all anew.
+    let ours = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(ours)) {
+        command.env_remove(name);
+    }
+    note("Building the agent …");
+    let mut cargo = Group(command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0).spawn()?);
+    let status = until(Duration::MAX, POLL, || Ok(cargo.0.try_wait()?))?;
+    ensure!(status.is_some_and(|s| s.success()), "the agent could not be built");
+    Ok(binary)
+}
+
+/// A child and its children, in a process group of their own, so that Ctrl-C reaches us alone; ended
+/// when dropped.
+struct Group(Child);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let group = Pid::from_raw(self.0.id().cast_signed());
+        let (begin, mut signal) = (Instant::now(), Signal::SIGTERM);
+        while let Ok(None) = self.0.try_wait() {
+            if signal == Signal::SIGTERM || begin.elapsed() > STOP || hurry() {
+                let _ = killpg(group, signal); // gone in between: fine
+                signal = Signal::SIGKILL;
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+/// A running agent; stopped when dropped.
+pub struct Agent {
+    process: Group,
+    log: File,
+}
+
+impl Agent {
+    /// Starts one against `server`, with nothing of our environment, and waits until it watches pods.
+    pub fn start(binary: &Path, server: &Standin, cgroup_root: &Path) -> anyhow::Result<Agent> {
+        let kubeconfig = tempfile::NamedTempFile::new()?;
+        std::fs::write(&kubeconfig, server.kubeconfig())?;
+        let log = tempfile::tempfile()?;
+        let process = Command::new(binary)
+            .args(["run", "--node-name", NODE, "--listen", "127.0.0.1:0", "--log-format", "json", "--kubeconfig"])
+            .arg(kubeconfig.path())
+            .arg("--cgroup-root")
+            .arg(cgroup_root)
+            .env_clear()
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log.try_clone()?)
+            .spawn()
+            .with_context(|| format!("the agent {} cannot be started", binary.display()))?;
+        let mut agent = Agent { process: Group(process), log };
+        let watching = until(START, POLL, || {
+            agent.check()?;
+            Ok((server.watches() > 0).then_some(()))
+        })?;
+        watching.with_context(|| format!("the agent does not watch the pods\n{}", agent.log()))?;
+        Ok(agent)
+    }
+
+    /// An error if it has ended.
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        match self.process.0.try_wait()? {
+            Some(status) => bail!("the agent has ended ({status})\n{}", self.log()),
+            None => Ok(()),
+        }
+    }
+
+    /// All it said, to be shown when something is wrong.
+    pub fn log(&self) -> String {
+        format!("the agent's log:\n{}", self.said().trim_end())
+    }
+
+    /// What it said last, for people.
+    pub fn last_words(&self) -> String {
+        let said = self.said();
+        let last = said.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok());
+        last.and_then(|line| line["message"].as_str().map(str::to_owned)).unwrap_or_default()
+    }
+
+    fn said(&self) -> String {
+        let mut text = vec![0; LOG];
+        let length = self.log.read_at(&mut text, 0).unwrap_or(0);
+        String::from_utf8_lossy(&text[..length]).into_owned()
+    }
+}

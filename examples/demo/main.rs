@@ -1,0 +1,148 @@
+//! `cargo demo`: two pods with equal limits fill their memory. One is guarded, and ends on SIGTERM
+//! before its limit; the other is OOM-killed by the kernel. The flow is that of [`show`]:
+//!
+//! 1. `agent.rs` builds the real agent, with the cargo that runs this.
+//! 2. The stand-in makes memory cgroups as kubelet does (where that is not allowed: regular files that
+//!    look the same) and serves the API. `pods.rs` puts two pods there, each with a process of its own.
+//! 3. `agent.rs` starts the agent against the stand-in.
+//! 4. Both pods fill. Every few milliseconds `pods.rs` looks at them, and `screen.rs` draws them.
+//! 5. `outcome.rs` tells what happened; exit 0 only if that is what was to happen.
+//!
+//! Whatever is made is removed by a `Drop`, on every way out; `stop.rs` makes errors of signals.
+
+#![expect(clippy::disallowed_methods, reason = "a demo happens in real time")]
+
+mod agent;
+mod outcome;
+mod pods;
+mod screen;
+mod stop;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, ensure};
+use clap::error::ErrorKind::ValueValidation;
+use clap::{CommandFactory, Parser};
+use pre_oom_killer::cli::EXIT_USAGE;
+use pre_oom_killer::units::{Bytes, Percent, parse_quantity};
+use procfs::{Current, Meminfo};
+use standin::Standin;
+use standin::cgroups::Tree;
+
+use agent::Agent;
+use outcome::Outcome;
+use pods::{KUBELET_TAKES, Pod};
+use screen::{Screen, note};
+use stop::until;
+
+/// How often the pods are looked at: at the default rate they grow by 0.1Mi meanwhile.
+const LOOK: Duration = Duration::from_millis(2);
+/// A process holds some of it before it fills: a threshold below could be crossed at once.
+const LEAST_THRESHOLD: Bytes = Bytes(8 << 20);
+/// Nobody watches a demo for longer, in seconds.
+const LONGEST: u64 = 600;
+
+/// Two pods fill their memory: the guarded one is evicted in time, the other is OOM-killed.
+///
+/// The pods are real processes in real memory cgroups with equal limits, and the agent is the real one; the
+/// API server and the kubelet are stand-ins in this process. It needs root and a writable cgroup mount:
+/// without, groups, processes and the kernel's OOM killer are simulated. Nothing is left behind.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo demo", max_term_width = 100)]
+struct Args {
+    /// The memory limit of each pod
+    #[arg(long, value_name = "QUANTITY", default_value = "256Mi", value_parser = parse_quantity)]
+    limit: Bytes,
+    /// When the guarded pod is to be evicted, in percent of the limit
+    #[arg(long, value_name = "PERCENT", default_value = "60", value_parser = Percent::parse)]
+    threshold: Percent,
+    /// How much memory both take in a second
+    #[arg(long, value_name = "QUANTITY", default_value = "48Mi", value_parser = parse_quantity)]
+    rate: Bytes,
+    /// Print only the outcome, as one JSON object on one line
+    #[arg(long)]
+    json: bool,
+    /// Simulate also where real groups can be made
+    #[arg(long)]
+    simulate: bool,
+    /// Run this agent instead of building one
+    #[arg(long, value_name = "FILE")]
+    agent: Option<PathBuf>,
+}
+
+impl Args {
+    fn threshold(&self) -> Bytes {
+        self.threshold.of(self.limit)
+    }
+
+    fn checked(self) -> Result<Args, clap::Error> {
+        let error = |text| Err(Args::command().error(ValueValidation, text));
+        if self.threshold() < LEAST_THRESHOLD {
+            return error(format!("the threshold is {}, it must be at least {LEAST_THRESHOLD}", self.threshold()));
+        }
+        if self.rate.0.saturating_mul(LONGEST) < self.limit.0 {
+            return error(format!("at --rate {} it takes more than {LONGEST} s to fill {}", self.rate, self.limit));
+        }
+        Ok(self)
+    }
+}
+
+fn main() -> ExitCode {
+    standin::hog::be_one_if_asked();
+    let args = match Args::try_parse().and_then(Args::checked) {
+        Ok(args) => args,
+        Err(error) => {
+            let _ = error.print(); // nothing can be done about a closed terminal
+            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let Err(error) = stop::listen().and_then(|()| show(&args)) else { return ExitCode::SUCCESS };
+    note(&format!("{error:#}"));
+    stop::code().map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// All of it. What it makes ends in reverse: the agent first, the groups last.
+fn show(args: &Args) -> anyhow::Result<()> {
+    let mut screen = Screen::new(args.json);
+    let binary = args.agent.clone().map_or_else(agent::build, Ok)?;
+    let real = if args.simulate { Err("asked for by --simulate".into()) } else { Tree::real() };
+    let tree = match real {
+        Ok(tree) => {
+            let free = Meminfo::current()?.mem_available.map_or(Bytes(u64::MAX), Bytes);
+            let needed = args.limit.plus(args.limit).plus(LEAST_THRESHOLD);
+            ensure!(free > needed, "{needed} of free memory are needed, {free} are there: give a smaller --limit");
+            tree
+        }
+        Err(why) => {
+            note(&format!("Simulated: {why}."));
+            note("This program plays the processes, their memory, and the kernel's OOM killer.");
+            Tree::simulated()
+        }
+    };
+    let server = Standin::start_tls();
+    server.set_sigterm_delay(KUBELET_TAKES);
+    let mut pods = [true, false].map(|guarded| Pod::put(&tree, &server, args, guarded));
+    let mut agent = Agent::start(&binary, &server, tree.root())?;
+
+    screen.title(args, tree.hierarchy())?;
+    let begin = Instant::now();
+    pods.iter_mut().for_each(|pod| pod.fill(args));
+    let longest = Duration::from_secs(15 + args.limit.0.saturating_mul(2) / args.rate.0);
+    until(longest, LOOK, || {
+        pods.iter_mut().for_each(|pod| pod.look(begin.elapsed(), args, &server));
+        agent.check()?;
+        let over = pods.iter().all(|pod| pod.ended.is_some());
+        screen.draw(begin.elapsed(), args, &pods, &agent.last_words(), over)?;
+        Ok(over.then_some(()))
+    })?;
+    let event = until(Duration::from_secs(3), LOOK, || Ok(outcome::event(&server)))?;
+
+    let outcome = Outcome::new(args, tree.hierarchy(), &server, begin, &pods, event);
+    screen.finish(&outcome)?;
+    match outcome.problem() {
+        Some(problem) => bail!("not as expected: {problem}\n{}", agent.log()),
+        None => Ok(()),
+    }
+}

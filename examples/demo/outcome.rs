@@ -1,0 +1,152 @@
+//! What happened, in plain lines or as JSON.
+
+use std::cmp::Ordering;
+use std::time::{Duration, Instant};
+
+use pre_oom_killer::units::Bytes;
+use serde::Serialize;
+use standin::cgroups::Hierarchy;
+use standin::{Request, Standin};
+
+use crate::Args;
+use crate::pods::{KUBELET_TAKES, NAMESPACE, Pod};
+
+/// No line of the summary is longer.
+const WIDTH: usize = 79;
+
+/// All of it. Times are seconds since the pods began to fill, sizes bytes.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outcome {
+    hierarchy: &'static str,
+    guarded: Fate,
+    unguarded: Fate,
+    limit: Bytes,
+    threshold: Bytes,
+    rate: Bytes,
+    event: Option<String>,
+}
+
+/// What became of a pod; first the times, in their order.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Fate {
+    outcome: String,
+    /// Its usage was seen above the threshold.
+    crossed: Option<f64>,
+    /// The request for its eviction arrived and was answered with this code; SIGTERM followed.
+    asked: Option<f64>,
+    answered: Option<f64>,
+    code: Option<u16>,
+    sigterm: Option<f64>,
+    /// Its process was seen to have ended.
+    ended: Option<f64>,
+    highest_usage: Bytes,
+    room_left: Bytes,
+}
+
+impl Outcome {
+    pub fn new(
+        args: &Args,
+        hierarchy: Hierarchy,
+        server: &Standin,
+        begin: Instant,
+        pods: &[Pod; 2],
+        event: Option<String>,
+    ) -> Outcome {
+        let fate = |pod: &Pod| {
+            let path = format!("/{NAMESPACE}/pods/{}/eviction", pod.name);
+            let request: Option<Request> = server.requests_to("POST", &path).into_iter().next();
+            let at = |then: Instant| seconds(then.saturating_duration_since(begin));
+            let (asked, answer) = (request.as_ref().map(|r| r.at), request.as_ref().and_then(|r| r.answer));
+            let accepted = answer.is_some_and(|(code, _)| code == 201);
+            let ended = pod.ended.as_ref();
+            Fate {
+                outcome: ended.map_or("running".into(), |(_, how)| how.clone()),
+                crossed: pod.crossed.map(seconds),
+                asked: asked.map(at),
+                answered: answer.map(|(_, then)| at(then)),
+                code: answer.map(|(code, _)| code),
+                sigterm: asked.filter(|_| accepted).map(|then| at(then + KUBELET_TAKES)),
+                ended: ended.map(|(then, _)| seconds(*then)),
+                highest_usage: pod.usage,
+                room_left: args.limit.less(pod.usage),
+            }
+        };
+        Outcome {
+            hierarchy: hierarchy.as_str(),
+            guarded: fate(&pods[0]),
+            unguarded: fate(&pods[1]),
+            limit: args.limit,
+            threshold: args.threshold(),
+            rate: args.rate,
+            event,
+        }
+    }
+
+    /// Why this is not what was to happen.
+    pub fn problem(&self) -> Option<String> {
+        let Outcome { guarded, unguarded, event, .. } = self;
+        match (guarded.outcome.as_str(), unguarded.outcome.as_str()) {
+            ("evicted", "oom-killed") if guarded.code == Some(201) && event.is_some() => None,
+            ("evicted", "oom-killed") => Some("no eviction was accepted, or no Event tells of it".into()),
+            ("evicted", other) => Some(format!("the unguarded pod should have been oom-killed, it is: {other}")),
+            (other, _) => Some(format!("the guarded pod should have been evicted before its limit, it is: {other}")),
+        }
+    }
+
+    /// For people. Each line tells if it is simulated.
+    pub fn lines(&self) -> Vec<String> {
+        let prefix = if self.hierarchy == "simulated" { "simulated: " } else { "" };
+        let mut lines = self.story("guarded", &self.guarded);
+        lines.extend(self.story("unguarded", &self.unguarded));
+        if let Some(event) = &self.event {
+            lines.push("the Event, as `kubectl describe pod guarded` shows it:".into());
+            lines.extend(wrap(event, WIDTH - prefix.len()));
+        }
+        lines.into_iter().map(|line| format!("{prefix}{line}")).collect()
+    }
+
+    fn story(&self, name: &str, fate: &Fate) -> Vec<String> {
+        let Outcome { limit, threshold, .. } = self;
+        let (usage, room) = (fate.highest_usage, fate.room_left);
+        let (head, end) = match fate.outcome.as_str() {
+            "evicted" => (format!("evicted at {usage}, {room} below its limit of {limit}"), "ended on SIGTERM"),
+            "oom-killed" => (format!("OOM-killed at {usage}, its limit is {limit}"), "been killed by the kernel"),
+            other => (format!("{other}, at {usage}, its limit is {limit}"), "ended"),
+        };
+        let mut steps = [
+            (fate.crossed, format!("its usage crossed {threshold}")),
+            (fate.asked, "the agent asked the API server to evict it".into()),
+            (fate.answered, format!("the API server answered {}", fate.code.unwrap_or(0))),
+            (fate.sigterm, "the kubelet sent SIGTERM".into()),
+            (fate.ended, format!("its process had {end}")),
+        ];
+        steps.sort_by(|(one, _), (other, _)| one.partial_cmp(other).unwrap_or(Ordering::Equal));
+        let steps = steps.into_iter().filter_map(|(at, what)| Some(format!("{:8.3} s  {what}", at?)));
+        [format!("{name} pod: {head}")].into_iter().chain(steps).collect()
+    }
+}
+
+/// The Event on the guarded pod.
+pub fn event(server: &Standin) -> Option<String> {
+    let events = server.events();
+    let event = events.iter().find(|e| e["reason"] == "PreOOMEvicted" && e["regarding"]["kind"] == "Pod")?;
+    Some(["type", "reason", "note"].map(|key| event[key].as_str().unwrap_or_default()).join(" "))
+}
+
+/// To a millisecond.
+fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::from("   ")];
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.len() + word.len() < width => *line += &format!(" {word}"),
+            _ => lines.push(format!("    {word}")),
+        }
+    }
+    lines
+}

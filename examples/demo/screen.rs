@@ -1,0 +1,166 @@
+//! What is shown while it happens: bars on a terminal, elsewhere a line a second without control codes.
+
+use std::io::{self, IsTerminal, Write, stderr, stdout};
+use std::time::Duration;
+
+use pre_oom_killer::units::Bytes;
+use standin::cgroups::Hierarchy;
+use terminal_size::{Height, Width, terminal_size};
+
+use crate::Args;
+use crate::outcome::Outcome;
+use crate::pods::Pod;
+
+/// From one drawing of the bars to the next, and from one line to the next.
+const FRAME: Duration = Duration::from_millis(100);
+const LINE: Duration = Duration::from_secs(1);
+/// Bars need so many columns, and do not get more.
+const NARROW: usize = 60;
+const WIDE: usize = 120;
+/// Where the bars begin.
+const INDENT: usize = 11;
+
+/// Standard output.
+pub struct Screen {
+    json: bool,
+    live: bool,
+    color: bool,
+    /// When it was last drawn, how wide, in how many lines, and what was told.
+    drawn: Duration,
+    width: usize,
+    lines: usize,
+    said: String,
+}
+
+impl Screen {
+    pub fn new(json: bool) -> Screen {
+        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let able = stdout().is_terminal() && set("TERM").is_some_and(|term| term != "dumb");
+        let live = !json && able && width() >= NARROW;
+        let color = set("NO_COLOR").is_none();
+        Screen { json, live, color, drawn: Duration::ZERO, width: 0, lines: 0, said: String::new() }
+    }
+
+    /// Says what is going to happen.
+    pub fn title(&self, args: &Args, hierarchy: Hierarchy) -> io::Result<()> {
+        let (limit, rate, kind) = (args.limit, args.rate, hierarchy.as_str());
+        self.write(&format!(
+            "\nTwo pods in memory cgroups ({kind}), limited to {limit} each, take {rate} a second.\n\
+             The agent is the real one; API server and kubelet are stand-ins.\n\n"
+        ))
+    }
+
+    /// Draws both pods and what the agent said last, if it is time to, or if this is the `last` time.
+    pub fn draw(&mut self, at: Duration, args: &Args, pods: &[Pod; 2], said: &str, last: bool) -> io::Result<()> {
+        let every = if self.live { FRAME } else { LINE };
+        let mut text = String::new();
+        if !self.live && said != self.said {
+            text = format!("agent: {said}\n");
+        }
+        if last || at.saturating_sub(self.drawn) >= every {
+            text += &if self.live { self.frame(at, args, pods, said) } else { line(at, pods) };
+            self.drawn = at;
+        }
+        self.said = said.to_owned();
+        self.write(&text)
+    }
+
+    /// Goes back to the first line of the last frame and draws all of it anew.
+    fn frame(&mut self, at: Duration, args: &Args, pods: &[Pod; 2], said: &str) -> String {
+        let back = match width().clamp(NARROW, WIDE) - 1 {
+            _ if self.lines == 0 => "\x1b[?25l".into(),
+            same if same == self.width => format!("\x1b[{}A", self.lines),
+            _ => "\x1b[H\x1b[2J".into(), // the terminal has broken the lines anew
+        };
+        self.width = width().clamp(NARROW, WIDE) - 1;
+        let columns = self.width - INDENT - 1;
+        let of = |bytes: Bytes| (bytes.0 as f64 / args.limit.0 as f64 * columns as f64).round() as usize;
+        let (mark, end) = (of(args.threshold()), format!("limit {} ┐", args.limit));
+        let marks = format!("{:>1$}", format!("threshold {} ┐", args.threshold()), mark + 1);
+        let room = columns.saturating_sub(marks.chars().count()) + 1;
+        let end = if room > end.len() { &end } else { "┐" };
+        let text =
+            |name: &str, text: &str| format!("{name:INDENT$}{text}").chars().take(self.width).collect::<String>();
+        let mut lines = vec![text("", &format!("{marks}{end:>room$}"))];
+        for pod in pods {
+            let filled = of(pod.usage);
+            let cell = |i| match i {
+                _ if i == mark => '│',
+                _ if i < filled => '█',
+                _ => '░',
+            };
+            let bar: String = (0..columns).map(cell).collect();
+            let color = match &pod.ended {
+                None if pod.crossed.is_some() => "33",
+                Some((_, how)) if how != "evicted" => "31",
+                _ => "32",
+            };
+            let bar = if self.color { format!("\x1b[{color}m{bar}\x1b[0m") } else { bar };
+            lines.push(format!("{:INDENT$}{bar}│", pod.name));
+            let rate = format!(", {}/s", Bytes((pod.usage.0 as f64 / at.as_secs_f64()) as u64));
+            let rate = if pod.ended.is_none() { &rate } else { "" };
+            lines.push(text("", &format!("{} of {}{rate}: {}", pod.usage, args.limit, state(pod))));
+        }
+        lines.push(text("agent", said));
+        self.lines = lines.len();
+        lines.iter().fold(back, |all, line| all + line + "\x1b[K\n")
+    }
+
+    /// Tells the outcome.
+    pub fn finish(&self, outcome: &Outcome) -> anyhow::Result<()> {
+        if self.json {
+            writeln!(stdout(), "{}", serde_json::to_string(outcome)?)?;
+        }
+        Ok(self.write(&format!("\n{}\n", outcome.lines().join("\n")))?)
+    }
+
+    fn write(&self, text: &str) -> io::Result<()> {
+        let mut out = stdout().lock();
+        if !self.json {
+            out.write_all(text.as_bytes())?;
+        }
+        out.flush()
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        if self.live {
+            show_cursor();
+        }
+    }
+}
+
+/// Tells what does not belong to the outcome.
+pub fn note(text: &str) {
+    let _ = writeln!(stderr(), "{text}"); // nothing can be done about a closed terminal
+}
+
+/// Makes the cursor visible again.
+pub fn show_cursor() {
+    if stdout().is_terminal() {
+        let _ = write!(stdout(), "\x1b[?25h").and_then(|()| stdout().flush());
+    }
+}
+
+/// Columns of the terminal; 0: not known, or too few lines for all that is drawn.
+fn width() -> usize {
+    terminal_size().filter(|(_, Height(lines))| *lines > 8).map_or(0, |(Width(columns), _)| columns.into())
+}
+
+/// What a pod is at.
+fn state(pod: &Pod) -> String {
+    match (&pod.ended, pod.crossed) {
+        (None, None) if pod.name == "guarded" => "the agent watches".into(),
+        (None, Some(_)) if pod.name == "guarded" => "over its threshold".into(),
+        (None, _) => "nobody watches".into(),
+        (Some((_, how)), _) if how == "evicted" => "evicted, ended on SIGTERM".into(),
+        (Some((_, how)), _) => how.clone(),
+    }
+}
+
+/// Both pods on one line.
+fn line(at: Duration, pods: &[Pod; 2]) -> String {
+    let [guarded, unguarded] = pods.each_ref().map(|pod| format!("{} {}, {}", pod.name, pod.usage, state(pod)));
+    format!("{:5.1} s  {guarded}; {unguarded}\n", at.as_secs_f64())
+}
