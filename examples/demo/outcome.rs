@@ -34,7 +34,7 @@ struct Fate {
     outcome: String,
     /// Its usage was seen above the threshold.
     crossed: Option<f64>,
-    /// The request for its eviction arrived and was answered with this code; SIGTERM followed.
+    /// The request for its eviction arrived and was answered with this code; SIGTERM was due (set, not seen).
     asked: Option<f64>,
     answered: Option<f64>,
     code: Option<u16>,
@@ -119,7 +119,7 @@ impl Outcome {
             (fate.crossed, format!("its usage crossed {threshold}")),
             (fate.asked, "the agent asked the API server to evict it".into()),
             (fate.answered, format!("the API server answered {}", fate.code.unwrap_or(0))),
-            (fate.sigterm, "the kubelet sent SIGTERM".into()),
+            (fate.sigterm, "SIGTERM was due from the kubelet".into()),
             (fate.ended, format!("its process had {end}")),
         ];
         steps.sort_by(|(one, _), (other, _)| one.partial_cmp(other).unwrap_or(Ordering::Equal));
