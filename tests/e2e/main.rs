@@ -10,6 +10,7 @@
 )]
 
 mod agent;
+mod demo;
 mod desk;
 mod ramps;
 mod world;
@@ -28,6 +29,9 @@ macro_rules! trials {
 fn main() {
     standin::hog::be_one_if_asked();
     let tests = trials! {
+        demo:
+            the_guarded_pod_is_evicted_and_the_other_is_killed
+            it_can_be_simulated_and_says_so;
         desk:
             at_the_threshold_nothing_one_byte_above_one_eviction
             the_signal_is_the_working_set_unless_told_otherwise
