@@ -15,10 +15,10 @@ const MIB: u64 = 1 << 20;
 
 /// Containers far below, just below, full of cache, and over (told once): all states that last.
 #[test]
-fn a_sweep_in_the_steady_state_allocates_nothing() {
+fn the_steady_state_allocates_nothing_opens_nothing_and_shares_wake_ups() {
     let machine = Machine { memory: Bytes(8 << 30), swap: Bytes(0) };
     let shared = Arc::new(Shared::default());
-    let (sender, _reports) = mpsc::channel(64);
+    let (sender, mut reports) = mpsc::channel(64);
     let mut sampler = Sampler::new(machine, Arc::clone(&shared), sender);
     let dirs: Vec<_> = (0..40).map(|_| tempfile::tempdir().unwrap()).collect();
     for (i, dir) in dirs.iter().enumerate() {
@@ -48,14 +48,21 @@ fn a_sweep_in_the_steady_state_allocates_nothing() {
         };
         sampler.obey(Command::Watch(Box::new(watch)), Duration::ZERO);
     }
+    // Unlinked, the files can still be read by the descriptors that are kept, and by those alone.
+    dirs.into_iter().for_each(|dir| dir.close().unwrap());
     let mut now = sampler.sweep(Duration::ZERO);
-    let looks = shared.looks.load(Relaxed);
+    while reports.try_recv().is_ok() {}
+    let (before, mut sweeps) = (shared.looks.load(Relaxed), 0);
     let counted = allocation_counter::measure(|| {
         while now < Duration::from_secs(10) {
             now = sampler.sweep(now);
+            sweeps += 1;
         }
     });
-    let looks = shared.looks.load(Relaxed) - looks;
+    let looks = shared.looks.load(Relaxed) - before;
     assert!(looks > 10_000, "it did look: {looks}");
     assert_eq!(counted.count_total, 0, "in {looks} looks");
+    assert!(reports.try_recv().is_err(), "nothing changed: all could be read, and nothing is told again");
+    // Ten containers near their threshold want 200 looks a second each; they share their wake-ups.
+    assert!(sweeps < 300 * 10, "{sweeps} wake-ups for {looks} looks in 10 s");
 }

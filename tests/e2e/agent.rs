@@ -59,6 +59,29 @@ impl Agent {
         agent
     }
 
+    /// Starts one as in a pod: a service account's files in their place (in a mount namespace of its own), and
+    /// the API server's address in the environment. The server has to speak TLS.
+    pub fn in_cluster(server: &Standin, cgroup_root: &Path) -> Agent {
+        const SCRIPT: &str = r#"
+            set -e
+            account=/var/run/secrets/kubernetes.io/serviceaccount
+            mount -t tmpfs none /var/run && mkdir -p "$account"
+            printf %s "$TOKEN" >"$account/token" && printf %s "$AUTHORITY" | base64 -d >"$account/ca.crt"
+            printf default >"$account/namespace"
+            exec "$@""#;
+        let address = server.address();
+        let mut command = Command::new("unshare");
+        command
+            .args(["-m", "sh", "-c", SCRIPT, "sh", &binary()])
+            .env("TOKEN", server.token())
+            .env("AUTHORITY", server.authority().expect("TLS"))
+            .env("KUBERNETES_SERVICE_HOST", address.ip().to_string())
+            .env("KUBERNETES_SERVICE_PORT", address.port().to_string());
+        let agent = Agent::spawn(server, cgroup_root, &["--kubeconfig", ""], command);
+        agent.wait_until("ready", |a| (a.get("/readyz").0 == 200).then_some(()));
+        agent
+    }
+
     fn spawn(server: &Standin, cgroup_root: &Path, flags: &[&str], mut command: Command) -> Agent {
         let dir = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir();
         let dir = dir.expect("a temporary directory");

@@ -1,11 +1,14 @@
 //! `cargo demo`, as people run it.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use standin::cgroups::Tree;
 
-use crate::agent::binary;
+use crate::agent::{SOON, binary};
 
 /// Runs the demo: its outcome as JSON. `tests/run` builds it and says where it is.
 fn run(flags: &[&str]) -> Value {
@@ -27,6 +30,38 @@ pub fn the_guarded_pod_is_evicted_and_the_other_is_killed() {
     let outcome = run(&[]);
     assert_eq!(outcome["hierarchy"], hierarchy.as_str());
     both_happened(&outcome);
+}
+
+/// Groups, processes and files are gone after Ctrl-C.
+pub fn it_leaves_nothing_behind_after_ctrl_c() {
+    let demo = std::env::var("DEMO_BIN").expect("DEMO_BIN: the example `demo`, as tests/run builds it");
+    let temporary = tempfile::tempdir().expect("a temporary directory");
+    let mut child = Command::new(demo)
+        .args(["--rate", "8Mi", "--agent", &binary()])
+        .env("TMPDIR", temporary.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("it runs");
+    let (pid, begin) = (child.id(), Instant::now());
+    let groups = || {
+        let all = ["/sys/fs/cgroup", "/sys/fs/cgroup/memory"].into_iter().filter_map(|d| std::fs::read_dir(d).ok());
+        let names = all.flatten().flatten().map(|e| e.file_name().to_string_lossy().into_owned());
+        names.filter(|n| n.starts_with(&format!("pre-oom-killer-{pid}-"))).count()
+    };
+    let hogs = || {
+        let comms = std::fs::read_dir("/proc").expect("mounted").flatten();
+        let lines = comms.filter_map(|e| std::fs::read_to_string(e.path().join("cmdline")).ok());
+        lines.filter(|l| l.contains(&format!("pre-oom-killer-{pid}-"))).count()
+    };
+    while hogs() < 2 {
+        assert!(begin.elapsed() < SOON && child.try_wait().expect("our child").is_none(), "it fills");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(groups(), 1, "its groups are there");
+    kill(Pid::from_raw(i32::try_from(pid).expect("a pid")), Signal::SIGINT).expect("it runs");
+    assert_eq!(child.wait().expect("our child").code(), Some(130));
+    assert_eq!((groups(), hogs()), (0, 0));
+    assert_eq!(std::fs::read_dir(temporary.path()).expect("ours").count(), 0);
 }
 
 pub fn it_can_be_simulated_and_says_so() {

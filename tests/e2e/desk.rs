@@ -237,6 +237,39 @@ pub fn the_watch_is_begun_anew_and_guarding_goes_on() {
     assert_eq!(world.evictions().len(), 1);
 }
 
+/// As in a pod: over TLS, with a service account's token and authority.
+pub fn it_runs_in_a_cluster() {
+    let world = World { server: Standin::start_tls(), tree: standin::cgroups::Tree::simulated() };
+    let place = world.guarded("web", LIMIT);
+    place.group.simulate(THRESHOLD + 1, 0);
+    let agent = Agent::in_cluster(&world.server, world.tree.root());
+    let evictions = world.wait_evictions(1);
+    assert_eq!(evictions[0].header("authorization"), Some("Bearer"));
+    assert_eq!(evictions[0].answer.map(|(code, _)| code), Some(201));
+    agent.wait_told("PreOOMEvicted");
+}
+
+/// Answers that are none: told, tried again, and nothing is taken from them.
+pub fn answers_that_cannot_be_read_are_asked_for_again() {
+    let world = World::simulated();
+    let place = world.guarded("web", LIMIT);
+    place.group.simulate(THRESHOLD + 1, 0);
+    let json = [("content-type", "application/json")];
+    world.server.fault(Fault::on("GET", "/api/v1/pods").answer(200, &json, "{\"kind\":\"PodList\",\"items\":[{"));
+    world.server.fault(Fault::on("GET", "/api/v1/pods").answer(200, &json, "<html>busy</html>"));
+    world.server.fault(Fault::on("GET", "/api/v1/pods").cut_after(300));
+    world.server.fault(Fault::on("POST", "/eviction").answer(
+        200,
+        &json,
+        json!({"kind": "Status", "code": 500, "message": "odd"}),
+    ));
+    world.server.fault(Fault::on("POST", "/eviction").answer(599, &json, "\u{0}\u{1}"));
+    let agent = world.agent(&[]);
+    assert!(agent.metric("pre_oom_killer_watch_restarts_total") >= 3.0);
+    world.wait_events("PreOOMEvicted", 1);
+    assert_eq!(world.evictions().len(), 3, "two odd answers were no success");
+}
+
 /// A server that is away at the start is waited for.
 pub fn it_starts_without_a_server() {
     let world = World::simulated();

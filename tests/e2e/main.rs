@@ -31,7 +31,8 @@ fn main() {
     let tests = trials! {
         demo:
             the_guarded_pod_is_evicted_and_the_other_is_killed
-            it_can_be_simulated_and_says_so;
+            it_can_be_simulated_and_says_so
+            it_leaves_nothing_behind_after_ctrl_c;
         desk:
             at_the_threshold_nothing_one_byte_above_one_eviction
             the_signal_is_the_working_set_unless_told_otherwise
@@ -42,6 +43,8 @@ fn main() {
             passing_trouble_is_retried
             the_watch_is_begun_anew_and_guarding_goes_on
             it_starts_without_a_server
+            it_runs_in_a_cluster
+            answers_that_cannot_be_read_are_asked_for_again
             sigterm_during_an_eviction_does_not_lose_the_answer
             it_stops_on_either_signal_and_at_once_on_a_second
             bad_configuration_is_told_all_at_once
