@@ -7,26 +7,28 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use futures::StreamExt;
+use jiff::Timestamp;
 use kube::Client;
 use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tower::timeout::TimeoutLayer;
+use tower::util::MapResponseLayer;
 use tracing::{info, warn};
 
 use crate::cgroup::{Hierarchy, Machine};
 use crate::cli::Config;
-use crate::controller::{Controller, Effect};
+use crate::controller::{Controller, Effect, Settings};
 use crate::evict::{ANSWER_WITHIN, Answer, Order, evict};
 use crate::guard::DryRun;
 use crate::http::{Pages, State, listen, serve};
 use crate::metrics::Metrics;
-use crate::pods::{PodChange, PodRef, watch};
-use crate::policy::Me;
-use crate::report::{self, Notice, Subject};
+use crate::pods::{PodChange, watch};
+use crate::policy::{Me, Moment};
+use crate::report::{self, Notice};
 use crate::resolve::{Groups, Unresolved, Want, resolve};
 use crate::sampler::{Clock, Command, Report, Sampler, Shared, TargetId, What, read_all};
 
@@ -36,8 +38,11 @@ const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 const REPORTS: usize = 1024;
 /// Questions of scrapers and people.
 const QUESTIONS: usize = 16;
+/// So many commands wait for the sampler, which takes them in at each wake-up; more wait here.
+const COMMANDS: usize = 1024;
 /// A stopping agent waits so long for the Events that tell of its last evictions.
 const EVENTS_FLUSH: Duration = Duration::from_secs(3);
+const HURRIED: &str = "stopped by a second signal";
 
 /// Runs the agent until it is told to stop.
 ///
@@ -45,14 +50,16 @@ const EVENTS_FLUSH: Duration = Duration::from_secs(3);
 /// When it cannot start: no cgroups, no way to an API server, the port is taken.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     raise_file_limit();
+    let mut signals = Signals::listen()?;
     let clock = Clock::start();
+    let wall = Timestamp::now();
     let machine = Machine::read().context("cannot read /proc/meminfo")?;
     let hierarchy = Hierarchy::detect(&config.cgroup_root)?;
     let kube = kube_config(&config).await?;
     let server = kube.cluster_url.to_string();
-    let reads = client(kube.clone(), HEADERS_WITHIN)?;
-    // A pool of its own: an eviction never waits behind a list, and takes as long as it takes.
-    let writes = client(kube, ANSWER_WITHIN)?;
+    let contact = Contact::default();
+    let reads = reading_client(kube.clone(), &contact)?;
+    let writes = writing_client(kube.clone())?;
     let listener = listen(config.listen)?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -64,40 +71,43 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         dry_run = ?config.dry_run,
         "pre-oom-killer starts"
     );
+    if config.kubeconfig.is_none() && config.pod_uid.is_none() {
+        warn!("POD_UID is not set (downward API, metadata.uid): this agent cannot tell which pod it is itself");
+    }
 
     let shared = Arc::new(Shared::default());
     let metrics = Metrics::new();
-    let (commands, obeyed) = std::sync::mpsc::channel();
+    let (commands, obeyed) = std::sync::mpsc::sync_channel(COMMANDS);
     let (reported, reports) = mpsc::channel(REPORTS);
     let sampler = Sampler::new(machine, Arc::clone(&shared), reported);
     std::thread::Builder::new().name("sampler".into()).spawn(move || sampler.run(clock, &obeyed))?;
 
-    let (notices, queue) = mpsc::channel(report::QUEUE);
-    let events = tokio::spawn(report::write_events(
-        writes.clone(),
-        config.pod_name.clone().or(Some(config.node.clone())),
-        queue,
-        metrics.clone(),
-    ));
+    let (notices, queued) = report::queue();
+    let signed = config.pod_name.clone().or(Some(config.node.clone()));
+    let events = tokio::spawn(report::write_events(writes.clone(), signed, queued, metrics.clone()));
     let (ask, questions) = mpsc::channel(QUESTIONS);
-    tokio::spawn(serve(
-        listener,
-        Pages {
-            ask,
-            metrics: metrics.clone(),
-            shared: Arc::clone(&shared),
-            clock,
-            cgroup_root: hierarchy.root.clone(),
-            node: config.node.clone(),
-        },
-    ));
+    let pages = Pages {
+        ask,
+        metrics: metrics.clone(),
+        shared: Arc::clone(&shared),
+        clock,
+        cgroup_root: hierarchy.root.clone(),
+        node: config.node.clone(),
+    };
+    tokio::spawn(serve(listener, pages));
 
-    let me = Me { node: config.node, pod_uid: config.pod_uid };
     let agent = Agent {
-        controller: Controller::new(me.clone(), config.dry_run, fastrand::u64(..)),
+        controller: Controller::new(Settings {
+            me: Me { node: config.node.clone(), pod_uid: config.pod_uid, excluded: config.excluded },
+            dry_run: config.dry_run,
+            limits: config.limits,
+            wall,
+            seed: fastrand::u64(..),
+        }),
         clock,
         hierarchy,
         machine,
+        kube,
         writes,
         commands,
         shared,
@@ -106,18 +116,46 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         wants: Vec::new(),
         walk: JoinSet::new(),
         posts: JoinSet::new(),
-        watch_failing: false,
+        contact,
+        unheard_since: None,
     };
-    agent.turn(reads, &me.node, reports, questions).await?;
-    // The queue's sender is gone now: the writer ends when it has written what is left.
-    if tokio::time::timeout(EVENTS_FLUSH, events).await.is_err() {
-        warn!("stopped before all Events were written");
+    let stopped = agent.turn(reads, &config.node, &mut signals, reports, questions).await;
+    // The queue's other end is gone now: the writer ends when it has written what is left.
+    tokio::select! {
+        _ = events => {}
+        () = tokio::time::sleep(EVENTS_FLUSH) => warn!("stopped before all Events were written"),
+        () = signals.next() => return Err(anyhow!(HURRIED)),
     }
+    stopped?;
     info!("pre-oom-killer has stopped");
     Ok(())
 }
 
-/// Each container needs up to four descriptors, each pod three more.
+/// SIGTERM and SIGINT, from the start to the end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Signals> {
+        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Told by every good answer to a list or watch. kube's watcher itself is silent when a watch that
+/// failed goes on.
+#[derive(Clone, Default)]
+struct Contact(Arc<Notify>);
+
+/// Each container needs four to six descriptors, and as many for the pod's group above it.
 fn raise_file_limit() {
     let raised =
         getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
@@ -149,9 +187,23 @@ async fn kube_config(config: &Config) -> anyhow::Result<kube::Config> {
     Ok(kube)
 }
 
-fn client(kube: kube::Config, headers_within: Duration) -> anyhow::Result<Client> {
+fn reading_client(kube: kube::Config, contact: &Contact) -> anyhow::Result<Client> {
+    let contact = contact.clone();
+    let told = MapResponseLayer::new(move |response: http::Response<_>| {
+        if response.status().is_success() {
+            contact.0.notify_one();
+        }
+        response
+    });
     let builder = ClientBuilder::try_from(kube).context("cannot make an API client")?;
-    Ok(builder.with_layer(&TimeoutLayer::new(headers_within)).build())
+    Ok(builder.with_layer(&TimeoutLayer::new(HEADERS_WITHIN)).with_layer(&told).build())
+}
+
+/// With a pool of its own: an eviction never waits behind a list, and takes as long as it takes. A
+/// token file is read when the client is made, and about once a minute.
+fn writing_client(kube: kube::Config) -> anyhow::Result<Client> {
+    let builder = ClientBuilder::try_from(kube).context("cannot make an API client")?;
+    Ok(builder.with_layer(&TimeoutLayer::new(ANSWER_WITHIN)).build())
 }
 
 type Resolved = Vec<(TargetId, Result<Groups, Unresolved>)>;
@@ -161,18 +213,29 @@ struct Agent {
     clock: Clock,
     hierarchy: Hierarchy,
     machine: Machine,
+    kube: kube::Config,
     writes: Client,
-    commands: std::sync::mpsc::Sender<Command>,
+    commands: std::sync::mpsc::SyncSender<Command>,
     shared: Arc<Shared>,
     metrics: Metrics,
-    notices: mpsc::Sender<Notice>,
+    notices: report::Queue,
     /// To be found by the next walk.
     wants: Vec<(TargetId, Want)>,
     /// At most one walk at a time.
     walk: JoinSet<Resolved>,
-    /// Evictions that await their answer.
-    posts: JoinSet<(PodRef, Answer, DryRun, Duration)>,
-    watch_failing: bool,
+    /// Requests that await their answer.
+    posts: JoinSet<Answered>,
+    contact: Contact,
+    /// Since when the pods can be neither listed nor watched.
+    unheard_since: Option<Moment>,
+}
+
+/// An answer, and how long it took.
+struct Answered {
+    number: u64,
+    order: Order,
+    answer: Answer,
+    took: Duration,
 }
 
 impl Agent {
@@ -180,11 +243,11 @@ impl Agent {
         mut self,
         reads: Client,
         node: &str,
+        signals: &mut Signals,
         mut reports: mpsc::Receiver<Report>,
         mut questions: mpsc::Receiver<oneshot::Sender<State>>,
     ) -> anyhow::Result<()> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+        let contact = self.contact.clone();
         let mut pods = pin!(watch(reads, node));
         loop {
             let tick = self.controller.next_tick();
@@ -196,11 +259,11 @@ impl Agent {
             };
             tokio::select! {
                 biased;
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+                () = signals.next() => break,
                 Some(report) = reports.recv() => self.reported(report),
-                Some(Ok(answered)) = self.posts.join_next() => self.answered(answered),
+                Some(Ok(answered)) = self.posts.join_next() => self.answered(&answered),
                 Some(Ok(found)) = self.walk.join_next() => self.found(found),
+                () = contact.0.notified() => self.heard(),
                 Some(change) = pods.next() => self.pod_changed(change),
                 Some(question) = questions.recv() => self.answer(question),
                 () = wake => self.controller.tick(self.clock.now()),
@@ -211,11 +274,9 @@ impl Agent {
         loop {
             tokio::select! {
                 biased;
-                // At once on a second signal.
-                _ = terminate.recv() => return Err(anyhow!("stopped by a second signal")),
-                _ = interrupt.recv() => return Err(anyhow!("stopped by a second signal")),
+                () = signals.next() => return Err(anyhow!(HURRIED)),
                 answered = self.posts.join_next() => match answered {
-                    Some(Ok(answered)) => self.answered(answered),
+                    Some(Ok(answered)) => self.answered(&answered),
                     Some(Err(_)) => {}
                     None => return Ok(()),
                 },
@@ -226,23 +287,21 @@ impl Agent {
     }
 
     fn pod_changed(&mut self, change: PodChange) {
-        match &change {
-            PodChange::Trouble(error) => {
-                self.metrics.watch_restarts.inc();
-                if !self.watch_failing {
-                    warn!(error, "the pods cannot be watched; those known stay guarded, and it is tried again");
-                }
-                self.watch_failing = true;
-            }
-            PodChange::Listing => {}
-            PodChange::Applied(_) | PodChange::Gone(_) | PodChange::Listed => {
-                if self.watch_failing {
-                    info!("the pods can be watched again");
-                }
-                self.watch_failing = false;
+        if let PodChange::Trouble(error) = &change {
+            self.metrics.watch_restarts.inc();
+            if self.unheard_since.is_none() {
+                self.unheard_since = Some(self.clock.now());
+                warn!(error, "the pods cannot be watched; those known stay guarded, and it is tried again");
             }
         }
         self.controller.pod_changed(self.clock.now(), change);
+    }
+
+    fn heard(&mut self) {
+        if let Some(since) = self.unheard_since.take() {
+            let seconds = self.clock.now().saturating_sub(since).as_secs();
+            info!(seconds, "the API server answers again");
+        }
     }
 
     fn reported(&mut self, report: Report) {
@@ -255,10 +314,19 @@ impl Agent {
         self.controller.reported(self.clock.now(), report);
     }
 
-    fn answered(&mut self, (pod, answer, mode, took): (PodRef, Answer, DryRun, Duration)) {
-        self.metrics.evicted(Some(&answer), mode);
+    fn answered(&mut self, answered: &Answered) {
+        let Answered { number, order, answer, took } = answered;
+        let mode = if order.dry_run { DryRun::Server } else { DryRun::Off };
+        self.metrics.answered(order.act, Some(answer), mode);
         self.metrics.eviction.observe(took.as_secs_f64());
-        self.controller.answered(self.clock.now(), &pod, &answer);
+        if *answer == Answer::Unauthorized {
+            // A token that was rotated: a new client reads its file anew.
+            match writing_client(self.kube.clone()) {
+                Ok(client) => self.writes = client,
+                Err(error) => warn!("{error:#}"),
+            }
+        }
+        self.controller.answered(self.clock.now(), *number, answer);
     }
 
     fn found(&mut self, found: Resolved) {
@@ -271,7 +339,8 @@ impl Agent {
     fn answer(&mut self, question: oneshot::Sender<State>) {
         // Whoever asked may have gone.
         let _ = question.send(State {
-            listed: self.controller.listed_at().is_some(),
+            listed: self.controller.listed(),
+            list_age: self.unheard_since.map_or(Duration::ZERO, |since| self.clock.now().saturating_sub(since)),
             counts: self.controller.counts(),
             guards: self.controller.guards(self.clock.now()),
         });
@@ -309,7 +378,7 @@ impl Agent {
                 let read = read_all(&groups, self.machine, now);
                 self.controller.reread(now, id, read);
             }
-            Effect::Post(order) => self.post(order),
+            Effect::Post(number, order) => self.post(number, order),
             Effect::Tell(notice) => self.tell(*notice),
             Effect::EvictionTakes(takes) => {
                 let nanos = u64::try_from(takes.as_nanos()).unwrap_or(u64::MAX);
@@ -318,22 +387,19 @@ impl Agent {
         }
     }
 
-    fn post(&mut self, order: Order) {
+    fn post(&mut self, number: u64, order: Order) {
         let (client, clock) = (self.writes.clone(), self.clock);
         let began = clock.now();
-        let mode = if order.dry_run { DryRun::Server } else { DryRun::Off };
         self.posts.spawn(async move {
             let answer = evict(&client, &order).await;
-            (order.pod, answer, mode, clock.now().saturating_sub(began))
+            Answered { number, order, answer, took: clock.now().saturating_sub(began) }
         });
     }
 
     fn tell(&mut self, notice: Notice) {
         report::log(&notice);
-        if let Subject::Evicted { mode: DryRun::Client, .. } = notice.subject {
-            self.metrics.evicted(None, DryRun::Client);
-        }
-        if self.notices.try_send(notice).is_err() {
+        self.metrics.told(&notice.subject);
+        if !self.notices.put(notice) {
             self.metrics.events_lost.inc();
         }
     }

@@ -1,12 +1,20 @@
 //! Flags and environment → one validated [`Config`]; all problems at once, exit 64.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::guard::DryRun;
+use crate::guard::{DryRun, duration};
+use crate::restraint::Limits;
+
+/// A burst beyond this is no bound any more.
+const MOST_BURST: u32 = 10_000;
+/// Nor is a wait beyond this one that anybody wants.
+const LONGEST: Duration = Duration::from_secs(3600);
 
 /// `EX_USAGE` of sysexits.h: what was asked for makes no sense.
 pub const EXIT_USAGE: u8 = 64;
@@ -51,6 +59,19 @@ pub struct RunArgs {
     /// Only try: off; client (send nothing); server (send evictions as dry runs) [default: off]
     #[arg(long, env = "PRE_OOM_KILLER_DRY_RUN", value_name = "off|client|server")]
     pub dry_run: Option<String>,
+    /// Namespaces whose pods are never evicted, separated by commas
+    #[arg(long, env = "PRE_OOM_KILLER_EXCLUDE_NAMESPACES", value_name = "NAME,…")]
+    pub exclude_namespaces: Option<String>,
+    /// Evictions at once on this node [default: 10]
+    #[arg(long, env = "PRE_OOM_KILLER_EVICTION_BURST", value_name = "COUNT")]
+    pub eviction_burst: Option<String>,
+    /// One more eviction after each of these [default: 6s]
+    #[arg(long, env = "PRE_OOM_KILLER_EVICTION_REFILL", value_name = "DURATION")]
+    pub eviction_refill: Option<String>,
+    /// Containers that started less than this ago are held, unless their end is near; 0s: none is
+    /// [default: 60s]
+    #[arg(long, env = "PRE_OOM_KILLER_MINIMUM_AGE", value_name = "DURATION")]
+    pub minimum_age: Option<String>,
     /// Form of the log on stderr: text; json; auto (text on a terminal) [default: auto]
     #[arg(long, env = "PRE_OOM_KILLER_LOG_FORMAT", value_name = "auto|text|json")]
     pub log_format: Option<String>,
@@ -63,9 +84,6 @@ pub struct RunArgs {
     /// The agent's own pod's name: signs its Events
     #[arg(long, env = "POD_NAME", hide = true)]
     pub pod_name: Option<String>,
-    /// Flags that there are not, so that they are told with the other problems.
-    #[arg(hide = true, allow_hyphen_values = true)]
-    pub rest: Vec<String>,
 }
 
 /// How the log is written.
@@ -94,6 +112,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// For all pods.
     pub dry_run: DryRun,
+    /// Namespaces that are switched off.
+    pub excluded: BTreeSet<String>,
+    /// How many evictions, how soon.
+    pub limits: Limits,
     /// Form of the log.
     pub log_format: LogFormat,
     /// What is logged.
@@ -112,7 +134,7 @@ impl RunArgs {
     pub fn validate(self) -> Result<Config, Vec<String>> {
         // An empty variable is one that is not set.
         let given = |value: Option<String>| value.filter(|v| !v.is_empty());
-        let mut problems = unknown(&self.rest);
+        let mut problems = Vec::new();
         let node = given(self.node_name).unwrap_or_else(|| {
             problems.push("--node-name (or NODE_NAME) is missing: name the node whose pods are guarded; in a DaemonSet it comes from the downward API (spec.nodeName)".into());
             String::new()
@@ -129,6 +151,32 @@ impl RunArgs {
                 DryRun::Client
             }),
         };
+        let excluded = given(self.exclude_namespaces).unwrap_or_default();
+        let excluded = excluded.split(',').map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned).collect();
+        let normal = Limits::default();
+        let burst = given(self.eviction_burst).map_or(Ok(normal.burst), |text| {
+            let count = text.parse().ok().filter(|n| (1..=MOST_BURST).contains(n));
+            count.ok_or_else(|| format!("--eviction-burst \"{text}\": write a number from 1 to {MOST_BURST}"))
+        });
+        let span = |flag: &str, value: Option<String>, normal, least: Duration| {
+            value.map_or(Ok(normal), |text| {
+                let span = duration(&text).filter(|d| (least..=LONGEST).contains(d));
+                span.ok_or_else(|| format!("{flag} \"{text}\": write a duration such as 30s, from {least:?} to 1h"))
+            })
+        };
+        let refill = span("--eviction-refill", given(self.eviction_refill), normal.refill, Duration::from_millis(100));
+        let minimum_age = span("--minimum-age", given(self.minimum_age), normal.minimum_age, Duration::ZERO);
+        let mut limits = normal;
+        match burst {
+            Ok(burst) => limits.burst = burst,
+            Err(problem) => problems.push(problem),
+        }
+        for (value, field) in [(refill, &mut limits.refill), (minimum_age, &mut limits.minimum_age)] {
+            match value {
+                Ok(value) => *field = value,
+                Err(problem) => problems.push(problem),
+            }
+        }
         let log_format = match given(self.log_format).as_deref() {
             None | Some("auto") => LogFormat::Auto,
             Some("text") => LogFormat::Text,
@@ -162,6 +210,8 @@ impl RunArgs {
             cgroup_root: given(self.cgroup_root).map_or("/sys/fs/cgroup".into(), PathBuf::from),
             listen,
             dry_run,
+            excluded,
+            limits,
             log_format,
             log,
             pod_uid: given(self.pod_uid),
@@ -170,11 +220,29 @@ impl RunArgs {
     }
 }
 
-/// What was written for flags that there are not; a word behind such a flag is taken for its value.
-fn unknown(rest: &[String]) -> Vec<String> {
-    let is_flag = |i: usize| rest[i].starts_with('-');
-    let told = (0..rest.len()).filter(|i| is_flag(*i) || *i == 0 || !is_flag(i - 1));
-    told.map(|i| format!("`{}`: there is no such flag; see `pre-oom-killer run --help`", rest[i])).collect()
+/// Parts the words of a command line into those that are known and the flags that there are not,
+/// so that these can be told with everything else. A word behind an unknown flag is taken for its value.
+#[must_use]
+pub fn without_unknown_flags(words: impl IntoIterator<Item = String>) -> (Vec<String>, Vec<String>) {
+    let command = Cli::command();
+    let flags: BTreeSet<String> = (command.get_subcommands().flat_map(clap::Command::get_arguments))
+        .filter_map(|arg| Some(format!("--{}", arg.get_long()?)))
+        .chain(["--help".into(), "--version".into()])
+        .collect();
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    let mut words = words.into_iter().peekable();
+    while let Some(word) = words.next() {
+        let name = word.split('=').next().unwrap_or_default();
+        if !word.starts_with("--") || flags.contains(name) {
+            known.push(word);
+            continue;
+        }
+        unknown.push(format!("`{name}`: there is no such flag; see `pre-oom-killer run --help`"));
+        if !word.contains('=') {
+            words.next_if(|next| !next.starts_with('-'));
+        }
+    }
+    (known, unknown)
 }
 
 /// `8080`, `:8080`, `127.0.0.1:8080`, `[::1]:8080`.
@@ -194,9 +262,12 @@ mod tests {
     use super::*;
 
     fn parse(words: &[&str]) -> Result<Config, Vec<String>> {
-        let words = ["pre-oom-killer", "run"].iter().chain(words);
-        let Command::Run(args) = Cli::try_parse_from(words).unwrap().command;
-        args.validate()
+        let words = ["pre-oom-killer", "run"].iter().chain(words).map(|w| (*w).to_owned());
+        let (known, mut problems) = without_unknown_flags(words);
+        let Command::Run(args) = Cli::try_parse_from(known).unwrap().command;
+        let config = args.validate();
+        problems.extend(config.as_ref().err().cloned().unwrap_or_default());
+        if problems.is_empty() { config } else { Err(problems) }
     }
 
     #[test]
@@ -205,12 +276,28 @@ mod tests {
         assert_eq!(config.node, "n1");
         assert_eq!(config.listen, "[::]:8080".parse().unwrap());
         assert_eq!(config.cgroup_root, PathBuf::from("/sys/fs/cgroup"));
-        assert_eq!(config.dry_run, DryRun::Off);
+        assert_eq!((config.dry_run, config.limits), (DryRun::Off, Limits::default()));
+    }
+
+    #[test]
+    fn restraint_can_be_set() {
+        let words = ["--node-name=n", "--eviction-burst=3", "--eviction-refill=1m", "--minimum-age=0s"];
+        let config = parse(&[&words[..], &["--exclude-namespaces", "kube-system, infra,"]].concat()).unwrap();
+        let limits = Limits { burst: 3, refill: Duration::from_secs(60), minimum_age: Duration::ZERO };
+        assert_eq!(config.limits, limits);
+        assert_eq!(config.excluded, ["infra".to_owned(), "kube-system".to_owned()].into());
+        for bad in
+            ["--eviction-burst=0", "--eviction-burst=x", "--eviction-refill=0s", "--minimum-age=2h", "--minimum-age=60"]
+        {
+            assert_eq!(parse(&["--node-name=n", bad]).unwrap_err().len(), 1, "{bad}");
+        }
     }
 
     #[test]
     fn all_problems_are_told_at_once() {
         let problems = parse(&[
+            "--nodename",
+            "n1",
             "--listen",
             "eighty",
             "--dry-run=yes",
@@ -220,15 +307,26 @@ mod tests {
             "a=b=c",
             "--kubeconfig",
             "/nonexistent",
-            "--nodename",
-            "n1",
+            "--minimum-age",
+            "soon",
+            "--verbose",
         ])
         .unwrap_err();
         let all = problems.join("\n");
-        for flag in ["--node-name", "--listen", "--dry-run", "--log-format", "--log ", "--kubeconfig", "`--nodename`"] {
+        for flag in [
+            "`--nodename`",
+            "--node-name",
+            "--listen",
+            "--dry-run",
+            "--log-format",
+            "--log ",
+            "--kubeconfig",
+            "--minimum-age",
+            "`--verbose`",
+        ] {
             assert!(all.contains(flag), "{flag} in\n{all}");
         }
-        assert_eq!(problems.len(), 8, "{all}");
+        assert_eq!(problems.len(), 9, "{all}");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The eviction request: POST it with a UID precondition, classify the answer, say when to retry.
+//! The requests that end a pod: an eviction or, past a disruption budget, a deletion; each with a
+//! UID precondition. What the answer means, and when to try again.
 
 use std::time::Duration;
 
@@ -12,18 +13,34 @@ use kube::api::PostParams;
 use kube::core::Request;
 use kube::{Client, Resource};
 
-use crate::pods::{PodRef, chain};
+use crate::pods::{PodRef, chain, shortened};
 
 /// How long an answer is waited for: webhooks inside an eviction take 8–30 s (measured).
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// A Status is a few hundred bytes.
-const ANSWER_SIZE: usize = 64 * 1024;
+/// Whatever a server (or a webhook behind it) asks for, a container that is over is not left alone
+/// for longer.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
+/// Of the server's words so much is told: they go into a log line and into an Event.
+const MESSAGE_BYTES: usize = 512;
+/// A Status is a few hundred bytes, a deleted pod some thousands.
+const ANSWER_SIZE: usize = 512 * 1024;
 
-/// An eviction to ask for.
+/// Which request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Act {
+    /// Disruption budgets are respected.
+    Evict,
+    /// They are not asked.
+    Delete,
+}
+
+/// What to ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
     /// Whom. The uid is the precondition.
     pub pod: PodRef,
+    /// How.
+    pub act: Act,
     /// Seconds until SIGKILL; none: the pod's own. A running termination cannot be hurried, so
     /// the first request carries the grace that is wanted.
     pub grace: Option<u32>,
@@ -154,17 +171,20 @@ impl Answer {
     }
 }
 
-/// Sends one eviction and says what came of it. Takes at most [`ANSWER_WITHIN`].
+/// Sends one request and says what came of it. Takes at most [`ANSWER_WITHIN`].
 pub async fn evict(client: &Client, order: &Order) -> Answer {
     let exchange = async {
         let response = client.send(request(order)?.map(Into::into)).await?;
         let (head, body) = response.into_parts();
         let retry_after = (head.headers.get(http::header::RETRY_AFTER))
             .and_then(|v| v.to_str().ok()?.parse().ok())
-            .map(Duration::from_secs);
+            .map(|seconds| Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER));
         let body = Limited::new(body, ANSWER_SIZE).collect().await;
         let body = body.map_or(Body::new(), |b| b.to_bytes());
-        anyhow::Ok(classify(head.status, retry_after, &body))
+        anyhow::Ok(match order.act {
+            Act::Delete if is_pod(head.status, &body) => Answer::Accepted,
+            _ => classify(head.status, retry_after, &body),
+        })
     };
     match tokio::time::timeout(ANSWER_WITHIN, exchange).await {
         Ok(Ok(answer)) => answer,
@@ -176,33 +196,48 @@ pub async fn evict(client: &Client, order: &Order) -> Answer {
 /// `Api::evict` of kube 5.0.0 sends the options under a key that the server ignores, and with it
 /// the precondition; so the typed object is sent.
 fn request(order: &Order) -> anyhow::Result<http::Request<Vec<u8>>> {
+    let options = DeleteOptions {
+        grace_period_seconds: order.grace.map(i64::from),
+        preconditions: Some(Preconditions { uid: Some(order.pod.uid.0.clone()), ..Preconditions::default() }),
+        ..DeleteOptions::default()
+    };
+    let path = ApiPod::url_path(&(), Some(&order.pod.namespace));
+    // As a query parameter: only there does admission see it.
+    let params = PostParams { dry_run: order.dry_run, ..PostParams::default() };
+    if order.act == Act::Delete {
+        let dry_run = if order.dry_run { "?dryRun=All" } else { "" };
+        let request = http::Request::delete(format!("{path}/{}{dry_run}", order.pod.name));
+        let request = request.header(http::header::CONTENT_TYPE, "application/json");
+        return Ok(request.body(serde_json::to_vec(&options)?)?);
+    }
     let eviction = Eviction {
         metadata: ObjectMeta {
             name: Some(order.pod.name.clone()),
             namespace: Some(order.pod.namespace.clone()),
             ..ObjectMeta::default()
         },
-        delete_options: Some(DeleteOptions {
-            grace_period_seconds: order.grace.map(i64::from),
-            preconditions: Some(Preconditions { uid: Some(order.pod.uid.0.clone()), ..Preconditions::default() }),
-            ..DeleteOptions::default()
-        }),
-    };
-    let path = ApiPod::url_path(&(), Some(&order.pod.namespace));
-    let params = PostParams {
-        // As a query parameter: only there does admission see it.
-        dry_run: order.dry_run,
-        ..PostParams::default()
+        delete_options: Some(options),
     };
     let body = serde_json::to_vec(&eviction)?;
-    let request = Request::new(path).create_subresource("eviction", &order.pod.name, &params, body)?;
-    Ok(request)
+    Ok(Request::new(path).create_subresource("eviction", &order.pod.name, &params, body)?)
+}
+
+/// A deletion is answered with the pod as it is being ended, where it does not go at once.
+fn is_pod(code: StatusCode, body: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Kind {
+        kind: String,
+    }
+    code.is_success() && serde_json::from_slice::<Kind>(body).is_ok_and(|k| k.kind == "Pod")
 }
 
 /// The meaning of an answer, by code first.
 #[must_use]
 pub fn classify(code: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> Answer {
-    let status: Status = serde_json::from_slice(body).unwrap_or_default();
+    let status: Option<Status> = serde_json::from_slice(body).ok();
+    let is_status = status.is_some();
+    let status = status.unwrap_or_default();
+    let success = status.status.as_deref() == Some("Success");
     let told_code = status.code.and_then(|c| u16::try_from(c).ok());
     let code = match (code.as_u16(), told_code) {
         // A failure can come under a good code.
@@ -212,13 +247,17 @@ pub fn classify(code: StatusCode, retry_after: Option<Duration>, body: &[u8]) ->
     let details = status.details.unwrap_or_default();
     let causes = details.causes.unwrap_or_default();
     let cause = |reason: &str| causes.iter().find(|c| c.reason.as_deref() == Some(reason));
-    let message = status.message.unwrap_or_else(|| {
-        let text = String::from_utf8_lossy(body);
-        crate::pods::shortened(text.trim())
-    });
+    let message = match status.message {
+        Some(mut message) => {
+            message.truncate(message.floor_char_boundary(MESSAGE_BYTES));
+            message
+        }
+        None => shortened(String::from_utf8_lossy(body).trim()),
+    };
     match code {
-        200..=299 => Answer::Accepted,
-        404 => Answer::Gone,
+        200..=299 if success => Answer::Accepted,
+        // Whoever else answers on the way (a proxy's page) has not seen the pod.
+        404 if is_status && status.reason.as_deref() == Some("NotFound") => Answer::Gone,
         409 if details.kind.as_deref() == Some("Pod") => Answer::Replaced,
         403 if cause("NamespaceTerminating").is_some() => Answer::NamespaceTerminating,
         429 => match cause("DisruptionBudget") {
@@ -253,6 +292,7 @@ mod tests {
     fn order() -> Order {
         Order {
             pod: PodRef { namespace: "demo".into(), name: "web-1".into(), uid: PodUid("59435a07".into()) },
+            act: Act::Evict,
             grace: None,
             dry_run: false,
         }
@@ -283,6 +323,22 @@ mod tests {
         assert!(request.uri().query().unwrap().contains("dryRun=All"));
         let body: serde_json::Value = serde_json::from_slice(request.body()).unwrap();
         assert_eq!(body["deleteOptions"]["gracePeriodSeconds"], 5);
+    }
+
+    #[test]
+    fn a_deletion_carries_the_same() {
+        let order = Order { act: Act::Delete, grace: Some(5), dry_run: true, ..order() };
+        let request = request(&order).unwrap();
+        assert_eq!(
+            (request.method().as_str(), request.uri().to_string().as_str()),
+            ("DELETE", "/api/v1/namespaces/demo/pods/web-1?dryRun=All")
+        );
+        let body: serde_json::Value = serde_json::from_slice(request.body()).unwrap();
+        assert_eq!(body["preconditions"], serde_json::json!({"uid": "59435a07"}));
+        assert_eq!(body["gracePeriodSeconds"], 5);
+        assert!(is_pod(StatusCode::OK, br#"{"kind":"Pod","metadata":{}}"#));
+        assert!(!is_pod(StatusCode::OK, br#"{"kind":"Status","status":"Failure"}"#));
+        assert!(!is_pod(StatusCode::CONFLICT, br#"{"kind":"Pod"}"#));
     }
 
     /// One line for each row of what a 1.36.2 server was seen to answer (messages shortened).
@@ -316,6 +372,9 @@ mod tests {
             (500, r#"{"kind":"Status","status":"Failure","message":"This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.","code":500}"#.into(), "refused"),
             (500, status(500, "InternalError", r#"{"causes":[{"message":"failed calling webhook"}]}"#), "failing"),
             (401, status(401, "Unauthorized", "null"), "unauthorized"),
+            (200, "<html>sign in</html>".into(), "unknown"),
+            (200, r#"{"kind":"Status","status":"Failure"}"#.into(), "unknown"),
+            (404, "404 page not found\n".into(), "unknown"),
             (502, "<html>".into(), "unknown"),
             (503, String::new(), "unknown"),
             (504, status(504, "Timeout", "{}"), "unknown"),
@@ -354,10 +413,10 @@ mod tests {
     proptest! {
         #[test]
         fn any_answer_has_a_meaning(code in 100u16..1000, body in prop::collection::vec(any::<u8>(), 0..200),
-            attempt: u32, jitter: f64) {
-            let answer = classify(StatusCode::from_u16(code).unwrap(), None, &body);
-            // Only a 2xx is taken for success.
-            prop_assert_eq!(answer == Answer::Accepted, (200..300).contains(&code));
+            attempt: u32, jitter: f64, wait in prop::option::of(0u64..=60)) {
+            let wait = wait.map(Duration::from_secs);
+            let answer = classify(StatusCode::from_u16(code).unwrap(), wait, &body);
+            prop_assert!(answer != Answer::Accepted && answer != Answer::Gone, "bytes at random are neither");
             let retry = answer.retry_after(attempt, if jitter.is_nan() { 0.5 } else { jitter });
             prop_assert!(retry.is_none_or(|r| r <= Duration::from_secs(72)));
         }

@@ -45,6 +45,9 @@ pub const MIN_QUANTITY: Bytes = Bytes::MIB;
 /// The longest `eviction-grace-period`: a day, in seconds.
 pub const MAX_GRACE: u32 = 86_400;
 
+/// So many unknown keys are told of one pod.
+const MOST_UNKNOWN: usize = 8;
+
 /// What a pod asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guard {
@@ -58,8 +61,6 @@ pub struct Guard {
     pub eviction_grace: Option<u32>,
     /// Try only.
     pub dry_run: DryRun,
-    /// Past this share of the limit, a pod whose eviction a disruption budget blocks may be deleted.
-    pub force_delete: Option<Percent>,
 }
 
 /// The part of a guard that looks at memory.
@@ -71,6 +72,8 @@ pub struct Rule {
     pub signal: Signal,
     /// For how long without a dip.
     pub sustained_for: Duration,
+    /// Past this share of the limit, a pod whose eviction a disruption budget blocks may be deleted.
+    pub force_delete: Option<Percent>,
 }
 
 /// Above what a container is over.
@@ -238,7 +241,8 @@ pub struct Reading {
 /// Reads a pod's guard; `None` where the label does not opt in.
 #[must_use]
 pub fn read(pod: &Pod) -> Option<Reading> {
-    if pod.label.as_deref() != Some(ENABLED) {
+    // Only labelled pods are watched: one whose labels cannot be read has opted in all the same.
+    if pod.label.as_deref() != Some(ENABLED) && pod.unreadable.is_empty() {
         return None;
     }
     if !pod.unreadable.is_empty() {
@@ -299,16 +303,17 @@ pub fn read(pod: &Pod) -> Option<Reading> {
         Some(threshold) if problems.is_empty() => Ok(Guard {
             containers,
             pod_group,
-            rule: Rule { threshold, signal, sustained_for },
+            rule: Rule { threshold, signal, sustained_for, force_delete },
             eviction_grace,
             dry_run,
-            force_delete,
         }),
         _ => Err(problems),
     };
     let unknown = pod.annotations.keys().filter(|k| !keys::ALL.contains(&k.as_str()));
-    let warnings =
-        unknown.map(|key| Warning::UnknownKey { key: shortened(key), nearest: nearest(key, &keys::ALL) }).collect();
+    let warnings = unknown
+        .take(MOST_UNKNOWN)
+        .map(|key| Warning::UnknownKey { key: shortened(key), nearest: nearest(key, &keys::ALL) })
+        .collect();
     Some(Reading { guard, warnings })
 }
 
@@ -374,14 +379,14 @@ fn optional(
     set(value).ok_or_else(|| Problem::BadValue { key, value: shortened(value), expected })
 }
 
-/// A duration in Go's notation, as Kubernetes writes them; not negative.
-fn duration(text: &str) -> Option<Duration> {
-    // kube takes "" for zero, and panics where the sum is beyond u64 seconds: 15 digits cannot be.
-    if text.is_empty() || text.len() > 16 {
+/// A duration in Go's notation, as `30s` or `1m30s`, as Kubernetes writes them; not negative.
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
+    // jiff reads more than that: words, signs, ISO 8601. (kube's own parser panics on some texts.)
+    if text.is_empty() || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'.' | b'h' | b'm' | b's')) {
         return None;
     }
-    let parsed = kube::core::Duration::from_str(text).ok()?;
-    (!parsed.is_negative()).then(|| parsed.into())
+    Duration::try_from(text.parse::<jiff::SignedDuration>().ok()?).ok()
 }
 
 /// The known word with the fewest edits from `word`.
@@ -439,11 +444,12 @@ mod tests {
             Rule {
                 threshold: Threshold::Percent(Percent::parse("60").unwrap()),
                 signal: Signal::WorkingSet,
-                sustained_for: Duration::ZERO
+                sustained_for: Duration::ZERO,
+                force_delete: None,
             }
         );
         assert_eq!(
-            (guard.pod_group, guard.eviction_grace, guard.dry_run, guard.force_delete),
+            (guard.pod_group, guard.eviction_grace, guard.dry_run, guard.rule.force_delete),
             (false, None, DryRun::Off, None)
         );
     }
@@ -481,7 +487,7 @@ mod tests {
         assert_eq!(guard.rule.sustained_for, Duration::from_secs(90));
         assert_eq!(guard.eviction_grace, Some(5));
         assert_eq!(guard.dry_run, DryRun::Server);
-        assert_eq!(guard.force_delete, Some(Percent::parse("95").unwrap()));
+        assert_eq!(guard.rule.force_delete, Some(Percent::parse("95").unwrap()));
     }
 
     #[test]
@@ -565,7 +571,21 @@ mod tests {
         )
         .unwrap_err();
         assert_eq!(problems.len(), 7, "{problems:?}");
-        for value in ["-1s", "10", "1h", "abc", "", "99999999999999999999999h", "999999999999999h"] {
+        for value in [
+            "-1s",
+            "10",
+            "1h",
+            "abc",
+            "",
+            "99999999999999999999999h",
+            "999999999999999h",
+            "1s-5s",
+            "+-1s",
+            "+1s",
+            "PT5S",
+            "5s ago",
+            "1e1s",
+        ] {
             let result = guard(&["a"], &[(keys::THRESHOLD, "60"), (keys::SUSTAINED, value)]);
             assert!(result.is_err(), "{value}");
         }
@@ -590,6 +610,8 @@ mod tests {
         let mut pod = pod(&["app"], &[(keys::THRESHOLD, "60")]);
         pod.unreadable.push("status: invalid type".into());
         assert!(read(&pod).unwrap().guard.is_err());
+        pod.label = None;
+        assert!(read(&pod).unwrap().guard.is_err());
     }
 
     proptest! {
@@ -607,6 +629,13 @@ mod tests {
                 prop_assert!(number > 0.0 && number < 100.0);
                 let share = percent.of(Bytes(1 << 40)).0 as f64 / (1u64 << 40) as f64 * 100.0;
                 prop_assert!((share - number).abs() < 1e-5, "{share} {number}");
+            }
+        }
+
+        #[test]
+        fn any_duration_is_survived(value in "[0-9.hmsuµn+-]{1,16}") {
+            if let Some(duration) = duration(&value) {
+                prop_assert!(!value.contains(['-', '+']) && duration >= Duration::ZERO);
             }
         }
 

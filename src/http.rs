@@ -26,7 +26,9 @@ use crate::sampler::{Clock, Shared};
 /// Scrapers, probes and a few people; more wait.
 const CONNECTIONS: usize = 64;
 /// A client that sends no request is not waited for longer.
-const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+const HEADERS_WITHIN: Duration = Duration::from_secs(3);
+/// Nor one that does not read its answer. Every connection serves one request.
+const CONNECTION_WITHIN: Duration = Duration::from_secs(30);
 /// The sampling thread turns at least once a second; on a node short of CPU it may be late.
 const TURNS_WITHIN: Duration = LONGEST_LOOK.saturating_mul(30);
 
@@ -52,6 +54,8 @@ pub struct Pages {
 pub struct State {
     /// The first list of pods is done.
     pub listed: bool,
+    /// Since when nothing was heard of the pods; 0 while all is well.
+    pub list_age: Duration,
     /// For `/metrics`.
     pub counts: Counts,
     /// For `/api/guards`.
@@ -103,11 +107,12 @@ pub async fn serve(listener: TcpListener, pages: Pages) -> Infallible {
                 async move { Ok::<_, Infallible>(answer(&request, &pages).await) }
             });
             // A client that hangs up is its own business.
-            let _ = http1::Builder::new()
+            let served = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADERS_WITHIN)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+                .keep_alive(false)
+                .serve_connection(TokioIo::new(stream), service);
+            let _ = tokio::time::timeout(CONNECTION_WITHIN, served).await;
             drop(place);
         });
     }
@@ -134,7 +139,7 @@ async fn answer(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Byt
             Some(state) => page(
                 StatusCode::OK,
                 "application/openmetrics-text; version=1.0.0; charset=utf-8",
-                pages.metrics.page(state.counts, &pages.shared),
+                pages.metrics.page(state.counts, state.list_age, &pages.shared),
             ),
             None => stopping(),
         },
@@ -160,7 +165,12 @@ async fn ready(pages: &Pages) -> (StatusCode, String) {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("cgroup root {root}: {error}\n"));
     }
     match ask(pages).await {
-        Some(State { listed: true, .. }) => (StatusCode::OK, "ok\n".into()),
+        // An outage must not make every agent unready: those pods that are known stay guarded.
+        Some(State { listed: true, list_age, .. }) if list_age.is_zero() => (StatusCode::OK, "ok\n".into()),
+        Some(State { listed: true, list_age, .. }) => (
+            StatusCode::OK,
+            format!("ok; the list of pods is {} s old, the API server cannot be reached\n", list_age.as_secs()),
+        ),
         Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "the pods of this node are not listed yet\n".into()),
         None => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".into()),
     }

@@ -18,6 +18,7 @@
 //! | when memory is looked at, and what is read | [`sampler`]; the schedule itself: [`policy::next_look`] |
 //! | when a container is over, who is never evicted | [`policy`] |
 //! | what is done about it, and when again | [`controller`] (no clock, no I/O) |
+//! | back-off, budget, minimum age | [`restraint`] |
 //! | the request, the meaning of its answer | [`evict`] |
 //! | log lines and Events | [`report`] |
 //! | `/metrics` and the other pages | [`metrics`], [`http`]; `/api/guards`: [`controller::view`] |
@@ -35,5 +36,6 @@ pub mod pods;
 pub mod policy;
 pub mod report;
 pub mod resolve;
+pub mod restraint;
 pub mod sampler;
 pub mod units;

@@ -5,12 +5,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use pre_oom_killer::agent;
-use pre_oom_killer::cli::{Cli, Command, Config, EXIT_USAGE, LogFormat, RunArgs};
+use pre_oom_killer::cli::{Cli, Command, Config, EXIT_USAGE, LogFormat, RunArgs, without_unknown_flags};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    match Cli::try_parse() {
-        Ok(Cli { command: Command::Run(args) }) => run(args),
+    let (words, unknown) = without_unknown_flags(std::env::args());
+    match Cli::try_parse_from(words) {
+        Ok(Cli { command: Command::Run(args) }) => run(args, unknown),
         Err(error) => {
             // Help and version are errors to clap, too.
             let usage = error.use_stderr();
@@ -21,10 +22,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: RunArgs) -> ExitCode {
+fn run(args: RunArgs, mut problems: Vec<String>) -> ExitCode {
     let config = match args.validate() {
-        Ok(config) => config,
-        Err(problems) => {
+        Ok(config) if problems.is_empty() => config,
+        result => {
+            problems.extend(result.err().unwrap_or_default());
             for problem in problems {
                 eprintln!("error: {problem}");
             }

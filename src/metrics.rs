@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -11,8 +12,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::controller::Counts;
-use crate::evict::Answer;
+use crate::evict::{Act, Answer};
 use crate::guard::DryRun;
+use crate::report::{MissReason, Subject};
+use crate::restraint::Why;
 use crate::sampler::Shared;
 
 /// From the shortest look to the longest.
@@ -27,6 +30,11 @@ pub struct AnswerLabels {
     answer: &'static str,
     /// `off`, `client` or `server`.
     dry_run: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WhyLabels {
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -47,9 +55,16 @@ pub struct Metrics {
     /// Containers found above their threshold.
     pub verdicts: Counter,
     evictions: Family<AnswerLabels, Counter>,
+    deletions: Family<AnswerLabels, Counter>,
+    blocked: Gauge,
+    held_now: Gauge,
+    held: Family<WhyLabels, Counter>,
+    missed: Family<WhyLabels, Counter>,
+    slow: Counter,
+    list_age: Gauge,
     /// From the last look that was not over to the verdict.
     pub detection: Histogram,
-    /// From the verdict to the server's answer.
+    /// From the request to the server's answer.
     pub eviction: Histogram,
     /// Times the watch of pods failed or began anew.
     pub watch_restarts: Counter,
@@ -101,11 +116,37 @@ impl Metrics {
         let eviction = Histogram::new(EVICTION_BUCKETS);
         registry.register_with_unit(
             "eviction",
-            "From the verdict to the server's answer",
+            "From the request to the server's answer",
             Unit::Seconds,
             eviction.clone(),
         );
+        let deletions: Family<AnswerLabels, Counter> = Family::default();
+        registry.register("deletions", "Deletions past a disruption budget by the server's answer", deletions.clone());
+        let held: Family<WhyLabels, Counter> = Family::default();
+        registry.register("held", "Evictions held by restraint, by its reason", held.clone());
+        let missed: Family<WhyLabels, Counter> = Family::default();
+        registry.register(
+            "missed",
+            "OOM kills of guarded containers, by the reason that they were not evicted",
+            missed.clone(),
+        );
+        for reason in Why::ALL.map(Why::label) {
+            drop(held.get_or_create(&WhyLabels { reason }));
+        }
+        for reason in MissReason::ALL.map(MissReason::label) {
+            drop(missed.get_or_create(&WhyLabels { reason }));
+        }
+        let list_age = Gauge::default();
+        registry.register_with_unit(
+            "pod_list_age",
+            "Since when nothing was heard of the pods, while the API server cannot be reached; else 0",
+            Unit::Seconds,
+            list_age.clone(),
+        );
         let r = &mut registry;
+        let blocked = gauge(r, "blocked_pods", "Pods above their threshold whose eviction a disruption budget blocks");
+        let held_now = gauge(r, "held_pods", "Pods above their threshold whose eviction restraint holds");
+        let slow = counter(r, "slow", "Evicted pods that were still there and growing after their grace");
         let watch_restarts = counter(r, "watch_restarts", "Times the watch of pods failed and was begun anew");
         let events_lost = counter(r, "events_lost", "Events that could not be written");
         // Every answer is there from the start, so that a rate of the first one can be seen.
@@ -122,6 +163,13 @@ impl Metrics {
             wakeups,
             verdicts,
             evictions,
+            deletions,
+            blocked,
+            held_now,
+            held,
+            missed,
+            slow,
+            list_age,
             detection,
             eviction,
             watch_restarts,
@@ -129,8 +177,25 @@ impl Metrics {
         }
     }
 
-    /// Counts an eviction by its answer; `None`: not sent.
-    pub fn evicted(&self, answer: Option<&Answer>, mode: DryRun) {
+    /// Counts what is told.
+    pub fn told(&self, subject: &Subject) {
+        match subject {
+            Subject::Held { why, .. } => {
+                self.held.get_or_create(&WhyLabels { reason: why.label() }).inc();
+            }
+            Subject::Missed { reason, .. } => {
+                self.missed.get_or_create(&WhyLabels { reason: reason.label() }).inc();
+            }
+            Subject::Slow { .. } => {
+                self.slow.inc();
+            }
+            Subject::Evicted { mode: DryRun::Client, act, .. } => self.answered(*act, None, DryRun::Client),
+            _ => {}
+        }
+    }
+
+    /// Counts a request by its answer; `None`: not sent.
+    pub fn answered(&self, act: Act, answer: Option<&Answer>, mode: DryRun) {
         let labels = AnswerLabels {
             answer: answer.map_or("not-sent", Answer::label),
             dry_run: match mode {
@@ -139,16 +204,23 @@ impl Metrics {
                 DryRun::Client => "client",
             },
         };
-        self.evictions.get_or_create(&labels).inc();
+        let family = match act {
+            Act::Evict => &self.evictions,
+            Act::Delete => &self.deletions,
+        };
+        family.get_or_create(&labels).inc();
     }
 
     /// The page of `/metrics` in OpenMetrics' text format.
     #[must_use]
-    pub fn page(&self, counts: Counts, shared: &Shared) -> String {
+    pub fn page(&self, counts: Counts, list_age: Duration, shared: &Shared) -> String {
         let gauge = |gauge: &Gauge, n: usize| gauge.set(i64::try_from(n).unwrap_or(i64::MAX));
         gauge(&self.guarded, counts.guarded);
         gauge(&self.unresolved, counts.unresolved);
         gauge(&self.invalid, counts.invalid);
+        gauge(&self.blocked, counts.blocked);
+        gauge(&self.held_now, counts.held);
+        self.list_age.set(i64::try_from(list_age.as_secs()).unwrap_or(i64::MAX));
         // The sampling thread counts for itself; here its counts are taken over.
         self.samples.inner().store(shared.looks.load(Relaxed), Relaxed);
         self.stat_reads.inner().store(shared.stat_reads.load(Relaxed), Relaxed);
@@ -167,15 +239,24 @@ mod tests {
     #[test]
     fn every_metric_has_help_type_and_name() {
         let metrics = Metrics::new();
-        metrics.evicted(Some(&Answer::Accepted), DryRun::Off);
-        metrics.evicted(None, DryRun::Client);
+        metrics.answered(Act::Evict, Some(&Answer::Accepted), DryRun::Off);
+        metrics.answered(Act::Evict, None, DryRun::Client);
         metrics.detection.observe(0.004);
-        let page = metrics.page(Counts { guarded: 3, unresolved: 1, invalid: 2 }, &Shared::default());
+        let page = metrics.page(
+            Counts { guarded: 3, unresolved: 1, invalid: 2, blocked: 4, held: 5 },
+            Duration::from_secs(7),
+            &Shared::default(),
+        );
         for line in [
             concat!("pre_oom_killer_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
             "pre_oom_killer_guarded_containers 3",
             "pre_oom_killer_unresolved_containers 1",
             "pre_oom_killer_invalid_guards 2",
+            "pre_oom_killer_blocked_pods 4",
+            "pre_oom_killer_held_pods 5",
+            "pre_oom_killer_pod_list_age_seconds 7",
+            "pre_oom_killer_missed_total{reason=\"too-fast\"} 0",
+            "pre_oom_killer_held_total{reason=\"node-budget\"} 0",
             "pre_oom_killer_samples_total 0",
             "pre_oom_killer_evictions_total{answer=\"accepted\",dry_run=\"off\"} 1",
             "pre_oom_killer_evictions_total{answer=\"not-sent\",dry_run=\"client\"} 1",

@@ -20,7 +20,7 @@ use crate::guard;
 /// Bounds one watch request, so that one that hangs unnoticed ends (facts: at most 200 s).
 const WATCH_TIMEOUT: Duration = Duration::from_secs(190);
 
-/// Lists are asked for in pages: at most this many pods are held as text at once.
+/// Lists are asked for in pages. Servers that answer from their cache may send everything at once.
 const PAGE: u32 = 100;
 
 /// Where a pod is found, and which of its namesakes it is.
@@ -98,6 +98,8 @@ pub struct Container {
     pub running: bool,
     /// `state.running.startedAt`.
     pub started_at: Option<Timestamp>,
+    /// Its instances that the kernel ended for lack of memory, as `state` and `lastState` tell.
+    pub oom_killed: Vec<ContainerId>,
 }
 
 /// The controlling owner (`ownerReferences` with `controller: true`).
@@ -160,14 +162,14 @@ pub struct Pod {
     pub mirror: bool,
     /// `spec.runtimeClassName` is set: the runtime may be Kata or gVisor.
     pub runtime_class: bool,
-    /// Annotation `kubernetes.io/config.hash`: what a static pod's cgroup is named after.
-    pub config_hash: Option<String>,
     /// The controlling owner.
     pub owner: Option<Owner>,
     /// `metadata.deletionTimestamp` is set.
     pub terminating: bool,
     /// `status.phase`.
     pub phase: Phase,
+    /// `spec.terminationGracePeriodSeconds`.
+    pub grace: Option<u32>,
     /// All containers, in the spec's order.
     pub containers: Vec<Container>,
     /// Parts of the object that could not be read, with why. Such a pod is never acted on.
@@ -279,14 +281,21 @@ impl Pod {
 impl From<RawPod> for Pod {
     fn from(raw: RawPod) -> Pod {
         let mut unreadable = Vec::new();
-        for (part, error) in [("metadata", raw.metadata.error), ("spec", raw.spec.error), ("status", raw.status.error)]
-        {
-            unreadable.extend(error.map(|e| format!("{part}: {e}")));
-        }
         let (meta, spec, status) = (raw.metadata.value, raw.spec.value, raw.status.value);
+        for (part, error) in [
+            ("metadata", raw.metadata.error),
+            ("metadata.labels", meta.labels.error),
+            ("metadata.annotations", meta.annotations.error),
+            ("metadata.ownerReferences", meta.owner_references.error),
+            ("spec", raw.spec.error),
+            ("status", raw.status.error),
+        ] {
+            unreadable.extend(error.map(|e| shortened(&format!("{part}: {e}"))));
+        }
 
-        let template_hash = meta.labels.get("pod-template-hash").cloned();
-        let owner = meta.owner_references.into_iter().find(|o| o.controller).map(|o| Owner {
+        let labels = meta.labels.value;
+        let template_hash = labels.get("pod-template-hash").cloned();
+        let owner = meta.owner_references.value.into_iter().find(|o| o.controller).map(|o| Owner {
             api_version: o.api_version,
             kind: o.kind,
             name: o.name,
@@ -317,25 +326,25 @@ impl From<RawPod> for Pod {
                         .filter(|id| !id.is_empty())
                         .map(ContainerId::from_status),
                     running: running.is_some(),
+                    oom_killed: status.map(|s| s.oom_killed()).unwrap_or_default(),
                     started_at: running.and_then(|r| r.started_at.as_deref()).and_then(|t| t.parse().ok()),
                 }
             })
             .collect();
 
-        let mut annotations = meta.annotations;
+        let annotations = meta.annotations.value;
         let mirror = annotations.contains_key("kubernetes.io/config.mirror");
-        let config_hash = annotations.remove("kubernetes.io/config.hash");
         Pod {
             id: PodRef { namespace: meta.namespace, name: meta.name, uid: PodUid(meta.uid) },
             node: spec.node_name,
             runtime_class: spec.runtime_class_name.is_some(),
-            label: meta.labels.get(guard::LABEL).cloned(),
+            grace: spec.termination_grace_period_seconds.and_then(|s| u32::try_from(s).ok()),
+            label: labels.get(guard::LABEL).cloned(),
             annotations: annotations
                 .into_iter()
                 .filter_map(|(k, v)| Some((k.strip_prefix(guard::PREFIX)?.to_owned(), v)))
                 .collect(),
             mirror,
-            config_hash,
             owner,
             terminating: meta.deletion_timestamp.is_some(),
             phase: status.phase,
@@ -398,12 +407,9 @@ struct RawMeta {
     uid: String,
     resource_version: Option<String>,
     deletion_timestamp: Option<String>,
-    #[serde(deserialize_with = "nullable")]
-    labels: BTreeMap<String, String>,
-    #[serde(deserialize_with = "nullable")]
-    annotations: BTreeMap<String, String>,
-    #[serde(deserialize_with = "nullable")]
-    owner_references: Vec<RawOwner>,
+    labels: Part<BTreeMap<String, String>>,
+    annotations: Part<BTreeMap<String, String>>,
+    owner_references: Part<Vec<RawOwner>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -422,6 +428,7 @@ struct RawOwner {
 struct RawSpec {
     node_name: Option<String>,
     runtime_class_name: Option<String>,
+    termination_grace_period_seconds: Option<i64>,
     #[serde(deserialize_with = "nullable")]
     containers: Vec<RawContainer>,
     #[serde(deserialize_with = "nullable")]
@@ -457,12 +464,30 @@ struct RawStatus {
     container_id: Option<String>,
     #[serde(default, deserialize_with = "nullable")]
     state: RawState,
+    #[serde(default, rename = "lastState", deserialize_with = "nullable")]
+    last_state: RawState,
+}
+
+impl RawStatus {
+    fn oom_killed(&self) -> Vec<ContainerId> {
+        let ended = [&self.state, &self.last_state].into_iter().filter_map(|s| s.terminated.as_ref());
+        let killed = ended.filter(|t| t.reason.as_deref() == Some("OOMKilled"));
+        killed.filter_map(|t| ContainerId::from_status(t.container_id.as_deref()?).ok()).collect()
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct RawState {
     running: Option<RawRunning>,
+    terminated: Option<RawTerminated>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RawTerminated {
+    reason: Option<String>,
+    #[serde(rename = "containerID")]
+    container_id: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -553,7 +578,9 @@ mod tests {
             ("/status/containerStatuses/0/state/running", json!(7), "status"),
             ("/spec/containers", json!({"a": 1}), "spec"),
             ("/spec/nodeName", json!(["n"]), "spec"),
-            ("/metadata/annotations", json!([1]), "metadata"),
+            ("/metadata/annotations", json!([1]), "metadata.annotations"),
+            ("/metadata/labels", json!("none"), "metadata.labels"),
+            ("/metadata/ownerReferences", json!([{"kind": 7}]), "metadata.ownerReferences"),
         ] {
             let mut pod = deployed();
             *pod.pointer_mut(path).unwrap() = value;
@@ -565,6 +592,21 @@ mod tests {
         *pod.pointer_mut("/status/containerStatuses/0/containerID").unwrap() = json!("cri://42");
         let id = read(&pod).containers[0].id.clone().unwrap();
         assert!(id.unwrap_err().contains("`cri://42`"));
+    }
+
+    #[test]
+    fn oom_kills_are_told_of_the_instance_that_was_killed() {
+        let mut pod = deployed();
+        let other = ID.replace('5', "6");
+        let ended =
+            |reason: &str, id: &str| json!({"terminated": {"reason": reason, "containerID": format!("x://{id}")}});
+        *pod.pointer_mut("/status/containerStatuses/0/state").unwrap() = ended("OOMKilled", ID);
+        pod["status"]["containerStatuses"][0]["lastState"] = ended("OOMKilled", &other);
+        let container = read(&pod).containers.remove(0);
+        assert_eq!(container.oom_killed, [ContainerId(ID.into()), ContainerId(other.clone())]);
+        assert!(!container.running);
+        pod["status"]["containerStatuses"][0]["lastState"] = ended("Error", &other);
+        assert_eq!(read(&pod).containers[0].oom_killed, [ContainerId(ID.into())]);
     }
 
     #[test]

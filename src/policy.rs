@@ -1,6 +1,7 @@
 //! What is true of a container: `(Rule, history, Sample) → Verdict`, and who is never evicted.
 //! Pure: time arrives inside the sample.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub enum Never {
     Finished,
     /// Bound to another node, or to none.
     NotOurNode,
+    /// Its namespace is switched off (`--exclude-namespaces`).
+    ExcludedNamespace,
     /// The agent itself.
     Agent,
 }
@@ -38,6 +41,7 @@ impl fmt::Display for Never {
             Never::Terminating => "it is terminating already",
             Never::Finished => "it has finished",
             Never::NotOurNode => "it is not on this agent's node",
+            Never::ExcludedNamespace => "its namespace is excluded (--exclude-namespaces)",
             Never::Agent => "it is this agent itself",
         })
     }
@@ -50,6 +54,8 @@ pub struct Me {
     pub node: String,
     /// The agent's own pod uid; none for a run from a desk.
     pub pod_uid: Option<String>,
+    /// Namespaces that are switched off.
+    pub excluded: BTreeSet<String>,
 }
 
 /// The one place that says who is never evicted.
@@ -60,6 +66,8 @@ pub fn never(pod: &Pod, me: &Me) -> Option<Never> {
         Some(Never::Agent)
     } else if pod.node.as_deref() != Some(me.node.as_str()) {
         Some(Never::NotOurNode)
+    } else if me.excluded.contains(&pod.id.namespace) {
+        Some(Never::ExcludedNamespace)
     } else if pod.mirror {
         Some(Never::Mirror)
     } else if owner_kind == Some("Node") {
@@ -91,9 +99,14 @@ impl Level {
     /// stat it is limit − usage, a lower bound. `None` without a limit.
     #[must_use]
     pub fn room(&self) -> Option<Bytes> {
-        let clean = self.stat.map_or(Bytes(0), Stat::clean_cache);
-        let room = self.limit?.less(self.usage.less(clean));
+        let room = self.limit?.less(self.held());
         Some(room.plus(self.swap_left))
+    }
+
+    /// Usage less clean cache: what an OOM kill is about.
+    #[must_use]
+    pub fn held(&self) -> Bytes {
+        self.usage.less(self.stat.map_or(Bytes(0), Stat::clean_cache))
     }
 
     /// The signal's value; `None` where stat is needed and was not read.
@@ -146,6 +159,15 @@ impl Sample {
     }
 }
 
+impl Sample {
+    /// Past `force-delete-threshold`.
+    #[must_use]
+    pub fn critical(&self, rule: &Rule) -> bool {
+        let past = rule.force_delete.and_then(|percent| Some(percent.of(self.base()?)));
+        past.is_some_and(|past| self.own.held() > past)
+    }
+}
+
 /// What a verdict rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Evidence {
@@ -167,6 +189,8 @@ pub struct Evidence {
     pub room: Option<Bytes>,
     /// It was to be over for longer, but would not have lived so long.
     pub waived: bool,
+    /// Past `force-delete-threshold` too, by usage less clean cache.
+    pub critical: bool,
 }
 
 /// What is true of a container now.
@@ -246,7 +270,13 @@ impl History {
             growth,
             room,
             waived,
+            critical: sample.critical(rule),
         })
+    }
+
+    /// There was a time without a look, or the rule is another: nothing is known to have lasted.
+    pub fn interrupted(&mut self) {
+        self.over_since = None;
     }
 
     fn remember(&mut self, sample: &Sample) {
@@ -353,6 +383,7 @@ mod tests {
             threshold: Threshold::Percent(Percent::parse(percent).unwrap()),
             signal: Signal::WorkingSet,
             sustained_for: Duration::ZERO,
+            force_delete: None,
         }
     }
 
@@ -461,6 +492,19 @@ mod tests {
     }
 
     #[test]
+    fn critical_is_what_is_held_past_its_own_threshold() {
+        let rule = Rule { force_delete: Some(Percent::parse("90").unwrap()), ..rule("60") };
+        let evidence =
+            |usage, inactive| match judge(&rule, &sample(0, level(usage * MIB, Some(100 * MIB), inactive * MIB))) {
+                Verdict::Over(evidence) => evidence.critical,
+                other => panic!("{other:?}"),
+            };
+        assert!(evidence(91, 0));
+        assert!(!evidence(90, 0));
+        assert!(!evidence(100, 10), "cache can be taken back");
+    }
+
+    #[test]
     fn growth_is_of_what_cannot_be_reclaimed() {
         let mut history = History::default();
         let limit = Some(100 * MIB);
@@ -502,7 +546,7 @@ mod tests {
 
     #[test]
     fn never_is_one_answer_for_each_reason() {
-        let me = Me { node: "n".into(), pod_uid: Some("agent".into()) };
+        let me = Me { node: "n".into(), pod_uid: Some("agent".into()), excluded: ["off".to_owned()].into() };
         let pod = || {
             Pod::from_json(
                 r#"{"metadata": {"name": "p", "uid": "u"}, "spec": {"nodeName": "n"}, "status": {"phase": "Running"}}"#,
@@ -521,6 +565,7 @@ mod tests {
         assert_eq!(with(|p| p.phase = Phase::Failed), Some(Never::Finished));
         assert_eq!(with(|p| p.node = Some("m".into())), Some(Never::NotOurNode));
         assert_eq!(with(|p| p.node = None), Some(Never::NotOurNode));
+        assert_eq!(with(|p| p.id.namespace = "off".into()), Some(Never::ExcludedNamespace));
         assert_eq!(with(|p| p.id.uid.0 = "agent".into()), Some(Never::Agent));
         assert_eq!(
             with(|p| {

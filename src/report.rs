@@ -3,26 +3,32 @@
 //! Events are written by a task of their own from a bounded queue: one that cannot be written
 //! never delays an eviction.
 
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use tokio::sync::mpsc::Receiver;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tracing::{info, warn};
 
-use crate::evict::Answer;
+use crate::evict::{Act, Answer};
 use crate::guard::{DryRun, Problem, Warning};
 use crate::metrics::Metrics;
 use crate::pods::{Owner, PodRef, chain};
 use crate::policy::Evidence;
+use crate::restraint::Why;
+use crate::sampler::LastLook;
 use crate::units::Bytes;
 
 /// The API server's bound for the note of an Event, in bytes (measured: 422 above it).
 const NOTE_BYTES: usize = 1024;
-/// So many notices wait for a slow server; more are logged and counted, not written as Events.
-pub const QUEUE: usize = 256;
+/// So many notices of each line wait for a slow server; more are logged and counted, not written.
+const QUEUE: usize = 256;
+/// So many Events are remembered, to count up those that are equal.
+const RECORDERS: usize = 64;
 /// How long one Event may take.
 const EVENT_WITHIN: Duration = Duration::from_secs(5);
 
@@ -42,25 +48,52 @@ pub struct Notice {
 /// What is told.
 #[derive(Clone, Debug)]
 pub enum Subject {
-    /// The eviction was accepted, or would have been sent.
+    /// The request was accepted, or would have been sent.
     Evicted {
         /// Why.
         evidence: Evidence,
+        /// Evicted, or deleted past a disruption budget.
+        act: Act,
         /// Whether it was only tried.
         mode: DryRun,
-        /// The grace that went along.
+        /// The grace that went along, in seconds.
         grace: Option<u32>,
-        /// From the verdict to the answer.
+        /// From the request to the answer.
         took: Duration,
     },
     /// The server did not do it.
     NotEvicted {
         /// Why it was asked.
         evidence: Evidence,
+        /// What was asked.
+        act: Act,
         /// What it said.
         answer: Answer,
         /// Whether it was only tried.
         mode: DryRun,
+    },
+    /// Over, but restraint says to wait.
+    Held {
+        /// Why it would be evicted.
+        evidence: Evidence,
+        /// Until when.
+        until: Timestamp,
+        /// Why it is not.
+        why: Why,
+    },
+    /// Evicted, but still there and growing after its grace.
+    Slow {
+        /// How long ago it was accepted.
+        since: Duration,
+        /// Bytes a second.
+        growth: i64,
+    },
+    /// The kernel killed a guarded container.
+    Missed {
+        /// Why it was not evicted before.
+        reason: MissReason,
+        /// The last look at it, and how long ago that was.
+        look: Option<Box<(LastLook, Duration)>>,
     },
     /// The guard does not parse; the pod is not guarded.
     InvalidGuard(Vec<Problem>),
@@ -76,28 +109,116 @@ pub enum Subject {
     Unreadable(String),
 }
 
+/// Why a container was killed and not evicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MissReason {
+    /// It was not seen above its threshold, or not for long enough.
+    TooFast,
+    /// It had to be over for longer (`sustained-for`).
+    Sustaining,
+    /// A disruption budget did not allow it.
+    Blocked,
+    /// Restraint held it.
+    Held,
+    /// The server refused, or did not answer.
+    Refused,
+    /// It was being ended already.
+    Terminating,
+    /// It was only to be tried.
+    DryRun,
+    /// Its guard was invalid.
+    InvalidGuard,
+    /// The node ran out of memory, not the container.
+    NodeWide,
+}
+
+impl MissReason {
+    /// All of them.
+    pub const ALL: [MissReason; 9] = [
+        MissReason::TooFast,
+        MissReason::Sustaining,
+        MissReason::Blocked,
+        MissReason::Held,
+        MissReason::Refused,
+        MissReason::Terminating,
+        MissReason::DryRun,
+        MissReason::InvalidGuard,
+        MissReason::NodeWide,
+    ];
+
+    /// One word, as metrics have it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            MissReason::TooFast => "too-fast",
+            MissReason::Sustaining => "sustaining",
+            MissReason::Blocked => "blocked",
+            MissReason::Held => "held",
+            MissReason::Refused => "refused",
+            MissReason::Terminating => "terminating",
+            MissReason::DryRun => "dry-run",
+            MissReason::InvalidGuard => "invalid-guard",
+            MissReason::NodeWide => "node-wide",
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            MissReason::TooFast => "it filled faster than it could be evicted",
+            MissReason::Sustaining => "it was over, but not yet for as long as sustained-for says",
+            MissReason::Blocked => "a disruption budget did not allow its eviction",
+            MissReason::Held => "its eviction was held",
+            MissReason::Refused => "the API server had not accepted its eviction",
+            MissReason::Terminating => "it was being ended already",
+            MissReason::DryRun => "its eviction was a dry run",
+            MissReason::InvalidGuard => "its guard was invalid",
+            MissReason::NodeWide => "the node ran out of memory, no limit of its own was hit",
+        }
+    }
+}
+
 impl Subject {
     /// The whole of it in words.
     #[must_use]
     pub fn words(&self) -> String {
         match self {
-            Subject::Evicted {
-                evidence,
-                mode,
-                grace,
-                ..
-            } => {
-                let done = match mode {
-                    DryRun::Off => "Evicted before the kernel's OOM killer",
-                    DryRun::Server => "Would have been evicted (the server tried it as a dry run)",
-                    DryRun::Client => "Would have been evicted (dry run: nothing was sent)",
+            Subject::Evicted { evidence, act, mode, grace, .. } => {
+                let done = match (act, mode) {
+                    (Act::Evict, DryRun::Off) => "Evicted before the kernel's OOM killer",
+                    (Act::Delete, DryRun::Off) => {
+                        "Deleted past its disruption budget, as force-delete-threshold allows, before the kernel's OOM killer"
+                    }
+                    (_, DryRun::Server) => "Would have been evicted (the server tried it as a dry run)",
+                    (_, DryRun::Client) => "Would have been evicted (dry run: nothing was sent)",
                 };
                 let grace = grace.map_or(String::new(), |s| format!(", grace {s} s"));
                 format!("{done}{grace}: {}", evidence_words(evidence))
             }
-            Subject::NotEvicted {
-                evidence, answer, ..
-            } => format!("{}: {}", answer_words(answer), evidence_words(evidence)),
+            Subject::NotEvicted { evidence, act, answer, .. } => {
+                format!("{}: {}", answer_words(*act, answer), evidence_words(evidence))
+            }
+            Subject::Held { evidence, until, why } => {
+                let until = until.strftime("%H:%M:%S UTC");
+                format!("Eviction held until {until}: {why}; {}", evidence_words(evidence))
+            }
+            Subject::Slow { since, growth } => format!(
+                "Still there, and growing {}, {} s after its eviction was accepted: its grace is over, and it is not evicted again",
+                rate(*growth),
+                since.as_secs()
+            ),
+            Subject::Missed { reason, look } => {
+                let last = match look {
+                    Some(last) => format!(
+                        "last read {} before: usage {}, limit {}, growing {}",
+                        short(last.1),
+                        last.0.sample.own.usage,
+                        last.0.sample.base().map_or("none".into(), |l| l.to_string()),
+                        last.0.growth.map_or("at an unknown rate".into(), rate),
+                    ),
+                    None => "never read".into(),
+                };
+                format!("OOM-killed by the kernel and not evicted before: {} ({last})", reason.words())
+            }
             Subject::InvalidGuard(problems) => {
                 let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
                 format!("Not guarded: {}", words.join("; "))
@@ -105,8 +226,7 @@ impl Subject {
             Subject::GuardWarning(warning) => warning.to_string(),
             Subject::NoLimit => "Not guarded: the threshold is a percentage, and neither the container nor its pod has a memory limit: set a limit, or write a quantity such as \"512Mi\"".into(),
             Subject::BeyondLimit => "Not guarded: the threshold is not below the memory limit, so it can never be crossed: write a smaller one".into(),
-            Subject::Unresolved(why) => format!("Not guarded: {why}"),
-            Subject::Unreadable(why) => format!("Not guarded: {why}"),
+            Subject::Unresolved(why) | Subject::Unreadable(why) => format!("Not guarded: {why}"),
         }
     }
 
@@ -114,7 +234,9 @@ impl Subject {
     #[must_use]
     pub fn once(&self) -> String {
         match self {
-            Subject::NotEvicted { answer, .. } => answer_words(answer),
+            Subject::NotEvicted { act, answer, .. } => answer_words(*act, answer),
+            Subject::Held { why, .. } => format!("held: {why}"),
+            Subject::Slow { .. } => "slow".into(),
             other => other.words(),
         }
     }
@@ -123,60 +245,95 @@ impl Subject {
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
-            Subject::Evicted { mode, .. } => match mode {
-                DryRun::Off => "PreOOMEvicted",
-                DryRun::Server | DryRun::Client => "PreOOMEvictionDryRun",
+            Subject::Evicted { act, mode, .. } => match (act, mode) {
+                (Act::Evict, DryRun::Off) => "PreOOMEvicted",
+                (Act::Delete, DryRun::Off) => "PreOOMForceDeleted",
+                (_, DryRun::Server | DryRun::Client) => "PreOOMEvictionDryRun",
             },
             Subject::NotEvicted { answer, .. } => match answer {
                 Answer::Blocked { .. } => "PreOOMEvictionBlocked",
                 _ => "PreOOMEvictionFailed",
             },
+            Subject::Held { .. } => "PreOOMEvictionHeld",
+            Subject::Slow { .. } => "PreOOMEvictionSlow",
+            Subject::Missed { .. } => "PreOOMMissed",
             Subject::InvalidGuard(_) | Subject::NoLimit | Subject::BeyondLimit => "PreOOMInvalidGuard",
             Subject::GuardWarning(_) => "PreOOMGuardWarning",
             Subject::Unresolved(_) | Subject::Unreadable(_) => "PreOOMNotGuarded",
         }
     }
 
-    /// The answers after which nothing is left to tell the pod: it is no more.
+    /// After some answers nothing is left to tell: the pod is no more.
     fn is_news(&self) -> bool {
-        let over_anyway = matches!(
+        !matches!(
             self,
             Subject::NotEvicted { answer: Answer::Gone | Answer::Replaced | Answer::NamespaceTerminating, .. }
-        );
-        !over_anyway
+        )
     }
 
-    fn is_about_an_eviction(&self) -> bool {
-        matches!(self, Subject::Evicted { .. } | Subject::NotEvicted { .. })
+    /// Told on the owner too, and before anything else.
+    #[must_use]
+    pub fn is_about_an_eviction(&self) -> bool {
+        matches!(
+            self,
+            Subject::Evicted { .. }
+                | Subject::NotEvicted { .. }
+                | Subject::Held { .. }
+                | Subject::Slow { .. }
+                | Subject::Missed { .. }
+        )
+    }
+
+    fn evidence(&self) -> Option<&Evidence> {
+        match self {
+            Subject::Evicted { evidence, .. }
+            | Subject::NotEvicted { evidence, .. }
+            | Subject::Held { evidence, .. } => Some(evidence),
+            _ => None,
+        }
     }
 }
 
-fn answer_words(answer: &Answer) -> String {
+fn answer_words(act: Act, answer: &Answer) -> String {
+    let what = match act {
+        Act::Evict => "Eviction",
+        Act::Delete => "Deletion",
+    };
     match answer {
-        Answer::Accepted => "Evicted".into(),
+        Answer::Accepted => format!("{what} accepted"),
         Answer::Gone => "Gone before it could be evicted".into(),
         Answer::Replaced => "Replaced by another pod of its name before it could be evicted".into(),
         Answer::NamespaceTerminating => "Its namespace is being terminated".into(),
-        Answer::Blocked { budget, message, .. } => match budget {
-            Some(budget) => {
-                format!("Eviction blocked by PodDisruptionBudget {budget} ({message}); tried again while over")
-            }
-            None => format!("Eviction blocked ({message}); tried again while over"),
-        },
-        Answer::Throttled { .. } => "Eviction put off: the API server is throttling; tried again while over".into(),
-        Answer::Refused { code, message } => {
-            format!("Eviction refused ({code}: {message}); tried again once a minute while over")
+        Answer::Blocked { budget: Some(budget), message, .. } => {
+            format!("{what} blocked by PodDisruptionBudget {budget} ({message}); tried again while over")
         }
-        Answer::Unauthorized => "Eviction failed: the API server does not accept this agent's token (401)".into(),
+        Answer::Blocked { budget: None, message, .. } => {
+            format!("{what} blocked ({message}); tried again while over")
+        }
+        Answer::Throttled { .. } => {
+            format!("{what} put off: the API server is throttling; tried again while over")
+        }
+        Answer::Refused { code, message } => {
+            format!("{what} refused ({code}: {message}); tried again once a minute while over")
+        }
+        Answer::Unauthorized => format!("{what} failed: the API server does not accept this agent's token (401)"),
         Answer::Failing { code, message } => {
-            format!("Eviction failed ({code}: {message}); tried again while over")
+            format!("{what} failed ({code}: {message}); tried again while over")
         }
         Answer::Unknown { message } => {
-            format!("Eviction without an answer ({message}); tried again while over")
+            format!("{what} without an answer ({message}); tried again while over")
         }
         Answer::Mistake { code, message } => {
-            format!("Eviction not understood ({code}: {message}); not tried again: this is a bug of pre-oom-killer")
+            format!("{what} not understood ({code}: {message}); not tried again: this is a bug of pre-oom-killer")
         }
+    }
+}
+
+/// `350 ms`, `12 s`.
+fn short(duration: Duration) -> String {
+    match duration.as_millis() {
+        millis @ 0..10_000 => format!("{millis} ms"),
+        millis => format!("{} s", millis / 1000),
     }
 }
 
@@ -218,10 +375,7 @@ pub fn log(notice: &Notice) {
     let container = notice.container.as_deref().unwrap_or("");
     let (namespace, pod, uid) = (&notice.pod.namespace, &notice.pod.name, &notice.pod.uid.0);
     let (reason, message) = (subject.reason(), subject.words());
-    let evidence = match subject {
-        Subject::Evicted { evidence, .. } | Subject::NotEvicted { evidence, .. } => Some(evidence),
-        _ => None,
-    };
+    let evidence = subject.evidence();
     let took = match subject {
         Subject::Evicted { took, mode, .. } if *mode != DryRun::Client => Some(took.as_secs_f64() * 1000.0),
         _ => None,
@@ -247,19 +401,96 @@ pub fn log(notice: &Notice) {
         };
     }
     match subject {
-        Subject::NotEvicted { .. } if subject.is_news() => line!(warn),
-        Subject::Evicted { .. } | Subject::NotEvicted { .. } => line!(info),
-        _ => line!(warn),
+        Subject::Evicted { .. } => line!(info),
+        _ if subject.is_news() => line!(warn),
+        _ => line!(info),
     }
 }
 
-/// Writes the Events of the notices until the queue's sender is gone.
-pub async fn write_events(client: Client, instance: Option<String>, mut queue: Receiver<Notice>, metrics: Metrics) {
+/// Where notices wait to be written as Events: those about evictions go first.
+#[derive(Debug)]
+pub struct Queue {
+    evictions: Sender<Notice>,
+    others: Sender<Notice>,
+}
+
+/// The other end of a [`Queue`].
+#[derive(Debug)]
+pub struct Queued {
+    evictions: Receiver<Notice>,
+    others: Receiver<Notice>,
+}
+
+/// A queue of bounded length.
+#[must_use]
+pub fn queue() -> (Queue, Queued) {
+    let (evictions, evictions_queued) = channel(QUEUE);
+    let (others, others_queued) = channel(QUEUE);
+    (Queue { evictions, others }, Queued { evictions: evictions_queued, others: others_queued })
+}
+
+impl Queue {
+    /// Queues a notice; `false` if there is no room, and it is not written.
+    #[must_use]
+    pub fn put(&self, notice: Notice) -> bool {
+        let line = if notice.subject.is_about_an_eviction() { &self.evictions } else { &self.others };
+        line.try_send(notice).is_ok()
+    }
+}
+
+impl Queued {
+    async fn next(&mut self) -> Option<Notice> {
+        tokio::select! {
+            biased;
+            Some(notice) = self.evictions.recv() => Some(notice),
+            Some(notice) = self.others.recv() => Some(notice),
+            else => None,
+        }
+    }
+}
+
+/// Equal Events (of one object, with one text) are written as one with a count. kube's recorder
+/// does that, but takes any two of one reason for equal; so there is one recorder for each text.
+struct Recorders {
+    client: Client,
+    reporter: Reporter,
+    last: VecDeque<(String, Recorder)>,
+}
+
+impl Recorders {
+    async fn publish(&mut self, event: &Event, about: &ObjectReference) -> Result<(), kube::Error> {
+        let uid = about.uid.as_deref().unwrap_or_default();
+        let key = format!("{uid} {} {}", event.reason, event.note.as_deref().unwrap_or_default());
+        let known = self.last.iter().position(|(k, _)| *k == key);
+        let fresh = Recorder::new(self.client.clone(), self.reporter.clone());
+        let recorder = known.map_or_else(|| fresh.clone(), |i| self.last[i].1.clone());
+        let written = recorder.publish(event, about).await;
+        let recorder = match (&written, known) {
+            // The Event that was to be counted up has been deleted: it is written anew.
+            (Err(kube::Error::Api(status)), Some(i)) if status.code == 404 => {
+                self.last.remove(i);
+                fresh.publish(event, about).await?;
+                fresh
+            }
+            (Err(_), _) => return written,
+            (Ok(()), Some(_)) => return Ok(()),
+            (Ok(()), None) => recorder,
+        };
+        self.last.push_back((key, recorder));
+        if self.last.len() > RECORDERS {
+            self.last.pop_front();
+        }
+        Ok(())
+    }
+}
+
+/// Writes the Events of the notices until the queue's other end is gone.
+pub async fn write_events(client: Client, instance: Option<String>, mut queue: Queued, metrics: Metrics) {
     let reporter = Reporter { controller: "pre-oom-killer".into(), instance };
-    let recorder = Recorder::new(client, reporter);
-    while let Some(notice) = queue.recv().await {
+    let mut recorders = Recorders { client, reporter, last: VecDeque::new() };
+    while let Some(notice) = queue.next().await {
         for (event, about) in events(&notice) {
-            let written = tokio::time::timeout(EVENT_WITHIN, recorder.publish(&event, &about)).await;
+            let written = tokio::time::timeout(EVENT_WITHIN, recorders.publish(&event, &about)).await;
             let error = match written {
                 Ok(Ok(())) => continue,
                 Ok(Err(error)) => chain(&error),
@@ -287,7 +518,7 @@ fn events(notice: &Notice) -> Vec<(Event, ObjectReference)> {
         },
         reason: subject.reason().into(),
         note: Some(cut(note)),
-        action: "Evicting".into(),
+        action: if subject.is_about_an_eviction() { "Evicting" } else { "Guarding" }.into(),
         secondary: None,
     };
     let pod = ObjectReference {
@@ -346,6 +577,7 @@ mod tests {
             growth: Some(13_000_000),
             room: Some(Bytes(96 << 20)),
             waived: false,
+            critical: false,
         }
     }
 
@@ -368,6 +600,7 @@ mod tests {
     fn an_eviction_is_told_on_the_pod_and_its_owner_with_its_numbers() {
         let events = events(&notice(Subject::Evicted {
             evidence: evidence(),
+            act: Act::Evict,
             mode: DryRun::Off,
             grace: None,
             took: Duration::from_millis(12),
@@ -386,7 +619,7 @@ mod tests {
     #[test]
     fn what_is_no_news_is_no_event() {
         for answer in [Answer::Gone, Answer::Replaced, Answer::NamespaceTerminating] {
-            let subject = Subject::NotEvicted { evidence: evidence(), answer, mode: DryRun::Off };
+            let subject = Subject::NotEvicted { evidence: evidence(), act: Act::Evict, answer, mode: DryRun::Off };
             assert!(events(&notice(subject)).is_empty());
         }
     }

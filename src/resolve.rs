@@ -24,17 +24,15 @@ const MAX_DIRS: usize = 50_000;
 pub struct Want {
     /// The pod's uid.
     pub pod: PodUid,
-    /// What a static pod's group is named after instead.
-    pub config_hash: Option<String>,
     /// The container; none: the pod's own group.
     pub container: Option<ContainerId>,
     /// The pod's group may stand for the container: it is the only guarded one, or all are.
     pub pod_may_stand_for_it: bool,
-    /// It runs long enough that an own group would be charged by now.
-    pub settled: bool,
-    /// The pod has a runtime class, and this container never had a group of its own: it may have
-    /// none. Otherwise a missing group is one that is gone, or not there yet.
+    /// The pod has a runtime class, and this container never had a charged group of its own: it may
+    /// have none. Otherwise a missing group is one that is gone, or not there yet.
     pub may_have_none: bool,
+    /// It runs long enough that an own group would be there and charged by now.
+    pub settled: bool,
 }
 
 /// Open groups of a target.
@@ -92,22 +90,21 @@ pub fn resolve(hierarchy: &Hierarchy, machine: Machine, wants: &[Want]) -> Vec<R
             Some(place) => open(&place.dir)?.map(|own| (place, own)),
             None => None,
         };
-        let charged_elsewhere = match &own {
-            Some((_, own)) => want.settled && own.usage()? == Some(Bytes(0)),
-            None => want.settled && want.may_have_none,
+        let charged = match &own {
+            Some((_, own)) => !want.may_have_none || own.usage()?.is_some_and(|u| u > Bytes(0)),
+            None => false,
         };
-        if let Some((place, own)) = own
-            && !charged_elsewhere
-        {
-            let pod = if place.in_pod_group { place.dir.parent().map(&mut open).transpose()?.flatten() } else { None };
-            return Ok(Groups { own, pod, stands_for_container: false });
-        }
-        match pod_dir {
-            Some(dir) if charged_elsewhere => {
+        match (own, pod_dir) {
+            (Some((place, own)), _) if charged => {
+                let above = place.in_pod_group.then(|| place.dir.parent()).flatten();
+                Ok(Groups { own, pod: above.map(&mut open).transpose()?.flatten(), stands_for_container: false })
+            }
+            (_, Some(dir)) if want.may_have_none && want.settled => {
                 if !want.pod_may_stand_for_it {
                     return Err(Unresolved::ChargedToPod);
                 }
-                Ok(Groups { own: open(dir)?.ok_or(Unresolved::NotFound)?, pod: None, stands_for_container: true })
+                let own = open(dir)?.ok_or(Unresolved::NotFound)?;
+                Ok(Groups { own, pod: None, stands_for_container: true })
             }
             _ => Err(found.missing()),
         }
@@ -120,6 +117,7 @@ struct Place {
     dir: PathBuf,
     /// The directory above is named after the pod.
     in_pod_group: bool,
+    depth: usize,
 }
 
 #[derive(Debug, Default)]
@@ -135,33 +133,26 @@ impl Found {
     }
 }
 
-/// Walks the tree level by level, so that of two directories with the same id the one nearer to
-/// the top is met first: a container that makes groups of its own inside cannot pass one off as
-/// another container's.
+/// Walks the tree level by level. A container that makes groups of its own inside cannot pass one
+/// off as another container's: below a pod's container nothing is looked at, and of two directories
+/// with the same id the one nearer to the top is taken, at one level that in the right pod's group.
 fn walk(root: &Path, wants: &[Want]) -> Found {
-    let ids: HashMap<&str, &ContainerId> =
-        (wants.iter()).filter_map(|w| w.container.as_ref()).map(|id| (id.as_str(), id)).collect();
-    let mut pods: HashMap<&str, &PodUid> = HashMap::new();
-    pods.extend(wants.iter().map(|w| (w.pod.0.as_str(), &w.pod)));
-    for want in wants {
-        // An annotation that anyone can write: never in place of another pod's uid.
-        if let Some(hash) = &want.config_hash {
-            pods.entry(hash).or_insert(&want.pod);
-        }
-    }
+    let containers = wants.iter().filter_map(|w| Some((w.container.as_ref()?, &w.pod)));
+    let ids: HashMap<&str, (&ContainerId, &PodUid)> = containers.map(|(id, pod)| (id.as_str(), (id, pod))).collect();
+    let pods: HashMap<&str, &PodUid> = wants.iter().map(|w| (w.pod.0.as_str(), &w.pod)).collect();
     let mut found = Found::default();
     let mut queue = VecDeque::from([(root.to_owned(), 0)]);
     let mut seen = 0;
     while let Some((dir, depth)) = queue.pop_front() {
-        let all = found.containers.len() == ids.len() && wants.iter().all(|w| found.pods.contains_key(&w.pod));
-        if all {
+        let in_place = found.containers.values().filter(|p| p.in_pod_group).count();
+        if in_place == ids.len() && pods.values().all(|p| found.pods.contains_key(p)) {
             break;
         }
         // A group that goes away while we walk is simply not there.
         let Ok(entries) = std::fs::read_dir(&dir) else {
             continue;
         };
-        let dir_pod = named_pod(&dir, &pods);
+        let dir_pod = uid_in_name(&dir);
         for entry in entries.flatten() {
             if !entry.file_type().is_ok_and(|t| t.is_dir()) {
                 continue;
@@ -173,12 +164,20 @@ fn walk(root: &Path, wants: &[Want]) -> Found {
             }
             let path = entry.path();
             let name = entry.file_name();
-            let id = (name.to_str()).and_then(id_in_name).and_then(|id| ids.get(id));
-            if let Some(id) = id {
-                found.containers.entry((*id).clone()).or_insert(Place { dir: path, in_pod_group: dir_pod.is_some() });
+            let id = name.to_str().and_then(id_in_name);
+            if let Some((id, pod)) = id.and_then(|id| ids.get(id)) {
+                let in_pod_group = dir_pod.as_deref() == Some(pod.0.as_str());
+                let place = Place { dir: path, in_pod_group, depth };
+                let better = |old: &Place| depth == old.depth && in_pod_group && !old.in_pod_group;
+                if found.containers.get(*id).is_none_or(better) {
+                    found.containers.insert((*id).clone(), place);
+                }
                 continue;
             }
-            if let Some(pod) = named_pod(&path, &pods) {
+            if id.is_some() && dir_pod.is_some() {
+                continue; // another container: what is below is its own affair
+            }
+            if let Some(pod) = uid_in_name(&path).and_then(|uid| pods.get(uid.as_str()).copied()) {
                 found.pods.entry(pod.clone()).or_insert_with(|| path.clone());
             }
             if depth + 1 < MAX_DEPTH {
@@ -198,16 +197,17 @@ fn id_in_name(name: &str) -> Option<&str> {
     (separated && !prefix.ends_with("conmon-")).then_some(id)
 }
 
-/// The wanted pod that a directory is named after: `pod<uid>`, or `…-pod<uid>.slice` where systemd
-/// writes `_` for `-`. The uid's shape does not matter.
-fn named_pod<'a>(dir: &Path, pods: &HashMap<&str, &'a PodUid>) -> Option<&'a PodUid> {
+/// The pod's uid in a directory's name: `pod<uid>`, or `…-pod<uid>.slice` where systemd writes `_`
+/// for `-`. The uid's shape does not matter.
+fn uid_in_name(dir: &Path) -> Option<String> {
     let name = dir.file_name()?.to_str()?;
-    let stem = name.strip_suffix(".slice").unwrap_or(name);
+    let (stem, systemd) = match name.strip_suffix(".slice") {
+        Some(stem) => (stem, true),
+        None => (name, false),
+    };
     let (prefix, uid) = stem.rsplit_once("pod")?;
-    if !prefix.is_empty() && !prefix.ends_with('-') {
-        return None;
-    }
-    (pods.get(uid)).or_else(|| pods.get(uid.replace('_', "-").as_str())).copied()
+    let named = !uid.is_empty() && (prefix.is_empty() || prefix.ends_with('-'));
+    named.then(|| if systemd { uid.replace('_', "-") } else { uid.to_owned() })
 }
 
 #[cfg(test)]
@@ -244,26 +244,25 @@ mod tests {
 
     #[test]
     fn names_that_hold_a_uid() {
-        let uid = PodUid("aea56c47-06fc-4784-bd27-9fb88a89f1d8".into());
-        let pods = HashMap::from([(uid.0.as_str(), &uid)]);
+        let uid = "aea56c47-06fc-4784-bd27-9fb88a89f1d8";
         for name in [
             "podaea56c47-06fc-4784-bd27-9fb88a89f1d8",
             "kubepods-podaea56c47_06fc_4784_bd27_9fb88a89f1d8.slice",
             "a-b-kubepods-besteffort-podaea56c47_06fc_4784_bd27_9fb88a89f1d8.slice",
         ] {
-            assert_eq!(named_pod(Path::new(name), &pods), Some(&uid), "{name}");
+            assert_eq!(uid_in_name(Path::new(name)).as_deref(), Some(uid), "{name}");
         }
-        for name in ["xpodaea56c47-06fc-4784-bd27-9fb88a89f1d8", "aea56c47-06fc-4784-bd27-9fb88a89f1d8", "pod", "/"] {
-            assert_eq!(named_pod(Path::new(name), &pods), None, "{name}");
+        for name in
+            ["xpodaea56c47-06fc-4784-bd27-9fb88a89f1d8", "aea56c47-06fc-4784-bd27-9fb88a89f1d8", "pod", "/", "kubepods"]
+        {
+            assert_ne!(uid_in_name(Path::new(name)).as_deref(), Some(uid), "{name}");
         }
     }
 
     proptest! {
         #[test]
         fn any_name_is_survived(name in "\\PC{0,100}") {
-            let uid = PodUid(name.clone());
-            let pods = HashMap::from([(uid.0.as_str(), &uid)]);
-            let _ = (id_in_name(&name), named_pod(Path::new(&name), &pods));
+            let _ = (id_in_name(&name), uid_in_name(Path::new(&name)));
         }
     }
 }

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::Sender;
 
-use crate::cgroup::{Group, Machine, ReadError};
-use crate::guard::{Rule, Signal};
-use crate::policy::{Evidence, History, LONGEST_LOOK, Level, Moment, Sample, Verdict, next_look};
+use crate::cgroup::{Group, Kills, Machine, ReadError};
+use crate::guard::{Rule, Signal, Threshold};
+use crate::policy::{Evidence, History, LONGEST_LOOK, Level, Moment, Sample, Verdict, next_look, time_left};
 use crate::resolve::Groups;
+use crate::restraint;
 use crate::units::Bytes;
 
 /// A container whose next look is due sooner than this by its usage alone may be near a kill: what
@@ -69,8 +70,8 @@ pub struct TargetId(pub u64);
 pub enum Command {
     /// Look at these groups from now on.
     Watch(Box<Watch>),
-    /// The guard was edited.
-    Rule(TargetId, Rule),
+    /// The guard was edited. Reports carry the number from then on.
+    Rule(TargetId, Rule, u32),
     /// What was told as over was not acted on: tell again if it still is.
     Rearm(TargetId),
     /// Look no more.
@@ -95,6 +96,8 @@ pub struct Watch {
 pub struct Report {
     /// Of which target.
     pub id: TargetId,
+    /// By which edit of its guard; the first is 0.
+    pub edit: u32,
     /// What.
     pub what: What,
 }
@@ -109,16 +112,36 @@ pub enum What {
         /// How long ago the last look was at which it was not: the crossing was since then.
         since_last_look: Option<Duration>,
     },
+    /// It was told as over, and now its end is near, or it is past `force-delete-threshold` too.
+    Worse(Evidence),
     /// It is not over any more.
     Dipped,
     /// A percentage without a limit.
     NoLimit,
     /// A quantity not below the limit.
     BeyondLimit,
+    /// The kernel has killed one of its processes for lack of memory.
+    Killed {
+        /// No limit of it or its pod was hit: the node ran out of memory.
+        node_wide: bool,
+    },
     /// A file of its group cannot be read.
     Unreadable(ReadError),
     /// Its group was removed. The target is forgotten.
     Gone,
+}
+
+impl What {
+    /// For how long it may wait: what is over by the time until its room is used up.
+    fn time_left(&self) -> Duration {
+        match self {
+            What::Killed { .. } => Duration::ZERO,
+            What::Over { evidence: e, .. } | What::Worse(e) => {
+                time_left(e.room, e.growth).unwrap_or(Duration::from_secs(u64::from(u32::MAX)))
+            }
+            _ => Duration::MAX,
+        }
+    }
 }
 
 /// The last look at a target, for people.
@@ -152,6 +175,21 @@ impl View {
     pub fn last(&self) -> Option<LastLook> {
         // A reader that panicked left a whole value: it is only ever replaced.
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves a look that grows by so many bytes a second, for tests of readers.
+    #[cfg(test)]
+    pub fn show(&self, sample: Sample, growth: i64) {
+        self.set(LastLook {
+            sample,
+            value: Some(sample.own.usage),
+            threshold: None,
+            room: sample.room(),
+            growth: Some(growth),
+            verdict: Verdict::Under,
+            next: sample.at,
+            oom_kills: None,
+        });
     }
 
     fn set(&self, look: LastLook) {
@@ -195,19 +233,19 @@ impl Shared {
 /// When a file cannot be read or is not of its form.
 pub fn read_all(groups: &Groups, machine: Machine, at: Moment) -> Result<Option<Sample>, ReadError> {
     let level = |group: &Group| -> Result<Option<Level>, ReadError> {
-        // Usage first: memory that comes between the reads makes a container seem nearer, not farther.
-        let (Some(usage), Some(limit), Some(stat)) = (group.usage()?, group.limit()?, group.stat()?) else {
+        // Usage last: memory that comes between the reads makes a container seem nearer, not farther.
+        let (Some(limit), Some(stat), Some(usage)) = (group.limit()?, group.stat()?, group.usage()?) else {
             return Ok(None);
         };
-        Ok(Some(Level { usage, limit: limit.effective(machine), stat: Some(stat), swap_left: group.swap_left()? }))
+        // That swap cannot be read must not stop the guard; without it the kill is nearer.
+        let swap_left = group.swap_left().unwrap_or_default();
+        Ok(Some(Level { usage, limit: limit.effective(machine), stat: Some(stat), swap_left }))
     };
     let Some(own) = level(&groups.own)? else {
         return Ok(None);
     };
-    let pod = match &groups.pod {
-        Some(pod) => level(pod)?,
-        None => None,
-    };
+    // Nor must the pod's group: without it, the container's own limit is what counts.
+    let pod = groups.pod.as_ref().and_then(|pod| level(pod).ok()?);
     Ok(Some(Sample { at, own, pod }))
 }
 
@@ -215,10 +253,33 @@ pub fn read_all(groups: &Groups, machine: Machine, at: Moment) -> Result<Option<
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Told {
     Nothing,
-    Over,
+    /// Whatever it is, it is to be told again.
+    Again,
+    Over(Worse),
     NoLimit,
     BeyondLimit,
     Unreadable,
+    Gone,
+}
+
+/// How bad it was told to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Worse {
+    urgent: bool,
+    critical: bool,
+}
+
+impl Worse {
+    const WORST: Worse = Worse { urgent: true, critical: true };
+
+    fn of(evidence: &Evidence, takes: Duration) -> Worse {
+        let urgent = restraint::is_urgent(evidence.room, evidence.growth, takes);
+        Worse { urgent, critical: evidence.critical }
+    }
+
+    fn and(self, other: Worse) -> Worse {
+        Worse { urgent: self.urgent || other.urgent, critical: self.critical || other.critical }
+    }
 }
 
 #[derive(Debug)]
@@ -233,7 +294,9 @@ struct Target {
     stat_read_at: Moment,
     limits_read_at: Option<Moment>,
     not_over_at: Option<Moment>,
-    oom_kills: Option<u64>,
+    kills: Option<Kills>,
+    pod_kills: Option<Kills>,
+    edit: u32,
     told: Told,
     due: Moment,
     /// From when on it may share another's wake-up.
@@ -252,7 +315,9 @@ impl Target {
             stat_read_at: Moment::ZERO,
             limits_read_at: None,
             not_over_at: None,
-            oom_kills: None,
+            kills: None,
+            pod_kills: None,
+            edit: 0,
             told: Told::Nothing,
             due: now,
             early: now,
@@ -276,7 +341,6 @@ impl Target {
             stat_reads.fetch_add(1, Relaxed);
             self.limits_read_at = Some(now);
             self.stat_read_at = now;
-            self.oom_kills = self.groups.own.oom_kills()?;
             return read_all(&self.groups, machine, now);
         }
         let Some(last) = self.last else {
@@ -309,27 +373,28 @@ impl Target {
         }
         if due < NEAR
             && let (Some(group), Some(pod)) = (&self.groups.pod, &mut sample.pod)
-            && let Some(usage) = group.usage()?
+            && let Ok(Some(usage)) = group.usage()
         {
             pod.usage = usage;
             // Its cache matters where, as last known, it makes the pod the nearer of the two.
             if sample.own.stat.is_some() && pod.limit.is_some() && pod.room() < sample.own.room() {
-                pod.stat = group.stat()?.or(pod.stat);
+                pod.stat = group.stat().ok().flatten().or(pod.stat);
             }
         }
         Ok(Some(sample))
     }
 
     /// One look: read, remember, judge, and say when to look again. Answers what is to be told.
-    fn look(&mut self, now: Moment, machine: Machine, shared: &Shared) -> Option<What> {
+    fn look(&mut self, now: Moment, machine: Machine, shared: &Shared) -> Option<(What, Told)> {
         let takes = shared.eviction_takes();
         let sample = match self.read(now, machine, takes, &shared.stat_reads) {
             Ok(Some(sample)) => sample,
-            Ok(None) => return Some(What::Gone),
+            Ok(None) => return Some((What::Gone, Told::Gone)),
             Err(error) => {
                 self.last = None;
+                self.history.interrupted();
                 self.wait(now, UNREADABLE_LOOK);
-                return (self.told != Told::Unreadable).then_some(What::Unreadable(error));
+                return (self.told != Told::Unreadable).then_some((What::Unreadable(error), Told::Unreadable));
             }
         };
         let verdict = self.history.observe(&self.rule, &sample, takes);
@@ -340,7 +405,13 @@ impl Target {
         let known = Sample { own: Level { stat, ..sample.own }, ..sample };
         let room = known.room();
         let interval = match verdict {
-            Verdict::Over(_) if self.told == Told::Over => HANDED_OVER_LOOK,
+            Verdict::Over(_) if matches!(self.told, Told::Over(_)) => match self.rule.force_delete {
+                Some(percent) if self.told != Told::Over(Worse::WORST) => {
+                    let rule = Rule { threshold: Threshold::Percent(percent), ..self.rule };
+                    next_look(&rule, &known, room, growth, takes).min(HANDED_OVER_LOOK)
+                }
+                _ => HANDED_OVER_LOOK,
+            },
             _ => next_look(&self.rule, &known, room, growth, takes),
         };
         self.wait(now, interval);
@@ -353,22 +424,41 @@ impl Target {
             growth,
             verdict,
             next: self.due,
-            oom_kills: self.oom_kills,
+            oom_kills: self.kills.map(|k| k.killed),
         });
-        let since_last_look = self.not_over_at.map(|at| now.saturating_sub(at));
         if !matches!(verdict, Verdict::Over(_)) {
             self.not_over_at = Some(now);
         }
         match (verdict, self.told) {
-            (Verdict::Over(_), Told::Over)
-            | (Verdict::NoLimit, Told::NoLimit)
-            | (Verdict::BeyondLimit, Told::BeyondLimit) => None,
-            (Verdict::Over(evidence), _) => Some(What::Over { evidence, since_last_look }),
-            (Verdict::NoLimit, _) => Some(What::NoLimit),
-            (Verdict::BeyondLimit, _) => Some(What::BeyondLimit),
+            (Verdict::Over(evidence), Told::Over(told)) => {
+                let worse = told.and(Worse::of(&evidence, takes));
+                (worse != told).then_some((What::Worse(evidence), Told::Over(worse)))
+            }
+            (Verdict::NoLimit, Told::NoLimit) | (Verdict::BeyondLimit, Told::BeyondLimit) => None,
+            (Verdict::Over(evidence), _) => {
+                let since_last_look = self.not_over_at.take().map(|at| now.saturating_sub(at));
+                let told = Told::Over(Worse::of(&evidence, takes));
+                Some((What::Over { evidence, since_last_look }, told))
+            }
+            (Verdict::NoLimit, _) => Some((What::NoLimit, Told::NoLimit)),
+            (Verdict::BeyondLimit, _) => Some((What::BeyondLimit, Told::BeyondLimit)),
             (Verdict::Under | Verdict::Sustaining { .. }, Told::Nothing) => None,
-            (Verdict::Under | Verdict::Sustaining { .. }, _) => Some(What::Dipped),
+            (Verdict::Under | Verdict::Sustaining { .. }, _) => Some((What::Dipped, Told::Nothing)),
         }
+    }
+
+    /// Whether the kernel has killed in it since the last time this was asked, once a second.
+    fn killed(&mut self, now: Moment) -> Option<What> {
+        if self.limits_read_at != Some(now) {
+            return None;
+        }
+        let (own, pod) = (self.groups.own.kills(), self.groups.pod.as_ref().and_then(|p| p.kills()));
+        let (own_before, pod_before) =
+            (std::mem::replace(&mut self.kills, own), std::mem::replace(&mut self.pod_kills, pod));
+        let (before, after) = (own_before?, own?);
+        let hit = |before: Option<Kills>, after: Option<Kills>| Some(after?.limit_hit? > before?.limit_hit?);
+        let by_a_limit = hit(own_before, own).unwrap_or(true) || hit(pod_before, pod).unwrap_or(false);
+        (after.killed > before.killed).then_some(What::Killed { node_wide: !by_a_limit })
     }
 
     fn wait(&mut self, now: Moment, interval: Duration) {
@@ -384,13 +474,15 @@ pub struct Sampler {
     machine: Machine,
     shared: Arc<Shared>,
     reports: Sender<Report>,
+    /// What a sweep finds, with the time it leaves; kept for its memory.
+    found: Vec<(Duration, usize, What, Option<Told>)>,
 }
 
 impl Sampler {
     /// A sampler without targets.
     #[must_use]
     pub fn new(machine: Machine, shared: Arc<Shared>, reports: Sender<Report>) -> Sampler {
-        Sampler { targets: Vec::new(), machine, shared, reports }
+        Sampler { targets: Vec::new(), machine, shared, reports, found: Vec::new() }
     }
 
     /// Turns until all senders of commands are gone.
@@ -401,7 +493,10 @@ impl Sampler {
             self.shared.turned_at.store(turned, Relaxed);
             self.shared.wakeups.fetch_add(1, Relaxed);
             let next = self.sweep(now);
-            match commands.recv_timeout(next.saturating_sub(clock.now())) {
+            // Half of a core at most, even where everything is near at once.
+            let done = clock.now();
+            let rest = next.saturating_sub(done).max(done.saturating_sub(now));
+            match commands.recv_timeout(rest) {
                 Ok(first) => {
                     let now = clock.now();
                     self.obey(first, now);
@@ -421,18 +516,20 @@ impl Sampler {
         let find = |targets: &mut Vec<Target>, id| targets.iter().position(|t: &Target| t.id == id);
         match command {
             Command::Watch(watch) => self.targets.push(Target::new(*watch, now)),
-            Command::Rule(id, rule) => {
+            Command::Rule(id, rule, edit) => {
                 if let Some(i) = find(&mut self.targets, id) {
                     let target = &mut self.targets[i];
                     target.rule = rule;
-                    target.told = Told::Nothing;
+                    target.edit = edit;
+                    target.history.interrupted();
+                    target.told = Told::Again;
                     target.due = now;
                     target.early = now;
                 }
             }
             Command::Rearm(id) => {
                 if let Some(i) = find(&mut self.targets, id) {
-                    self.targets[i].told = Told::Nothing;
+                    self.targets[i].told = Told::Again;
                 }
             }
             Command::Forget(id) => {
@@ -447,36 +544,41 @@ impl Sampler {
     /// is to be called again, at most [`LONGEST_LOOK`] later.
     pub fn sweep(&mut self, now: Moment) -> Moment {
         let mut next = now + LONGEST_LOOK;
-        let mut i = 0;
-        while let Some(target) = self.targets.get_mut(i) {
+        for (i, target) in self.targets.iter_mut().enumerate() {
             if target.early <= now {
                 self.shared.looks.fetch_add(1, Relaxed);
-                if let Some(what) = target.look(now, self.machine, &self.shared) {
-                    let told = match what {
-                        What::Over { .. } => Told::Over,
-                        What::NoLimit => Told::NoLimit,
-                        What::BeyondLimit => Told::BeyondLimit,
-                        What::Unreadable(_) => Told::Unreadable,
-                        What::Dipped | What::Gone => Told::Nothing,
-                    };
-                    let gone = matches!(what, What::Gone);
-                    let report = Report { id: target.id, what };
-                    // A full channel loses nothing: what was not taken is told at the next look.
-                    if self.reports.try_send(report).is_ok() {
-                        target.told = told;
-                        if gone {
-                            self.targets.swap_remove(i);
-                            continue;
-                        }
-                    } else if gone {
-                        target.wait(now, HANDED_OVER_LOOK);
-                    }
+                let found = target.look(now, self.machine, &self.shared);
+                if let Some(what) = target.killed(now) {
+                    self.found.push((what.time_left(), i, what, None));
+                }
+                if let Some((what, told)) = found {
+                    self.found.push((what.time_left(), i, what, Some(told)));
                 }
             }
             next = next.min(target.due);
-            i += 1;
         }
+        self.tell(now);
         next
+    }
+
+    /// Tells what a sweep found, those with the least time left first. A full channel loses
+    /// nothing: what was not taken is found again at the next look.
+    fn tell(&mut self, now: Moment) {
+        self.found.sort_unstable_by_key(|(left, ..)| *left);
+        for (_, i, what, told) in self.found.drain(..) {
+            let target = &mut self.targets[i];
+            let taken = self.reports.try_send(Report { id: target.id, edit: target.edit, what }).is_ok();
+            match (taken, told) {
+                (true, Some(told)) => target.told = told,
+                (false, Some(Told::Gone)) => target.wait(now, HANDED_OVER_LOOK),
+                (false, None) => {
+                    let uncounted = |k: Kills| Kills { killed: k.killed.saturating_sub(1), ..k };
+                    target.kills = target.kills.map(uncounted);
+                }
+                _ => {}
+            }
+        }
+        self.targets.retain(|t| t.told != Told::Gone);
     }
 }
 
@@ -527,6 +629,7 @@ mod tests {
                     threshold: Threshold::Percent(Percent::parse("60").unwrap()),
                     signal: Signal::WorkingSet,
                     sustained_for: Duration::ZERO,
+                    force_delete: None,
                 },
                 view: Arc::clone(&rig.view),
             };
@@ -580,7 +683,7 @@ mod tests {
     fn a_full_channel_loses_nothing() {
         let mut rig = Rig::new("104857600\n");
         let (sender, reports) = mpsc::channel(1);
-        sender.try_send(Report { id: TargetId(9), what: What::Dipped }).unwrap();
+        sender.try_send(Report { id: TargetId(9), edit: 0, what: What::Dipped }).unwrap();
         rig.sampler.reports = sender;
         rig.reports = reports;
         rig.set(61 * MIB, 0);
@@ -689,9 +792,13 @@ mod tests {
             threshold: Threshold::Quantity(Bytes(20 * MIB)),
             signal: Signal::Usage,
             sustained_for: Duration::ZERO,
+            force_delete: None,
         };
-        rig.sampler.obey(Command::Rule(TargetId(1), rule), rig.now);
-        assert!(matches!(rig.turn(), Some(What::Over { .. })));
+        rig.sampler.obey(Command::Rule(TargetId(1), rule, 7), rig.now);
+        rig.sampler.sweep(rig.now);
+        let report = rig.reports.try_recv().unwrap();
+        assert!(matches!(report.what, What::Over { .. }));
+        assert_eq!(report.edit, 7);
         rig.sampler.obey(Command::Forget(TargetId(1)), rig.now);
         let next = rig.sampler.sweep(rig.now);
         assert_eq!(next, rig.now + LONGEST_LOOK);

@@ -140,7 +140,7 @@ pub fn parse_quantity(text: &str) -> Result<Bytes, QuantityError> {
         "T" => 10u128.pow(12),
         "P" => 10u128.pow(15),
         "E" => 10u128.pow(18),
-        other => return Err(QuantityError::UnknownUnit(other.to_owned())),
+        other => return Err(QuantityError::UnknownUnit(other.chars().take(8).collect())),
     };
     let bytes = decimal.digits.checked_mul(factor).ok_or(QuantityError::TooLarge)?.div_ceil(10u128.pow(decimal.scale));
     u64::try_from(bytes).map(Bytes).map_err(|_| QuantityError::TooLarge)

@@ -43,6 +43,7 @@ fn the_steady_state_allocates_nothing_opens_nothing_and_shares_wake_ups() {
                 threshold: Threshold::Percent(Percent::parse("60").unwrap()),
                 signal: Signal::WorkingSet,
                 sustained_for: Duration::ZERO,
+                force_delete: None,
             },
             view: Arc::default(),
         };

@@ -85,7 +85,7 @@ impl Agent {
         let process = Command::new(binary)
             .args(["run", "--node-name", NODE, "--listen", "127.0.0.1:0", "--log-format", "json", "--kubeconfig"])
             .arg(kubeconfig.path())
-            .arg("--cgroup-root")
+            .args(["--minimum-age", "0s", "--cgroup-root"])
             .arg(cgroup_root)
             .env_clear()
             .process_group(0)

@@ -113,6 +113,17 @@ impl Stat {
     }
 }
 
+/// What a group counts of kills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kills {
+    /// `oom_kill`: processes killed, for this group's limit or another reason. On v1 only those in
+    /// this very group (measured), on v2 those below too.
+    pub killed: u64,
+    /// v2's `oom`: times that this group's limit was hit with nothing left to reclaim. It stays
+    /// where the whole node ran out of memory. v1 does not count it.
+    pub limit_hit: Option<u64>,
+}
+
 /// A file that says something else than it should.
 #[derive(Debug, Error)]
 #[error("{path}: {what}")]
@@ -238,19 +249,17 @@ impl Group {
         self.parsed(&self.stat, self.version.files().stat, &mut buffer, parse)
     }
 
-    /// How many processes were killed for lack of memory; `None` if the group is gone or the
-    /// kernel does not count (before 4.13).
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub fn oom_kills(&self) -> Result<Option<u64>, ReadError> {
-        let Some(file) = &self.kills else {
-            return Ok(None);
-        };
+    /// How many processes were killed for lack of memory; `None` if the group is gone, the kernel
+    /// does not count (before 4.13), or the file cannot be read: it is not needed to guard.
+    #[must_use]
+    pub fn kills(&self) -> Option<Kills> {
         let mut buffer = [0; 1024];
-        let parse = |text: &[u8]| Ok(field(text, b"oom_kill"));
-        let kills = self.parsed(file, self.version.files().kills, &mut buffer, parse)?;
-        Ok(kills.flatten())
+        let parse = |text: &[u8]| {
+            let killed = field(text, b"oom_kill");
+            Ok(killed.map(|killed| Kills { killed, limit_hit: field(text, b"oom") }))
+        };
+        let read = self.parsed(self.kills.as_ref()?, self.version.files().kills, &mut buffer, parse);
+        read.ok()??
     }
 
     /// How much more of this group the kernel could move to swap; 0 where there is none.
@@ -325,6 +334,11 @@ fn field(text: &[u8], key: &[u8]) -> Option<u64> {
         let value = line.strip_prefix(key)?.strip_prefix(b" ")?;
         number(value).ok()
     })
+}
+
+/// The same, where the line has to be there.
+fn required(text: &[u8], key: &'static str) -> Result<Bytes, Malformed> {
+    field(text, key.as_bytes()).map(Bytes).ok_or(Malformed::MissingField(key))
 }
 
 /// Where memory groups are.
@@ -432,7 +446,7 @@ mod tests {
         assert_eq!(group.limit().unwrap(), Some(Limit::Bytes(Bytes(128 << 20))));
         let stat = group.stat().unwrap().unwrap();
         assert_eq!(stat.clean_cache(), Bytes(100 + 200 - 5 - 6 + 7));
-        assert_eq!(group.oom_kills().unwrap(), Some(3));
+        assert_eq!(group.kills(), Some(Kills { killed: 3, limit_hit: Some(1) }));
         assert_eq!(group.swap_left().unwrap(), Bytes((1 << 30) - 100));
     }
 
@@ -452,7 +466,7 @@ mod tests {
         );
         assert_eq!(group.limit().unwrap(), Some(Limit::Max));
         assert_eq!(group.stat().unwrap().unwrap().clean_cache(), Bytes(289));
-        assert_eq!(group.oom_kills().unwrap(), Some(2));
+        assert_eq!(group.kills(), Some(Kills { killed: 2, limit_hit: None }));
         assert_eq!(group.swap_left().unwrap(), Bytes(0));
     }
 
@@ -531,7 +545,7 @@ mod tests {
                     (files.usage, &content), (files.limit, &content), (files.stat, &content),
                     (files.kills, &content), (v2::SWAP_CURRENT, &content), (v2::SWAP_MAX, &content),
                 ]);
-                let _ = (group.usage(), group.limit(), group.stat(), group.oom_kills(), group.swap_left());
+                let _ = (group.usage(), group.limit(), group.stat(), group.kills(), group.swap_left());
             }
         }
 

@@ -1,6 +1,6 @@
 //! The memory controller of cgroup v1.
 
-use super::{Files, Limit, Malformed, Stat, field, number};
+use super::{Files, Limit, Malformed, Stat, number, required};
 use crate::units::Bytes;
 
 pub(super) const FILES: Files = Files {
@@ -23,15 +23,11 @@ pub(super) fn limit(text: &[u8]) -> Result<Limit, Malformed> {
 
 /// The `total_` fields account for the groups below too, as usage does.
 pub(super) fn stat(text: &[u8]) -> Result<Stat, Malformed> {
-    let required = |key: &'static str| {
-        let value = field(text, key.as_bytes());
-        value.map(Bytes).ok_or(Malformed::MissingField(key))
-    };
     Ok(Stat {
-        inactive_file: required("total_inactive_file")?,
-        active_file: required("total_active_file")?,
-        dirty: required("total_dirty")?,
-        writeback: required("total_writeback")?,
+        inactive_file: required(text, "total_inactive_file")?,
+        active_file: required(text, "total_active_file")?,
+        dirty: required(text, "total_dirty")?,
+        writeback: required(text, "total_writeback")?,
         slab_reclaimable: Bytes(0),
     })
 }

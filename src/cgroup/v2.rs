@@ -1,6 +1,6 @@
 //! The memory controller of cgroup v2.
 
-use super::{Files, Limit, Malformed, Stat, field, number};
+use super::{Files, Limit, Malformed, Stat, field, number, required};
 use crate::units::Bytes;
 
 pub(super) const FILES: Files =
@@ -17,15 +17,11 @@ pub(super) fn limit(text: &[u8]) -> Result<Limit, Malformed> {
 }
 
 pub(super) fn stat(text: &[u8]) -> Result<Stat, Malformed> {
-    let required = |key: &'static str| {
-        let value = field(text, key.as_bytes());
-        value.map(Bytes).ok_or(Malformed::MissingField(key))
-    };
     Ok(Stat {
-        inactive_file: required("inactive_file")?,
-        active_file: required("active_file")?,
-        dirty: required("file_dirty")?,
-        writeback: required("file_writeback")?,
+        inactive_file: required(text, "inactive_file")?,
+        active_file: required(text, "active_file")?,
+        dirty: required(text, "file_dirty")?,
+        writeback: required(text, "file_writeback")?,
         // Absent before kernel 5.10's per-byte accounting in some builds: then nothing is known
         // to be reclaimable.
         slab_reclaimable: Bytes(field(text, b"slab_reclaimable").unwrap_or(0)),

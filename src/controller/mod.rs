@@ -9,14 +9,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::cgroup::ReadError;
-use crate::evict::{Answer, Order};
+use crate::evict::{Act, Answer, Order};
 use crate::guard::{self, DryRun, Guard, Problem, Rule};
-use crate::pods::{ContainerId, Pod, PodChange, PodRef};
-use crate::policy::{Evidence, History, Me, Moment, Never, Sample, Verdict, never};
-use crate::report::{Notice, Subject};
+use crate::pods::{ContainerId, Kind, Owner, Pod, PodChange, PodRef};
+use crate::policy::{Evidence, History, Me, Moment, Never, Sample, Verdict, never, time_left};
+use crate::report::{MissReason, Notice, Subject};
 use crate::resolve::{Groups, Unresolved, Want};
-use crate::sampler::{Command, Report, TargetId, View, Watch, What};
+use crate::restraint::{Held, Limits, OwnerKey, Reservation, Restraint, Why};
+use crate::sampler::{Command, EVICTION_TAKES, LastLook, Report, TargetId, View, Watch, What};
 
 /// A group appears 45–130 ms before its container's first instruction, its id in the watch
 /// 20–70 ms after (measured): so it is there when we look, and what is missing now comes at once
@@ -32,8 +35,16 @@ const TAKES_WEIGHT: f64 = 0.25;
 const ANSWER_TO_EXIT: Duration = Duration::from_millis(20);
 /// A slow server makes every container "near"; beyond this that helps nobody.
 const MOST_TAKES: Duration = Duration::from_secs(2);
+/// A back-off outlives a dip, but not this long a time without a failure.
+const FORGIVEN: Duration = Duration::from_secs(600);
+/// The API server's default for `spec.terminationGracePeriodSeconds`.
+const DEFAULT_GRACE: u32 = 30;
+/// After its grace, the kubelet kills; it needs a moment for that.
+const KILL_MARGIN: Duration = Duration::from_secs(5);
 /// So many different things are told of one pod; more would be a loop.
 const MOST_TOLD: usize = 64;
+/// Kills of so many of a pod's last containers are remembered, to count each once.
+const MOST_KILLS: usize = 16;
 
 /// What the outside has to do.
 #[derive(Debug)]
@@ -44,8 +55,8 @@ pub enum Effect {
     Sampler(Command),
     /// Read all of this target anew; answer with [`Controller::reread`].
     Reread(TargetId, Groups),
-    /// Send this; answer with [`Controller::answered`].
-    Post(Order),
+    /// Send this; answer with [`Controller::answered`] under the same number.
+    Post(u64, Order),
     /// Tell people.
     Tell(Box<Notice>),
     /// From now on an eviction is taken to take so long.
@@ -94,6 +105,8 @@ enum State {
 struct Target {
     id: TargetId,
     name: Name,
+    /// How often its guard was edited; reports by an earlier one do not count.
+    edit: u32,
     state: State,
 }
 
@@ -103,13 +116,30 @@ enum Eviction {
     /// Nothing is over, or nothing may be done.
     Idle,
     /// A target is over and being read once more.
-    Confirming { target: TargetId, attempt: u32 },
+    Confirming { target: TargetId, act: Act },
+    /// It is over, but restraint says to wait.
+    Held { target: TargetId, held: Held },
     /// An answer is awaited.
-    Posting { target: TargetId, evidence: Evidence, mode: DryRun, since: Moment, attempt: u32 },
+    Posting { target: TargetId, order: u64 },
     /// The server did not do it; as long as the target is over it is asked again.
-    Retrying { target: TargetId, answer: &'static str, why: String, at: Moment, attempt: u32 },
-    /// Nothing more is sent for this pod. After a dry run: until its target dips.
-    Done { target: TargetId, outcome: &'static str, mode: DryRun, at: Moment },
+    Retrying { target: TargetId, at: Moment },
+    /// It was only tried; until its target dips.
+    Tried { target: TargetId, mode: DryRun, outcome: &'static str, at: Moment },
+    /// Accepted: followed until its process has ended. Nothing more is sent.
+    Leaving { target: TargetId, since: Moment, ask_at: Option<Moment> },
+    /// Nothing more is sent for this pod.
+    Done { target: TargetId, outcome: &'static str, at: Moment },
+}
+
+/// The last failure of a pod's eviction. It outlives a dip, so that a container which swings about
+/// its threshold is no reason to ask more often.
+#[derive(Debug)]
+struct Failure {
+    answer: &'static str,
+    words: String,
+    blocked: bool,
+    attempt: u32,
+    not_before: Moment,
 }
 
 #[derive(Debug)]
@@ -119,43 +149,85 @@ struct Entry {
     never: Option<Never>,
     targets: Vec<Target>,
     eviction: Eviction,
+    failure: Option<Failure>,
+    /// Taken for an eviction whose answer was lost: it may have happened, and is asked for again.
+    reserved: Option<Reservation>,
     /// What was told, so that it is told once.
     told: BTreeSet<String>,
+    /// Containers whose kill was told, or was there before us.
+    kills: BTreeSet<ContainerId>,
+    /// The last look at each container that is no more, and what it was waiting for.
+    last_looks: BTreeMap<String, (ContainerId, Option<LastLook>, MissReason)>,
+}
+
+/// A request that awaits its answer; with all that is needed to tell of it, for the pod may be
+/// forgotten before the answer comes.
+#[derive(Debug)]
+struct InFlight {
+    pod: PodRef,
+    owner: Option<Owner>,
+    container: Option<String>,
+    evidence: Evidence,
+    act: Act,
+    mode: DryRun,
+    grace: Option<u32>,
+    pod_grace: Option<u32>,
+    since: Moment,
+    reservation: Reservation,
 }
 
 /// Where a pod is found in the index.
 type Key = (String, String);
 
+/// The settings.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Who is asking.
+    pub me: Me,
+    /// For all pods.
+    pub dry_run: DryRun,
+    /// How many evictions, how soon.
+    pub limits: Limits,
+    /// The wall clock at [`Moment::ZERO`].
+    pub wall: Timestamp,
+    /// For the jitter of retries.
+    pub seed: u64,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Controller {
-    me: Me,
-    dry_run: DryRun,
+    settings: Settings,
     pods: BTreeMap<Key, Entry>,
     by_target: HashMap<TargetId, Key>,
     next_id: u64,
     /// Pods seen since the list began.
     listing: Option<BTreeSet<Key>>,
-    listed_at: Option<Moment>,
+    listed: bool,
+    in_flight: BTreeMap<u64, InFlight>,
+    next_order: u64,
+    restraint: Restraint,
     takes: Option<Duration>,
     random: fastrand::Rng,
     effects: Vec<Effect>,
 }
 
 impl Controller {
-    /// A controller that knows no pod yet. `seed` is for the jitter of retries.
+    /// A controller that knows no pod yet.
     #[must_use]
-    pub fn new(me: Me, dry_run: DryRun, seed: u64) -> Controller {
+    pub fn new(settings: Settings) -> Controller {
         Controller {
-            me,
-            dry_run,
+            restraint: Restraint::new(settings.limits),
+            random: fastrand::Rng::with_seed(settings.seed),
+            settings,
             pods: BTreeMap::new(),
             by_target: HashMap::new(),
             next_id: 0,
             listing: None,
-            listed_at: None,
+            listed: false,
+            in_flight: BTreeMap::new(),
+            next_order: 0,
             takes: None,
-            random: fastrand::Rng::with_seed(seed),
             effects: Vec::new(),
         }
     }
@@ -165,17 +237,10 @@ impl Controller {
         std::mem::take(&mut self.effects)
     }
 
-    /// When the pods were last listed completely; `None`: not yet.
+    /// The pods were listed completely, once.
     #[must_use]
-    pub fn listed_at(&self) -> Option<Moment> {
-        self.listed_at
-    }
-
-    /// How many evictions await their answer.
-    #[must_use]
-    pub fn posting(&self) -> usize {
-        let evictions = self.pods.values().map(|e| &e.eviction);
-        evictions.filter(|e| matches!(e, Eviction::Posting { .. })).count()
+    pub fn listed(&self) -> bool {
+        self.listed
     }
 
     /// When [`Controller::tick`] is to be called.
@@ -183,6 +248,8 @@ impl Controller {
     pub fn next_tick(&self) -> Option<Moment> {
         let evictions = self.pods.values().filter_map(|e| match e.eviction {
             Eviction::Retrying { at, .. } => Some(at),
+            Eviction::Held { held, .. } => Some(held.until),
+            Eviction::Leaving { ask_at, .. } => ask_at,
             _ => None,
         });
         let targets = self.pods.values().flat_map(|e| &e.targets);
@@ -198,7 +265,7 @@ impl Controller {
         match change {
             PodChange::Listing => self.listing = Some(BTreeSet::new()),
             PodChange::Listed => {
-                self.listed_at = Some(now);
+                self.listed = true;
                 if let Some(seen) = self.listing.take() {
                     let gone = self.pods.keys().filter(|k| !seen.contains(*k));
                     for key in gone.cloned().collect::<Vec<_>>() {
@@ -218,7 +285,7 @@ impl Controller {
         }
     }
 
-    fn applied(&mut self, now: Moment, pod: Pod) {
+    fn applied(&mut self, now: Moment, mut pod: Pod) {
         let key = (pod.id.namespace.clone(), pod.id.name.clone());
         if let Some(seen) = &mut self.listing {
             seen.insert(key.clone());
@@ -230,14 +297,20 @@ impl Controller {
             self.remove(&key);
             return;
         };
-        let never = never(&pod, &self.me);
+        pod.annotations.clear(); // read, and they can be large
+        let never = never(&pod, &self.settings.me);
         let entry = self.pods.entry(key.clone()).or_insert_with(|| Entry {
             pod: pod.clone(),
             guard: Err(Vec::new()),
             never,
             targets: Vec::new(),
             eviction: Eviction::Idle,
+            failure: None,
+            reserved: None,
             told: BTreeSet::new(),
+            // Kills from before we knew the pod are not ours to tell.
+            kills: pod.containers.iter().flat_map(|c| c.oom_killed.clone()).collect(),
+            last_looks: BTreeMap::new(),
         });
         entry.pod = pod;
         entry.never = never;
@@ -249,6 +322,8 @@ impl Controller {
         for warning in reading.warnings {
             tell(&mut self.effects, entry, None, Subject::GuardWarning(warning));
         }
+        tell_bad_ids(&mut self.effects, entry);
+        tell_kills(&mut self.effects, entry, self.settings.dry_run, now);
         let edited = match (&old_guard, &entry.guard) {
             (Ok(old), Ok(new)) if old != new => Some(new.rule),
             _ => None,
@@ -263,24 +338,22 @@ impl Controller {
         if let Some(rule) = edited {
             self.guard_edited(&key, rule);
         }
-        self.watch_new(now, &key, wanted);
+        if never.is_none() {
+            self.watch_new(now, &key, wanted);
+        }
     }
 
     /// The guard was edited: what was over by the old one is to be judged by the new.
     fn guard_edited(&mut self, key: &Key, rule: Rule) {
         let Some(entry) = self.pods.get_mut(key) else { return };
         for target in &mut entry.targets {
+            target.edit += 1;
             if let State::Watched { over, .. } = &mut target.state {
                 *over = None;
-                self.effects.push(Effect::Sampler(Command::Rule(target.id, rule)));
+                self.effects.push(Effect::Sampler(Command::Rule(target.id, rule, target.edit)));
             }
         }
-        let undecided = match entry.eviction {
-            Eviction::Confirming { .. } | Eviction::Retrying { .. } => true,
-            Eviction::Done { mode, .. } => mode != DryRun::Off,
-            Eviction::Idle | Eviction::Posting { .. } => false,
-        };
-        if undecided {
+        if undecided(&entry.eviction).is_some() {
             entry.eviction = Eviction::Idle;
         }
     }
@@ -294,11 +367,8 @@ impl Controller {
             let id = TargetId(self.next_id);
             self.next_id += 1;
             self.by_target.insert(id, key.clone());
-            let target = Target {
-                id,
-                name,
-                state: State::Resolving { since: now, attempt: 0, retry_at: None, why: None, had_group: false },
-            };
+            let state = State::Resolving { since: now, attempt: 0, retry_at: None, why: None, had_group: false };
+            let target = Target { id, name, edit: 0, state };
             let want = want(entry, &target, now);
             self.effects.push(Effect::Resolve(id, want));
             entry.targets.push(target);
@@ -319,11 +389,9 @@ impl Controller {
         if matches!(target.state, State::Watched { .. }) {
             self.effects.push(Effect::Sampler(Command::Forget(target.id)));
         }
-        if let Some(entry) = self.pods.get_mut(key)
-            && at_work(&entry.eviction) == Some(target.id)
-        {
-            entry.eviction = Eviction::Idle;
-            rearm(&mut self.effects, entry);
+        if let Some(entry) = self.pods.get_mut(key) {
+            keep_last_look(entry, target, self.settings.dry_run);
+            turn_from(&mut self.effects, entry, target.id);
         }
     }
 
@@ -332,7 +400,7 @@ impl Controller {
         let Some((entry, i)) = find(&mut self.pods, &self.by_target, id) else {
             return;
         };
-        let State::Resolving { since, attempt, why, retry_at, .. } = &mut entry.targets[i].state else {
+        let State::Resolving { since, attempt, why, retry_at, had_group } = &mut entry.targets[i].state else {
             return;
         };
         match (result, &entry.guard) {
@@ -340,6 +408,7 @@ impl Controller {
                 let view = Arc::<View>::default();
                 let watch = Watch { id, groups: groups.clone(), rule: guard.rule, view: Arc::clone(&view) };
                 self.effects.push(Effect::Sampler(Command::Watch(Box::new(watch))));
+                entry.targets[i].edit = 0;
                 entry.targets[i].state = State::Watched { groups, view, over: None };
             }
             (Ok(_), Err(_)) => {}
@@ -349,11 +418,14 @@ impl Controller {
                 *retry_at = Some(now + back_off.min(LAST_RESOLVE_RETRY));
                 *attempt += 1;
                 *why = Some(error.to_string());
-                let worth_telling = waited >= SETTLED || matches!(error, Unresolved::Unreadable(_));
-                if worth_telling {
+                // That a group is gone, or not there yet, is no news.
+                let news = match error {
+                    Unresolved::NotFound => waited >= SETTLED && !*had_group,
+                    Unresolved::ChargedToPod | Unresolved::TooMany | Unresolved::Unreadable(_) => true,
+                };
+                if news {
                     let container = entry.targets[i].name.container().map(str::to_owned);
-                    let subject = Subject::Unresolved(error.to_string());
-                    tell(&mut self.effects, entry, container, subject);
+                    tell(&mut self.effects, entry, container, Subject::Unresolved(error.to_string()));
                 }
             }
         }
@@ -365,91 +437,122 @@ impl Controller {
         let Some((entry, i)) = find(&mut self.pods, &self.by_target, id) else {
             return;
         };
+        if report.edit != entry.targets[i].edit && !matches!(report.what, What::Gone | What::Killed { .. }) {
+            return;
+        }
         let container = entry.targets[i].name.container().map(str::to_owned);
-        let State::Watched { over, .. } = &mut entry.targets[i].state else {
+        let State::Watched { over, view, .. } = &mut entry.targets[i].state else {
             return;
         };
-        let subject = match report.what {
+        match report.what {
             What::Over { evidence, .. } => {
                 *over = Some(evidence);
-                if matches!(entry.eviction, Eviction::Idle) && may_act(entry) {
-                    let reread = self.begin(id, 0);
-                    self.effects.extend(reread);
+                self.crossed(now, id);
+            }
+            What::Worse(evidence) => {
+                *over = Some(evidence);
+                let blocked = entry.failure.as_ref().is_some_and(|f| f.blocked);
+                match entry.eviction {
+                    Eviction::Retrying { target, .. } if target == id && blocked && evidence.critical => {
+                        self.begin(id, Act::Delete);
+                    }
+                    // Too young, but its end may be near now.
+                    Eviction::Held { target, held } if target == id && held.why == Why::Young => {
+                        self.begin(id, Act::Evict);
+                    }
+                    _ => {}
                 }
-                return;
             }
             What::Dipped => {
                 *over = None;
-                let dry_run_is_over = match entry.eviction {
-                    Eviction::Done { target, mode, .. } => target == id && mode != DryRun::Off,
-                    Eviction::Retrying { target, .. } => target == id,
-                    _ => false,
-                };
-                if dry_run_is_over {
-                    entry.eviction = Eviction::Idle;
-                    rearm(&mut self.effects, entry);
+                turn_from(&mut self.effects, entry, id);
+            }
+            What::Killed { node_wide } => {
+                let look = view.last();
+                if let Name::Container(name, instance) = entry.targets[i].name.clone() {
+                    let reason = match node_wide {
+                        true => MissReason::NodeWide,
+                        false => miss_reason(entry, Some(&entry.targets[i]), self.settings.dry_run),
+                    };
+                    missed(&mut self.effects, entry, now, &name, &instance, look, reason);
                 }
-                return;
             }
             What::Gone => {
-                // Ended, or about to be restarted under a new id; or its group is made anew.
-                *over = None;
-                entry.targets[i].state = State::Resolving {
-                    since: now,
-                    attempt: 0,
-                    retry_at: Some(now + FIRST_RESOLVE_RETRY),
-                    why: Some("its cgroup is gone".into()),
-                    had_group: true,
-                };
-                if at_work(&entry.eviction) == Some(id) {
-                    entry.eviction = Eviction::Idle;
-                    rearm(&mut self.effects, entry);
+                let target = entry.targets.remove(i);
+                keep_last_look(entry, &target, self.settings.dry_run);
+                turn_from(&mut self.effects, entry, id);
+                if entry.never.is_some() {
+                    self.by_target.remove(&id);
+                    return;
                 }
-                return;
+                // Ended, or about to be restarted under a new id; or its group is made anew.
+                let why = Some("its cgroup is gone".into());
+                let retry_at = Some(now + FIRST_RESOLVE_RETRY);
+                let state = State::Resolving { since: now, attempt: 0, retry_at, why, had_group: true };
+                entry.targets.insert(i, Target { state, ..target });
             }
-            What::NoLimit => Subject::NoLimit,
-            What::BeyondLimit => Subject::BeyondLimit,
-            What::Unreadable(error) => Subject::Unreadable(error.to_string()),
+            What::NoLimit => tell(&mut self.effects, entry, container, Subject::NoLimit),
+            What::BeyondLimit => tell(&mut self.effects, entry, container, Subject::BeyondLimit),
+            What::Unreadable(error) => {
+                *over = None;
+                turn_from(&mut self.effects, entry, id);
+                tell(&mut self.effects, entry, container, Subject::Unreadable(error.to_string()));
+            }
+        }
+    }
+
+    /// A target is over: it is acted on now, or when the last failure allows.
+    fn crossed(&mut self, now: Moment, id: TargetId) {
+        let Some((entry, _)) = find(&mut self.pods, &self.by_target, id) else {
+            return;
         };
-        tell(&mut self.effects, entry, container, subject);
+        if !matches!(entry.eviction, Eviction::Idle) || entry.guard.is_err() || entry.never.is_some() {
+            return;
+        }
+        match &entry.failure {
+            Some(failure) if now < failure.not_before => {
+                entry.eviction = Eviction::Retrying { target: id, at: failure.not_before };
+            }
+            _ => self.begin(id, Act::Evict),
+        }
     }
 
     /// Has a target read once more before anything is sent for it.
-    fn begin(&mut self, id: TargetId, attempt: u32) -> Option<Effect> {
-        let (entry, i) = find(&mut self.pods, &self.by_target, id)?;
-        let State::Watched { groups, .. } = &entry.targets[i].state else {
-            entry.eviction = Eviction::Idle;
-            return None;
+    fn begin(&mut self, id: TargetId, act: Act) {
+        let Some((entry, i)) = find(&mut self.pods, &self.by_target, id) else {
+            return;
         };
-        let effect = Effect::Reread(id, groups.clone());
-        entry.eviction = Eviction::Confirming { target: id, attempt };
-        Some(effect)
+        if let State::Watched { groups, .. } = &entry.targets[i].state {
+            self.effects.push(Effect::Reread(id, groups.clone()));
+            entry.eviction = Eviction::Confirming { target: id, act };
+        } else {
+            turn_from(&mut self.effects, entry, id);
+        }
     }
 
-    /// Takes in the reading before the act: still over, and the guard still says so?
+    /// Takes in the reading before the act: still over, does the guard still say so, and may we?
     pub fn reread(&mut self, now: Moment, id: TargetId, read: Result<Option<Sample>, ReadError>) {
         let Some((entry, i)) = find(&mut self.pods, &self.by_target, id) else {
             return;
         };
-        let Eviction::Confirming { target, attempt } = entry.eviction else {
+        let Eviction::Confirming { target, act } = entry.eviction else {
             return;
         };
         if target != id {
             return;
         }
+        let State::Watched { over, .. } = &mut entry.targets[i].state else {
+            turn_from(&mut self.effects, entry, id);
+            return;
+        };
         let evidence = match (&entry.guard, read) {
             (Ok(guard), Ok(Some(sample))) if entry.never.is_none() => judge_again(guard, &sample),
             _ => None,
         };
-        let State::Watched { over, .. } = &mut entry.targets[i].state else {
-            entry.eviction = Eviction::Idle;
-            return;
-        };
         let (Some(mut evidence), Ok(guard)) = (evidence, &entry.guard) else {
             *over = None;
-            entry.eviction = Eviction::Idle;
-            rearm_one(&mut self.effects, id);
-            rearm(&mut self.effects, entry);
+            self.effects.push(Effect::Sampler(Command::Rearm(id)));
+            turn_from(&mut self.effects, entry, id);
             return;
         };
         // A single reading has no growth; the sampler's has.
@@ -457,72 +560,166 @@ impl Controller {
             evidence.growth = seen.growth;
             evidence.waived = seen.waived;
         }
-        let mode = self.dry_run.max(guard.dry_run);
-        let grace = guard.eviction_grace;
-        if mode == DryRun::Client {
-            entry.eviction = Eviction::Done { target: id, outcome: "dry-run", mode, at: now };
-            let container = entry.targets[i].name.container().map(str::to_owned);
-            let notice = Subject::Evicted { evidence, mode, grace, took: Duration::ZERO };
-            self.effects.push(Effect::Tell(Box::new(notice_of(entry, container, notice))));
+        if act == Act::Delete && !evidence.critical {
+            let at = entry.failure.as_ref().map_or(now, |f| f.not_before);
+            entry.eviction = Eviction::Retrying { target: id, at };
             return;
         }
-        entry.eviction = Eviction::Posting { target: id, evidence, mode, since: now, attempt };
-        self.effects.push(Effect::Post(Order { pod: entry.pod.id.clone(), grace, dry_run: mode == DryRun::Server }));
+        let mode = self.settings.dry_run.max(guard.dry_run);
+        let grace = guard.eviction_grace;
+        let container = entry.targets[i].name.container().map(str::to_owned);
+        let takes = self.takes.unwrap_or(EVICTION_TAKES);
+        let age = age(&entry.pod, container.as_deref(), self.settings.wall, now);
+        let allowed = match entry.reserved.take() {
+            Some(reservation) => Ok(reservation),
+            None => (self.restraint.old_enough(now, age, evidence.room, evidence.growth, takes))
+                .and_then(|()| self.restraint.reserve(now, &owner_key(&entry.pod))),
+        };
+        let reservation = match allowed {
+            Ok(reservation) => reservation,
+            Err(held) => {
+                entry.eviction = Eviction::Held { target: id, held };
+                let until = self.settings.wall.saturating_add(held.until).unwrap_or(Timestamp::MAX);
+                tell(&mut self.effects, entry, container, Subject::Held { evidence, until, why: held.why });
+                return;
+            }
+        };
+        if mode == DryRun::Client {
+            entry.eviction = Eviction::Tried { target: id, mode, outcome: "not sent", at: now };
+            let subject = Subject::Evicted { evidence, act, mode, grace, took: Duration::ZERO };
+            self.effects.push(Effect::Tell(Box::new(notice_of(entry, container, subject))));
+            return;
+        }
+        let order = self.next_order;
+        self.next_order += 1;
+        entry.eviction = Eviction::Posting { target: id, order };
+        let pod = entry.pod.id.clone();
+        self.in_flight.insert(
+            order,
+            InFlight {
+                pod: pod.clone(),
+                owner: entry.pod.owner.clone(),
+                container,
+                evidence,
+                act,
+                mode,
+                grace,
+                pod_grace: entry.pod.grace,
+                since: now,
+                reservation,
+            },
+        );
+        self.effects.push(Effect::Post(order, Order { pod, act, grace, dry_run: mode == DryRun::Server }));
     }
 
-    /// Takes in the server's answer to the eviction of `pod`.
-    pub fn answered(&mut self, now: Moment, pod: &PodRef, answer: &Answer) {
-        let key = (pod.namespace.clone(), pod.name.clone());
-        let Some(entry) = self.pods.get_mut(&key).filter(|e| e.pod.id.uid == pod.uid) else {
+    /// Takes in the server's answer to a request.
+    pub fn answered(&mut self, now: Moment, order: u64, answer: &Answer) {
+        let Some(request) = self.in_flight.remove(&order) else {
             return;
         };
-        let Eviction::Posting { target, evidence, mode, since, attempt } = entry.eviction else {
-            return;
-        };
-        let took = now.saturating_sub(since);
-        let container =
-            (entry.targets.iter().find(|t| t.id == target)).and_then(|t| t.name.container()).map(str::to_owned);
-        let grace = entry.guard.as_ref().ok().and_then(|g| g.eviction_grace);
-        if *answer == Answer::Accepted {
-            let seen = took + ANSWER_TO_EXIT;
-            let takes = self.takes.map_or(seen, |old| old.mul_f64(1.0 - TAKES_WEIGHT) + seen.mul_f64(TAKES_WEIGHT));
-            self.takes = Some(takes.min(MOST_TAKES));
-            self.effects.extend(self.takes.map(Effect::EvictionTakes));
-        }
+        let took = now.saturating_sub(request.since);
+        let (act, mode, evidence) = (request.act, request.mode, request.evidence);
+        let (grace, whole_grace) = (request.grace, request.grace.or(request.pod_grace).unwrap_or(DEFAULT_GRACE));
+        let key = (request.pod.namespace.clone(), request.pod.name.clone());
         let subject = match answer {
-            Answer::Accepted => Subject::Evicted { evidence, mode, grace, took },
-            answer => Subject::NotEvicted { evidence, answer: answer.clone(), mode },
+            Answer::Accepted => Subject::Evicted { evidence, act, mode, grace, took },
+            answer => Subject::NotEvicted { evidence, act, answer: answer.clone(), mode },
         };
-        match answer.retry_after(attempt, self.random.f64()) {
+        if *answer == Answer::Accepted && mode == DryRun::Off {
+            let seen = took + ANSWER_TO_EXIT;
+            let mixed = |old: Duration| old.mul_f64(1.0 - TAKES_WEIGHT) + seen.mul_f64(TAKES_WEIGHT);
+            let takes = self.takes.map_or(seen, mixed).min(MOST_TAKES);
+            self.takes = Some(takes);
+            self.effects.push(Effect::EvictionTakes(takes));
+        }
+        let entry = self.pods.get_mut(&key).filter(|e| e.pod.id.uid == request.pod.uid);
+        let target = match entry.as_ref().map(|e| &e.eviction) {
+            Some(Eviction::Posting { target, order: awaited }) if *awaited == order => Some(*target),
+            _ => None,
+        };
+        let (Some(entry), Some(target)) = (entry, target) else {
+            // The pod is gone or was let go meanwhile; what happened to it is told all the same.
+            if !matches!(answer, Answer::Accepted | Answer::Unknown { .. }) {
+                self.restraint.refund(request.reservation);
+            }
+            let (pod, owner, container) = (request.pod, request.owner, request.container);
+            self.effects.push(Effect::Tell(Box::new(Notice { pod, owner, container, subject })));
+            return;
+        };
+        match answer {
+            Answer::Accepted => {}
+            Answer::Unknown { .. } => entry.reserved = Some(request.reservation),
+            _ => self.restraint.refund(request.reservation),
+        }
+        let container = request.container;
+        let still_meant = entry.guard.as_ref().is_ok_and(|g| self.settings.dry_run.max(g.dry_run) == mode);
+        let there = entry.targets.iter().any(|t| t.id == target);
+        match answer.retry_after(failures(entry.failure.as_ref(), now), self.random.f64()) {
             None => {
-                entry.eviction = Eviction::Done { target, outcome: answer.label(), mode, at: now };
+                let outcome = answer.label();
+                entry.eviction = match (answer, mode) {
+                    (Answer::Accepted, DryRun::Off) => {
+                        let ask_at = now + Duration::from_secs(u64::from(whole_grace)) + KILL_MARGIN;
+                        Eviction::Leaving { target, since: now, ask_at: Some(ask_at) }
+                    }
+                    (Answer::Mistake { .. } | Answer::Gone | Answer::Replaced | Answer::NamespaceTerminating, _) => {
+                        Eviction::Done { target, outcome, at: now }
+                    }
+                    _ => Eviction::Tried { target, mode, outcome, at: now },
+                };
                 self.effects.push(Effect::Tell(Box::new(notice_of(entry, container, subject))));
             }
             Some(wait) => {
-                entry.eviction = Eviction::Retrying {
-                    target,
+                let blocked = matches!(answer, Answer::Blocked { .. });
+                entry.failure = Some(Failure {
                     answer: answer.label(),
-                    why: subject.words(),
-                    at: now + wait,
-                    attempt: attempt.saturating_add(1),
-                };
+                    words: subject.words(),
+                    blocked,
+                    attempt: failures(entry.failure.as_ref(), now).saturating_add(1),
+                    not_before: now + wait,
+                });
+                entry.eviction = Eviction::Retrying { target, at: now + wait };
                 tell(&mut self.effects, entry, container, subject);
-                if !entry.targets.iter().any(|t| t.id == target) {
-                    entry.eviction = Eviction::Idle;
-                    rearm(&mut self.effects, entry);
+                let critical = entry
+                    .targets
+                    .iter()
+                    .any(|t| t.id == target && matches!(t.state, State::Watched { over: Some(e), .. } if e.critical));
+                if blocked && act == Act::Evict && there && (critical || evidence.critical) {
+                    self.begin(target, Act::Delete);
+                    return;
                 }
             }
         }
+        // What was tried, or is to be tried again, may not be meant any more.
+        if undecided(&entry.eviction).is_some() && !(there && still_meant) {
+            entry.eviction = Eviction::Idle;
+            rearm(&mut self.effects, entry);
+        }
     }
 
-    /// Does what is due by time: retries of evictions and of resolutions.
+    /// Does what is due by time: what was held or failed, resolutions, and a look at what was
+    /// evicted and should have ended.
     pub fn tick(&mut self, now: Moment) {
-        let mut begin = Vec::new();
+        let mut due = Vec::new();
         for entry in self.pods.values_mut() {
-            if let Eviction::Retrying { target, at, attempt, .. } = entry.eviction
-                && at <= now
-            {
-                begin.push((target, attempt));
+            match entry.eviction {
+                Eviction::Retrying { target, at } if at <= now => due.push((urgency(entry, target), target)),
+                Eviction::Held { target, held } if held.until <= now => due.push((urgency(entry, target), target)),
+                Eviction::Leaving { target, since, ask_at: Some(at) } if at <= now => {
+                    let growing = growth_of(entry, target);
+                    // Still there and growing is told, once; still there alone is looked at again.
+                    let ask_at = match growing {
+                        Some(growth) if growth > 0 => {
+                            let subject = Subject::Slow { since: now.saturating_sub(since), growth };
+                            tell(&mut self.effects, entry, None, subject);
+                            None
+                        }
+                        Some(_) => Some(now + KILL_MARGIN),
+                        None => None,
+                    };
+                    entry.eviction = Eviction::Leaving { target, since, ask_at };
+                }
+                _ => {}
             }
             for i in 0..entry.targets.len() {
                 let due = match &mut entry.targets[i].state {
@@ -538,9 +735,10 @@ impl Controller {
                 }
             }
         }
-        for (target, attempt) in begin {
-            let reread = self.begin(target, attempt);
-            self.effects.extend(reread);
+        // Those with the least time left come first, should there not be enough for all.
+        due.sort_unstable();
+        for (_, target) in due {
+            self.begin(target, Act::Evict);
         }
     }
 
@@ -556,6 +754,14 @@ impl Controller {
         let mut counts = Counts::default();
         for entry in self.pods.values() {
             counts.invalid += usize::from(entry.guard.is_err());
+            counts.unresolved += bad_ids(entry).len();
+            match &entry.eviction {
+                Eviction::Retrying { .. } => {
+                    counts.blocked += usize::from(entry.failure.as_ref().is_some_and(|f| f.blocked));
+                }
+                Eviction::Held { .. } => counts.held += 1,
+                _ => {}
+            }
             for target in &entry.targets {
                 match target.state {
                     State::Watched { .. } => counts.guarded += 1,
@@ -576,6 +782,10 @@ pub struct Counts {
     pub unresolved: usize,
     /// Pods whose guard is invalid.
     pub invalid: usize,
+    /// Pods over, whose eviction a disruption budget blocks.
+    pub blocked: usize,
+    /// Pods over, whose eviction is held.
+    pub held: usize,
 }
 
 /// The targets a pod should have now.
@@ -604,14 +814,13 @@ fn want(entry: &Entry, target: &Target, now: Moment) -> Want {
     let sole = |guard: &Guard| guard.pod_group || guard.containers.len() == 1;
     Want {
         pod: entry.pod.id.uid.clone(),
-        config_hash: entry.pod.config_hash.clone(),
         container: match &target.name {
             Name::Container(_, id) => Some(id.clone()),
             Name::PodGroup => None,
         },
         pod_may_stand_for_it: entry.guard.as_ref().is_ok_and(sole),
-        settled: now.saturating_sub(since) >= SETTLED,
         may_have_none: entry.pod.runtime_class && !had_group,
+        settled: now.saturating_sub(since) >= SETTLED,
     }
 }
 
@@ -625,30 +834,30 @@ fn find<'a>(
     Some((entry, i))
 }
 
-/// The guard is valid and nothing speaks against the pod.
-fn may_act(entry: &Entry) -> bool {
-    entry.guard.is_ok() && entry.never.is_none()
-}
-
-/// The target that an undecided eviction is about. One that is being answered, or is done, does
-/// not depend on its target any more.
-fn at_work(eviction: &Eviction) -> Option<TargetId> {
+/// The target of an eviction that may still turn out either way.
+fn undecided(eviction: &Eviction) -> Option<TargetId> {
     match eviction {
-        Eviction::Confirming { target, .. } | Eviction::Retrying { target, .. } => Some(*target),
-        Eviction::Done { target, mode, .. } if *mode != DryRun::Off => Some(*target),
-        _ => None,
+        Eviction::Confirming { target, .. }
+        | Eviction::Held { target, .. }
+        | Eviction::Retrying { target, .. }
+        | Eviction::Tried { target, .. } => Some(*target),
+        Eviction::Idle | Eviction::Posting { .. } | Eviction::Leaving { .. } | Eviction::Done { .. } => None,
     }
 }
 
-fn rearm_one(effects: &mut Vec<Effect>, id: TargetId) {
-    effects.push(Effect::Sampler(Command::Rearm(id)));
+/// This target is not over, or not there, any more: what was undecided about it is so no longer.
+fn turn_from(effects: &mut Vec<Effect>, entry: &mut Entry, id: TargetId) {
+    if undecided(&entry.eviction) == Some(id) {
+        entry.eviction = Eviction::Idle;
+        rearm(effects, entry);
+    }
 }
 
 /// The pod is open for a verdict again: others of its targets may be over and were passed by.
 fn rearm(effects: &mut Vec<Effect>, entry: &Entry) {
     for target in &entry.targets {
         if matches!(target.state, State::Watched { over: Some(_), .. }) {
-            rearm_one(effects, target.id);
+            effects.push(Effect::Sampler(Command::Rearm(target.id)));
         }
     }
 }
@@ -659,6 +868,144 @@ fn judge_again(guard: &Guard, sample: &Sample) -> Option<Evidence> {
     match History::default().observe(&rule, sample, Duration::ZERO) {
         Verdict::Over(evidence) => Some(evidence),
         _ => None,
+    }
+}
+
+/// How many times in a row a pod's eviction failed.
+fn failures(failure: Option<&Failure>, now: Moment) -> u32 {
+    failure.filter(|f| now < f.not_before + FORGIVEN).map_or(0, |f| f.attempt)
+}
+
+/// How long the container runs; of the pod's own group, its youngest container.
+fn age(pod: &Pod, container: Option<&str>, wall: Timestamp, now: Moment) -> Option<Duration> {
+    let meant = pod.containers.iter().filter(|c| container.is_none_or(|name| c.name == name));
+    let started = meant.filter_map(|c| c.started_at).max()?;
+    let since = wall.saturating_add(now).ok()?.duration_since(started);
+    // A clock that was set back makes it look unborn: as young as can be.
+    Some(Duration::try_from(since).unwrap_or_default())
+}
+
+fn owner_key(pod: &Pod) -> OwnerKey {
+    let (kind, name) = match &pod.owner {
+        Some(owner) => match owner.deployment() {
+            Some(deployment) => ("Deployment", deployment),
+            None => (owner.kind.as_str(), owner.name.as_str()),
+        },
+        None => ("Pod", pod.id.name.as_str()),
+    };
+    OwnerKey { namespace: pod.id.namespace.clone(), kind: kind.into(), name: name.into() }
+}
+
+/// How long a target has until its room is used up.
+fn urgency(entry: &Entry, id: TargetId) -> Duration {
+    let over = entry.targets.iter().find(|t| t.id == id).and_then(|t| match &t.state {
+        State::Watched { over, view, .. } => {
+            let look = view.last().map(|l| (l.room, l.growth));
+            look.or(over.map(|e| (e.room, e.growth)))
+        }
+        State::Resolving { .. } => None,
+    });
+    over.and_then(|(room, growth)| time_left(room, growth)).unwrap_or(Duration::MAX)
+}
+
+/// How fast a target grows; `None` if it is not there any more.
+fn growth_of(entry: &Entry, id: TargetId) -> Option<i64> {
+    let target = entry.targets.iter().find(|t| t.id == id)?;
+    match &target.state {
+        State::Watched { view, .. } => Some(view.last().and_then(|l| l.growth).unwrap_or(0)),
+        State::Resolving { .. } => None,
+    }
+}
+
+/// Guarded containers whose id has a shape that no runtime uses, with what is wrong.
+fn bad_ids(entry: &Entry) -> Vec<(String, String)> {
+    let Ok(guard) = &entry.guard else { return Vec::new() };
+    let guarded = entry.pod.containers.iter().filter(|c| c.kind != Kind::Init && guard.containers.contains(&c.name));
+    guarded.filter_map(|c| Some((c.name.clone(), c.id.as_ref()?.as_ref().err()?.clone()))).collect()
+}
+
+fn tell_bad_ids(effects: &mut Vec<Effect>, entry: &mut Entry) {
+    for (container, problem) in bad_ids(entry) {
+        tell(effects, entry, Some(container), Subject::Unresolved(problem));
+    }
+}
+
+/// Remembers what was last read of a container that is no more, should its status tell of a kill.
+fn keep_last_look(entry: &mut Entry, target: &Target, dry_run: DryRun) {
+    let Name::Container(name, id) = &target.name else { return };
+    let State::Watched { view, .. } = &target.state else { return };
+    let reason = miss_reason(entry, Some(target), dry_run);
+    entry.last_looks.insert(name.clone(), (id.clone(), view.last(), reason));
+}
+
+/// Tells the kills that a pod's status has news of.
+fn tell_kills(effects: &mut Vec<Effect>, entry: &mut Entry, dry_run: DryRun, now: Moment) {
+    let guarded = |name: &String| entry.guard.as_ref().map_or(true, |g| g.containers.contains(name));
+    let killed: Vec<(String, ContainerId)> = (entry.pod.containers.iter())
+        .filter(|c| guarded(&c.name))
+        .flat_map(|c| c.oom_killed.iter().map(|id| (c.name.clone(), id.clone())))
+        .filter(|(_, id)| !entry.kills.contains(id))
+        .collect();
+    for (name, id) in killed {
+        let target = entry.targets.iter().find(|t| matches!(&t.name, Name::Container(_, i) if *i == id));
+        let kept = entry.last_looks.get(&name).filter(|(i, ..)| *i == id);
+        let (look, reason) = match (target, kept) {
+            (Some(target), _) => {
+                let look = match &target.state {
+                    State::Watched { view, .. } => view.last(),
+                    State::Resolving { .. } => kept.and_then(|(_, look, _)| *look),
+                };
+                let reason = kept.map(|(.., reason)| *reason);
+                (look, reason.unwrap_or_else(|| miss_reason(entry, Some(target), dry_run)))
+            }
+            (None, Some((_, look, reason))) => (*look, *reason),
+            (None, None) => (None, miss_reason(entry, None, dry_run)),
+        };
+        missed(effects, entry, now, &name, &id, look, reason);
+    }
+}
+
+/// Tells that a container was killed all the same, once.
+fn missed(
+    effects: &mut Vec<Effect>,
+    entry: &mut Entry,
+    now: Moment,
+    container: &str,
+    id: &ContainerId,
+    look: Option<LastLook>,
+    reason: MissReason,
+) {
+    if !entry.kills.insert(id.clone()) {
+        return;
+    }
+    while entry.kills.len() > MOST_KILLS {
+        let oldest = entry.kills.iter().find(|k| *k != id).cloned();
+        oldest.map(|k| entry.kills.remove(&k));
+    }
+    let look = look.map(|look| Box::new((look, now.saturating_sub(look.sample.at))));
+    let notice = notice_of(entry, Some(container.to_owned()), Subject::Missed { reason, look });
+    effects.push(Effect::Tell(Box::new(notice)));
+}
+
+/// Why a container that is killed now was not evicted before.
+fn miss_reason(entry: &Entry, target: Option<&Target>, dry_run: DryRun) -> MissReason {
+    let Ok(guard) = &entry.guard else { return MissReason::InvalidGuard };
+    match (&entry.eviction, &entry.failure) {
+        (Eviction::Leaving { .. }, _) => return MissReason::Terminating,
+        _ if entry.never == Some(Never::Terminating) => return MissReason::Terminating,
+        _ if dry_run.max(guard.dry_run) != DryRun::Off => return MissReason::DryRun,
+        (Eviction::Held { .. }, _) => return MissReason::Held,
+        (Eviction::Retrying { .. }, Some(failure)) if failure.blocked => return MissReason::Blocked,
+        (Eviction::Retrying { .. } | Eviction::Done { .. }, _) => return MissReason::Refused,
+        _ => {}
+    }
+    match target.map(|t| &t.state) {
+        Some(State::Watched { view, .. }) => match view.last().map(|l| l.verdict) {
+            Some(Verdict::Sustaining { .. }) => MissReason::Sustaining,
+            Some(Verdict::NoLimit | Verdict::BeyondLimit) => MissReason::InvalidGuard,
+            _ => MissReason::TooFast,
+        },
+        _ => MissReason::TooFast,
     }
 }
 

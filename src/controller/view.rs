@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Entry, Eviction, State, Target};
+use super::{Entry, Eviction, State, Target, bad_ids};
 use crate::guard::DryRun;
-use crate::pods::{Kind, Owner, Pod};
+use crate::pods::Owner;
 use crate::policy::{Moment, Verdict};
 use crate::report::Subject;
 use crate::sampler::TargetId;
@@ -28,8 +28,9 @@ pub struct GuardView {
     /// The group that is read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
-    /// `watching`, `over`, `sustaining`, `confirming`, `evicting`, `retrying`, `evicted`, `dry-run`,
-    /// `no-limit`, `beyond-limit`, `resolving`, `waiting`, `never`, `invalid`, `ended`.
+    /// `watching`, `over`, `sustaining`, `confirming`, `held`, `evicting`, `blocked`, `evicted`, `dry-run`,
+    /// another answer of the server (`refused`, `failing`, `gone`, …), `no-limit`, `beyond-limit`,
+    /// `resolving`, `waiting`, `never`, `invalid`.
     pub state: &'static str,
     /// Why, in words.
     pub why: String,
@@ -113,7 +114,8 @@ pub(super) fn views(entry: &Entry, now: Moment) -> Vec<GuardView> {
     }
     let has_target = |name: &str| entry.targets.iter().any(|t| t.name.container() == Some(name));
     for name in guard.containers.iter().filter(|n| !has_target(n)) {
-        let mut view = match (entry.never, container_problem(&entry.pod, name)) {
+        let problem = bad_ids(entry).into_iter().find(|(n, _)| n == name).map(|(_, problem)| problem);
+        let mut view = match (entry.never, problem) {
             (Some(never), _) => base("never", never.to_string()),
             (None, Some(problem)) => base("invalid", problem),
             (None, None) => base("waiting", "it is not running".into()),
@@ -128,12 +130,6 @@ pub(super) fn views(entry: &Entry, now: Moment) -> Vec<GuardView> {
     all
 }
 
-/// An id of a shape that no runtime uses.
-fn container_problem(pod: &Pod, name: &str) -> Option<String> {
-    let container = pod.containers.iter().find(|c| c.name == name && c.kind != Kind::Init)?;
-    container.id.as_ref()?.as_ref().err().cloned()
-}
-
 fn state_of(entry: &Entry, target: &Target, now: Moment) -> (&'static str, String) {
     let (view, over) = match &target.state {
         State::Resolving { why, .. } => {
@@ -142,27 +138,41 @@ fn state_of(entry: &Entry, target: &Target, now: Moment) -> (&'static str, Strin
         }
         State::Watched { view, over, .. } => (view, over),
     };
-    let about_this = |t: TargetId| t == target.id;
-    match &entry.eviction {
-        Eviction::Done { target, outcome, mode, at } if about_this(*target) => {
-            let ago = now.saturating_sub(*at).as_secs();
-            return match mode {
-                DryRun::Off => ("evicted", format!("{outcome} {ago} s ago")),
-                DryRun::Server => ("dry-run", format!("{outcome} by the server {ago} s ago; it is not evicted")),
-                DryRun::Client => ("dry-run", format!("would have been evicted {ago} s ago")),
+    let about_this = |t: &TargetId| *t == target.id;
+    let ago = |at: &Moment| now.saturating_sub(*at).as_secs();
+    let within = |at: &Moment| at.saturating_sub(now).as_secs();
+    let told = match &entry.eviction {
+        Eviction::Confirming { target, .. } if about_this(target) => {
+            Some(("confirming", "it is read once more".into()))
+        }
+        Eviction::Held { target, held } if about_this(target) => {
+            Some(("held", format!("{}; for another {} s", held.why, within(&held.until))))
+        }
+        Eviction::Posting { target, .. } if about_this(target) => {
+            Some(("evicting", "the server's answer is awaited".into()))
+        }
+        Eviction::Retrying { target, at } if about_this(target) => {
+            let (state, words) = match &entry.failure {
+                Some(failure) if failure.blocked => ("blocked", failure.words.as_str()),
+                Some(failure) => (failure.answer, failure.words.as_str()),
+                None => ("retrying", ""),
             };
+            Some((state, format!("{words}; next try in {} s", within(at))))
         }
-        Eviction::Posting { target, .. } if about_this(*target) => {
-            return ("evicting", "the server's answer is awaited".into());
+        Eviction::Tried { target, mode, outcome, at } if about_this(target) => {
+            let by = if *mode == DryRun::Server { "the server's word" } else { "dry run" };
+            Some(("dry-run", format!("{by}: {outcome}, {} s ago; it is not evicted", ago(at))))
         }
-        Eviction::Confirming { target, .. } if about_this(*target) => {
-            return ("confirming", "it is read once more".into());
+        Eviction::Leaving { target, since, .. } if about_this(target) => {
+            Some(("evicted", format!("accepted {} s ago; its end is awaited", ago(since))))
         }
-        Eviction::Retrying { target, answer, why, at, .. } if about_this(*target) => {
-            let seconds = at.saturating_sub(now).as_secs();
-            return ("retrying", format!("{answer}: {why}; next try in {seconds} s"));
+        Eviction::Done { target, outcome, at } if about_this(target) => {
+            Some((*outcome, format!("the server's answer {} s ago", ago(at))))
         }
-        _ => {}
+        _ => None,
+    };
+    if let Some(told) = told {
+        return told;
     }
     if let Some(never) = entry.never {
         return ("never", never.to_string());

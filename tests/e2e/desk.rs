@@ -150,11 +150,12 @@ pub fn one_bad_pod_never_stops_the_others() {
     let evictions = world.wait_evictions(1);
     assert!(evictions[0].path.contains("/good/"));
     assert_eq!(world.evictions_after(A_WHILE), 1);
-    for name in ["bad-statuses", "bad-spec"] {
+    for name in ["bad-statuses", "bad-spec", "bad-annotations", "bad-owner"] {
         assert_eq!(agent.guard(name, "")["state"], "invalid", "{name}");
     }
     assert_eq!(agent.guard("bad-id", "app")["state"], "invalid");
-    let event = world.wait_events("PreOOMNotGuarded", 1).remove(0);
+    let events = world.wait_events("PreOOMNotGuarded", 2);
+    let event = events.iter().find(|e| e["regarding"]["name"] == "broken-file").expect("told");
     assert!(event["note"].as_str().is_some_and(|n| n.contains("memory.stat: has no line `inactive_file`")), "{event}");
     // Mended, it is guarded.
     broken.group.simulate(LIMIT, 0);
@@ -172,7 +173,8 @@ pub fn a_disruption_budget_blocks_and_is_told() {
     world.wait_evictions(2);
     let events = world.wait_events("PreOOMEvictionBlocked", 2);
     assert!(events[0]["note"].as_str().is_some_and(|n| n.contains("PodDisruptionBudget web-pdb")), "{events:?}");
-    agent.wait_state("web", "app", "retrying");
+    agent.wait_state("web", "app", "blocked");
+    assert_eq!(agent.metric("pre_oom_killer_blocked_pods"), 1.0);
     // No more over: nothing more is sent.
     place.group.simulate(MIB, 0);
     agent.wait_state("web", "app", "watching");
@@ -183,6 +185,165 @@ pub fn a_disruption_budget_blocks_and_is_told() {
     place.group.simulate(THRESHOLD + 1, 0);
     world.wait_events("PreOOMEvicted", 1);
     assert_eq!(world.events("PreOOMEvictionBlocked").len(), 2, "the block was told once");
+}
+
+/// What the further annotations ask for goes over the wire.
+pub fn grace_and_dry_run_by_annotation_go_along() {
+    let world = World::simulated();
+    let with = |name: &str, key: &str, value: &str| {
+        let place = world.place(name, Some(LIMIT), |p| {
+            p.annotation(&format!("{PREFIX}memory-usage-threshold"), "60").annotation(&format!("{PREFIX}{key}"), value)
+        });
+        place.group.simulate(THRESHOLD + 1, 0);
+    };
+    let _agent = world.agent(&[]);
+    with("grace", "eviction-grace-period", "7");
+    assert_eq!(world.wait_evictions(1)[0].body["deleteOptions"]["gracePeriodSeconds"], 7);
+    with("server", "dry-run", "server");
+    assert_eq!(world.wait_evictions(2)[1].query_value("dryRun").as_deref(), Some("All"));
+    with("client", "dry-run", "client");
+    world.wait_events("PreOOMEvictionDryRun", 4);
+    assert_eq!(world.evictions_after(A_WHILE), 2);
+}
+
+/// `a,b`, `unreclaimable`, another namespace, no owner.
+pub fn guards_of_every_kind() {
+    let world = World::simulated();
+    let agent = world.agent(&[]);
+    let (one, two) = (crate::world::uid(), container_id());
+    let both = world.place("both", Some(LIMIT), |p| {
+        p.annotation(&format!("{PREFIX}memory-usage-threshold"), "60")
+            .annotation(&format!("{PREFIX}target-container-name"), "app,side")
+            .container("side", "100Mi")
+            .container_id(&two)
+    });
+    let side = world.tree.container(&both.uid, &two);
+    side.set_limit(Some(LIMIT));
+    agent.wait_state("both", "side", "watching");
+    side.simulate(THRESHOLD + 1, 0);
+    world.wait_evictions(1);
+    assert_eq!(agent.wait_told("PreOOMEvicted")["container"], "side");
+
+    let id = container_id();
+    let group = world.tree.container(&one, &id);
+    world.tree.pod(&one).set_limit(Some(LIMIT));
+    group.set_limit(Some(LIMIT));
+    let bare = pod("elsewhere", "bare").uid(&one).bare().container("app", "100Mi").container_id(&id);
+    let bare = bare.annotation(&format!("{PREFIX}memory-usage-threshold"), "50Mi");
+    let bare = bare.annotation(&format!("{PREFIX}memory-signal"), "unreclaimable");
+    world.server.put_pod(bare.build());
+    agent.wait_state("bare", "app", "watching");
+    group.simulate(80 * MIB, 40 * MIB);
+    assert_eq!(world.evictions_after(Duration::from_millis(1500)), 1, "40Mi cannot be reclaimed");
+    group.simulate(80 * MIB, 20 * MIB);
+    assert!(world.wait_evictions(2)[1].path.contains("/namespaces/elsewhere/pods/bare/"));
+    let told = world.server.wait_for(SOON, |s| {
+        let events = s.events();
+        Some(events.iter().filter(|e| e["metadata"]["namespace"] == "elsewhere").count()).filter(|n| *n > 0)
+    });
+    assert_eq!(told, Some(1), "nobody owns it: one Event");
+}
+
+pub fn sustained_for_waits_for_that_long() {
+    let world = World::simulated();
+    let place = world.place("web", Some(LIMIT), |p| {
+        p.annotation(&format!("{PREFIX}memory-usage-threshold"), "60")
+            .annotation(&format!("{PREFIX}sustained-for"), "4s")
+    });
+    place.group.simulate(THRESHOLD + 1, 0);
+    let agent = world.agent(&[]);
+    agent.wait_state("web", "app", "sustaining");
+    assert_eq!(world.evictions_after(Duration::from_secs(2)), 0);
+    world.wait_evictions(1);
+}
+
+/// Two pods of one owner: each is told on it with its own numbers, the second after its back-off.
+pub fn the_second_pod_of_an_owner_is_held_then_evicted() {
+    let world = World::simulated();
+    let owned = |name: &str| {
+        world.place(name, Some(LIMIT), |p| {
+            p.annotation(&format!("{PREFIX}memory-usage-threshold"), "60").owner("StatefulSet", "db")
+        })
+    };
+    let (first, second) = (owned("db-0"), owned("db-1"));
+    let agent = world.agent(&[]);
+    first.group.simulate(THRESHOLD + 1, 0);
+    world.wait_evictions(1);
+    second.group.simulate(THRESHOLD + 2 * MIB, 0);
+    agent.wait_state("db-1", "app", "held");
+    let held = world.wait_events("PreOOMEvictionHeld", 2);
+    assert!(
+        held[0]["note"].as_str().is_some_and(|n| n.contains("held until") && n.contains("of this owner")),
+        "{held:?}"
+    );
+    assert_eq!(world.evictions().len(), 1);
+    world.wait_evictions(2);
+    let events = world.wait_events("PreOOMEvicted", 4);
+    let on_owner = events.iter().filter(|e| e["regarding"]["kind"] == "StatefulSet");
+    let notes: Vec<_> = on_owner.map(|e| e["note"].as_str().unwrap_or_default().to_owned()).collect();
+    assert_eq!(notes.len(), 2, "{notes:?}");
+    assert!(notes.iter().any(|n| n.contains("pod db-0")) && notes.iter().any(|n| n.contains("pod db-1")), "{notes:?}");
+}
+
+/// Deleted with the precondition, only as its annotation says.
+pub fn a_blocked_pod_past_its_force_delete_threshold_is_deleted() {
+    let world = World::simulated();
+    let place = world.place("web", Some(LIMIT), |p| {
+        p.annotation(&format!("{PREFIX}memory-usage-threshold"), "60")
+            .annotation(&format!("{PREFIX}force-delete-threshold"), "90")
+            .annotation(&format!("{PREFIX}eviction-grace-period"), "3")
+            .label("app", "web")
+    });
+    world.server.put_pdb(Pdb::blocking(NS, "web-pdb", &[("app", "web")]));
+    let agent = world.agent(&[]);
+    place.group.simulate(80 * MIB, 0);
+    world.wait_events("PreOOMEvictionBlocked", 2);
+    assert!(world.server.requests_to("DELETE", "/pods/").is_empty());
+    // The usage of cache does not count.
+    place.group.simulate(95 * MIB, 10 * MIB);
+    std::thread::sleep(A_WHILE);
+    assert!(world.server.requests_to("DELETE", "/pods/").is_empty());
+    place.group.simulate(95 * MIB, 4 * MIB);
+    world.wait_events("PreOOMForceDeleted", 2);
+    let deletions = world.server.requests_to("DELETE", "/pods/web");
+    assert_eq!(deletions.len(), 1);
+    assert_eq!(deletions[0].body["preconditions"]["uid"], place.uid.as_str());
+    assert_eq!(deletions[0].body["gracePeriodSeconds"], 3);
+    assert_eq!(agent.metric("pre_oom_killer_deletions_total"), 1.0);
+}
+
+pub fn excluded_namespaces_are_left_alone() {
+    let world = World::simulated();
+    let place = world.guarded("web", LIMIT);
+    place.group.simulate(LIMIT, 0);
+    let agent = world.agent(&["--exclude-namespaces", NS]);
+    agent.wait_state("web", "app", "never");
+    assert_eq!(world.evictions_after(A_WHILE), 0);
+}
+
+/// A kill that the pod's status tells of, with the reason that it was not prevented.
+pub fn a_missed_oom_kill_is_told() {
+    let world = World::simulated();
+    let place = world.place("web", Some(LIMIT), |p| {
+        p.annotation(&format!("{PREFIX}memory-usage-threshold"), "60").label("app", "web")
+    });
+    world.server.put_pdb(Pdb::blocking(NS, "web-pdb", &[("app", "web")]));
+    let agent = world.agent(&[]);
+    place.group.simulate(80 * MIB, 0);
+    agent.wait_state("web", "app", "blocked");
+    let next = container_id();
+    world.server.edit_pod(NS, "web", |p| {
+        let status = &mut p["status"]["containerStatuses"][0];
+        status["lastState"] = json!({"terminated": {
+            "reason": "OOMKilled", "exitCode": 137, "containerID": format!("containerd://{}", place.id)
+        }});
+        status["containerID"] = json!(format!("containerd://{next}"));
+    });
+    let event = world.wait_events("PreOOMMissed", 2).remove(0);
+    let note = event["note"].as_str().unwrap_or_default();
+    assert!(note.contains("a disruption budget did not allow its eviction") && note.contains("usage 80Mi"), "{note}");
+    let (_, page) = agent.get("/metrics");
+    assert!(page.contains("pre_oom_killer_missed_total{reason=\"blocked\"} 1"), "{page}");
 }
 
 /// Each passing trouble is retried under the same precondition.
@@ -229,7 +390,9 @@ pub fn the_watch_is_begun_anew_and_guarding_goes_on() {
     agent.wait_until("it notices", |a| (a.metric("pre_oom_killer_watch_restarts_total") >= 1.0).then_some(()));
     assert_eq!(agent.get("/readyz").0, 200, "an outage does not make it unready");
     first.group.simulate(THRESHOLD + 1, 0);
-    agent.wait_state("first", "app", "retrying");
+    agent.wait_state("first", "app", "unknown");
+    assert!(agent.get("/readyz").1.contains("the list of pods is"));
+    assert!(agent.metric("pre_oom_killer_pod_list_age_seconds") >= 0.0);
     world.server.come_back();
     let evictions = world.wait_evictions(1);
     assert!(evictions[0].path.contains("/first/"));
@@ -357,7 +520,7 @@ pub fn the_pages() {
     let place = world.guarded("web", LIMIT);
     place.group.simulate(40 * MIB, 10 * MIB);
     let agent = world.agent(&["--listen", "0"]);
-    agent.wait_state("web", "app", "watching");
+    agent.wait_until("read twice", |a| a.guard("web", "app")["memory"]["oomKills"].as_u64());
     let guard = agent.guard("web", "app");
     let memory = &guard["memory"];
     assert_eq!(guard["namespace"], NS);
@@ -404,7 +567,7 @@ pub fn it_stays_small_with_250_containers() {
     assert!(asked.len() <= 3 + 2, "{asked:?}");
 }
 
-/// A wrong token is told; nothing is evicted on a guess; a new one is enough.
+/// No right is told with the server's words; once it is given, that is enough.
 pub fn no_right_to_list_is_told_and_heals() {
     let server = Standin::start();
     server.deny("list", "pods");

@@ -40,6 +40,13 @@ fn main() {
             who_is_never_evicted
             one_bad_pod_never_stops_the_others
             a_disruption_budget_blocks_and_is_told
+            grace_and_dry_run_by_annotation_go_along
+            guards_of_every_kind
+            sustained_for_waits_for_that_long
+            the_second_pod_of_an_owner_is_held_then_evicted
+            a_blocked_pod_past_its_force_delete_threshold_is_deleted
+            excluded_namespaces_are_left_alone
+            a_missed_oom_kill_is_told
             passing_trouble_is_retried
             the_watch_is_begun_anew_and_guarding_goes_on
             it_starts_without_a_server
@@ -64,6 +71,8 @@ fn main() {
             a_limit_of_kubepods_is_no_base
             the_pods_limit_is_the_base_where_the_container_has_none
             a_quantity_guards_without_a_limit
+            a_young_container_is_held_unless_its_end_is_near
+            a_kill_in_spite_of_a_guard_is_told
             every_container_and_the_pod_are_guarded_by_a_star
             it_guards_without_any_rights_on_the_node
             dry_run_of_the_client_sends_nothing_but_tells_everything

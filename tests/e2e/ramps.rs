@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use standin::cgroups::Group;
 use standin::hog::Hog;
+
+use standin::Pdb;
 
 use crate::agent::{Agent, SOON};
 use crate::world::{MIB, NS, PREFIX, World, container_id, uid};
@@ -19,6 +22,14 @@ const SIGKILL: i32 = 9;
 /// Where files become page cache; a tmpfs would not do.
 fn disk() -> PathBuf {
     std::env::var_os("E2E_DISK").map_or_else(std::env::temp_dir, PathBuf::from)
+}
+
+fn wait_usage(group: &Group, usage: u64) {
+    let begin = Instant::now();
+    while group.usage() < Some(usage) {
+        assert!(begin.elapsed() < SOON, "it fills");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 fn signal_of(hog: &mut Hog) -> Option<i32> {
@@ -145,11 +156,11 @@ pub fn a_label_removed_in_mid_ramp_ends_the_guard() {
     let place = world.guarded("web", LIMIT);
     let agent = world.agent(&[]);
     let mut hog = place.hog();
-    hog.hold(LIMIT / 2, RATE);
     agent.wait_state("web", "app", "watching");
+    // While it grows.
+    hog.ramp(2 * LIMIT, RATE / 2);
+    wait_usage(&place.group, LIMIT / 3);
     world.server.edit_pod(NS, "web", |p| p["metadata"]["labels"]["pre-oom-killer"] = json!("disabled"));
-    agent.wait_until("forgotten", |a| a.guard("web", "app").is_null().then_some(()));
-    hog.ramp(2 * LIMIT, RATE);
     assert_eq!(signal_of(&mut hog), Some(SIGKILL), "nobody guards it any more");
     assert!(world.evictions().is_empty());
 }
@@ -225,8 +236,9 @@ pub fn a_namesake_is_a_pod_of_its_own() {
     let mut new_hog = new.hog();
     agent.wait_until("the new one", |a| (a.guard("db-0", "app")["uid"] == new.uid.as_str()).then_some(()));
     // The old one's process is still there, and over.
-    hog.ramp(LIMIT * 8 / 10, RATE);
-    assert_eq!(world.evictions_after(Duration::from_secs(3)), 0);
+    hog.hold(LIMIT * 8 / 10, RATE);
+    assert!(old.group.usage() > Some(LIMIT * 7 / 10));
+    assert_eq!(world.evictions_after(Duration::from_secs(2)), 0);
     new_hog.ramp(2 * LIMIT, RATE);
     let evictions = world.wait_evictions(1);
     assert_eq!(evictions[0].body["deleteOptions"]["preconditions"]["uid"], new.uid.as_str());
@@ -273,6 +285,46 @@ pub fn a_quantity_guards_without_a_limit() {
     assert_eq!(signal_of(&mut hog), Some(SIGTERM));
     let line = agent.wait_told("PreOOMEvicted");
     assert!(line["limit"].is_null() && line["room"].is_null(), "{line}");
+}
+
+/// A container that has just started is held, so that a threshold set too low is no loop of evictions; unless its
+/// end is near.
+pub fn a_young_container_is_held_unless_its_end_is_near() {
+    let world = World::real();
+    let young = |name: &str| {
+        world.place(name, Some(LIMIT), |p| {
+            p.annotation(&format!("{PREFIX}memory-usage-threshold"), "60").age(Duration::from_secs(5))
+        })
+    };
+    let (held, hasty) = (young("held"), young("hasty"));
+    let agent = world.agent(&[]);
+    agent.wait_state("held", "app", "watching");
+    agent.wait_state("hasty", "app", "watching");
+    let (mut hog, mut fast) = (held.hog(), hasty.hog());
+    hog.hold(LIMIT * 7 / 10, RATE / 2);
+    agent.wait_state("held", "app", "held");
+    assert!(world.evictions().is_empty());
+    fast.ramp(2 * LIMIT, RATE);
+    assert_eq!(signal_of(&mut fast), Some(SIGTERM), "less than 4 evictions' time was left");
+    assert!(world.evictions().iter().all(|e| e.path.contains("/hasty/")));
+    assert!(hog.ended().is_none());
+}
+
+/// A kill that no eviction could prevent is told, with what was last read.
+pub fn a_kill_in_spite_of_a_guard_is_told() {
+    let world = World::real();
+    let place = world.place("web", Some(LIMIT), |p| {
+        p.annotation(&format!("{PREFIX}memory-usage-threshold"), "60").label("app", "web")
+    });
+    world.server.put_pdb(Pdb::blocking(NS, "web-pdb", &[("app", "web")]));
+    let agent = world.agent(&[]);
+    agent.wait_state("web", "app", "watching");
+    let mut hog = place.hog();
+    hog.ramp(2 * LIMIT, RATE);
+    assert_eq!(signal_of(&mut hog), Some(SIGKILL), "the budget did not let it go");
+    let line = agent.wait_told("PreOOMMissed");
+    assert!(line["message"].as_str().is_some_and(|m| m.contains("a disruption budget did not allow")), "{line}");
+    assert_eq!(agent.metric("pre_oom_killer_missed_total"), 1.0);
 }
 
 pub fn every_container_and_the_pod_are_guarded_by_a_star() {
@@ -326,6 +378,8 @@ pub fn dry_run_of_the_client_sends_nothing_but_tells_everything() {
     hog.shrink(LIMIT / 4);
     agent.wait_state("web", "app", "watching");
     hog.hold(LIMIT * 7 / 10, RATE);
+    // Restraint is the same for a dry run: the second time waits.
+    agent.wait_state("web", "app", "held");
     agent.wait_state("web", "app", "dry-run");
     assert_eq!(agent.told("PreOOMEvictionDryRun").len(), 2);
     assert!(hog.ended().is_none());
