@@ -138,9 +138,10 @@ impl Answer {
     }
 
     /// When to try again after the `attempt`th answer (the first is 0) if the container is still
-    /// over; `None`: never. `jitter` is from 0 to 1, so that agents do not act in step.
+    /// over; `None`: never. `jitter` is from 0 to 1, so that agents do not act in step. What a
+    /// disruption budget asks to wait counts only where the container has that much time `left`.
     #[must_use]
-    pub fn retry_after(&self, attempt: u32, jitter: f64) -> Option<Duration> {
+    pub fn retry_after(&self, attempt: u32, jitter: f64, left: Option<Duration>) -> Option<Duration> {
         let (first, most, floor) = match self {
             Answer::Accepted
             | Answer::Gone
@@ -148,7 +149,7 @@ impl Answer {
             | Answer::NamespaceTerminating
             | Answer::Mistake { .. } => return None,
             Answer::Blocked { retry_after, .. } => {
-                let floor = retry_after.unwrap_or_default();
+                let floor = retry_after.filter(|floor| left.is_none_or(|left| left > *floor)).unwrap_or_default();
                 (Duration::from_secs(1), Duration::from_secs(30), floor)
             }
             Answer::Throttled { retry_after } => {
@@ -393,7 +394,8 @@ mod tests {
 
     #[test]
     fn retries_keep_their_bounds() {
-        let seconds = |answer: &Answer, attempt, jitter| answer.retry_after(attempt, jitter).map(|d| d.as_secs_f64());
+        let seconds =
+            |answer: &Answer, attempt, jitter| answer.retry_after(attempt, jitter, None).map(|d| d.as_secs_f64());
         let blocked = |retry_after| Answer::Blocked { budget: None, message: String::new(), retry_after };
         assert_eq!(seconds(&blocked(None), 0, 1.0), Some(1.0));
         assert_eq!(seconds(&blocked(None), 0, 0.0), Some(0.5));
@@ -401,13 +403,15 @@ mod tests {
         assert_eq!(seconds(&blocked(None), u32::MAX, 1.0), Some(30.0));
         let told = Some(Duration::from_secs(10));
         assert_eq!(seconds(&blocked(told), 0, 0.0), Some(10.0));
+        let near = blocked(told).retry_after(0, 1.0, Some(Duration::from_secs(9)));
+        assert_eq!(near, Some(Duration::from_secs(1)), "it has not so much time");
         assert_eq!(seconds(&Answer::Throttled { retry_after: told }, 0, 0.0), Some(10.0));
         let refused = Answer::Refused { code: 403, message: String::new() };
         assert_eq!(seconds(&refused, 7, 0.0), Some(60.0));
         assert_eq!(seconds(&Answer::Unauthorized, 0, 1.0), Some(0.2));
-        assert_eq!(Answer::Accepted.retry_after(0, 0.5), None);
+        assert_eq!(Answer::Accepted.retry_after(0, 0.5, None), None);
         let mistake = Answer::Mistake { code: 400, message: String::new() };
-        assert_eq!(mistake.retry_after(0, 0.5), None);
+        assert_eq!(mistake.retry_after(0, 0.5, None), None);
     }
 
     proptest! {
@@ -417,7 +421,7 @@ mod tests {
             let wait = wait.map(Duration::from_secs);
             let answer = classify(StatusCode::from_u16(code).unwrap(), wait, &body);
             prop_assert!(answer != Answer::Accepted && answer != Answer::Gone, "bytes at random are neither");
-            let retry = answer.retry_after(attempt, if jitter.is_nan() { 0.5 } else { jitter });
+            let retry = answer.retry_after(attempt, if jitter.is_nan() { 0.5 } else { jitter }, wait);
             prop_assert!(retry.is_none_or(|r| r <= Duration::from_secs(72)));
         }
 

@@ -18,7 +18,7 @@ use crate::evict::{Act, Answer};
 use crate::guard::{DryRun, Problem, Warning};
 use crate::metrics::Metrics;
 use crate::pods::{Owner, PodRef, chain};
-use crate::policy::Evidence;
+use crate::policy::{Evidence, Never};
 use crate::restraint::Why;
 use crate::sampler::LastLook;
 use crate::units::Bytes;
@@ -95,6 +95,8 @@ pub enum Subject {
         /// The last look at it, and how long ago that was.
         look: Option<Box<(LastLook, Duration)>>,
     },
+    /// It has opted in, but is never evicted.
+    Never(Never),
     /// The guard does not parse; the pod is not guarded.
     InvalidGuard(Vec<Problem>),
     /// The guard holds, but something in it has no effect.
@@ -219,6 +221,7 @@ impl Subject {
                 };
                 format!("OOM-killed by the kernel and not evicted before: {} ({last})", reason.words())
             }
+            Subject::Never(never) => format!("Not guarded: {never}"),
             Subject::InvalidGuard(problems) => {
                 let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
                 format!("Not guarded: {}", words.join("; "))
@@ -259,7 +262,7 @@ impl Subject {
             Subject::Missed { .. } => "PreOOMMissed",
             Subject::InvalidGuard(_) | Subject::NoLimit | Subject::BeyondLimit => "PreOOMInvalidGuard",
             Subject::GuardWarning(_) => "PreOOMGuardWarning",
-            Subject::Unresolved(_) | Subject::Unreadable(_) => "PreOOMNotGuarded",
+            Subject::Never(_) | Subject::Unresolved(_) | Subject::Unreadable(_) => "PreOOMNotGuarded",
         }
     }
 

@@ -190,7 +190,8 @@ fn walk(root: &Path, wants: &[Want]) -> Found {
 
 /// The container id that a directory's name ends in: alone, or behind `cri-containerd-`, `crio-`,
 /// `docker-`, `….slice:cri-containerd:`, with or without `.scope`. CRI-O's monitor is not one.
-fn id_in_name(name: &str) -> Option<&str> {
+#[must_use]
+pub fn id_in_name(name: &str) -> Option<&str> {
     let stem = name.strip_suffix(".scope").unwrap_or(name);
     let (prefix, id) = stem.split_at_checked(stem.len().checked_sub(ContainerId::LENGTH)?)?;
     let separated = prefix.is_empty() || prefix.ends_with(['-', ':']);
@@ -199,7 +200,8 @@ fn id_in_name(name: &str) -> Option<&str> {
 
 /// The pod's uid in a directory's name: `pod<uid>`, or `…-pod<uid>.slice` where systemd writes `_`
 /// for `-`. The uid's shape does not matter.
-fn uid_in_name(dir: &Path) -> Option<String> {
+#[must_use]
+pub fn uid_in_name(dir: &Path) -> Option<String> {
     let name = dir.file_name()?.to_str()?;
     let (stem, systemd) = match name.strip_suffix(".slice") {
         Some(stem) => (stem, true),

@@ -40,7 +40,45 @@ struct Files {
     kills: &'static str,
 }
 
+/// What the files say, by their text alone.
 impl Version {
+    /// A number of bytes, as usage has it.
+    ///
+    /// # Errors
+    /// When it is anything else.
+    pub fn parse_usage(self, text: &[u8]) -> Result<Bytes, Malformed> {
+        number(text).map(Bytes)
+    }
+
+    /// A limit.
+    ///
+    /// # Errors
+    /// When it is neither a number of bytes nor this version's way to say that there is none.
+    pub fn parse_limit(self, text: &[u8]) -> Result<Limit, Malformed> {
+        match self {
+            Version::V1 => v1::limit(text),
+            Version::V2 => v2::limit(text),
+        }
+    }
+
+    /// `memory.stat`.
+    ///
+    /// # Errors
+    /// When a line that is needed is missing.
+    pub fn parse_stat(self, text: &[u8]) -> Result<Stat, Malformed> {
+        match self {
+            Version::V1 => v1::stat(text),
+            Version::V2 => v2::stat(text),
+        }
+    }
+
+    /// The counters of kills; `None` where the kernel has none.
+    #[must_use]
+    pub fn parse_kills(self, text: &[u8]) -> Option<Kills> {
+        let killed = field(text, b"oom_kill")?;
+        Some(Kills { killed, limit_hit: field(text, b"oom") })
+    }
+
     const fn files(self) -> &'static Files {
         match self {
             Version::V1 => &v1::FILES,
@@ -227,12 +265,8 @@ impl Group {
     /// # Errors
     /// When the file cannot be read or is not a limit.
     pub fn limit(&self) -> Result<Option<Limit>, ReadError> {
-        let parse = match self.version {
-            Version::V1 => v1::limit,
-            Version::V2 => v2::limit,
-        };
         let mut buffer = [0; NUMBER_BUFFER];
-        self.parsed(&self.limit, self.version.files().limit, &mut buffer, parse)
+        self.parsed(&self.limit, self.version.files().limit, &mut buffer, |text| self.version.parse_limit(text))
     }
 
     /// The cache in it; `None` if it is gone. The dearest of the reads: the kernel gathers its
@@ -241,12 +275,8 @@ impl Group {
     /// # Errors
     /// When the file cannot be read or lacks a field.
     pub fn stat(&self) -> Result<Option<Stat>, ReadError> {
-        let parse = match self.version {
-            Version::V1 => v1::stat,
-            Version::V2 => v2::stat,
-        };
         let mut buffer = [0; STAT_BUFFER];
-        self.parsed(&self.stat, self.version.files().stat, &mut buffer, parse)
+        self.parsed(&self.stat, self.version.files().stat, &mut buffer, |text| self.version.parse_stat(text))
     }
 
     /// How many processes were killed for lack of memory; `None` if the group is gone, the kernel
@@ -254,10 +284,7 @@ impl Group {
     #[must_use]
     pub fn kills(&self) -> Option<Kills> {
         let mut buffer = [0; 1024];
-        let parse = |text: &[u8]| {
-            let killed = field(text, b"oom_kill");
-            Ok(killed.map(|killed| Kills { killed, limit_hit: field(text, b"oom") }))
-        };
+        let parse = |text: &[u8]| Ok(self.version.parse_kills(text));
         let read = self.parsed(self.kills.as_ref()?, self.version.files().kills, &mut buffer, parse);
         read.ok()??
     }
@@ -282,7 +309,7 @@ impl Group {
 
     fn number(&self, file: &File, name: &str) -> Result<Option<Bytes>, ReadError> {
         let mut buffer = [0; NUMBER_BUFFER];
-        self.parsed(file, name, &mut buffer, |text| number(text).map(Bytes))
+        self.parsed(file, name, &mut buffer, |text| self.version.parse_usage(text))
     }
 
     /// One `pread` of a whole file.

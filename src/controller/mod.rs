@@ -315,6 +315,9 @@ impl Controller {
         entry.pod = pod;
         entry.never = never;
         let old_guard = std::mem::replace(&mut entry.guard, reading.guard);
+        if let Some(never @ (Never::Mirror | Never::Static | Never::ExcludedNamespace)) = never {
+            tell(&mut self.effects, entry, None, Subject::Never(never));
+        }
         if let Err(problems) = &entry.guard {
             let subject = Subject::InvalidGuard(problems.clone());
             tell(&mut self.effects, entry, None, subject);
@@ -654,7 +657,8 @@ impl Controller {
         let container = request.container;
         let still_meant = entry.guard.as_ref().is_ok_and(|g| self.settings.dry_run.max(g.dry_run) == mode);
         let there = entry.targets.iter().any(|t| t.id == target);
-        match answer.retry_after(failures(entry.failure.as_ref(), now), self.random.f64()) {
+        let left = time_left(evidence.room, evidence.growth);
+        match answer.retry_after(failures(entry.failure.as_ref(), now), self.random.f64(), left) {
             None => {
                 let outcome = answer.label();
                 entry.eviction = match (answer, mode) {

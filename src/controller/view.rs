@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Entry, Eviction, State, Target, bad_ids};
 use crate::guard::DryRun;
 use crate::pods::Owner;
-use crate::policy::{Moment, Verdict};
+use crate::policy::{Moment, Never, Verdict};
 use crate::report::Subject;
 use crate::sampler::TargetId;
 
@@ -34,6 +34,9 @@ pub struct GuardView {
     pub state: &'static str,
     /// Why, in words.
     pub why: String,
+    /// Why it is never evicted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub never: Option<Never>,
     /// Which signal is compared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signal: Option<&'static str>,
@@ -80,6 +83,7 @@ pub(super) fn views(entry: &Entry, now: Moment) -> Vec<GuardView> {
         cgroup: None,
         state,
         why,
+        never: entry.never,
         signal: None,
         threshold: None,
         memory: None,

@@ -117,9 +117,18 @@ pub fn who_is_never_evicted() {
     world.server.edit_pod(NS, "terminating", |p| p["metadata"]["deletionTimestamp"] = json!("2030-01-01T00:00:00Z"));
 
     let agent = world.agent(&["--pod-uid", &own.uid]);
-    for name in ["mirror", "static", "succeeded", "failed", "agent", "terminating"] {
-        agent.wait_state(name, "app", "never");
+    for (name, why) in [
+        ("mirror", "mirror"),
+        ("static", "static"),
+        ("succeeded", "finished"),
+        ("failed", "finished"),
+        ("agent", "agent"),
+        ("terminating", "terminating"),
+    ] {
+        assert_eq!(agent.wait_state(name, "app", "never")["never"], why);
     }
+    let told = world.wait_events("PreOOMNotGuarded", 2);
+    assert!(told.iter().all(|e| e["note"].as_str().is_some_and(|n| n.contains("static pod"))), "{told:?}");
     assert!(agent.guard("elsewhere", "app").is_null());
     assert_eq!(world.evictions_after(A_WHILE), 0);
     // Not blind: the same pod without its reason is evicted.

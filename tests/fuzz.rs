@@ -1,0 +1,227 @@
+//! Every parser against very many texts that are nearly right: bytes flipped, cut, repeated, joined, and words of
+//! the language put in. Not coverage-guided; what it would find is shown by a parser that is known to panic.
+//!
+//! `FUZZ_EXECUTIONS` says how often each parser is tried (1,000,000 in `tests/run fuzz`; 20,000 in a plain `cargo test`).
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use http::StatusCode;
+use pre_oom_killer::cgroup::Version;
+use pre_oom_killer::pods::{ContainerId, Pod};
+use pre_oom_killer::resolve::{id_in_name, uid_in_name};
+use pre_oom_killer::{cli, evict, guard, units};
+
+const ID: &str = "50912613d370dabbf82e7ad771f576efe6335c771634b4dfd8ead4aed3909d41";
+const UID: &str = "aea56c47-06fc-4784-bd27-9fb88a89f1d8";
+
+/// Tokens that parsers look for.
+const WORDS: [&str; 40] = [
+    "0",
+    "-",
+    "+",
+    ".",
+    "..",
+    "%",
+    "1",
+    "9",
+    "99999999999999999999",
+    "18446744073709551615",
+    "e",
+    "Ki",
+    "Mi",
+    "Gi",
+    "Ei",
+    "m",
+    "s",
+    "h",
+    "ns",
+    "µs",
+    "inf",
+    "NaN",
+    "max",
+    "\n",
+    " ",
+    "\0",
+    "é",
+    "\u{202e}",
+    "{",
+    "}",
+    "[",
+    "]",
+    "\"",
+    ":",
+    ",",
+    "null",
+    "true",
+    "://",
+    "pod",
+    ".slice",
+];
+
+fn executions() -> u64 {
+    std::env::var("FUZZ_EXECUTIONS").map_or(20_000, |n| n.parse().expect("FUZZ_EXECUTIONS is a number"))
+}
+
+/// One of the seeds, changed in one to six places.
+fn mutate(random: &mut fastrand::Rng, seeds: &[Vec<u8>]) -> Vec<u8> {
+    let mut text = seeds[random.usize(..seeds.len())].clone();
+    for _ in 0..random.usize(1..=6) {
+        let at = random.usize(..=text.len());
+        match random.u8(..8) {
+            0 if at < text.len() => text[at] = random.u8(..),
+            1 if at < text.len() => text[at] ^= 1 << random.u8(..8),
+            2 => text.truncate(at),
+            3 => text.insert(at, random.u8(..)),
+            4 if at < text.len() => drop(text.remove(at)),
+            5 => {
+                let end = random.usize(at..=text.len()).min(at + 32);
+                let piece = text[at..end].to_vec();
+                text.splice(at..at, piece);
+            }
+            6 => {
+                let other = &seeds[random.usize(..seeds.len())];
+                text.truncate(at);
+                text.extend_from_slice(&other[random.usize(..=other.len())..]);
+            }
+            _ => drop(text.splice(at..at, WORDS[random.usize(..WORDS.len())].bytes())),
+        }
+    }
+    text.truncate(16 * 1024);
+    text
+}
+
+/// Tries a parser on mutations of the seeds; the first text that makes it panic.
+fn fuzz(count: u64, seeds: &[&str], mut parser: impl FnMut(&[u8])) -> Option<String> {
+    let seeds: Vec<Vec<u8>> = seeds.iter().map(|s| s.as_bytes().to_vec()).collect();
+    let mut random = fastrand::Rng::with_seed(0x5eed);
+    for _ in 0..count {
+        let text = mutate(&mut random, &seeds);
+        if catch_unwind(AssertUnwindSafe(|| parser(&text))).is_err() {
+            return Some(String::from_utf8_lossy(&text).into_owned());
+        }
+    }
+    None
+}
+
+fn survives(name: &str, seeds: &[&str], parser: impl FnMut(&[u8])) {
+    let count = executions();
+    let found = fuzz(count, seeds, parser);
+    println!("{name}: {count} executions, not coverage-guided");
+    assert_eq!(found, None, "{name} panics");
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// kube's own parser of durations panics on some; that is what a fuzzer is for.
+#[test]
+fn planted_a_parser_that_panics_is_found() {
+    std::panic::set_hook(Box::new(|_| {})); // not 1,000 traces
+    let found = fuzz(1_000_000, &["1m30s", "5s", "10m"], |bytes| {
+        let _ = text(bytes).parse::<kube::core::Duration>();
+    });
+    let _ = std::panic::take_hook();
+    println!("kube::core::Duration panics on {found:?}");
+    assert!(found.is_some());
+}
+
+#[test]
+fn numbers() {
+    survives("percentage", &["60", "60.5%", "0.000001", "99.999999"], |b| drop(units::Percent::parse(&text(b))));
+    survives("quantity", &["512Mi", "1.5Gi", "15Ei", "2G", "0.3Ki"], |b| drop(units::parse_quantity(&text(b))));
+    survives("duration", &["1m30s", "5s", "10m", "0s", "1.5h", "500ms"], |b| {
+        let _ = guard::duration(&text(b));
+    });
+}
+
+#[test]
+fn guards() {
+    let mut pod = Pod::from_json(&format!(
+        r#"{{"metadata": {{"name": "p", "namespace": "n", "uid": "{UID}", "labels": {{"pre-oom-killer": "enabled"}}}},
+            "spec": {{"containers": [{{"name": "app"}}, {{"name": "side"}}]}}}}"#
+    ))
+    .unwrap();
+    let seeds = ["60", "512Mi", "app,side", "*", "working-set", "30s", "server", "95%", "unreclaimable", "5"];
+    let mut turn = 0;
+    survives("annotations", &seeds, |bytes| {
+        let key = guard::keys::ALL[turn % guard::keys::ALL.len()];
+        turn += 1;
+        pod.annotations.clear();
+        pod.annotations.insert(guard::keys::THRESHOLD.into(), "60".into());
+        pod.annotations.insert(guard::keys::TARGET.into(), "app".into());
+        pod.annotations.insert(key.into(), text(bytes));
+        pod.annotations.insert(text(bytes), "x".into());
+        let reading = guard::read(&pod).unwrap();
+        // What is told of it is bounded, whatever was written.
+        let told: usize = reading.guard.err().into_iter().flatten().map(|p| p.to_string().len()).sum();
+        assert!(told < 4096);
+    });
+}
+
+#[test]
+fn pods() {
+    let pod = format!(
+        r#"{{"metadata":{{"name":"web-1","namespace":"demo","uid":"{UID}","resourceVersion":"626","labels":{{"pre-oom-killer":"enabled","pod-template-hash":"58f6"}},"annotations":{{"pre-oom-killer.v1alpha1.k8s.io/memory-usage-threshold":"60"}},"ownerReferences":[{{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"web-58f6","uid":"u","controller":true}}]}},"spec":{{"nodeName":"n","terminationGracePeriodSeconds":30,"containers":[{{"name":"app"}}],"initContainers":[{{"name":"mesh","restartPolicy":"Always"}}]}},"status":{{"phase":"Running","containerStatuses":[{{"name":"app","containerID":"containerd://{ID}","state":{{"running":{{"startedAt":"2026-11-23T18:47:40Z"}}}},"lastState":{{"terminated":{{"reason":"OOMKilled","containerID":"containerd://{ID}"}}}}}}]}}}}"#
+    );
+    survives("pod", &[&pod, r#"{"metadata":null,"spec":{"containers":null},"status":{}}"#], |bytes| {
+        if let Ok(pod) = Pod::from_json(&text(bytes)) {
+            let _ = guard::read(&pod);
+        }
+    });
+    survives("container id", &[&format!("containerd://{ID}"), "cri-o://x"], |b| {
+        drop(ContainerId::from_status(&text(b)))
+    });
+}
+
+#[test]
+fn cgroup_files() {
+    let stat = "anon 1\nfile 2\nfile_dirty 5\nfile_writeback 6\ninactive_file 100\nactive_file 200\nslab_reclaimable 7\ntotal_dirty 5\ntotal_writeback 6\ntotal_inactive_file 100\ntotal_active_file 200\n";
+    let seeds = ["62914560\n", "max\n", "9223372036854771712\n", stat, "low 0\nhigh 0\nmax 9\noom 1\noom_kill 3\n"];
+    for version in [Version::V1, Version::V2] {
+        survives(&format!("cgroup files {version:?}"), &seeds, |bytes| {
+            let _ = (version.parse_usage(bytes), version.parse_limit(bytes), version.parse_kills(bytes));
+            if let Ok(stat) = version.parse_stat(bytes) {
+                let _ = stat.clean_cache();
+            }
+        });
+    }
+    let systemd = format!("kubepods-burstable-pod{}.slice", UID.replace('-', "_"));
+    let seeds = [&format!("cri-containerd-{ID}.scope"), ID, &format!("pod{UID}"), systemd.as_str()];
+    survives("cgroup names", &seeds, |bytes| {
+        let name = text(bytes);
+        let _ = (id_in_name(&name), uid_in_name(Path::new(&name)));
+    });
+}
+
+#[test]
+fn answers() {
+    let seeds = [
+        r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Success","code":201}"#,
+        r#"{"kind":"Status","status":"Failure","message":"m","reason":"TooManyRequests","details":{"causes":[{"reason":"DisruptionBudget","message":"The disruption budget guarded needs 1 healthy pods and has 1 currently"}],"retryAfterSeconds":10},"code":429}"#,
+        "Too many requests, please try again later.\n",
+    ];
+    let mut turn = 0;
+    survives("answers", &seeds, |bytes| {
+        turn += 1;
+        let code =
+            StatusCode::from_u16([200, 201, 400, 401, 403, 404, 409, 413, 422, 429, 500, 503][turn % 12]).unwrap();
+        let answer = evict::classify(code, None, bytes);
+        let wait = answer.retry_after(u32::try_from(turn).unwrap_or(u32::MAX), 0.5, None);
+        assert!(wait.is_none_or(|w| w.as_secs() <= 72));
+    });
+}
+
+#[test]
+fn flags() {
+    let seeds =
+        ["--node-name=n --listen 8080", "--minimum-age 60s --dry-run=server", "--exclude-namespaces a,b --log info"];
+    survives("flags", &seeds, |bytes| {
+        let line = text(bytes);
+        let words = ["pre-oom-killer", "run"].into_iter().chain(line.split(' ')).map(str::to_owned);
+        let _ = cli::without_unknown_flags(words);
+    });
+}
