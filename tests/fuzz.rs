@@ -62,7 +62,7 @@ const WORDS: [&str; 40] = [
 ];
 
 fn executions() -> u64 {
-    std::env::var("FUZZ_EXECUTIONS").map_or(20_000, |n| n.parse().expect("FUZZ_EXECUTIONS is a number"))
+    std::env::var("FUZZ_EXECUTIONS").map_or(20_000, |n| n.parse().unwrap())
 }
 
 /// One of the seeds, changed in one to six places.
