@@ -41,7 +41,7 @@ const FORGIVEN: Duration = Duration::from_secs(600);
 const DEFAULT_GRACE: u32 = 30;
 /// After its grace, the kubelet kills; it needs a moment for that.
 const KILL_MARGIN: Duration = Duration::from_secs(5);
-/// So many different things are told of one pod; more would be a loop.
+/// So many things told of one pod are remembered, to tell each once.
 const MOST_TOLD: usize = 64;
 /// Kills of so many of a pod's last containers are remembered, to count each once.
 const MOST_KILLS: usize = 16;
@@ -1020,7 +1020,10 @@ fn notice_of(entry: &Entry, container: Option<String>, subject: Subject) -> Noti
 /// Tells something of a pod unless it was told before in the same words.
 fn tell(effects: &mut Vec<Effect>, entry: &mut Entry, container: Option<String>, subject: Subject) {
     let words = format!("{}: {}", container.as_deref().unwrap_or(""), subject.once());
-    if entry.told.len() < MOST_TOLD && entry.told.insert(words) {
+    if entry.told.len() >= MOST_TOLD {
+        entry.told.clear(); // rather twice than never
+    }
+    if entry.told.insert(words) {
         effects.push(Effect::Tell(Box::new(notice_of(entry, container, subject))));
     }
 }
