@@ -200,3 +200,26 @@ fn page(code: StatusCode, kind: &'static str, body: String) -> Response<Full<Byt
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sampling_thread_that_stands_still_is_told() {
+        let shared = Arc::new(Shared::default());
+        let pages = Pages {
+            ask: mpsc::channel(1).0,
+            metrics: Metrics::new(),
+            shared: Arc::clone(&shared),
+            clock: Clock::started(Duration::from_secs(100)),
+            cgroup_root: PathBuf::new(),
+            node: String::new(),
+        };
+        assert!(late(&pages).is_some_and(|late| late >= Duration::from_secs(100)));
+        shared.turned_at.store(99_000, Relaxed);
+        assert_eq!(late(&pages), None);
+        shared.turned_at.store(65_000, Relaxed);
+        assert!(late(&pages).is_some());
+    }
+}

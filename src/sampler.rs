@@ -47,6 +47,14 @@ impl Clock {
         Clock { start: Instant::now() }
     }
 
+    /// One that was started so long ago.
+    #[cfg(test)]
+    #[must_use]
+    pub fn started(ago: Duration) -> Clock {
+        let Clock { start } = Clock::start();
+        Clock { start: start - ago }
+    }
+
     /// The time since the start.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "the one clock")]

@@ -109,8 +109,11 @@ impl Agent {
         let mut agent =
             Agent { child: RefCell::new(child), address: SocketAddr::from(([0, 0, 0, 0], 0)), log, _dir: dir };
         agent.address = agent.wait_until("listening", |a| {
-            let line = a.lines().into_iter().find(|l| l["listen"].is_string())?;
-            line["listen"].as_str()?.parse().ok()
+            a.lines().into_iter().find_map(|line| match &line {
+                // As text: … listen="127.0.0.1:42163" …
+                Value::String(text) => text.split_once("listen=\"")?.1.split_once('"')?.0.parse().ok(),
+                line => line["listen"].as_str()?.parse().ok(),
+            })
         });
         agent
     }

@@ -556,6 +556,41 @@ pub fn the_pages() {
     }
 }
 
+/// Ready only while the cgroups can be read.
+pub fn a_cgroup_root_that_is_gone_makes_it_unready() {
+    let world = World::simulated();
+    let agent = world.agent(&[]);
+    let (root, away) = (world.tree.root().to_owned(), world.tree.root().with_extension("away"));
+    std::fs::rename(&root, &away).expect("ours");
+    let (code, text) = agent.get("/readyz");
+    std::fs::rename(&away, &root).expect("ours");
+    assert_eq!(code, 503);
+    assert!(text.contains(&root.display().to_string()), "{text}");
+    assert_eq!(agent.get("/readyz").0, 200);
+    let missing = Command::new(binary())
+        .args(["run", "--node-name", "n", "--cgroup-root", "/nonexistent"])
+        .output()
+        .expect("it runs");
+    assert_eq!(missing.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&missing.stderr).into_owned();
+    assert!(text.contains("/nonexistent") && text.contains("--cgroup-root"), "{text}");
+}
+
+/// For people, a line is a sentence with its fields behind it.
+pub fn the_log_can_be_text() {
+    let world = World::simulated();
+    let place = world.guarded("web", LIMIT);
+    place.group.simulate(THRESHOLD + 1, 0);
+    let agent = Agent::launch(&world.server, world.tree.root(), &["--log-format", "text"]);
+    let line = agent.wait_until("a line", |a| {
+        let lines = a.lines().into_iter().filter_map(|l| l.as_str().map(str::to_owned));
+        lines.into_iter().find(|l| l.contains("Evicted before"))
+    });
+    for part in ["INFO", "working-set 60Mi is above the threshold of 60Mi", "pod=\"web\"", "container=\"app\""] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+}
+
 /// What the README promises of its size.
 pub fn it_stays_small_with_250_containers() {
     let world = World::simulated();

@@ -56,6 +56,8 @@ fn main() {
             it_stops_on_either_signal_and_at_once_on_a_second
             bad_configuration_is_told_all_at_once
             the_pages
+            a_cgroup_root_that_is_gone_makes_it_unready
+            the_log_can_be_text
             it_stays_small_with_250_containers
             no_right_to_list_is_told_and_heals;
         ramps:
