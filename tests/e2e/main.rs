@@ -12,6 +12,7 @@
 mod agent;
 mod demo;
 mod desk;
+mod faults;
 mod ramps;
 mod world;
 
@@ -60,6 +61,29 @@ fn main() {
             the_log_can_be_text
             it_stays_small_with_250_containers
             no_right_to_list_is_told_and_heals;
+        faults:
+            accepted_is_asked_for_once
+            gone_is_the_end_of_it
+            a_namesake_behind_a_silent_watch_is_not_touched
+            a_budget_blocks_and_the_back_off_grows
+            a_namesake_during_a_block_ends_the_retries
+            throttling_is_waited_out
+            a_namespace_that_ends_is_left_to_itself
+            refusals_are_told_in_the_servers_words_and_not_asked_again_soon
+            what_passes_is_asked_again_under_the_same_precondition
+            an_answer_lost_after_the_act_is_harmless
+            an_answer_that_never_comes_is_given_up
+            a_slow_answer_is_waited_for
+            our_own_mistakes_are_told_and_not_repeated
+            a_rotated_token_is_read_anew
+            a_watch_in_trouble_is_begun_anew
+            a_hang_before_the_headers_is_noticed
+            a_silent_watch_does_not_stop_the_guarding
+            a_server_that_is_away_is_waited_for
+            a_wrong_certificate_is_told_and_nothing_is_sent
+            an_event_that_hangs_delays_no_eviction
+            a_full_event_queue_delays_no_eviction
+            events_that_are_refused_are_told_in_the_log;
         ramps:
             a_ramp_is_evicted_before_the_kill_and_its_twin_is_killed
             the_precondition_and_nothing_else_goes_over_the_wire
