@@ -185,6 +185,8 @@ pub struct Evidence {
     pub threshold: Bytes,
     /// Growth of what cannot be reclaimed, in bytes a second; `None` before the second look.
     pub growth: Option<i64>,
+    /// The same at the least, where the cache of an earlier look is not known: what haste rests on.
+    pub growth_at_least: Option<i64>,
     /// What is left before a kill.
     pub room: Option<Bytes>,
     /// It was to be over for longer, but would not have lived so long.
@@ -250,12 +252,12 @@ impl History {
             return if beyond { Verdict::BeyondLimit } else { Verdict::Under };
         }
         let since = *self.over_since.get_or_insert(sample.at);
-        let growth = self.growth();
+        let (growth, growth_at_least) = (self.growth(), self.growth_at_least());
         let room = sample.room();
         let until = since + rule.sustained_for;
         let mut waived = false;
         if sample.at < until {
-            waived = time_left(room, growth).is_some_and(|left| left < (until - sample.at) + eviction_takes);
+            waived = time_left(room, growth_at_least).is_some_and(|left| left < (until - sample.at) + eviction_takes);
             if !waived {
                 return Verdict::Sustaining { until };
             }
@@ -268,6 +270,7 @@ impl History {
             limit: sample.base(),
             threshold,
             growth,
+            growth_at_least,
             room,
             waived,
             critical: sample.critical(rule),
@@ -289,6 +292,23 @@ impl History {
     /// one of the two looks is not known, it is taken to be the same.
     #[must_use]
     pub fn growth(&self) -> Option<i64> {
+        self.growth_with(|last, first| match (last, first) {
+            (Some(last), Some(first)) => i128::from(last.0) - i128::from(first.0),
+            _ => 0,
+        })
+    }
+
+    /// The same, but where only the earlier look's cache is not known, it is taken to have been none: that a file
+    /// was read meanwhile is no growth that anybody need fear.
+    #[must_use]
+    pub fn growth_at_least(&self) -> Option<i64> {
+        self.growth_with(|last, first| match (last, first) {
+            (Some(last), first) => i128::from(last.0) - i128::from(first.map_or(0, |f| f.0)),
+            (None, _) => 0,
+        })
+    }
+
+    fn growth_with(&self, cached: impl Fn(Option<Bytes>, Option<Bytes>) -> i128) -> Option<i64> {
         let back = |n: usize| self.looks[(self.next + LOOKS - 1 - n) % LOOKS];
         let last = back(0)?;
         let mut first = back(1)?;
@@ -303,11 +323,7 @@ impl History {
             return None;
         }
         let used = i128::from(last.usage.0) - i128::from(first.usage.0);
-        let cached = match (last.clean, first.clean) {
-            (Some(last), Some(first)) => i128::from(last.0) - i128::from(first.0),
-            _ => 0,
-        };
-        i64::try_from((used - cached) * 1_000_000_000 / nanos).ok()
+        i64::try_from((used - cached(last.clean, first.clean)) * 1_000_000_000 / nanos).ok()
     }
 }
 
@@ -514,6 +530,22 @@ mod tests {
         }
         let mib_a_second = history.growth().unwrap() / i64::try_from(MIB).unwrap();
         assert_eq!(mib_a_second, 50, "20 MiB more in 200 ms, beside 10 of cache");
+    }
+
+    #[test]
+    fn a_file_that_is_read_is_no_reason_for_haste() {
+        let rule = Rule { signal: Signal::Usage, sustained_for: Duration::from_secs(10), ..rule("60") };
+        let limit = Some(100 * MIB);
+        let before = Level { stat: None, ..level(50 * MIB, limit, 0) };
+        let until = Duration::from_millis(10_100);
+        let judge = |inactive| {
+            let mut history = History::default();
+            history.observe(&rule, &sample(0, before), TAKES);
+            history.observe(&rule, &sample(100, level(70 * MIB, limit, inactive)), TAKES)
+        };
+        assert_eq!(judge(40 * MIB), Verdict::Sustaining { until }, "all of it may be cache");
+        let Verdict::Over(evidence) = judge(0) else { panic!("none of it is cache") };
+        assert!(evidence.waived && evidence.growth_at_least == evidence.growth);
     }
 
     fn look_after(percent: &str, usage: u64, limit: u64) -> Duration {

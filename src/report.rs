@@ -578,6 +578,7 @@ mod tests {
             limit: Some(Bytes(256 << 20)),
             threshold: Bytes(161_061_273),
             growth: Some(13_000_000),
+            growth_at_least: Some(13_000_000),
             room: Some(Bytes(96 << 20)),
             waived: false,
             critical: false,

@@ -281,7 +281,7 @@ impl Worse {
     const WORST: Worse = Worse { urgent: true, critical: true };
 
     fn of(evidence: &Evidence, takes: Duration) -> Worse {
-        let urgent = restraint::is_urgent(evidence.room, evidence.growth, takes);
+        let urgent = restraint::is_urgent(evidence.room, evidence.growth_at_least, takes);
         Worse { urgent, critical: evidence.critical }
     }
 

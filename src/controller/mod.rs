@@ -561,6 +561,7 @@ impl Controller {
         // A single reading has no growth; the sampler's has.
         if let Some(seen) = over {
             evidence.growth = seen.growth;
+            evidence.growth_at_least = seen.growth_at_least;
             evidence.waived = seen.waived;
         }
         if act == Act::Delete && !evidence.critical {
@@ -575,7 +576,7 @@ impl Controller {
         let age = age(&entry.pod, container.as_deref(), self.settings.wall, now);
         let allowed = match entry.reserved.take() {
             Some(reservation) => Ok(reservation),
-            None => (self.restraint.old_enough(now, age, evidence.room, evidence.growth, takes))
+            None => (self.restraint.old_enough(now, age, evidence.room, evidence.growth_at_least, takes))
                 .and_then(|()| self.restraint.reserve(now, &owner_key(&entry.pod))),
         };
         let reservation = match allowed {

@@ -66,6 +66,7 @@ fn evidence() -> Evidence {
         limit: Some(Bytes(100 * MIB)),
         threshold: Bytes(60 * MIB),
         growth: Some(7),
+        growth_at_least: Some(7),
         room: Some(Bytes(39 * MIB)),
         waived: false,
         critical: false,
@@ -413,7 +414,7 @@ fn a_young_container_is_held_unless_its_end_is_near() {
     let until = desk.controller.next_tick().unwrap();
     assert_eq!(until.as_secs(), 40);
     // Its end comes near while it is held.
-    let fast = Evidence { growth: Some(i64::try_from(100 * MIB).unwrap()), ..evidence() };
+    let fast = Evidence { growth_at_least: Some(i64::try_from(100 * MIB).unwrap()), ..evidence() };
     desk.report(TargetId(0), What::Worse(fast));
     desk.reread(TargetId(0), 90 * MIB);
     assert_eq!(desk.since(), ["reread 0", "post u1"]);
