@@ -30,6 +30,9 @@ pub fn at_the_threshold_nothing_one_byte_above_one_eviction() {
     world.wait_evictions(1);
     assert_eq!(world.evictions_after(A_WHILE), 1);
     assert_eq!(agent.wait_told("PreOOMEvicted")["value"], THRESHOLD + 1);
+    // And not for restraint alone: nothing more is meant.
+    assert_eq!(agent.guard("web", "app")["state"], "evicted");
+    assert!(world.events("PreOOMEvictionHeld").is_empty());
 }
 
 /// Inactive file cache is not working set.
