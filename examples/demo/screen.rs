@@ -46,7 +46,7 @@ impl Screen {
         let (limit, rate, kind) = (args.limit, args.rate, hierarchy.as_str());
         self.write(&format!(
             "\nTwo pods in memory cgroups ({kind}), limited to {limit} each, take {rate} a second.\n\
-             The agent is the real one, with --minimum-age 0s; API server and kubelet are stand-ins.\n\n"
+             The agent is real (--minimum-age 0s); API server and kubelet are stand-ins.\n\n"
         ))
     }
 
