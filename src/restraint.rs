@@ -3,7 +3,7 @@
 //! What is true of a container (over or not) never depends on this; a threshold set too low must
 //! not become a storm, though.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ const FIRST_BACK_OFF: Duration = Duration::from_secs(10);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(300);
 /// An owner without an eviction for so long is forgotten.
 const QUIET: Duration = Duration::from_secs(600);
+/// After so many evictions of an owner's pods its back-off is at its longest.
+const MOST_TIMES: usize = 8;
 /// A young container is not held where its room lasts less than so many evictions …
 const URGENT_EVICTIONS: u32 = 4;
 /// … or less than this.
@@ -101,37 +103,52 @@ impl fmt::Display for Why {
     }
 }
 
+/// How far the budget had come at a moment.
 #[derive(Clone, Copy, Debug)]
-struct Past {
-    /// Evictions without [`QUIET`] in between.
-    count: u32,
-    last: Moment,
+struct Tokens {
+    left: u32,
+    /// When the last one was added.
+    refilled: Moment,
 }
 
-impl Past {
-    /// No wait after none; 10 s after the first, doubling.
-    fn next(self) -> Moment {
-        let doubled = FIRST_BACK_OFF.saturating_mul(1 << (self.count.max(1) - 1).min(16));
-        self.last + doubled.min(LONGEST_BACK_OFF)
+impl Tokens {
+    fn refill(&mut self, limits: Limits, now: Moment) {
+        while self.left < limits.burst && self.refilled + limits.refill <= now {
+            self.left += 1;
+            self.refilled += limits.refill;
+        }
+        if self.left >= limits.burst {
+            // A full budget gathers nothing: the next token is counted from the first that is spent.
+            self.refilled = now;
+        }
+    }
+
+    fn spend(&mut self, limits: Limits, at: Moment) {
+        self.refill(limits, at);
+        self.left = self.left.saturating_sub(1);
     }
 }
 
-/// What was done on this node in the last minutes. Its size is bounded by the budget: an owner is
-/// remembered for ten minutes, and each took a token.
+/// What was done on this node in the last minutes. Kept as the times at which it was done, so that
+/// what did not happen after all can be taken out as if it had never been, however late that is
+/// told. Its size is bounded by the budget: each is remembered for ten minutes, and took a token.
 #[derive(Debug)]
 pub struct Restraint {
     limits: Limits,
-    owners: HashMap<OwnerKey, Past>,
-    tokens: u32,
-    /// When the last token was added.
-    refilled: Moment,
+    /// Evictions of each owner's pods, the oldest first.
+    owners: HashMap<OwnerKey, VecDeque<Moment>>,
+    /// Before all that are in `spent`.
+    tokens: Tokens,
+    /// When tokens were spent, the oldest first.
+    spent: VecDeque<Moment>,
 }
 
 impl Restraint {
     /// With a full budget.
     #[must_use]
     pub fn new(limits: Limits) -> Restraint {
-        Restraint { limits, owners: HashMap::new(), tokens: limits.burst, refilled: Moment::ZERO }
+        let tokens = Tokens { left: limits.burst, refilled: Moment::ZERO };
+        Restraint { limits, owners: HashMap::new(), tokens, spent: VecDeque::new() }
     }
 
     /// A container of this age (`None`: not known), whose room lasts as given, is too young to act
@@ -156,38 +173,68 @@ impl Restraint {
         Err(Held { until: now + missing, why: Why::Young })
     }
 
-    /// Takes a token for an eviction of one of this owner's pods.
+    /// Takes a token for an eviction of one of this owner's pods. `again`: the one of an earlier
+    /// request for the same eviction, whose answer was lost; it is taken in exchange.
     ///
     /// # Errors
-    /// Until when it is held.
-    pub fn reserve(&mut self, now: Moment, owner: &OwnerKey) -> Result<Reservation, Held> {
-        self.refill(now);
-        let before = self.owners.get(owner).copied().filter(|past| now < past.last + QUIET);
-        if let Some(past) = before
-            && now < past.next()
-        {
-            return Err(Held { until: past.next(), why: Why::Owner });
+    /// Until when it is held. `again` is kept then.
+    pub fn reserve(
+        &mut self,
+        now: Moment,
+        owner: &OwnerKey,
+        again: &mut Option<Reservation>,
+    ) -> Result<Reservation, Held> {
+        self.forget(now);
+        if let Some(earlier) = again {
+            self.take_out(earlier);
         }
-        if self.tokens == 0 {
-            return Err(Held { until: self.refilled + self.limits.refill, why: Why::Budget });
+        let may = self.may(now, owner);
+        if let (Err(_), Some(earlier)) = (&may, &again) {
+            self.put_in(&earlier.owner, earlier.at);
         }
-        self.tokens -= 1;
-        let count = before.map_or(0, |past| past.count).saturating_add(1);
-        self.owners.insert(owner.clone(), Past { count, last: now });
-        Ok(Reservation { owner: owner.clone(), at: now, before })
+        may?;
+        *again = None;
+        self.put_in(owner, now);
+        Ok(Reservation { owner: owner.clone(), at: now })
     }
 
     /// Gives back what an eviction took that did not happen.
     pub fn refund(&mut self, reservation: Reservation) {
-        self.tokens = (self.tokens + 1).min(self.limits.burst);
-        let Some(past) = self.owners.get_mut(&reservation.owner) else { return };
-        match reservation.before {
-            // Another eviction of this owner came after: only the count is one less.
-            _ if past.last != reservation.at => past.count = past.count.saturating_sub(1),
-            Some(before) => *past = before,
-            None => {
-                self.owners.remove(&reservation.owner);
+        self.take_out(&reservation);
+    }
+
+    fn may(&self, now: Moment, owner: &OwnerKey) -> Result<(), Held> {
+        let until = self.owners.get(owner).and_then(next_of);
+        if let Some(until) = until.filter(|until| now < *until) {
+            return Err(Held { until, why: Why::Owner });
+        }
+        let mut tokens = self.tokens;
+        self.spent.iter().for_each(|at| tokens.spend(self.limits, *at));
+        tokens.refill(self.limits, now);
+        match tokens.left {
+            0 => Err(Held { until: tokens.refilled + self.limits.refill, why: Why::Budget }),
+            _ => Ok(()),
+        }
+    }
+
+    fn put_in(&mut self, owner: &OwnerKey, at: Moment) {
+        let insert = |times: &mut VecDeque<Moment>| times.insert(times.partition_point(|t| *t <= at), at);
+        insert(&mut self.spent);
+        let times = self.owners.entry(owner.clone()).or_default();
+        insert(times);
+    }
+
+    fn take_out(&mut self, reservation: &Reservation) {
+        let at = reservation.at;
+        let remove = |times: &mut VecDeque<Moment>| {
+            // What was forgotten meanwhile cannot be given back.
+            if let Ok(i) = times.binary_search(&at) {
+                times.remove(i);
             }
+        };
+        remove(&mut self.spent);
+        if let Some(times) = self.owners.get_mut(&reservation.owner) {
+            remove(times);
         }
     }
 
@@ -197,17 +244,36 @@ impl Restraint {
         self.owners.len()
     }
 
-    fn refill(&mut self, now: Moment) {
-        self.owners.retain(|_, past| now < past.last + QUIET);
-        while self.tokens < self.limits.burst && self.refilled + self.limits.refill <= now {
-            self.tokens += 1;
-            self.refilled += self.limits.refill;
+    /// What is older than ten minutes.
+    fn forget(&mut self, now: Moment) {
+        while let Some(at) = self.spent.front().copied().filter(|at| *at + QUIET <= now) {
+            self.tokens.spend(self.limits, at);
+            self.spent.pop_front();
         }
-        if self.tokens >= self.limits.burst {
-            // A full budget gathers nothing: the next token is counted from the first that is spent.
-            self.refilled = now;
-        }
+        self.owners.retain(|_, times| {
+            // As many as are needed to know that the back-off is at its longest.
+            while times.len() > MOST_TIMES {
+                times.pop_front();
+            }
+            times.back().is_some_and(|last| now < *last + QUIET)
+        });
     }
+}
+
+/// When an owner's next eviction may be: 10 s after its last, doubling with each without
+/// [`QUIET`] in between.
+fn next_of(times: &VecDeque<Moment>) -> Option<Moment> {
+    let mut newest_first = times.iter().rev();
+    let last = *newest_first.next()?;
+    let (mut doublings, mut later) = (0, last);
+    for at in newest_first {
+        if later >= *at + QUIET {
+            break;
+        }
+        later = *at;
+        doublings += 1;
+    }
+    Some(last + FIRST_BACK_OFF.saturating_mul(1 << doublings.min(16)).min(LONGEST_BACK_OFF))
 }
 
 /// The room lasts less than four evictions, at least half a second, at the growth seen.
@@ -223,7 +289,6 @@ pub fn is_urgent(room: Option<Bytes>, growth: Option<i64>, eviction_takes: Durat
 pub struct Reservation {
     owner: OwnerKey,
     at: Moment,
-    before: Option<Past>,
 }
 
 #[cfg(test)]
@@ -249,17 +314,17 @@ mod tests {
         let mut now = seconds(0);
         let mut waits = Vec::new();
         for _ in 0..8 {
-            if let Err(held) = restraint.reserve(now, &owner("a")) {
+            if let Err(held) = restraint.reserve(now, &owner("a"), &mut None) {
                 assert_eq!(held.why, Why::Owner);
                 waits.push((held.until - now).as_secs());
                 now = held.until;
-                assert!(restraint.reserve(now - Duration::from_nanos(1), &owner("a")).is_err());
-                assert!(restraint.reserve(now, &owner("a")).is_ok());
+                assert!(restraint.reserve(now - Duration::from_nanos(1), &owner("a"), &mut None).is_err());
+                assert!(restraint.reserve(now, &owner("a"), &mut None).is_ok());
             }
         }
         assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300]);
-        assert!(restraint.reserve(now, &owner("b")).is_ok(), "others do not wait");
-        assert!(restraint.reserve(now + QUIET, &owner("a")).is_ok(), "forgotten");
+        assert!(restraint.reserve(now, &owner("b"), &mut None).is_ok(), "others do not wait");
+        assert!(restraint.reserve(now + QUIET, &owner("a"), &mut None).is_ok(), "forgotten");
         assert_eq!(restraint.remembered(), 1);
     }
 
@@ -267,15 +332,40 @@ mod tests {
     fn the_node_has_a_budget() {
         let mut restraint = Restraint::new(Limits::default());
         for i in 0..10 {
-            assert!(restraint.reserve(seconds(1), &owner(&i.to_string())).is_ok());
+            assert!(restraint.reserve(seconds(1), &owner(&i.to_string()), &mut None).is_ok());
         }
-        let held = restraint.reserve(seconds(1), &owner("x")).unwrap_err();
+        let held = restraint.reserve(seconds(1), &owner("x"), &mut None).unwrap_err();
         assert_eq!(held, Held { until: seconds(7), why: Why::Budget });
-        assert!(restraint.reserve(seconds(7), &owner("x")).is_ok());
-        assert!(restraint.reserve(seconds(7), &owner("y")).is_err());
-        let given = restraint.reserve(seconds(13), &owner("y")).unwrap();
+        assert!(restraint.reserve(seconds(7), &owner("x"), &mut None).is_ok());
+        assert!(restraint.reserve(seconds(7), &owner("y"), &mut None).is_err());
+        let given = restraint.reserve(seconds(13), &owner("y"), &mut None).unwrap();
         restraint.refund(given);
-        assert!(restraint.reserve(seconds(13), &owner("y")).is_ok(), "what did not happen costs nothing");
+        assert!(restraint.reserve(seconds(13), &owner("y"), &mut None).is_ok(), "what did not happen costs nothing");
+    }
+
+    /// An answer can be late: what is given back then is as if it had never been taken, no more.
+    #[test]
+    fn a_late_refund_gives_no_more_than_was_taken() {
+        let mut restraint = Restraint::new(Limits { burst: 1, ..Limits::default() });
+        let refused = restraint.reserve(seconds(0), &owner("a"), &mut None).unwrap();
+        assert!(restraint.reserve(seconds(6), &owner("b"), &mut None).is_ok());
+        restraint.refund(refused);
+        let held = restraint.reserve(seconds(7), &owner("c"), &mut None).unwrap_err();
+        assert_eq!(held, Held { until: seconds(12), why: Why::Budget }, "b's is still spent");
+    }
+
+    #[test]
+    fn a_lost_one_is_exchanged_for_one_of_now() {
+        let mut restraint = Restraint::new(Limits { burst: 1, ..Limits::default() });
+        let mut lost = restraint.reserve(seconds(0), &owner("a"), &mut None).ok();
+        assert!(restraint.reserve(seconds(6), &owner("b"), &mut None).is_ok());
+        let held = restraint.reserve(seconds(7), &owner("a"), &mut lost).unwrap_err();
+        assert_eq!(held, Held { until: seconds(12), why: Why::Budget });
+        assert!(lost.is_some(), "it may have happened");
+        assert!(restraint.reserve(seconds(12), &owner("a"), &mut lost).is_ok(), "not held by itself");
+        assert!(lost.is_none());
+        let held = restraint.reserve(seconds(18), &owner("a"), &mut None).unwrap_err();
+        assert_eq!(held, Held { until: seconds(22), why: Why::Owner }, "it counts once, from its last try on");
     }
 
     #[test]
@@ -304,11 +394,15 @@ mod tests {
             let mut restraint = Restraint::new(limits);
             let mut now = Duration::ZERO;
             let mut done: Vec<(Duration, u8)> = Vec::new();
+            let mut late = Vec::new();
             for (millis, who, refund) in steps {
                 now += Duration::from_millis(millis);
-                if let Ok(reservation) = restraint.reserve(now, &owner(&who.to_string())) {
+                if millis % 3 == 0 {
+                    late.drain(..).for_each(|r| restraint.refund(r));
+                }
+                if let Ok(reservation) = restraint.reserve(now, &owner(&who.to_string()), &mut None) {
                     if refund {
-                        restraint.refund(reservation);
+                        late.push(reservation);
                     } else {
                         done.push((now, who));
                     }

@@ -174,6 +174,8 @@ struct InFlight {
     pod_grace: Option<u32>,
     since: Moment,
     reservation: Reservation,
+    /// The answer to an earlier request for the same was lost.
+    may_have_happened: bool,
 }
 
 /// Where a pod is found in the index.
@@ -574,11 +576,9 @@ impl Controller {
         let container = entry.targets[i].name.container().map(str::to_owned);
         let takes = self.takes.unwrap_or(EVICTION_TAKES);
         let age = age(&entry.pod, container.as_deref(), self.settings.wall, now);
-        let allowed = match entry.reserved.take() {
-            Some(reservation) => Ok(reservation),
-            None => (self.restraint.old_enough(now, age, evidence.room, evidence.growth_at_least, takes))
-                .and_then(|()| self.restraint.reserve(now, &owner_key(&entry.pod))),
-        };
+        let may_have_happened = entry.reserved.is_some();
+        let allowed = (self.restraint.old_enough(now, age, evidence.room, evidence.growth_at_least, takes))
+            .and_then(|()| self.restraint.reserve(now, &owner_key(&entry.pod), &mut entry.reserved));
         let reservation = match allowed {
             Ok(reservation) => reservation,
             Err(held) => {
@@ -611,6 +611,7 @@ impl Controller {
                 pod_grace: entry.pod.grace,
                 since: now,
                 reservation,
+                may_have_happened,
             },
         );
         self.effects.push(Effect::Post(order, Order { pod, act, grace, dry_run: mode == DryRun::Server }));
@@ -643,7 +644,7 @@ impl Controller {
         };
         let (Some(entry), Some(target)) = (entry, target) else {
             // The pod is gone or was let go meanwhile; what happened to it is told all the same.
-            if !matches!(answer, Answer::Accepted | Answer::Unknown { .. }) {
+            if !matches!(answer, Answer::Accepted | Answer::Unknown { .. }) && !request.may_have_happened {
                 self.restraint.refund(request.reservation);
             }
             let (pod, owner, container) = (request.pod, request.owner, request.container);
@@ -653,6 +654,8 @@ impl Controller {
         match answer {
             Answer::Accepted => {}
             Answer::Unknown { .. } => entry.reserved = Some(request.reservation),
+            // Gone, or refused without a look at the pod: that says nothing about the earlier one.
+            _ if request.may_have_happened => entry.reserved = Some(request.reservation),
             _ => self.restraint.refund(request.reservation),
         }
         let container = request.container;

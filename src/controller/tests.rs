@@ -563,6 +563,44 @@ fn an_oom_kill_is_told_once_with_why_it_was_not_evicted() {
     assert_eq!(reasons(&mut desk), []);
 }
 
+/// The answer was lost, and what is gone now may be so because of it.
+#[test]
+fn what_may_have_happened_is_not_given_back() {
+    for ended in [Answer::Gone, Answer::Replaced] {
+        let mut desk = Desk::with(Limits { burst: 1, minimum_age: Duration::ZERO, ..Limits::default() });
+        desk.apply(&one("u1"));
+        let mut other = one("u2");
+        other["metadata"]["name"] = json!("other");
+        desk.apply(&other);
+        desk.cross(TargetId(0), 0, &Answer::Unknown { message: "lost".into() });
+        desk.wait();
+        desk.reread(TargetId(0), 90 * MIB);
+        desk.answer(1, &ended);
+        desk.since();
+        desk.over(TargetId(1));
+        desk.reread(TargetId(1), 90 * MIB);
+        assert_eq!(desk.since(), ["reread 1", "tell PreOOMEvictionHeld"]);
+    }
+}
+
+/// A lost answer is no leave to act on a container that has just been started.
+#[test]
+fn a_retry_after_a_lost_answer_minds_the_minimum_age() {
+    let mut desk = Desk::with(Limits::default());
+    desk.apply(&one("u1"));
+    desk.over(TargetId(0));
+    desk.reread(TargetId(0), 90 * MIB);
+    let mut restarted = pod("u1", &[("app", "b")], &[("memory-usage-threshold", "60")]);
+    restarted["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] = json!(WALL);
+    desk.apply(&restarted);
+    desk.answer(0, &Answer::Unknown { message: "lost".into() });
+    desk.over(TargetId(1));
+    desk.wait();
+    desk.since();
+    desk.reread(TargetId(1), 90 * MIB);
+    assert_eq!(desk.since(), ["tell PreOOMEvictionHeld"]);
+}
+
 #[test]
 fn an_unusual_container_id_is_told() {
     let mut desk = Desk::new();
