@@ -660,7 +660,9 @@ impl Controller {
         }
         let container = request.container;
         let still_meant = entry.guard.as_ref().is_ok_and(|g| self.settings.dry_run.max(g.dry_run) == mode);
-        let there = entry.targets.iter().any(|t| t.id == target);
+        // It may be gone, or have dipped meanwhile.
+        let over = |t: &Target| t.id == target && matches!(t.state, State::Watched { over: Some(_), .. });
+        let still_over = entry.targets.iter().any(over);
         let left = time_left(evidence.room, evidence.growth);
         match answer.retry_after(failures(entry.failure.as_ref(), now), self.random.f64(), left) {
             None => {
@@ -692,14 +694,14 @@ impl Controller {
                     .targets
                     .iter()
                     .any(|t| t.id == target && matches!(t.state, State::Watched { over: Some(e), .. } if e.critical));
-                if blocked && act == Act::Evict && there && (critical || evidence.critical) {
+                if blocked && act == Act::Evict && still_over && (critical || evidence.critical) {
                     self.begin(target, Act::Delete);
                     return;
                 }
             }
         }
         // What was tried, or is to be tried again, may not be meant any more.
-        if undecided(&entry.eviction).is_some() && !(there && still_meant) {
+        if undecided(&entry.eviction).is_some() && !(still_over && still_meant) {
             entry.eviction = Eviction::Idle;
             rearm(&mut self.effects, entry);
         }

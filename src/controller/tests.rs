@@ -361,9 +361,6 @@ fn a_second_container_is_acted_on_when_the_first_is_gone_before_the_retry() {
     desk.since();
     let blocked = Answer::Blocked { budget: None, message: "m".into(), retry_after: None };
     desk.answer(0, &blocked);
-    desk.wait();
-    desk.wait();
-    desk.reread(a, 10 * MIB);
     let seen = desk.since();
     assert!(seen.contains(&"rearm 1".to_owned()), "{seen:?}");
 }
@@ -599,6 +596,23 @@ fn a_retry_after_a_lost_answer_minds_the_minimum_age() {
     desk.since();
     desk.reread(TargetId(1), 90 * MIB);
     assert_eq!(desk.since(), ["tell PreOOMEvictionHeld"]);
+}
+
+/// What is not over any more when the answer comes has to be over anew, for as long as was asked.
+#[test]
+fn a_dip_while_an_answer_is_awaited_ends_the_retries() {
+    let (mut desk, id) = watching();
+    desk.over(id);
+    desk.reread(id, 90 * MIB);
+    desk.report(id, What::Dipped);
+    desk.since();
+    desk.answer(0, &Answer::Blocked { budget: None, message: "m".into(), retry_after: None });
+    assert_eq!(desk.since(), ["tell PreOOMEvictionBlocked"]);
+    assert_eq!(desk.controller.next_tick(), None);
+    desk.over(id);
+    assert_eq!(desk.since(), [""; 0], "its back-off holds");
+    desk.wait();
+    assert_eq!(desk.since(), ["reread 0"]);
 }
 
 #[test]
