@@ -118,7 +118,7 @@ enum Eviction {
     /// A target is over and being read once more.
     Confirming { target: TargetId, act: Act },
     /// It is over, but restraint says to wait.
-    Held { target: TargetId, held: Held },
+    Held { target: TargetId, act: Act, held: Held },
     /// An answer is awaited.
     Posting { target: TargetId, order: u64 },
     /// The server did not do it; as long as the target is over it is asked again.
@@ -462,8 +462,8 @@ impl Controller {
                         self.begin(id, Act::Delete);
                     }
                     // Too young, but its end may be near now.
-                    Eviction::Held { target, held } if target == id && held.why == Why::Young => {
-                        self.begin(id, Act::Evict);
+                    Eviction::Held { target, act, held } if target == id && held.why == Why::Young => {
+                        self.begin(id, act);
                     }
                     _ => {}
                 }
@@ -582,7 +582,7 @@ impl Controller {
         let reservation = match allowed {
             Ok(reservation) => reservation,
             Err(held) => {
-                entry.eviction = Eviction::Held { target: id, held };
+                entry.eviction = Eviction::Held { target: id, act, held };
                 let until = self.settings.wall.saturating_add(held.until).unwrap_or(Timestamp::MAX);
                 tell(&mut self.effects, entry, container, Subject::Held { evidence, until, why: held.why });
                 return;
@@ -713,8 +713,12 @@ impl Controller {
         let mut due = Vec::new();
         for entry in self.pods.values_mut() {
             match entry.eviction {
-                Eviction::Retrying { target, at } if at <= now => due.push((urgency(entry, target), target)),
-                Eviction::Held { target, held } if held.until <= now => due.push((urgency(entry, target), target)),
+                Eviction::Retrying { target, at } if at <= now => {
+                    due.push((urgency(entry, target), target, Act::Evict));
+                }
+                Eviction::Held { target, act, held } if held.until <= now => {
+                    due.push((urgency(entry, target), target, act));
+                }
                 Eviction::Leaving { target, since, ask_at: Some(at) } if at <= now => {
                     let growing = growth_of(entry, target);
                     // Still there and growing is told, once; still there alone is looked at again.
@@ -746,9 +750,9 @@ impl Controller {
             }
         }
         // Those with the least time left come first, should there not be enough for all.
-        due.sort_unstable();
-        for (_, target) in due {
-            self.begin(target, Act::Evict);
+        due.sort_unstable_by_key(|(left, target, _)| (*left, *target));
+        for (_, target, act) in due {
+            self.begin(target, act);
         }
     }
 

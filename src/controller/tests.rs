@@ -615,6 +615,28 @@ fn a_dip_while_an_answer_is_awaited_ends_the_retries() {
     assert_eq!(desk.since(), ["reread 0"]);
 }
 
+/// It stays a deletion, and is not asked for as an eviction before its back-off is over.
+#[test]
+fn a_deletion_that_restraint_holds_stays_one() {
+    let mut desk = Desk::with(Limits { burst: 1, minimum_age: Duration::ZERO, ..Limits::default() });
+    desk.apply(&pod("u1", &[("app", "a")], &[("memory-usage-threshold", "60"), ("force-delete-threshold", "80")]));
+    let mut other = one("u2");
+    other["metadata"]["name"] = json!("other");
+    desk.apply(&other);
+    let (id, other) = (TargetId(0), TargetId(1));
+    desk.over(id);
+    desk.reread(id, 70 * MIB);
+    desk.answer(0, &Answer::Blocked { budget: None, message: "m".into(), retry_after: None });
+    desk.cross(other, 1, &Answer::Accepted);
+    desk.since();
+    desk.report(id, What::Worse(Evidence { critical: true, ..evidence() }));
+    desk.reread(id, 90 * MIB);
+    assert_eq!(desk.since(), ["reread 0", "tell PreOOMEvictionHeld"]);
+    desk.wait();
+    desk.reread(id, 90 * MIB);
+    assert_eq!(desk.since(), ["reread 0", "delete u1"]);
+}
+
 #[test]
 fn an_unusual_container_id_is_told() {
     let mut desk = Desk::new();

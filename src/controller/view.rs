@@ -149,7 +149,7 @@ fn state_of(entry: &Entry, target: &Target, now: Moment) -> (&'static str, Strin
         Eviction::Confirming { target, .. } if about_this(target) => {
             Some(("confirming", "it is read once more".into()))
         }
-        Eviction::Held { target, held } if about_this(target) => {
+        Eviction::Held { target, held, .. } if about_this(target) => {
             Some(("held", format!("{}; for another {} s", held.why, within(&held.until))))
         }
         Eviction::Posting { target, .. } if about_this(target) => {
