@@ -41,6 +41,8 @@ const FORGIVEN: Duration = Duration::from_secs(600);
 const DEFAULT_GRACE: u32 = 30;
 /// After its grace, the kubelet kills; it needs a moment for that.
 const KILL_MARGIN: Duration = Duration::from_secs(5);
+/// How soon to see whether an earlier request was answered meanwhile.
+const ANSWER_LOOK: Duration = Duration::from_millis(200);
 /// So many things told of one pod are remembered, to tell each once.
 const MOST_TOLD: usize = 64;
 /// Kills of so many of a pod's last containers are remembered, to count each once.
@@ -569,6 +571,11 @@ impl Controller {
         if act == Act::Delete && !evidence.critical {
             let at = entry.failure.as_ref().map_or(now, |f| f.not_before);
             entry.eviction = Eviction::Retrying { target: id, at };
+            return;
+        }
+        if self.in_flight.values().any(|request| request.pod == entry.pod.id) {
+            // It lost its label and has it again; what was sent before is still to be answered.
+            entry.eviction = Eviction::Retrying { target: id, at: now + ANSWER_LOOK };
             return;
         }
         let mode = self.settings.dry_run.max(guard.dry_run);

@@ -638,6 +638,26 @@ fn a_deletion_that_restraint_holds_stays_one() {
 }
 
 #[test]
+fn a_label_that_comes_back_makes_no_second_request() {
+    let (mut desk, id) = watching();
+    desk.over(id);
+    desk.reread(id, 90 * MIB);
+    let gone = PodRef { namespace: "demo".into(), name: "web".into(), uid: PodUid("u1".into()) };
+    desk.give(|c, now| c.pod_changed(now, PodChange::Gone(gone)));
+    desk.apply(&one("u1"));
+    desk.since();
+    let id = TargetId(1);
+    desk.over(id);
+    desk.reread(id, 90 * MIB);
+    assert_eq!(desk.since(), ["reread 1"], "the first is not answered yet");
+    assert_eq!(desk.controller.guards(desk.now)[0].state, "evicting");
+    desk.answer(0, &Answer::Failing { code: 500, message: "m".into() });
+    desk.wait();
+    desk.reread(id, 90 * MIB);
+    assert_eq!(desk.since(), ["tell PreOOMEvictionFailed", "reread 1", "post u1"]);
+}
+
+#[test]
 fn an_unusual_container_id_is_told() {
     let mut desk = Desk::new();
     let mut pod = one("u1");

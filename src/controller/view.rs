@@ -159,7 +159,7 @@ fn state_of(entry: &Entry, target: &Target, now: Moment) -> (&'static str, Strin
             let (state, words) = match &entry.failure {
                 Some(failure) if failure.blocked => ("blocked", failure.words.as_str()),
                 Some(failure) => (failure.answer, failure.words.as_str()),
-                None => ("retrying", ""),
+                None => ("evicting", "the answer to an earlier request is awaited"),
             };
             Some((state, format!("{words}; next try in {} s", within(at))))
         }
