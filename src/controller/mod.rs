@@ -5,7 +5,7 @@
 mod tests;
 pub mod view;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -157,7 +157,7 @@ struct Entry {
     /// What was told, so that it is told once.
     told: BTreeSet<String>,
     /// Containers whose kill was told, or was there before us.
-    kills: BTreeSet<ContainerId>,
+    kills: VecDeque<ContainerId>,
     /// The last look at each container that is no more, and what it was waiting for.
     last_looks: BTreeMap<String, (ContainerId, Option<LastLook>, MissReason)>,
 }
@@ -961,6 +961,9 @@ fn keep_last_look(entry: &mut Entry, target: &Target, dry_run: DryRun) {
 
 /// Tells the kills that a pod's status has news of.
 fn tell_kills(effects: &mut Vec<Effect>, entry: &mut Entry, dry_run: DryRun, now: Moment) {
+    if entry.never.is_some_and(|n| !matches!(n, Never::Terminating | Never::Finished)) {
+        return; // never was guarded
+    }
     let guarded = |name: &String| entry.guard.as_ref().map_or(true, |g| g.containers.contains(name));
     let killed: Vec<(String, ContainerId)> = (entry.pod.containers.iter())
         .filter(|c| guarded(&c.name))
@@ -996,13 +999,16 @@ fn missed(
     look: Option<LastLook>,
     reason: MissReason,
 ) {
-    if !entry.kills.insert(id.clone()) {
+    if entry.kills.contains(id) {
         return;
     }
-    while entry.kills.len() > MOST_KILLS {
-        let oldest = entry.kills.iter().find(|k| *k != id).cloned();
-        oldest.map(|k| entry.kills.remove(&k));
+    if entry.kills.len() >= MOST_KILLS {
+        // The oldest that the pod's status does not speak of any more.
+        let spoken_of = |k: &ContainerId| entry.pod.containers.iter().any(|c| c.oom_killed.contains(k));
+        let forgotten = entry.kills.iter().position(|k| !spoken_of(k));
+        forgotten.map(|i| entry.kills.remove(i));
     }
+    entry.kills.push_back(id.clone());
     let look = look.map(|look| Box::new((look, now.saturating_sub(look.sample.at))));
     let notice = notice_of(entry, Some(container.to_owned()), Subject::Missed { reason, look });
     effects.push(Effect::Tell(Box::new(notice)));

@@ -658,6 +658,33 @@ fn a_label_that_comes_back_makes_no_second_request() {
 }
 
 #[test]
+fn kills_are_counted_once_however_many_there_are_and_only_of_the_guarded() {
+    let told = |desk: &mut Desk| desk.since().iter().filter(|s| *s == "tell PreOOMMissed").count();
+    let mut desk = Desk::new();
+    let mut crashing = both("");
+    let mut kill = |i: usize, id: String| {
+        let terminated = json!({"reason": "OOMKilled", "containerID": format!("x://{id:0>64}")});
+        crashing["status"]["containerStatuses"][i]["lastState"] = json!({"terminated": terminated});
+        crashing.clone()
+    };
+    desk.apply(&both(""));
+    desk.apply(&kill(0, "1".into()));
+    for n in 0..3 * MOST_KILLS {
+        desk.apply(&kill(1, format!("{:x}", n + 16)));
+    }
+    assert_eq!(told(&mut desk), 1 + 3 * MOST_KILLS);
+    // Excluded, as it were: never guarded, and so not missed.
+    let mut desk = Desk::new();
+    let mut mirror = one("u1");
+    mirror["metadata"]["annotations"]["kubernetes.io/config.mirror"] = json!("x");
+    desk.apply(&mirror);
+    mirror["status"]["containerStatuses"][0]["lastState"] =
+        json!({"terminated": {"reason": "OOMKilled", "containerID": format!("x://{}", "c".repeat(64))}});
+    desk.apply(&mirror);
+    assert_eq!(told(&mut desk), 0);
+}
+
+#[test]
 fn an_unusual_container_id_is_told() {
     let mut desk = Desk::new();
     let mut pod = one("u1");
