@@ -685,6 +685,15 @@ fn kills_are_counted_once_however_many_there_are_and_only_of_the_guarded() {
 }
 
 #[test]
+fn what_is_settled_for_a_pod_is_shown_for_a_restarted_container_too() {
+    let (mut desk, id) = watching();
+    desk.cross(id, 0, &Answer::Mistake { code: 400, message: "m".into() });
+    desk.apply(&pod("u1", &[("app", "b")], &[("memory-usage-threshold", "60")]));
+    desk.over(TargetId(1));
+    assert_eq!(desk.controller.guards(desk.now)[0].state, "mistake");
+}
+
+#[test]
 fn an_unusual_container_id_is_told() {
     let mut desk = Desk::new();
     let mut pod = one("u1");

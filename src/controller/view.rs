@@ -143,6 +143,8 @@ fn state_of(entry: &Entry, target: &Target, now: Moment) -> (&'static str, Strin
         State::Watched { view, over, .. } => (view, over),
     };
     let about_this = |t: &TargetId| *t == target.id;
+    // What was asked or is settled for the pod holds for a container that was restarted since, too.
+    let orphan = |t: &TargetId| over.is_some() && !entry.targets.iter().any(|other| other.id == *t);
     let ago = |at: &Moment| now.saturating_sub(*at).as_secs();
     let within = |at: &Moment| at.saturating_sub(now).as_secs();
     let told = match &entry.eviction {
@@ -152,7 +154,7 @@ fn state_of(entry: &Entry, target: &Target, now: Moment) -> (&'static str, Strin
         Eviction::Held { target, held, .. } if about_this(target) => {
             Some(("held", format!("{}; for another {} s", held.why, within(&held.until))))
         }
-        Eviction::Posting { target, .. } if about_this(target) => {
+        Eviction::Posting { target, .. } if about_this(target) || orphan(target) => {
             Some(("evicting", "the server's answer is awaited".into()))
         }
         Eviction::Retrying { target, at } if about_this(target) => {
@@ -167,10 +169,10 @@ fn state_of(entry: &Entry, target: &Target, now: Moment) -> (&'static str, Strin
             let by = if *mode == DryRun::Server { "the server's word" } else { "dry run" };
             Some(("dry-run", format!("{by}: {outcome}, {} s ago; it is not evicted", ago(at))))
         }
-        Eviction::Leaving { target, since, .. } if about_this(target) => {
+        Eviction::Leaving { target, since, .. } if about_this(target) || orphan(target) => {
             Some(("evicted", format!("accepted {} s ago; its end is awaited", ago(since))))
         }
-        Eviction::Done { target, outcome, at } if about_this(target) => {
+        Eviction::Done { target, outcome, at } if about_this(target) || orphan(target) => {
             Some((*outcome, format!("the server's answer {} s ago", ago(at))))
         }
         _ => None,
