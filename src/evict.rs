@@ -182,10 +182,7 @@ pub async fn evict(client: &Client, order: &Order) -> Answer {
             .map(|seconds| Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER));
         let body = Limited::new(body, ANSWER_SIZE).collect().await;
         let body = body.map_or(Body::new(), |b| b.to_bytes());
-        anyhow::Ok(match order.act {
-            Act::Delete if is_pod(head.status, &body) => Answer::Accepted,
-            _ => classify(head.status, retry_after, &body),
-        })
+        anyhow::Ok(answer_to(order.act, head.status, retry_after, &body))
     };
     match tokio::time::timeout(ANSWER_WITHIN, exchange).await {
         Ok(Ok(answer)) => answer,
@@ -196,7 +193,10 @@ pub async fn evict(client: &Client, order: &Order) -> Answer {
 
 /// `Api::evict` of kube 5.0.0 sends the options under a key that the server ignores, and with it
 /// the precondition; so the typed object is sent.
-fn request(order: &Order) -> anyhow::Result<http::Request<Vec<u8>>> {
+///
+/// # Errors
+/// When a name makes no path.
+pub fn request(order: &Order) -> anyhow::Result<http::Request<Vec<u8>>> {
     let options = DeleteOptions {
         grace_period_seconds: order.grace.map(i64::from),
         preconditions: Some(Preconditions { uid: Some(order.pod.uid.0.clone()), ..Preconditions::default() }),
@@ -221,6 +221,15 @@ fn request(order: &Order) -> anyhow::Result<http::Request<Vec<u8>>> {
     };
     let body = serde_json::to_vec(&eviction)?;
     Ok(Request::new(path).create_subresource("eviction", &order.pod.name, &params, body)?)
+}
+
+/// The meaning of an answer to such a request.
+#[must_use]
+pub fn answer_to(act: Act, code: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> Answer {
+    match act {
+        Act::Delete if is_pod(code, body) => Answer::Accepted,
+        _ => classify(code, retry_after, body),
+    }
 }
 
 /// A deletion is answered with the pod as it is being ended, where it does not go at once.

@@ -259,20 +259,26 @@ pub fn read_all(groups: &Groups, machine: Machine, at: Moment) -> Result<Option<
 
 /// What was last told of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
+pub enum Told {
+    /// Nothing that still holds.
     Nothing,
     /// Whatever it is, it is to be told again.
     Again,
+    /// That it is over.
     Over(Worse),
+    /// [`What::NoLimit`].
     NoLimit,
+    /// [`What::BeyondLimit`].
     BeyondLimit,
+    /// [`What::Unreadable`].
     Unreadable,
+    /// [`What::Gone`].
     Gone,
 }
 
 /// How bad it was told to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Worse {
+pub struct Worse {
     urgent: bool,
     critical: bool,
 }
@@ -290,8 +296,9 @@ impl Worse {
     }
 }
 
+/// A target: what is read of it is judged, and told once each time it changes.
 #[derive(Debug)]
-struct Target {
+pub struct Target {
     id: TargetId,
     groups: Groups,
     rule: Rule,
@@ -312,7 +319,9 @@ struct Target {
 }
 
 impl Target {
-    fn new(watch: Watch, now: Moment) -> Target {
+    /// One that is due at once.
+    #[must_use]
+    pub fn new(watch: Watch, now: Moment) -> Target {
         Target {
             id: watch.id,
             groups: watch.groups,
@@ -392,10 +401,22 @@ impl Target {
         Ok(Some(sample))
     }
 
-    /// One look: read, remember, judge, and say when to look again. Answers what is to be told.
+    /// One look: read and judge.
     fn look(&mut self, now: Moment, machine: Machine, shared: &Shared) -> Option<(What, Told)> {
         let takes = shared.eviction_takes();
-        let sample = match self.read(now, machine, takes, &shared.stat_reads) {
+        let read = self.read(now, machine, takes, &shared.stat_reads);
+        self.judge(now, read, takes)
+    }
+
+    /// Remembers what was read, judges it, and says when to look again. Answers what is to be
+    /// told; once that is done, [`Target::told`] keeps it from being told again.
+    pub fn judge(
+        &mut self,
+        now: Moment,
+        read: Result<Option<Sample>, ReadError>,
+        takes: Duration,
+    ) -> Option<(What, Told)> {
+        let sample = match read {
             Ok(Some(sample)) => sample,
             Ok(None) => return Some((What::Gone, Told::Gone)),
             Err(error) => {
@@ -469,6 +490,38 @@ impl Target {
         (after.killed > before.killed).then_some(What::Killed { node_wide: !by_a_limit })
     }
 
+    /// Takes it as told.
+    pub fn told(&mut self, told: Told) {
+        self.told = told;
+    }
+
+    /// The guard was edited.
+    pub fn edited(&mut self, rule: Rule, edit: u32, now: Moment) {
+        self.rule = rule;
+        self.edit = edit;
+        self.history.interrupted();
+        self.told = Told::Again;
+        self.due = now;
+        self.early = now;
+    }
+
+    /// What was told was not acted on.
+    pub fn rearm(&mut self) {
+        self.told = Told::Again;
+    }
+
+    /// As it is handed over.
+    #[must_use]
+    pub fn report(&self, what: What) -> Report {
+        Report { id: self.id, edit: self.edit, what }
+    }
+
+    /// When to look again.
+    #[must_use]
+    pub fn due(&self) -> Moment {
+        self.due
+    }
+
     fn wait(&mut self, now: Moment, interval: Duration) {
         self.due = now + interval;
         self.early = self.due - interval / EARLY_PART;
@@ -526,18 +579,12 @@ impl Sampler {
             Command::Watch(watch) => self.targets.push(Target::new(*watch, now)),
             Command::Rule(id, rule, edit) => {
                 if let Some(i) = find(&mut self.targets, id) {
-                    let target = &mut self.targets[i];
-                    target.rule = rule;
-                    target.edit = edit;
-                    target.history.interrupted();
-                    target.told = Told::Again;
-                    target.due = now;
-                    target.early = now;
+                    self.targets[i].edited(rule, edit, now);
                 }
             }
             Command::Rearm(id) => {
                 if let Some(i) = find(&mut self.targets, id) {
-                    self.targets[i].told = Told::Again;
+                    self.targets[i].rearm();
                 }
             }
             Command::Forget(id) => {
@@ -575,9 +622,9 @@ impl Sampler {
         self.found.sort_unstable_by_key(|(left, ..)| *left);
         for (_, i, what, told) in self.found.drain(..) {
             let target = &mut self.targets[i];
-            let taken = self.reports.try_send(Report { id: target.id, edit: target.edit, what }).is_ok();
+            let taken = self.reports.try_send(target.report(what)).is_ok();
             match (taken, told) {
-                (true, Some(told)) => target.told = told,
+                (true, Some(told)) => target.told(told),
                 (false, Some(Told::Gone)) => target.wait(now, HANDED_OVER_LOOK),
                 (false, None) => {
                     let uncounted = |k: Kills| Kills { killed: k.killed.saturating_sub(1), ..k };

@@ -792,6 +792,22 @@ impl Controller {
         }
         counts
     }
+
+    /// How much is remembered.
+    #[must_use]
+    pub fn sizes(&self) -> Sizes {
+        let most = |of: fn(&Entry) -> usize| self.pods.values().map(of).max().unwrap_or(0);
+        Sizes {
+            pods: self.pods.len(),
+            targets: self.pods.values().map(|e| e.targets.len()).sum(),
+            ids: self.by_target.len(),
+            in_flight: self.in_flight.len(),
+            told: most(|e| e.told.len()),
+            kills: most(|e| e.kills.len()),
+            last_looks: most(|e| e.last_looks.len()),
+            owners: self.restraint.remembered(),
+        }
+    }
 }
 
 /// See [`Controller::counts`].
@@ -807,6 +823,27 @@ pub struct Counts {
     pub blocked: usize,
     /// Pods over, whose eviction is held.
     pub held: usize,
+}
+
+/// See [`Controller::sizes`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Pods.
+    pub pods: usize,
+    /// Targets.
+    pub targets: usize,
+    /// Targets by their id.
+    pub ids: usize,
+    /// Requests that await their answer.
+    pub in_flight: usize,
+    /// What was told of the pod of which most was told.
+    pub told: usize,
+    /// Kills remembered of the pod with most of them.
+    pub kills: usize,
+    /// Last looks kept of the pod with most of them.
+    pub last_looks: usize,
+    /// Owners whose evictions are remembered.
+    pub owners: usize,
 }
 
 /// The targets a pod should have now.

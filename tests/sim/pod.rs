@@ -1,0 +1,299 @@
+//! A pod as the API server has it, and what its owner asked for: the generator's own form of it, from
+//! which the JSON is written that the shipped code reads. The invariants look at this form alone.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use fastrand::Rng;
+use jiff::{SignedDuration, Timestamp};
+
+pub const MIB: u64 = 1 << 20;
+pub const NODE: &str = "n";
+pub const AGENT: &str = "agent-uid";
+pub const EXCLUDED: &str = "ns-off";
+const PREFIX: &str = "pre-oom-killer.v1alpha1.k8s.io/";
+
+/// Namespace and name.
+pub type Key = (&'static str, u32);
+
+/// The wall clock at moment 0.
+pub fn wall() -> Timestamp {
+    Timestamp::from_second(1_795_521_600).unwrap()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Threshold {
+    Missing,
+    Percent(u64),
+    Quantity(u64),
+    Bad(&'static str),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    WorkingSet,
+    Usage,
+    Unreclaimable,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Targets {
+    Unsaid,
+    Named(&'static str),
+    All,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dry {
+    Off,
+    Server,
+    Client,
+}
+
+/// The annotations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    pub threshold: Threshold,
+    pub signal: Signal,
+    pub sustained: u64,
+    pub grace: Option<u32>,
+    pub dry: Dry,
+    pub force: Option<u64>,
+    pub targets: Targets,
+}
+
+impl Ask {
+    pub fn random(rng: &mut Rng) -> Ask {
+        Ask {
+            threshold: match rng.u8(0..20) {
+                0 => Threshold::Missing,
+                1 => Threshold::Bad("60m"),
+                2 => Threshold::Bad("0"),
+                3..=6 => Threshold::Quantity(rng.u64(20..120)),
+                _ => Threshold::Percent(rng.u64(40..95)),
+            },
+            signal: match rng.u8(0..6) {
+                0 => Signal::Usage,
+                1 => Signal::Unreclaimable,
+                _ => Signal::WorkingSet,
+            },
+            sustained: if rng.u8(0..6) == 0 { rng.u64(1..40) } else { 0 },
+            grace: (rng.u8(0..4) == 0).then(|| rng.u32(0..40)),
+            dry: match rng.u8(0..14) {
+                0 => Dry::Server,
+                1 => Dry::Client,
+                _ => Dry::Off,
+            },
+            force: (rng.u8(0..3) == 0).then(|| rng.u64(50..99)),
+            targets: match rng.u8(0..8) {
+                0 | 1 => Targets::All,
+                2 => Targets::Named("a"),
+                3 => Targets::Named("a,b"),
+                4 => Targets::Named("b"),
+                _ => Targets::Unsaid,
+            },
+        }
+    }
+
+    /// The guarded containers and whether the pod's group is one; `None`: the guard is invalid.
+    pub fn guarded(&self, pod: &Pod) -> Option<(Vec<&'static str>, bool)> {
+        if matches!(self.threshold, Threshold::Missing | Threshold::Bad(_)) {
+            return None;
+        }
+        let has: Vec<_> = pod.containers.iter().map(|c| c.name).collect();
+        match self.targets {
+            Targets::Unsaid => (has.len() == 1).then_some((has, false)),
+            Targets::All => Some((has, true)),
+            Targets::Named(names) => {
+                let names: Vec<_> = names.split(',').collect();
+                names.iter().all(|n| has.contains(n)).then_some((names, false))
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Container {
+    pub name: &'static str,
+    /// The instance; none while it waits.
+    pub id: Option<u64>,
+    pub running: bool,
+    pub started: Duration,
+    /// It is that much older than the agent.
+    pub older: Duration,
+    pub killed: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    None,
+    Node,
+    StatefulSet(u8),
+    /// Number of the Deployment, and which of its ReplicaSets.
+    Deployment(u8, u8),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Label {
+    Enabled,
+    Other,
+    Absent,
+}
+
+#[derive(Clone, Debug)]
+pub struct Pod {
+    pub key: Key,
+    pub uid: String,
+    pub node: &'static str,
+    pub label: Label,
+    pub ask: Ask,
+    pub mirror: bool,
+    pub owner: Owner,
+    pub terminating: bool,
+    pub phase: &'static str,
+    pub grace: Option<u32>,
+    pub containers: Vec<Container>,
+}
+
+pub fn container_id(id: u64) -> String {
+    format!("{id:064x}")
+}
+
+pub fn name(key: Key) -> String {
+    format!("p{}", key.1)
+}
+
+impl Pod {
+    /// What the issue lists as never evicted, in the generator's own words.
+    pub fn never(&self) -> Option<&'static str> {
+        if self.uid == AGENT {
+            Some("the agent itself")
+        } else if self.node != NODE {
+            Some("another node's")
+        } else if self.key.0 == EXCLUDED {
+            Some("an excluded namespace")
+        } else if self.mirror {
+            Some("a mirror")
+        } else if self.owner == Owner::Node {
+            Some("static")
+        } else if self.terminating {
+            Some("terminating")
+        } else if matches!(self.phase, "Succeeded" | "Failed") {
+            Some("finished")
+        } else {
+            None
+        }
+    }
+
+    /// Whose evictions are counted together.
+    pub fn owner_key(&self) -> (&'static str, String) {
+        let owner = match self.owner {
+            Owner::Deployment(d, _) => format!("Deployment {d}"),
+            Owner::StatefulSet(s) => format!("StatefulSet {s}"),
+            Owner::None | Owner::Node => format!("Pod {}", self.key.1),
+        };
+        (self.key.0, owner)
+    }
+
+    pub fn json(&self) -> String {
+        let mut t = String::with_capacity(1200);
+        let _ = write!(
+            t,
+            r#"{{"metadata":{{"name":"{}","namespace":"{}","uid":"{}","labels":{{"app":"x""#,
+            name(self.key),
+            self.key.0,
+            self.uid
+        );
+        match self.label {
+            Label::Enabled => t.push_str(r#","pre-oom-killer":"enabled""#),
+            Label::Other => t.push_str(r#","pre-oom-killer":"true""#),
+            Label::Absent => {}
+        }
+        if let Owner::Deployment(_, hash) = self.owner {
+            let _ = write!(t, r#","pod-template-hash":"h{hash}""#);
+        }
+        t.push_str(r#"},"annotations":{"other.io/x":"y""#);
+        let mut annotate = |key: &str, value: &str| {
+            let _ = write!(t, r#","{PREFIX}{key}":"{value}""#);
+        };
+        match self.ask.threshold {
+            Threshold::Missing => {}
+            Threshold::Percent(p) => annotate("memory-usage-threshold", &p.to_string()),
+            Threshold::Quantity(q) => annotate("memory-usage-threshold", &format!("{q}Mi")),
+            Threshold::Bad(text) => annotate("memory-usage-threshold", text),
+        }
+        match self.ask.signal {
+            Signal::WorkingSet => {}
+            Signal::Usage => annotate("memory-signal", "usage"),
+            Signal::Unreclaimable => annotate("memory-signal", "unreclaimable"),
+        }
+        if self.ask.sustained > 0 {
+            annotate("sustained-for", &format!("{}s", self.ask.sustained));
+        }
+        if let Some(grace) = self.ask.grace {
+            annotate("eviction-grace-period", &grace.to_string());
+        }
+        match self.ask.dry {
+            Dry::Off => {}
+            Dry::Server => annotate("dry-run", "server"),
+            Dry::Client => annotate("dry-run", "client"),
+        }
+        if let Some(force) = self.ask.force {
+            annotate("force-delete-threshold", &force.to_string());
+        }
+        match self.ask.targets {
+            Targets::Unsaid => {}
+            Targets::All => annotate("target-container-name", "*"),
+            Targets::Named(names) => annotate("target-container-name", names),
+        }
+        if self.mirror {
+            t.push_str(r#","kubernetes.io/config.mirror":"x""#);
+        }
+        t.push('}');
+        let owner = match self.owner {
+            Owner::None => None,
+            Owner::Node => Some(("v1", "Node", NODE.to_owned())),
+            Owner::StatefulSet(s) => Some(("apps/v1", "StatefulSet", format!("s{s}"))),
+            Owner::Deployment(d, hash) => Some(("apps/v1", "ReplicaSet", format!("d{d}-h{hash}"))),
+        };
+        if let Some((version, kind, name)) = owner {
+            let _ = write!(
+                t,
+                r#","ownerReferences":[{{"apiVersion":"{version}","kind":"{kind}","name":"{name}","uid":"o","controller":true}}]"#
+            );
+        }
+        if self.terminating {
+            t.push_str(r#","deletionTimestamp":"2026-11-24T12:00:00Z""#);
+        }
+        let _ = write!(t, r#"}},"spec":{{"nodeName":"{}","containers":["#, self.node);
+        for (i, c) in self.containers.iter().enumerate() {
+            let _ = write!(t, r#"{}{{"name":"{}"}}"#, if i > 0 { "," } else { "" }, c.name);
+        }
+        t.push(']');
+        if let Some(grace) = self.grace {
+            let _ = write!(t, r#","terminationGracePeriodSeconds":{grace}"#);
+        }
+        let _ = write!(t, r#"}},"status":{{"phase":"{}","containerStatuses":["#, self.phase);
+        for (i, c) in self.containers.iter().enumerate() {
+            let _ = write!(t, r#"{}{{"name":"{}""#, if i > 0 { "," } else { "" }, c.name);
+            if let Some(id) = c.id {
+                let _ = write!(t, r#","containerID":"containerd://{}""#, container_id(id));
+            }
+            if c.running {
+                let at =
+                    wall() + SignedDuration::try_from(c.started).unwrap() - SignedDuration::try_from(c.older).unwrap();
+                let _ = write!(t, r#","state":{{"running":{{"startedAt":"{at}"}}}}"#);
+            }
+            if let Some(id) = c.killed {
+                let _ = write!(
+                    t,
+                    r#","lastState":{{"terminated":{{"reason":"OOMKilled","containerID":"containerd://{}"}}}}"#,
+                    container_id(id)
+                );
+            }
+            t.push('}');
+        }
+        t.push_str("]}}");
+        t
+    }
+}

@@ -1,0 +1,370 @@
+//! What happens to pods and their memory.
+
+use super::*;
+
+impl World<'_> {
+    pub(super) fn step(&mut self) {
+        let keys: Vec<Key> = self.api.keys().copied().collect();
+        let key = (!keys.is_empty()).then(|| keys[self.rng.usize(0..keys.len())]);
+        let Some(key) = key.filter(|_| keys.len() >= MOST_PODS || self.rng.u8(0..9) > 0) else {
+            return self.create();
+        };
+        match self.rng.u8(0..40) {
+            0 => {
+                self.count("event: deleted");
+                self.terminate(key, None);
+            }
+            1 => {
+                self.count("event: removed at once");
+                let uid = self.api[&key].uid.clone();
+                self.removed(key, &uid);
+                let wait = self.between(1, 3000);
+                self.after(wait, Event::Ends(uid));
+            }
+            2 => {
+                self.count("event: replaced by a namesake");
+                let old = self.api[&key].clone();
+                self.removed(key, &old.uid);
+                let wait = self.between(1, 2000);
+                self.after(wait, Event::Ends(old.uid.clone()));
+                self.create_as(key, Some(&old));
+            }
+            3..=4 => self.restart(key),
+            5..=6 => {
+                self.count("event: resized");
+                let now = self.now;
+                let percent = self.rng.u64(50..200);
+                self.with_memory(key, |memory| {
+                    // Below its usage it stays unapplied.
+                    let wanted = memory.limit.map(|l| (l * percent / 100 / 1024 * 1024).clamp(16 * MIB, 512 * MIB));
+                    if wanted.is_some_and(|w| w > memory.usage(now)) {
+                        memory.limit = wanted;
+                        let (usage, rate, top) = (memory.usage(now), memory.rate, memory.top);
+                        memory.set(now, usage, rate, top);
+                    }
+                });
+            }
+            7..=9 => {
+                self.count("event: relabelled");
+                let label = [Label::Enabled, Label::Enabled, Label::Other, Label::Absent][self.rng.usize(0..4)];
+                self.update(key, |pod| pod.label = label);
+            }
+            10..=13 => {
+                self.count("event: annotated");
+                let new = Ask::random(&mut self.rng);
+                let whole = self.rng.u8(0..3) == 0;
+                self.update(key, |pod| match whole {
+                    true => pod.ask = new,
+                    false => pod.ask = Ask { threshold: new.threshold, dry: new.dry, ..pod.ask },
+                });
+            }
+            14 => {
+                self.count("event: finished");
+                let phase = if self.rng.bool() { "Succeeded" } else { "Failed" };
+                self.update(key, |pod| {
+                    pod.phase = phase;
+                    pod.containers.iter_mut().for_each(|c| c.running = false);
+                });
+                let uid = self.api[&key].uid.clone();
+                self.after(millis(20), Event::Ends(uid));
+            }
+            15..=16 => {
+                self.count("event: budget changed");
+                let budget = Budget::random(&mut self.rng);
+                let uid = self.api[&key].uid.clone();
+                if let Some(body) = self.bodies.get_mut(&uid) {
+                    body.budget = budget;
+                }
+            }
+            17..=19 => {
+                self.count("event: server's mood");
+                self.mood = Mood::random(&mut self.rng);
+                trace!(self, "mood {:?}", self.mood);
+            }
+            20 => {
+                self.count("event: watch lost");
+                if self.watching {
+                    self.watching = false;
+                    self.epoch += 1;
+                    self.heard_at = self.now;
+                    self.say(Word::Trouble);
+                    let away = if self.rng.bool() { self.between(100, 3000) } else { self.between(3000, 60_000) };
+                    self.after(away, Event::WatchIsBack);
+                }
+            }
+            21..=28 => {
+                self.count("event: ramp");
+                let (rate, share) = (1 << self.rng.u32(17..31), self.rng.u64(40..110));
+                let now = self.now;
+                self.with_memory(key, |memory| {
+                    let usage = memory.usage(now);
+                    let top = memory.limit.unwrap_or(256 * MIB) * share / 100;
+                    memory.set(now, usage, rate, top.max(usage));
+                });
+            }
+            29..=31 => {
+                self.count("event: dip");
+                let (percent, now) = (self.rng.u64(5..70), self.now);
+                self.with_memory(key, |memory| {
+                    let usage = memory.limit.unwrap_or(256 * MIB) * percent / 100;
+                    memory.set(now, usage, 0, u64::MAX);
+                    (memory.inactive, memory.active) = (memory.inactive.min(usage / 4), memory.active.min(usage / 4));
+                });
+            }
+            32..=36 => {
+                self.count("event: burst");
+                let (percent, now, then) = (self.rng.u64(60..101), self.now, self.rng.i64(-30..30));
+                self.with_memory(key, |memory| {
+                    let usage = memory.limit.unwrap_or(256 * MIB) * percent / 100;
+                    memory.set(now, usage, then * (MIB as i64) / 4, u64::MAX);
+                });
+            }
+            37..=38 => {
+                self.count("event: cache");
+                let parts = [self.rng.u64(0..60), self.rng.u64(0..30), self.rng.u64(0..20), self.rng.u64(0..10)];
+                let now = self.now;
+                self.with_memory(key, |memory| {
+                    let usage = memory.usage(now);
+                    [memory.inactive, memory.active, memory.dirty, memory.slab] = parts.map(|p| usage * p / 120);
+                    memory.change += 1;
+                });
+            }
+            _ => {
+                self.count("event: killed for the node's memory");
+                let uid = &self.api[&key].uid;
+                if let Some((_, id)) = self.bodies.get(uid).and_then(|b| b.containers.first_key_value()) {
+                    let id = *id;
+                    self.killed(id, true);
+                }
+            }
+        }
+    }
+
+    /// Changes the memory of one of a pod's containers, and foresees a kill.
+    pub(super) fn with_memory(&mut self, key: Key, change: impl FnOnce(&mut Memory)) {
+        let Some(pod) = self.api.get(&key) else { return };
+        let Some(body) = self.bodies.get(&pod.uid).filter(|b| !b.containers.is_empty()) else { return };
+        let which = self.rng.usize(0..body.containers.len());
+        let Some(id) = body.containers.values().nth(which).copied() else { return };
+        let Some(memory) = self.memory.get_mut(&id) else { return };
+        change(memory);
+        let (at, change) = (memory.killed_at(self.now), memory.change);
+        trace!(
+            self,
+            "memory of {}: {} at {}/s, limit {:?}",
+            pod.uid,
+            memory.usage(self.now),
+            memory.rate,
+            memory.limit
+        );
+        if let Some(at) = at {
+            self.at(at, Event::Kill(id, change));
+        }
+    }
+
+    pub(super) fn create(&mut self) {
+        let namespace = match self.rng.u8(0..16) {
+            0 => EXCLUDED,
+            n => ["ns0", "ns1"][usize::from(n % 2)],
+        };
+        let key = (namespace, self.rng.u32(0..8));
+        if !self.api.contains_key(&key) {
+            self.count("event: created");
+            self.create_as(key, None);
+        }
+    }
+
+    pub(super) fn create_as(&mut self, key: Key, like: Option<&Pod>) {
+        let uid = match self.rng.u8(0..60) {
+            0 if !std::mem::replace(&mut self.agent_made, true) => AGENT.to_owned(),
+            _ => format!("u{:x}", self.rng.u64(..)),
+        };
+        let rng = &mut self.rng;
+        let limit = match rng.u8(0..10) {
+            0 => None,
+            _ => Some(rng.u64(16 * 1024..256 * 1024) * 1024),
+        };
+        let older = Duration::from_secs(match rng.u8(0..3) {
+            0 => rng.u64(0..100),
+            _ => 3600,
+        });
+        let names: &[&str] = if rng.u8(0..4) == 0 { &["a", "b"] } else { &["a"] };
+        let containers: Vec<_> = (names.iter())
+            .map(|name| Container {
+                name,
+                id: Some(rng.u64(..)),
+                running: true,
+                started: self.now,
+                older,
+                killed: None,
+            })
+            .collect();
+        let mut pod = Pod {
+            key,
+            uid: uid.clone(),
+            node: if rng.u8(0..30) == 0 { "other" } else { NODE },
+            label: match rng.u8(0..14) {
+                0 => Label::Other,
+                1 => Label::Absent,
+                _ => Label::Enabled,
+            },
+            ask: Ask::random(rng),
+            mirror: rng.u8(0..30) == 0,
+            owner: match rng.u8(0..14) {
+                0..=3 => Owner::None,
+                4 => Owner::Node,
+                5..=7 => Owner::StatefulSet(rng.u8(0..2)),
+                _ => Owner::Deployment(rng.u8(0..2), rng.u8(0..2)),
+            },
+            terminating: false,
+            phase: if rng.u8(0..30) == 0 { "Pending" } else { "Running" },
+            grace: (rng.u8(0..3) == 0).then(|| rng.u32(0..60)),
+            containers,
+        };
+        if let Some(like) = like {
+            (pod.ask, pod.owner, pod.label) = (like.ask, like.owner, like.label);
+        }
+        let sum = limit.map(|l| l * names.len() as u64);
+        let body = Body {
+            containers: pod.containers.iter().map(|c| (c.name, c.id.unwrap())).collect(),
+            limit: match rng.u8(0..3) {
+                0 => None,
+                1 => Some(None),
+                _ => Some(sum),
+            },
+            budget: Budget::random(rng),
+            obeys: rng.u8(0..8) > 0,
+            kills: 0,
+            name: key,
+        };
+        for id in body.containers.values() {
+            let usage = limit.unwrap_or(256 * MIB) * rng.u64(5..70) / 100;
+            self.memory.insert(*id, Memory::new(self.now, usage, limit));
+        }
+        self.bodies.insert(uid, body);
+        trace!(self, "created {pod:?}");
+        self.api.insert(key, pod.clone());
+        self.notify(None, Some(&pod));
+    }
+
+    pub(super) fn update(&mut self, key: Key, change: impl FnOnce(&mut Pod)) {
+        let Some(pod) = self.api.get_mut(&key) else { return };
+        let old = pod.clone();
+        change(pod);
+        let new = pod.clone();
+        trace!(self, "changed {new:?}");
+        self.notify(Some(&old), Some(&new));
+    }
+
+    /// Ends a pod as a deletion does.
+    pub(super) fn terminate(&mut self, key: Key, grace: Option<u32>) {
+        let Some(pod) = self.api.get(&key).filter(|p| !p.terminating) else { return };
+        let (uid, finished) = (pod.uid.clone(), matches!(pod.phase, "Succeeded" | "Failed"));
+        if finished {
+            return self.removed(key, &uid);
+        }
+        let grace = grace.or(pod.grace).unwrap_or(30).max(2);
+        self.update(key, |pod| pod.terminating = true);
+        let obeys = self.bodies.get(&uid).is_none_or(|b| b.obeys);
+        let wait = if obeys { self.between(25, 2000) } else { Duration::from_secs(u64::from(grace) + 2) };
+        let wait = if !obeys && self.rng.bool() { wait * 3 } else { wait };
+        self.after(wait, Event::Ends(uid.clone()));
+        let wait = wait + self.between(5, 500);
+        self.after(wait, Event::Removed(key, uid));
+    }
+
+    pub(super) fn ends(&mut self, uid: &str) {
+        if let Some(body) = self.bodies.remove(uid) {
+            for id in body.containers.values() {
+                self.memory.remove(id);
+            }
+            trace!(self, "ended {uid}");
+            let name = body.name;
+            if self.api.get(&name).is_some_and(|p| p.uid == uid) {
+                self.update(name, |pod| pod.containers.iter_mut().for_each(|c| c.running = false));
+            }
+        }
+    }
+
+    pub(super) fn removed(&mut self, key: Key, uid: &str) {
+        if self.api.get(&key).is_some_and(|p| p.uid == uid) {
+            let old = self.api.remove(&key).unwrap();
+            trace!(self, "removed {uid}");
+            self.notify(Some(&old), None);
+        }
+    }
+
+    pub(super) fn restart(&mut self, key: Key) {
+        self.count("event: restarted");
+        let pod = &self.api[&key];
+        if pod.terminating || pod.phase != "Running" {
+            return;
+        }
+        let uid = pod.uid.clone();
+        let Some(body) = self.bodies.get_mut(&uid) else { return };
+        let Some((container, id)) = body.containers.pop_first() else { return };
+        self.memory.remove(&id);
+        let wait = self.between(10, 3000);
+        self.after(wait, Event::Starts(uid, container));
+        self.update(key, |pod| {
+            pod.containers.iter_mut().filter(|c| c.name == container).for_each(|c| c.running = false);
+        });
+    }
+
+    pub(super) fn starts(&mut self, uid: &str, container: &'static str) {
+        let now = self.now;
+        let Some(body) = self.bodies.get_mut(uid) else { return };
+        let key = body.name;
+        let Some(pod) = self.api.get(&key).filter(|p| p.uid == uid && p.phase == "Running" && !p.terminating) else {
+            return;
+        };
+        let _ = pod;
+        let id = self.rng.u64(..);
+        body.containers.insert(container, id);
+        let limit = (self.rng.u8(0..10) > 0).then(|| self.rng.u64(16 * 1024..256 * 1024) * 1024);
+        let usage = limit.unwrap_or(256 * MIB) * self.rng.u64(5..90) / 100;
+        self.memory.insert(id, Memory::new(now, usage, limit));
+        self.update(key, |pod| {
+            for c in pod.containers.iter_mut().filter(|c| c.name == container) {
+                (c.id, c.running, c.started, c.older) = (Some(id), true, now, Duration::ZERO);
+            }
+        });
+    }
+
+    pub(super) fn kill(&mut self, id: u64, change: u32) {
+        let foreseen = self.memory.get(&id).is_some_and(|m| m.change == change);
+        if foreseen {
+            self.killed(id, false);
+        }
+    }
+
+    /// The kernel kills a container.
+    pub(super) fn killed(&mut self, id: u64, node_wide: bool) {
+        let Some((uid, body)) = self.bodies.iter_mut().find(|(_, b)| b.containers.values().any(|c| *c == id)) else {
+            return;
+        };
+        let (uid, key) = (uid.clone(), body.name);
+        let container = *body.containers.iter().find(|(_, c)| **c == id).unwrap().0;
+        body.containers.remove(container);
+        body.kills += 1;
+        self.memory.remove(&id);
+        self.count(if node_wide { "killed, node-wide" } else { "killed" });
+        trace!(self, "killed {container} of {uid}");
+        // The sampler may see the counter before the group is gone.
+        let target = self.meant.iter().find(|(_, m)| m.container == Some(id)).map(|(id, _)| *id);
+        if let Some(looked) = target.and_then(|id| self.looked.get(&id))
+            && self.rng.bool()
+        {
+            let report = looked.target.report(What::Killed { node_wide });
+            self.report(report, true);
+        }
+        self.update(key, |pod| {
+            for c in pod.containers.iter_mut().filter(|c| c.name == container && pod.uid == uid) {
+                (c.running, c.killed) = (false, Some(id));
+            }
+        });
+        let crashes = self.rng.u8(0..4) == 0;
+        let wait = if crashes { millis(100) } else { self.between(100, 10_000) };
+        self.after(wait, Event::Starts(uid, container));
+    }
+}

@@ -1,0 +1,439 @@
+//! The world around the shipped decision line: pods, their memory, the watch, the server; and the
+//! wiring of `agent.rs` in virtual time.
+
+macro_rules! trace {
+    ($world:expr, $($what:tt)*) => {
+        if $world.tracing {
+            let line = format!("{:>11.3} {}", $world.now.as_secs_f64(), format_args!($($what)*));
+            $world.outcome.trace.push(line);
+        }
+    };
+}
+
+mod life;
+mod looking;
+mod requests;
+mod showing;
+mod telling;
+mod watching;
+mod wiring;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use fastrand::Rng;
+use http::StatusCode;
+use pre_oom_killer::cgroup::{Group, Machine, Malformed, ReadError, ReadErrorKind, Version};
+use pre_oom_killer::controller::{Controller, Effect, Settings};
+use pre_oom_killer::evict::{ANSWER_WITHIN, Act, Answer, Order, answer_to, request};
+use pre_oom_killer::guard::DryRun;
+use pre_oom_killer::pods::{self, PodChange, PodRef, PodUid};
+use pre_oom_killer::policy::{Evidence, Level, Me, Moment, Sample};
+use pre_oom_killer::report::{Notice, Subject};
+use pre_oom_killer::resolve::{Groups, Unresolved};
+use pre_oom_killer::restraint::{Limits, Why};
+use pre_oom_killer::sampler::{Command, EVICTION_TAKES, Report, Target, TargetId, Told, What};
+use pre_oom_killer::units::Bytes;
+
+use crate::memory::{Memory, is_over, is_past_force};
+use crate::plan::{Bug, Counts, Invariant, Outcome};
+use crate::pod::{AGENT, Ask, Container, Dry, EXCLUDED, Key, Label, MIB, NODE, Owner, Pod, name, wall};
+use crate::server::{Budget, Fate, Kind, Mood};
+
+/// A group that opens; what it says is never read.
+static GROUPS: LazyLock<Groups> = LazyLock::new(|| {
+    let dir = tempfile::tempdir().unwrap();
+    for file in ["memory.current", "memory.max", "memory.stat"] {
+        std::fs::write(dir.path().join(file), "1\n").unwrap();
+    }
+    let machine = Machine { memory: Bytes(1 << 40), swap: Bytes(0) };
+    let own = Group::open(dir.path(), Version::V2, machine).unwrap().unwrap();
+    Groups { own: Arc::new(own), pod: None, stands_for_container: false }
+});
+
+const MOST_PODS: usize = 6;
+/// Longer than the longest look for a missing group.
+const SETTLES: Duration = Duration::from_secs(15);
+/// Longer than the longest back-off, and than it takes to forgive a failure.
+const HEALS: Duration = Duration::from_secs(700);
+
+fn millis(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// What the watch sends.
+#[derive(Debug)]
+enum Word {
+    Listing,
+    Applied(Pod),
+    /// The pod as it was, and whether it lives on without the label.
+    Gone(Pod, bool),
+    Listed,
+    Trouble,
+}
+
+#[derive(Debug)]
+enum Event {
+    Step,
+    Heard(u32, Word),
+    Look(TargetId, Moment),
+    /// And whether it was over for as long as was asked for.
+    Report(Report, bool),
+    Resolved(TargetId),
+    Arrives(u64),
+    Answered(u64),
+    Kill(u64, u32),
+    Starts(String, &'static str),
+    Ends(String),
+    Removed(Key, String),
+    WatchIsBack,
+}
+
+struct Timed(Moment, u64, Event);
+
+impl PartialEq for Timed {
+    fn eq(&self, other: &Timed) -> bool {
+        (self.0, self.1) == (other.0, other.1)
+    }
+}
+impl Eq for Timed {}
+impl PartialOrd for Timed {
+    fn partial_cmp(&self, other: &Timed) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Timed {
+    fn cmp(&self, other: &Timed) -> std::cmp::Ordering {
+        (self.0, self.1).cmp(&(other.0, other.1))
+    }
+}
+
+/// A pod's processes, which may outlive its object.
+struct Body {
+    containers: BTreeMap<&'static str, u64>,
+    /// The limit of the pod's group, and whether there is one to be read.
+    limit: Option<Option<u64>>,
+    budget: Budget,
+    /// It ends on SIGTERM.
+    obeys: bool,
+    kills: u32,
+    name: Key,
+}
+
+/// A target on the sampler's side.
+struct Looked {
+    target: Target,
+    scheduled: Moment,
+    /// Over in every look since.
+    since: Option<Moment>,
+}
+
+/// Whom a target's number means.
+#[derive(Clone)]
+struct Meant {
+    uid: String,
+    key: Key,
+    container: Option<u64>,
+    /// As the controller last heard; none: not over.
+    evidence: Option<Evidence>,
+    /// It was over for as long as was asked for then.
+    sound: bool,
+    edit: u32,
+}
+
+struct Sent {
+    order: Order,
+    key: Key,
+    at: Moment,
+    fate: Fate,
+    answer: Option<Answer>,
+    /// The pod was told as gone since.
+    forgotten: bool,
+    /// How long its room will last, as it seems, in seconds.
+    lasts: Option<f64>,
+}
+
+/// What is known of the tries for one pod.
+#[derive(Default)]
+struct Tries {
+    in_flight: u32,
+    failures: u32,
+    not_before: Moment,
+    blocked: bool,
+    /// Accepted or final: nothing more is sent.
+    closed: Option<&'static str>,
+}
+
+pub struct World<'a> {
+    rng: Rng,
+    bug: Option<Bug>,
+    counts: &'a mut Counts,
+    outcome: Outcome,
+    tracing: bool,
+    now: Moment,
+    until: Moment,
+    quiet: bool,
+    healing: bool,
+    queue: BinaryHeap<Reverse<Timed>>,
+    sequence: u64,
+    steps_left: u32,
+    limits: Limits,
+    dry_run: Dry,
+    mood: Mood,
+    /// The watch sends pods without the label, too.
+    unselective: bool,
+    // The truth.
+    api: BTreeMap<Key, Pod>,
+    bodies: HashMap<String, Body>,
+    memory: HashMap<u64, Memory>,
+    // The watch.
+    watching: bool,
+    epoch: u32,
+    heard_at: Moment,
+    // What the agent was told.
+    told: BTreeMap<Key, Pod>,
+    listing: Option<HashSet<Key>>,
+    unlabelled: HashSet<String>,
+    listed: bool,
+    // The line.
+    controller: Controller,
+    looked: HashMap<TargetId, Looked>,
+    meant: HashMap<TargetId, Meant>,
+    takes: Duration,
+    reported_at: Moment,
+    sent: BTreeMap<u64, Sent>,
+    last_read: HashMap<String, (TargetId, Option<Sample>, Moment)>,
+    twins: u64,
+    agent_made: bool,
+    // What was seen.
+    tries: HashMap<String, Tries>,
+    evicted: Vec<Moment>,
+    owners: HashMap<(&'static str, String), Vec<Moment>>,
+    notices: HashMap<String, Vec<(&'static str, String)>>,
+    missed: HashMap<String, u32>,
+    lost_over: HashSet<TargetId>,
+    spins: (Moment, u32),
+}
+
+/// Lives one history.
+pub fn live(seed: u64, bug: Option<Bug>, counts: &mut Counts, tracing: bool) -> Outcome {
+    let mut rng = Rng::with_seed(seed);
+    let limits = Limits {
+        burst: [1, 2, 3, 10][rng.usize(0..4)],
+        refill: Duration::from_secs([1, 6][rng.usize(0..2)]),
+        minimum_age: Duration::from_secs([0, 0, 60][rng.usize(0..3)]),
+    };
+    let dry_run = match rng.u8(0..24) {
+        0 => Dry::Client,
+        1 => Dry::Server,
+        _ => Dry::Off,
+    };
+    let mut given = limits;
+    match bug {
+        Some(Bug::SpendsWithoutLimit) => given.burst = 1000,
+        Some(Bug::GivesBackTheSpent) => given.refill /= 4,
+        _ => {}
+    }
+    let excluded = match bug {
+        Some(Bug::ForgetsWhoIsNever) => BTreeSet::new(),
+        _ => BTreeSet::from([EXCLUDED.to_owned()]),
+    };
+    let settings = Settings {
+        me: Me { node: NODE.into(), pod_uid: Some(AGENT.into()), excluded },
+        dry_run: match (dry_run, bug) {
+            (Dry::Off, _) | (_, Some(Bug::IgnoresDryRun)) => DryRun::Off,
+            (Dry::Server, _) => DryRun::Server,
+            (Dry::Client, _) => DryRun::Client,
+        },
+        limits: given,
+        wall: wall(),
+        seed: rng.u64(..),
+    };
+    let steps_left = rng.u32(50..70);
+    let mut world = World {
+        bug,
+        counts,
+        outcome: Outcome::default(),
+        tracing,
+        now: Moment::ZERO,
+        until: Moment::MAX,
+        quiet: false,
+        healing: false,
+        queue: BinaryHeap::new(),
+        sequence: 0,
+        steps_left,
+        limits,
+        dry_run,
+        mood: Mood::random(&mut rng),
+        unselective: rng.u8(0..6) == 0,
+        api: BTreeMap::new(),
+        bodies: HashMap::new(),
+        memory: HashMap::new(),
+        watching: true,
+        epoch: 0,
+        heard_at: Moment::ZERO,
+        told: BTreeMap::new(),
+        listing: None,
+        unlabelled: HashSet::new(),
+        listed: false,
+        controller: Controller::new(settings),
+        looked: HashMap::new(),
+        meant: HashMap::new(),
+        takes: EVICTION_TAKES,
+        reported_at: Moment::ZERO,
+        sent: BTreeMap::new(),
+        last_read: HashMap::new(),
+        twins: 1 << 40,
+        agent_made: false,
+        tries: HashMap::new(),
+        evicted: Vec::new(),
+        owners: HashMap::new(),
+        notices: HashMap::new(),
+        missed: HashMap::new(),
+        lost_over: HashSet::new(),
+        spins: (Moment::ZERO, 0),
+        rng,
+    };
+    world.whole();
+    world.outcome
+}
+
+impl World<'_> {
+    fn whole(&mut self) {
+        for _ in 0..self.rng.usize(1..4) {
+            self.create();
+        }
+        self.relist();
+        self.after(millis(5), Event::Step);
+        self.run();
+        // No more changes: what is over has to show.
+        self.quiet = true;
+        self.mood = Mood::Well;
+        let ids: Vec<u64> = self.memory.keys().copied().collect();
+        for id in ids {
+            let now = self.now;
+            let memory = self.memory.get_mut(&id).unwrap();
+            let usage = memory.usage(now);
+            memory.set(now, usage, 0, u64::MAX);
+        }
+        if !self.watching {
+            self.watch_is_back();
+        }
+        self.until = self.now + SETTLES;
+        self.run();
+        self.check_shown(false);
+        self.check_bounds();
+        if self.rng.u8(0..3) == 0 {
+            // Everything allows now: nothing is left undone.
+            self.healing = true;
+            for body in self.bodies.values_mut() {
+                body.budget = Budget::Allows;
+            }
+            self.until = self.now + HEALS;
+            self.run();
+            self.check_shown(true);
+            self.check_bounds();
+        }
+    }
+
+    fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    fn fail(&mut self, invariant: Invariant, text: String) {
+        if !self.outcome.violations.iter().any(|(i, _)| *i == invariant) {
+            trace!(self, "VIOLATED {invariant:?}: {text}");
+            self.outcome.violations.push((invariant, text));
+        }
+    }
+
+    fn at(&mut self, at: Moment, event: Event) {
+        self.sequence += 1;
+        self.queue.push(Reverse(Timed(at, self.sequence, event)));
+    }
+
+    fn after(&mut self, wait: Duration, event: Event) {
+        self.at(self.now + wait, event);
+    }
+
+    fn between(&mut self, from: u64, to: u64) -> Duration {
+        millis(self.rng.u64(from..to))
+    }
+
+    /// As `Agent::turn`: one input at a time, then all that it asks for.
+    fn run(&mut self) {
+        loop {
+            let tick = self.controller.next_tick().filter(|_| self.bug != Some(Bug::NeverTicks));
+            let event = self.queue.peek().map(|Reverse(t)| t.0);
+            let next = match (tick, event) {
+                (Some(tick), Some(event)) => tick.min(event),
+                (Some(at), None) | (None, Some(at)) => at,
+                (None, None) => break,
+            };
+            if next > self.until {
+                self.now = self.until;
+                break;
+            }
+            self.now = self.now.max(next);
+            if tick.is_some_and(|t| t <= self.now) {
+                self.controller.tick(self.now);
+                self.spins = if self.spins.0 == self.now { (self.now, self.spins.1 + 1) } else { (self.now, 0) };
+                if self.spins.1 > 1000 {
+                    self.fail(Invariant::Shown, "ticks without end".into());
+                    return;
+                }
+            } else if let Some(Reverse(Timed(_, _, event))) = self.queue.pop() {
+                self.happen(event);
+            }
+            self.act();
+            if !self.quiet && self.steps_left == 0 {
+                break;
+            }
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Step => {
+                self.step();
+                self.steps_left -= 1;
+                self.outcome.steps += 1;
+                if self.steps_left == 0 {
+                    return;
+                }
+                if self.steps_left.is_multiple_of(16) {
+                    self.check_bounds();
+                }
+                let wait = match self.rng.u8(0..20) {
+                    0..=5 => self.between(1, 100),
+                    6..=14 => self.between(100, 3_000),
+                    15..=18 => self.between(3_000, 15_000),
+                    _ => self.between(15_000, 60_000),
+                };
+                self.after(wait, Event::Step);
+            }
+            Event::Heard(epoch, word) if epoch == self.epoch => self.heard(word),
+            Event::Heard(..) => {}
+            Event::Look(id, at) => {
+                if self.looked.get(&id).is_some_and(|l| l.scheduled == at) {
+                    self.look(id);
+                }
+            }
+            Event::Report(report, sound) => self.reported(report, sound),
+            Event::Resolved(id) => self.resolved(id),
+            Event::Arrives(number) => self.arrives(number),
+            Event::Answered(number) => self.answered(number),
+            Event::Kill(id, change) => self.kill(id, change),
+            Event::Starts(uid, container) => self.starts(&uid, container),
+            Event::Ends(uid) => self.ends(&uid),
+            Event::Removed(key, uid) => self.removed(key, &uid),
+            Event::WatchIsBack => {
+                if !self.watching {
+                    self.watch_is_back();
+                }
+            }
+        }
+    }
+}

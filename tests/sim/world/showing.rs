@@ -1,0 +1,108 @@
+//! What is shown and remembered.
+
+use super::*;
+
+impl World<'_> {
+    pub(super) fn check_shown(&mut self, healed: bool) {
+        if self.controller.next_tick().is_some_and(|at| at + millis(1) < self.now) {
+            self.fail(Invariant::Shown, format!("due at {:?}, now it is {:?}", self.controller.next_tick(), self.now));
+        }
+        let views = self.controller.guards(self.now);
+        for view in &views {
+            if view.state == "held" {
+                let said = self.notices.get(&view.uid).map(Vec::as_slice).unwrap_or_default();
+                if !said.iter().any(|(kind, _)| *kind == "held") && said.len() < 64 {
+                    self.fail(Invariant::Told, format!("{} is held, and it was not told", view.uid));
+                }
+            }
+        }
+        let pods: Vec<Pod> = self.told.values().cloned().collect();
+        for pod in pods {
+            let of_pod: Vec<_> = views.iter().filter(|v| v.uid == pod.uid).collect();
+            if pod.label != Label::Enabled {
+                continue;
+            }
+            let Some((names, group)) = pod.ask.guarded(&pod) else {
+                if !of_pod.iter().any(|v| v.state == "invalid") {
+                    self.fail(Invariant::Shown, format!("{} is invalid, shown is {of_pod:?}", pod.uid));
+                }
+                continue;
+            };
+            if pod.never().is_some() {
+                if of_pod.iter().any(|v| v.container.is_some() && v.state == "watching" && !pod.terminating) {
+                    self.fail(Invariant::Shown, format!("{} is never evicted, shown is {of_pod:?}", pod.uid));
+                }
+                continue;
+            }
+            let running = pod.containers.iter().filter(|c| c.running && names.contains(&c.name));
+            let targets = running.map(|c| (Some(c.name), c.id)).chain(group.then_some((None, None)));
+            for (name, id) in targets.collect::<Vec<_>>() {
+                // A number that is not in use, to look with.
+                let look = TargetId(u64::MAX);
+                let meant =
+                    Meant { uid: pod.uid.clone(), key: pod.key, container: id, evidence: None, sound: false, edit: 0 };
+                self.meant.insert(look, meant);
+                let sample = self.sample(look);
+                self.meant.remove(&look);
+                let Some(sample) = sample else { continue };
+                if is_over(&sample.own, sample.base(), &pod.ask) != Some(true) {
+                    continue;
+                }
+                self.count("over in the end");
+                let view = of_pod.iter().find(|v| v.container.as_deref() == name);
+                let state = view.map_or("nothing", |v| v.state);
+                let acting = [
+                    "held",
+                    "evicting",
+                    "blocked",
+                    "refused",
+                    "throttled",
+                    "failing",
+                    "unknown",
+                    "unauthorized",
+                    "evicted",
+                    "dry-run",
+                    "gone",
+                    "replaced",
+                    "namespace-terminating",
+                    "mistake",
+                ];
+                let open = ["blocked", "refused", "throttled", "failing", "unknown", "unauthorized", "sustaining"];
+                let fine = match state {
+                    "sustaining" => pod.ask.sustained > 0,
+                    "over" => of_pod.iter().any(|v| acting.contains(&v.state)),
+                    state => acting.contains(&state),
+                };
+                if !fine || (healed && open.contains(&state)) {
+                    let text = format!("{name:?} of {} is over, shown is {view:?}; healed: {healed}", pod.uid);
+                    self.fail(Invariant::Shown, text);
+                }
+            }
+        }
+    }
+
+    pub(super) fn check_bounds(&mut self) {
+        let sizes = self.controller.sizes();
+        let opted_in = self.told.values().filter(|p| p.label == Label::Enabled).count();
+        let targets: usize = self.told.values().map(|p| p.containers.len() + 1).sum();
+        // An owner is remembered for ten minutes, and each took a token.
+        let owners = self.limits.burst as usize + 600 / self.limits.refill.as_secs() as usize + 1;
+        let in_flight = self.sent.len();
+        let held = sizes.pods <= opted_in
+            && sizes.targets <= targets
+            && sizes.ids == sizes.targets
+            && sizes.told <= 64
+            && sizes.kills <= 18
+            && sizes.last_looks <= 2
+            && sizes.owners <= owners
+            && sizes.in_flight <= in_flight
+            && self.looked.len() <= targets;
+        if !held {
+            let text = format!(
+                "{sizes:?} and {} looked at; told of {opted_in} pods with {targets} targets, {in_flight} in flight, {owners} owners",
+                self.looked.len()
+            );
+            self.fail(Invariant::Bounded, text);
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What people are told.
+
+use super::*;
+
+impl World<'_> {
+    pub(super) fn tell(&mut self, notice: &Notice) {
+        trace!(self, "told of {}: {}", notice.pod.uid.0, notice.subject.words());
+        let (kind, count) = match &notice.subject {
+            Subject::Evicted { mode: DryRun::Client, .. } => ("dry run", "told: dry run"),
+            Subject::Evicted { .. } => ("accepted", "told: accepted"),
+            Subject::NotEvicted { answer, .. } => (answer.label(), "told: not evicted"),
+            Subject::Held { why, .. } => match why {
+                Why::Young => ("held", "told: held, young"),
+                Why::Owner => ("held", "told: held, owner"),
+                Why::Budget => ("held", "told: held, budget"),
+            },
+            Subject::Slow { .. } => ("slow", "told: slow"),
+            Subject::Missed { .. } => ("missed", "told: missed"),
+            Subject::InvalidGuard(_) => ("invalid", "told: invalid guard"),
+            Subject::GuardWarning(_) => ("warning", "told: warning"),
+            Subject::NoLimit => ("no limit", "told: no limit"),
+            Subject::BeyondLimit => ("beyond limit", "told: beyond limit"),
+            Subject::Unresolved(_) => ("unresolved", "told: unresolved"),
+            Subject::Unreadable(_) => ("unreadable", "told: unreadable"),
+            Subject::Never(_) => ("never", "told: never"),
+        };
+        match (self.bug, kind) {
+            (Some(Bug::SwallowsHeld), "held")
+            | (Some(Bug::SwallowsBlocked), "blocked")
+            | (Some(Bug::SwallowsRefused), "refused")
+            | (Some(Bug::SwallowsEvicted), "accepted") => return,
+            _ => {}
+        }
+        self.count(count);
+        self.note(notice, kind);
+        let again =
+            matches!((self.bug, kind), (Some(Bug::RepeatsHeld), "held") | (Some(Bug::CountsKillsTwice), "missed"));
+        if again {
+            self.note(notice, kind);
+        }
+    }
+
+    pub(super) fn note(&mut self, notice: &Notice, kind: &'static str) {
+        let uid = notice.pod.uid.0.clone();
+        if kind == "missed" {
+            let missed = self.missed.entry(uid.clone()).or_default();
+            *missed += 1;
+            let (missed, kills) = (*missed, self.bodies.get(&uid).map(|b| b.kills));
+            if kills.is_some_and(|kills| missed > kills) {
+                self.fail(Invariant::ToldOnce, format!("{missed} kills told of {uid}, there were {kills:?}"));
+            }
+            return;
+        }
+        let container = notice.container.as_deref().unwrap_or("");
+        let words = format!("{container}: {}", notice.subject.once());
+        let there = self.told.values().any(|p| p.uid == uid);
+        let notices = self.notices.entry(uid.clone()).or_default();
+        let may_come_again =
+            matches!(kind, "accepted" | "dry run" | "gone" | "replaced" | "mistake" | "namespace-terminating");
+        if there && !may_come_again && notices.iter().any(|(_, w)| *w == words) {
+            self.fail(Invariant::ToldOnce, format!("told of {uid} twice: {words}"));
+            return;
+        }
+        notices.push((kind, words));
+    }
+}
