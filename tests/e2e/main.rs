@@ -13,6 +13,7 @@ mod agent;
 mod demo;
 mod desk;
 mod faults;
+mod innocents;
 mod ramps;
 mod world;
 
@@ -84,6 +85,13 @@ fn main() {
             an_event_that_hangs_delays_no_eviction
             a_full_event_queue_delays_no_eviction
             events_that_are_refused_are_told_in_the_log;
+        innocents:
+            a_reader_of_three_times_its_limit_is_neither_over_nor_near
+            a_reader_guarded_by_usage_is_neither_waived_nor_force_deleted
+            a_writer_of_dirty_pages_is_spared
+            tmpfs_below_the_threshold_is_spared_by_every_signal
+            a_process_that_forks_a_lot_is_spared
+            unreclaimable_spares_the_active_cache_that_working_set_counts;
         ramps:
             a_ramp_is_evicted_before_the_kill_and_its_twin_is_killed
             the_precondition_and_nothing_else_goes_over_the_wire

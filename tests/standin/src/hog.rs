@@ -2,6 +2,7 @@
 //! argument. It moves into its cgroup before it does anything else, and obeys lines on its standard
 //! input. On SIGTERM it simply ends, as a program without a handler does.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write, stdin, stdout};
 use std::os::unix::process::CommandExt;
@@ -13,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// The first argument by which a program becomes a hog.
 pub const HOG: &str = "hog";
+/// Instead of a group: one of a hog's children.
+const CHILD: &str = "child";
 const PAGE: usize = 4096;
 /// Memory is taken in pieces of this size.
 const PIECE: usize = 64 * PAGE;
@@ -23,6 +26,10 @@ const STEP: Duration = Duration::from_millis(2);
 pub fn be_one_if_asked() {
     let args: Vec<String> = std::env::args().collect();
     if args.get(1).is_some_and(|a| a == HOG) {
+        if args[2] == CHILD {
+            live_for_a_moment();
+            std::process::exit(0);
+        }
         obey(Path::new(&args[2]));
         std::process::exit(0);
     }
@@ -39,7 +46,9 @@ fn obey(group: &Path) {
         match words[0] {
             "grow" => grow(&mut memory, number(1), number(2)),
             "shrink" => memory.truncate(usize::try_from(number(1)).expect("fits") / PIECE),
-            "write" => write_file(Path::new(words[1]), number(2)),
+            "write" => write_file(Path::new(words[1]), number(2), 1),
+            "dirty" => write_file(Path::new(words[1]), number(2), number(3) >> 20),
+            "fork" => fork(number(1), number(2)),
             "read" => read_file(Path::new(words[1])),
             other => panic!("hog: {other}"),
         }
@@ -70,14 +79,40 @@ fn grow(memory: &mut Vec<Vec<u8>>, to: u64, rate: u64) {
     }
 }
 
-fn write_file(path: &Path, bytes: u64) {
+/// Writes so many bytes, and syncs them `each` so many MiB but for the last.
+fn write_file(path: &Path, bytes: u64, each: u64) {
     let mut file = File::create(path).expect("a file");
     let piece = vec![7u8; 1 << 20];
-    for _ in 0..bytes >> 20 {
+    for written in 1..=bytes >> 20 {
         file.write_all(&piece).expect("room on the disk");
         // A v1 group is not throttled for its dirty pages: too many of them, and it is killed.
-        file.sync_data().expect("a disk");
+        if written % each == 0 && (each == 1 || written < bytes >> 20) {
+            file.sync_data().expect("a disk");
+        }
     }
+}
+
+/// Starts `count` children, `at_once` at a time, and waits for them.
+fn fork(count: u64, at_once: u64) {
+    let mut running = VecDeque::new();
+    for _ in 0..count {
+        if running.len() as u64 == at_once {
+            running.pop_front().map(|mut child: Child| child.wait());
+        }
+        let mut child = Command::new("/proc/self/exe");
+        child.args([HOG, CHILD]).stdin(Stdio::null()).stdout(Stdio::null());
+        running.push_back(child.spawn().expect("starting a child"));
+    }
+    for mut child in running {
+        let _ = child.wait();
+    }
+}
+
+/// A child's side: a little memory for a little time.
+fn live_for_a_moment() {
+    let mut memory = Vec::new();
+    grow(&mut memory, (PIECE * 2) as u64, 0);
+    sleep(Duration::from_millis(10));
 }
 
 fn read_file(path: &Path) {
@@ -147,10 +182,28 @@ impl Hog {
         assert!(self.wait_word(Duration::from_secs(300)), "the hog ended while writing");
     }
 
+    /// Has it write a file of `bytes`, synced only each `step` bytes and not at the end: dirty cache.
+    pub fn write_dirty(&mut self, path: &Path, bytes: u64, step: u64) {
+        self.order(&format!("dirty {} {bytes} {step}", path.display()));
+        assert!(self.wait_word(Duration::from_secs(300)), "the hog ended while writing");
+    }
+
+    /// Has it start `count` children in its group, `at_once` at a time, each for a moment.
+    pub fn fork(&mut self, count: u64, at_once: u64) {
+        self.order(&format!("fork {count} {at_once}"));
+        assert!(self.wait_word(Duration::from_secs(300)), "the hog ended while forking");
+    }
+
     /// Has it read a file: clean cache.
     pub fn read(&mut self, path: &Path) {
         self.order(&format!("read {}", path.display()));
         assert!(self.wait_word(Duration::from_secs(300)), "the hog ended while reading");
+    }
+
+    /// The same for one that may be ended meanwhile.
+    pub fn read_if_alive(&mut self, path: &Path) {
+        self.order(&format!("read {}", path.display()));
+        let _ = self.wait_word(Duration::from_secs(300));
     }
 
     /// How it ended; `None` while it runs.
