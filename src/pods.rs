@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
+use tokio::time::timeout;
 
 use crate::guard;
 
@@ -22,6 +23,8 @@ const WATCH_TIMEOUT: Duration = Duration::from_secs(190);
 
 /// Lists are asked for in pages. Servers that answer from their cache may send everything at once.
 const PAGE: u32 = 100;
+/// A page whose headers came may still stop in its middle; kube has a bound for watches alone.
+const PAGE_WITHIN: Duration = Duration::from_secs(30);
 
 /// Where a pod is found, and which of its namesakes it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -201,12 +204,27 @@ pub fn watch(client: Client, node: &str) -> impl Stream<Item = PodChange> + use<
         .any_semantic()
         .page_size(PAGE)
         .timeout(u32::try_from(WATCH_TIMEOUT.as_secs()).unwrap_or(u32::MAX));
-    watcher(Api::<Watched>::all(client), config).default_backoff().map(|event| match event {
-        Ok(watcher::Event::Init) => PodChange::Listing,
-        Ok(watcher::Event::InitDone) => PodChange::Listed,
-        Ok(watcher::Event::InitApply(w) | watcher::Event::Apply(w)) => PodChange::Applied(Box::new(w.pod)),
-        Ok(watcher::Event::Delete(w)) => PodChange::Gone(w.pod.id),
-        Err(error) => PodChange::Trouble(chain(&error)),
+    let begin = move || Box::pin(watcher(Api::<Watched>::all(client.clone()), config.clone()).default_backoff());
+    let first = begin();
+    stream::unfold((first, begin, false), async |(mut events, begin, listing)| {
+        let next = if listing { timeout(PAGE_WITHIN, events.next()).await } else { Ok(events.next().await) };
+        let Ok(event) = next else {
+            let text = format!("the list of pods stopped in its middle for {} s", PAGE_WITHIN.as_secs());
+            return Some((PodChange::Trouble(text), (begin(), begin, false)));
+        };
+        let change = match event? {
+            Ok(watcher::Event::Init) => PodChange::Listing,
+            Ok(watcher::Event::InitDone) => PodChange::Listed,
+            Ok(watcher::Event::InitApply(w) | watcher::Event::Apply(w)) => PodChange::Applied(Box::new(w.pod)),
+            Ok(watcher::Event::Delete(w)) => PodChange::Gone(w.pod.id),
+            Err(error) => PodChange::Trouble(chain(&error)),
+        };
+        let listing = match change {
+            PodChange::Listing => true,
+            PodChange::Listed | PodChange::Trouble(_) => false,
+            PodChange::Applied(_) | PodChange::Gone(_) => listing,
+        };
+        Some((change, (events, begin, listing)))
     })
 }
 

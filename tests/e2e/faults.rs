@@ -549,6 +549,27 @@ pub fn a_hang_before_the_headers_is_noticed() {
     scene.only_web_was_asked_for();
 }
 
+/// A list that stops in its middle is given up after 30 s, at the start and later; kube itself would wait for ever.
+pub fn a_list_that_stops_in_its_middle_is_begun_anew() {
+    let scene = Scene::new();
+    let server = &scene.world.server;
+    let agent = scene.world.agent(&[]);
+    scene.appears(&agent, "first");
+    server.fault(Fault::on("GET", "watch=").recorded("watch-410"));
+    server.fault(Fault::on("GET", "/api/v1/pods?").hang_after(1000));
+    server.end_watches();
+    server.wait_for(SOON, |s| Some(()).filter(|()| s.requests_to("GET", "/api/v1/pods").len() >= 4));
+    guarded(&scene.world, "later", |p| p);
+    let (begin, crossed) = (Instant::now(), scene.cross());
+    wait_first(&scene.world, 1, crossed, AT_ONCE);
+    sampling_goes_on(&agent, seconds(5));
+    assert!(agent.guard("later", "app").is_null(), "the list hangs");
+    agent.wait_state("later", "app", "watching");
+    assert!(begin.elapsed() < seconds(45), "{:?}", begin.elapsed());
+    assert_eq!(scene.world.evictions().len(), 1);
+    scene.only_web_was_asked_for();
+}
+
 /// A watch that falls silent is noticed by its time-out (190 s) and 5 s: that is waited for under `FAULTS_LONG=1`
 /// alone. Meanwhile, what is known is guarded.
 pub fn a_silent_watch_does_not_stop_the_guarding() {

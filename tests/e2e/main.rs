@@ -79,6 +79,7 @@ fn main() {
             a_rotated_token_is_read_anew
             a_watch_in_trouble_is_begun_anew
             a_hang_before_the_headers_is_noticed
+            a_list_that_stops_in_its_middle_is_begun_anew
             a_silent_watch_does_not_stop_the_guarding
             a_server_that_is_away_is_waited_for
             a_wrong_certificate_is_told_and_nothing_is_sent

@@ -26,6 +26,7 @@ pub(crate) enum Act {
     Recorded(&'static Fact),
     Hang,
     CutAfter(usize),
+    HangAfter(usize),
     Reset,
 }
 
@@ -85,6 +86,11 @@ impl Fault {
         self.act(Act::CutAfter(bytes))
     }
 
+    /// Handles the request, then keeps the connection and sends no more after so many bytes of the body.
+    pub fn hang_after(self, bytes: usize) -> Fault {
+        self.act(Act::HangAfter(bytes))
+    }
+
     /// Resets the connection (TCP RST) instead of answering.
     pub fn reset(self) -> Fault {
         self.act(Act::Reset)
@@ -123,6 +129,6 @@ pub(crate) fn answer(act: &Act, vars: &[(&str, &str)]) -> Option<Reply> {
             };
             Some(headers.iter().fold(reply, |reply, (name, value)| reply.header(name, value)))
         }
-        Act::Handle | Act::Hang | Act::CutAfter(_) | Act::Reset => None,
+        Act::Handle | Act::Hang | Act::CutAfter(_) | Act::HangAfter(_) | Act::Reset => None,
     }
 }

@@ -41,7 +41,7 @@ impl Reply {
     /// A watch: lines of JSON as they come.
     pub(crate) fn stream(lines: mpsc::Receiver<Result<Bytes, Torn>>) -> Reply {
         let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
-        Reply { code: 200, headers, body: Body { source: Source::Stream(lines), left: None, cut: None } }
+        Reply { code: 200, headers, body: Body { source: Source::Stream(lines), left: None, hangs: false, cut: None } }
     }
 
     /// A watch that has this one line and ends.
@@ -71,12 +71,14 @@ pub(crate) struct Body {
     source: Source,
     /// Bytes that may still go out before the connection is torn.
     left: Option<usize>,
+    /// Then it is not torn, but nothing more comes.
+    hangs: bool,
     cut: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 impl Body {
     fn whole(bytes: Bytes) -> Body {
-        Body { source: Source::Whole(Some(bytes)), left: None, cut: None }
+        Body { source: Source::Whole(Some(bytes)), left: None, hangs: false, cut: None }
     }
 
     /// The length, where it is known before.
@@ -90,6 +92,10 @@ impl Body {
     pub(crate) fn cut_after(&mut self, bytes: usize) {
         self.left = Some(bytes);
     }
+
+    pub(crate) fn hang_after(&mut self, bytes: usize) {
+        (self.left, self.hangs) = (Some(bytes), true);
+    }
 }
 
 impl http_body::Body for Body {
@@ -97,6 +103,9 @@ impl http_body::Body for Body {
     type Error = Torn;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Torn>>> {
+        if self.left == Some(0) && self.hangs {
+            return Poll::Pending;
+        }
         if self.left == Some(0) {
             let cut = self.cut.get_or_insert_with(|| Box::pin(tokio::time::sleep(FLUSH)));
             return cut.as_mut().poll(cx).map(|()| Some(Err(Torn)));

@@ -173,7 +173,7 @@ async fn respond(
     };
     let own = call.reply_of(&fault.act);
     let mut reply = match (&fault.act, own) {
-        (Act::Handle | Act::CutAfter(_), _) => handle(&inner, call).await?,
+        (Act::Handle | Act::CutAfter(_) | Act::HangAfter(_), _) => handle(&inner, call).await?,
         (_, own) => {
             if fault.after_handling {
                 handle(&inner, call).await?;
@@ -190,6 +190,9 @@ async fn respond(
     };
     if let Act::CutAfter(bytes) = fault.act {
         reply.body.cut_after(bytes);
+    }
+    if let Act::HangAfter(bytes) = fault.act {
+        reply.body.hang_after(bytes);
     }
     lock(&inner.log).answered(number, reply.code);
     inner.note_change();
