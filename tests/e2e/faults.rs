@@ -697,9 +697,11 @@ pub fn a_full_event_queue_delays_no_eviction() {
     let scene = Scene::new();
     scene.world.server.fault(Fault::on("POST", "/events").always().hang_before_headers());
     scene.world.server.put_pdb(Pdb::blocking(NS, "many", &[("tier", "many")]));
+    let mut many = vec![("web".to_owned(), scene.web.uid.clone())];
     for i in 0..300 {
         let place = guarded(&scene.world, &format!("many-{i}"), |p| p.label("tier", "many"));
         place.group.simulate(THRESHOLD + 1, 0);
+        many.push((format!("many-{i}"), place.uid));
         guarded(&scene.world, &format!("invalid-{i}"), |p| {
             p.annotation(&format!("{PREFIX}memory-usage-threshold"), "lots")
         });
@@ -719,6 +721,8 @@ pub fn a_full_event_queue_delays_no_eviction() {
     let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("a number");
     let kib: u64 = line.split_whitespace().nth(1).expect("a number").parse().expect("a number");
     assert!(kib < 40 * 1024, "bounded: {kib} KiB");
+    let over: Vec<_> = many.iter().map(|(name, uid)| (&**name, &**uid)).collect();
+    scene.nothing_wrong_was_sent(&over);
 }
 
 /// Events refused: 403 and 422 are told in the log, and nothing else is other than usual.
