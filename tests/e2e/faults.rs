@@ -201,9 +201,10 @@ pub fn a_budget_blocks_and_the_back_off_grows() {
         .world
         .server
         .put_pdb(Pdb { sync_failed: true, ..Pdb::blocking(NS, "unmanaged-pdb", &[("app", "unmanaged")]) });
+    // It is over and does not grow, so that the limit is far: there the server's Retry-After is kept to.
+    unseen.group.simulate(THRESHOLD + 1, 0);
     let agent = scene.world.agent(&[]);
     let begin = scene.cross();
-    unseen.group.simulate(THRESHOLD + 1, 0);
     unmanaged.group.simulate(THRESHOLD + 1, 0);
     for (name, words) in [
         ("web", "PodDisruptionBudget web-pdb (The disruption budget web-pdb needs 1 healthy pods and has 1 currently)"),
