@@ -640,6 +640,30 @@ pub fn a_server_that_is_away_is_waited_for() {
     scene.nothing_wrong_was_sent(&[("web", &scene.web.uid), ("new", &new.uid)]);
 }
 
+/// Eight agents lose their server in the same moment; when it is back they do not come in step.
+pub fn a_server_that_has_come_back_is_not_hit_at_once() {
+    let scene = Scene::new();
+    let server = &scene.world.server;
+    let agents: Vec<Agent> = (0..8).map(|_| scene.world.agent(&[])).collect();
+    let all = server.wait_for(SOON, |s| (s.watches() == agents.len()).then_some(()));
+    assert!(all.is_some(), "they watch");
+    server.go_away();
+    sampling_goes_on(&agents[0], seconds(12));
+    server.clear_requests();
+    server.come_back();
+    let begin = Instant::now();
+    let back = server.wait_for(SOON, |s| (s.watches() == agents.len()).then_some(()));
+    assert!(back.is_some() && begin.elapsed() < seconds(32), "the longest back-off is 30 s: {:?}", begin.elapsed());
+    let came: Vec<Duration> = server.requests().iter().map(|r| r.at - begin).collect();
+    assert!(came.len() <= 2 * agents.len(), "a watch each, and a list at most: {came:?}");
+    // Their back-offs are of seconds by now: in no half of a second are there more than half of them.
+    for at in &came {
+        let close = came.iter().filter(|t| **t >= *at && **t < *at + Duration::from_millis(500)).count();
+        assert!(close <= came.len() / 2 + 1, "{came:?}");
+    }
+    scene.nothing_wrong_was_sent(&[]);
+}
+
 /// A certificate for another name, or of another authority: alive, not ready, says why; nothing is sent, the token
 /// least of all.
 pub fn a_wrong_certificate_is_told_and_nothing_is_sent() {

@@ -82,6 +82,7 @@ fn main() {
             a_list_that_stops_in_its_middle_is_begun_anew
             a_silent_watch_does_not_stop_the_guarding
             a_server_that_is_away_is_waited_for
+            a_server_that_has_come_back_is_not_hit_at_once
             a_wrong_certificate_is_told_and_nothing_is_sent
             an_event_that_hangs_delays_no_eviction
             a_full_event_queue_delays_no_eviction
