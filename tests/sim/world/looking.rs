@@ -70,7 +70,7 @@ impl World<'_> {
             millis(50)
         };
         let (now, takes) = (self.now, self.takes);
-        let full = self.rng.u8(0..50) == 0;
+        let full = self.rng.u8(0..50) == 0 && !self.quiet;
         let long = self.meant.get(&id).and_then(|m| self.told.get(&m.key)).map_or(0, |p| p.ask.sustained);
         let Some(looked) = self.looked.get_mut(&id) else { return };
         looked.since = if over && !unreadable { looked.since.or(Some(now)) } else { None };
