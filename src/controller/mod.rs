@@ -1,25 +1,32 @@
 //! What is known of this node's opted-in pods, and what is done about them: pod changes,
 //! resolutions, the sampler's reports, answers and time go in; effects come out. No clock, no I/O.
 
+mod entry;
+mod kills;
 #[cfg(test)]
 mod tests;
 pub mod view;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use self::entry::{
+    Entry, Eviction, Failure, Name, SETTLED, State, Target, age, bad_ids, failures, growth_of, notice_of, owner_key,
+    rearm, tell, tell_bad_ids, turn_from, undecided, urgency, want, wanted,
+};
+use self::kills::{keep_last_look, miss_reason, missed, tell_kills};
 use crate::cgroup::ReadError;
 use crate::evict::{Act, Answer, Order};
-use crate::guard::{self, DryRun, Guard, Problem, Rule};
-use crate::pods::{ContainerId, Kind, Owner, Pod, PodChange, PodRef};
+use crate::guard::{self, DryRun, Guard, Rule};
+use crate::pods::{Owner, Pod, PodChange, PodRef};
 use crate::policy::{Evidence, History, Me, Moment, Never, Sample, Verdict, never, time_left};
 use crate::report::{MissReason, Notice, Subject};
 use crate::resolve::{Groups, Unresolved, Want};
-use crate::restraint::{Held, Limits, OwnerKey, Reservation, Restraint, Why};
-use crate::sampler::{Command, EVICTION_TAKES, LastLook, Report, TargetId, View, Watch, What};
+use crate::restraint::{Limits, Reservation, Restraint, Why};
+use crate::sampler::{Command, EVICTION_TAKES, Report, TargetId, View, Watch, What};
 
 /// A group appears 45–130 ms before its container's first instruction, its id in the watch
 /// 20–70 ms after (measured): so it is there when we look, and what is missing now comes at once
@@ -27,26 +34,18 @@ use crate::sampler::{Command, EVICTION_TAKES, LastLook, Report, TargetId, View, 
 const FIRST_RESOLVE_RETRY: Duration = Duration::from_millis(20);
 /// A container whose group is still missing is looked for so often.
 const LAST_RESOLVE_RETRY: Duration = Duration::from_secs(10);
-/// After so long a running container without a charged group has none: Kata, gVisor.
-const SETTLED: Duration = Duration::from_secs(2);
 /// How much the last answer counts in the time that an eviction takes.
 const TAKES_WEIGHT: f64 = 0.25;
 /// From the answer to SIGTERM's effect (measured: answer after 12 ms, exit after 32).
 const ANSWER_TO_EXIT: Duration = Duration::from_millis(20);
 /// A slow server makes every container "near"; beyond this that helps nobody.
 const MOST_TAKES: Duration = Duration::from_secs(2);
-/// A back-off outlives a dip, but not this long a time without a failure.
-const FORGIVEN: Duration = Duration::from_secs(600);
 /// The API server's default for `spec.terminationGracePeriodSeconds`.
 const DEFAULT_GRACE: u32 = 30;
 /// After its grace, the kubelet kills; it needs a moment for that.
 const KILL_MARGIN: Duration = Duration::from_secs(5);
 /// How soon to see whether an earlier request was answered meanwhile.
 const ANSWER_LOOK: Duration = Duration::from_millis(200);
-/// So many things told of one pod are remembered, to tell each once.
-const MOST_TOLD: usize = 64;
-/// Kills of so many of a pod's last containers are remembered, to count each once.
-const MOST_KILLS: usize = 16;
 
 /// What the outside has to do.
 #[derive(Debug)]
@@ -63,103 +62,6 @@ pub enum Effect {
     Tell(Box<Notice>),
     /// From now on an eviction is taken to take so long.
     EvictionTakes(Duration),
-}
-
-/// A container, or the pod's own group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Name {
-    Container(String, ContainerId),
-    PodGroup,
-}
-
-impl Name {
-    fn container(&self) -> Option<&str> {
-        match self {
-            Name::Container(name, _) => Some(name),
-            Name::PodGroup => None,
-        }
-    }
-}
-
-#[derive(Debug)]
-enum State {
-    /// Its group is looked for.
-    Resolving {
-        since: Moment,
-        attempt: u32,
-        /// `None` while an answer is awaited.
-        retry_at: Option<Moment>,
-        /// Why the last attempt failed.
-        why: Option<String>,
-        /// It had a group of its own once.
-        had_group: bool,
-    },
-    /// The sampler looks at it.
-    Watched {
-        groups: Groups,
-        view: Arc<View>,
-        /// The sampler's last word.
-        over: Option<Evidence>,
-    },
-}
-
-#[derive(Debug)]
-struct Target {
-    id: TargetId,
-    name: Name,
-    /// How often its guard was edited; reports by an earlier one do not count.
-    edit: u32,
-    state: State,
-}
-
-/// How far a pod's eviction has come.
-#[derive(Debug)]
-enum Eviction {
-    /// Nothing is over, or nothing may be done.
-    Idle,
-    /// A target is over and being read once more.
-    Confirming { target: TargetId, act: Act },
-    /// It is over, but restraint says to wait.
-    Held { target: TargetId, act: Act, held: Held },
-    /// An answer is awaited.
-    Posting { target: TargetId, order: u64 },
-    /// The server did not do it; as long as the target is over it is asked again.
-    Retrying { target: TargetId, at: Moment },
-    /// It was only tried; until its target dips.
-    Tried { target: TargetId, mode: DryRun, outcome: &'static str, at: Moment },
-    /// Accepted: followed until its process has ended. Nothing more is sent.
-    Leaving { target: TargetId, since: Moment, ask_at: Option<Moment> },
-    /// Nothing more is sent for this pod.
-    Done { target: TargetId, outcome: &'static str, at: Moment },
-}
-
-/// The last failure of a pod's eviction. It outlives a dip, so that a container which swings about
-/// its threshold is no reason to ask more often.
-#[derive(Debug)]
-struct Failure {
-    answer: &'static str,
-    words: String,
-    blocked: bool,
-    attempt: u32,
-    not_before: Moment,
-}
-
-#[derive(Debug)]
-struct Entry {
-    pod: Pod,
-    guard: Result<Guard, Vec<Problem>>,
-    never: Option<Never>,
-    targets: Vec<Target>,
-    eviction: Eviction,
-    failure: Option<Failure>,
-    /// Taken for an eviction whose answer was lost: it may have happened, and is asked for again.
-    reserved: Option<Reservation>,
-    /// What was told, so that it is told once.
-    told: BTreeSet<String>,
-    /// Containers whose kill was told, or was there before us.
-    kills: VecDeque<ContainerId>,
-    /// The last look at each container that is no more, and what it was waiting for.
-    last_looks: BTreeMap<String, (ContainerId, Option<LastLook>, MissReason)>,
 }
 
 /// A request that awaits its answer; with all that is needed to tell of it, for the pod may be
@@ -846,42 +748,6 @@ pub struct Sizes {
     pub owners: usize,
 }
 
-/// The targets a pod should have now.
-fn wanted(pod: &Pod, guard: &Result<Guard, Vec<Problem>>, never: Option<Never>) -> Vec<Name> {
-    let Ok(guard) = guard else { return Vec::new() };
-    // A terminating pod is still followed, to see it end; the others are none of our business.
-    if never.is_some_and(|n| n != Never::Terminating) {
-        return Vec::new();
-    }
-    let containers = guard.containers.iter().filter_map(|name| {
-        let container = pod.containers.iter().find(|c| c.name == *name)?;
-        match &container.id {
-            Some(Ok(id)) if container.running => Some(Name::Container(name.clone(), id.clone())),
-            _ => None,
-        }
-    });
-    let pod_group = guard.pod_group.then_some(Name::PodGroup);
-    containers.chain(pod_group).collect()
-}
-
-fn want(entry: &Entry, target: &Target, now: Moment) -> Want {
-    let (since, had_group) = match target.state {
-        State::Resolving { since, had_group, .. } => (since, had_group),
-        State::Watched { .. } => (now, true),
-    };
-    let sole = |guard: &Guard| guard.pod_group || guard.containers.len() == 1;
-    Want {
-        pod: entry.pod.id.uid.clone(),
-        container: match &target.name {
-            Name::Container(_, id) => Some(id.clone()),
-            Name::PodGroup => None,
-        },
-        pod_may_stand_for_it: entry.guard.as_ref().is_ok_and(sole),
-        may_have_none: entry.pod.runtime_class && !had_group,
-        settled: now.saturating_sub(since) >= SETTLED,
-    }
-}
-
 fn find<'a>(
     pods: &'a mut BTreeMap<Key, Entry>,
     by_target: &HashMap<TargetId, Key>,
@@ -892,198 +758,11 @@ fn find<'a>(
     Some((entry, i))
 }
 
-/// The target of an eviction that may still turn out either way.
-fn undecided(eviction: &Eviction) -> Option<TargetId> {
-    match eviction {
-        Eviction::Confirming { target, .. }
-        | Eviction::Held { target, .. }
-        | Eviction::Retrying { target, .. }
-        | Eviction::Tried { target, .. } => Some(*target),
-        Eviction::Idle | Eviction::Posting { .. } | Eviction::Leaving { .. } | Eviction::Done { .. } => None,
-    }
-}
-
-/// This target is not over, or not there, any more: what was undecided about it is so no longer.
-fn turn_from(effects: &mut Vec<Effect>, entry: &mut Entry, id: TargetId) {
-    if undecided(&entry.eviction) == Some(id) {
-        entry.eviction = Eviction::Idle;
-        rearm(effects, entry);
-    }
-}
-
-/// The pod is open for a verdict again: others of its targets may be over and were passed by.
-fn rearm(effects: &mut Vec<Effect>, entry: &Entry) {
-    for target in &entry.targets {
-        if matches!(target.state, State::Watched { over: Some(_), .. }) {
-            effects.push(Effect::Sampler(Command::Rearm(target.id)));
-        }
-    }
-}
-
 /// Judges one reading by itself; that it was over for long enough was the sampler's to see.
 fn judge_again(guard: &Guard, sample: &Sample) -> Option<Evidence> {
     let rule = Rule { sustained_for: Duration::ZERO, ..guard.rule };
     match History::default().observe(&rule, sample, Duration::ZERO) {
         Verdict::Over(evidence) => Some(evidence),
         _ => None,
-    }
-}
-
-/// How many times in a row a pod's eviction failed.
-fn failures(failure: Option<&Failure>, now: Moment) -> u32 {
-    failure.filter(|f| now < f.not_before + FORGIVEN).map_or(0, |f| f.attempt)
-}
-
-/// How long the container runs; of the pod's own group, its youngest container.
-fn age(pod: &Pod, container: Option<&str>, wall: Timestamp, now: Moment) -> Option<Duration> {
-    let meant = pod.containers.iter().filter(|c| container.is_none_or(|name| c.name == name));
-    let started = meant.filter_map(|c| c.started_at).max()?;
-    let since = wall.saturating_add(now).ok()?.duration_since(started);
-    // A clock that was set back makes it look unborn: as young as can be.
-    Some(Duration::try_from(since).unwrap_or_default())
-}
-
-fn owner_key(pod: &Pod) -> OwnerKey {
-    let (kind, name) = match &pod.owner {
-        Some(owner) => match owner.deployment() {
-            Some(deployment) => ("Deployment", deployment),
-            None => (owner.kind.as_str(), owner.name.as_str()),
-        },
-        None => ("Pod", pod.id.name.as_str()),
-    };
-    OwnerKey { namespace: pod.id.namespace.clone(), kind: kind.into(), name: name.into() }
-}
-
-/// How long a target has until its room is used up.
-fn urgency(entry: &Entry, id: TargetId) -> Duration {
-    let over = entry.targets.iter().find(|t| t.id == id).and_then(|t| match &t.state {
-        State::Watched { over, view, .. } => {
-            let look = view.last().map(|l| (l.room, l.growth));
-            look.or(over.map(|e| (e.room, e.growth)))
-        }
-        State::Resolving { .. } => None,
-    });
-    over.and_then(|(room, growth)| time_left(room, growth)).unwrap_or(Duration::MAX)
-}
-
-/// How fast a target grows; `None` if it is not there any more.
-fn growth_of(entry: &Entry, id: TargetId) -> Option<i64> {
-    let target = entry.targets.iter().find(|t| t.id == id)?;
-    match &target.state {
-        State::Watched { view, .. } => Some(view.last().and_then(|l| l.growth).unwrap_or(0)),
-        State::Resolving { .. } => None,
-    }
-}
-
-/// Guarded containers whose id has a shape that no runtime uses, with what is wrong.
-fn bad_ids(entry: &Entry) -> Vec<(String, String)> {
-    let Ok(guard) = &entry.guard else { return Vec::new() };
-    let guarded = entry.pod.containers.iter().filter(|c| c.kind != Kind::Init && guard.containers.contains(&c.name));
-    guarded.filter_map(|c| Some((c.name.clone(), c.id.as_ref()?.as_ref().err()?.clone()))).collect()
-}
-
-fn tell_bad_ids(effects: &mut Vec<Effect>, entry: &mut Entry) {
-    for (container, problem) in bad_ids(entry) {
-        tell(effects, entry, Some(container), Subject::Unresolved(problem));
-    }
-}
-
-/// Remembers what was last read of a container that is no more, should its status tell of a kill.
-fn keep_last_look(entry: &mut Entry, target: &Target, dry_run: DryRun) {
-    let Name::Container(name, id) = &target.name else { return };
-    let State::Watched { view, .. } = &target.state else { return };
-    let reason = miss_reason(entry, Some(target), dry_run);
-    entry.last_looks.insert(name.clone(), (id.clone(), view.last(), reason));
-}
-
-/// Tells the kills that a pod's status has news of.
-fn tell_kills(effects: &mut Vec<Effect>, entry: &mut Entry, dry_run: DryRun, now: Moment) {
-    if entry.never.is_some_and(|n| !matches!(n, Never::Terminating | Never::Finished)) {
-        return; // never was guarded
-    }
-    let guarded = |name: &String| entry.guard.as_ref().map_or(true, |g| g.containers.contains(name));
-    let killed: Vec<(String, ContainerId)> = (entry.pod.containers.iter())
-        .filter(|c| guarded(&c.name))
-        .flat_map(|c| c.oom_killed.iter().map(|id| (c.name.clone(), id.clone())))
-        .filter(|(_, id)| !entry.kills.contains(id))
-        .collect();
-    for (name, id) in killed {
-        let target = entry.targets.iter().find(|t| matches!(&t.name, Name::Container(_, i) if *i == id));
-        let kept = entry.last_looks.get(&name).filter(|(i, ..)| *i == id);
-        let (look, reason) = match (target, kept) {
-            (Some(target), _) => {
-                let look = match &target.state {
-                    State::Watched { view, .. } => view.last(),
-                    State::Resolving { .. } => kept.and_then(|(_, look, _)| *look),
-                };
-                let reason = kept.map(|(.., reason)| *reason);
-                (look, reason.unwrap_or_else(|| miss_reason(entry, Some(target), dry_run)))
-            }
-            (None, Some((_, look, reason))) => (*look, *reason),
-            (None, None) => (None, miss_reason(entry, None, dry_run)),
-        };
-        missed(effects, entry, now, &name, &id, look, reason);
-    }
-}
-
-/// Tells that a container was killed all the same, once.
-fn missed(
-    effects: &mut Vec<Effect>,
-    entry: &mut Entry,
-    now: Moment,
-    container: &str,
-    id: &ContainerId,
-    look: Option<LastLook>,
-    reason: MissReason,
-) {
-    if entry.kills.contains(id) {
-        return;
-    }
-    if entry.kills.len() >= MOST_KILLS {
-        // The oldest that the pod's status does not speak of any more.
-        let spoken_of = |k: &ContainerId| entry.pod.containers.iter().any(|c| c.oom_killed.contains(k));
-        let forgotten = entry.kills.iter().position(|k| !spoken_of(k));
-        forgotten.map(|i| entry.kills.remove(i));
-    }
-    entry.kills.push_back(id.clone());
-    let look = look.map(|look| Box::new((look, now.saturating_sub(look.sample.at))));
-    let notice = notice_of(entry, Some(container.to_owned()), Subject::Missed { reason, look });
-    effects.push(Effect::Tell(Box::new(notice)));
-}
-
-/// Why a container that is killed now was not evicted before.
-fn miss_reason(entry: &Entry, target: Option<&Target>, dry_run: DryRun) -> MissReason {
-    let Ok(guard) = &entry.guard else { return MissReason::InvalidGuard };
-    match (&entry.eviction, &entry.failure) {
-        (Eviction::Leaving { .. }, _) => return MissReason::Terminating,
-        _ if entry.never == Some(Never::Terminating) => return MissReason::Terminating,
-        _ if dry_run.max(guard.dry_run) != DryRun::Off => return MissReason::DryRun,
-        (Eviction::Held { .. }, _) => return MissReason::Held,
-        (Eviction::Retrying { .. }, Some(failure)) if failure.blocked => return MissReason::Blocked,
-        (Eviction::Retrying { .. } | Eviction::Done { .. }, _) => return MissReason::Refused,
-        _ => {}
-    }
-    match target.map(|t| &t.state) {
-        Some(State::Watched { view, .. }) => match view.last().map(|l| l.verdict) {
-            Some(Verdict::Sustaining { .. }) => MissReason::Sustaining,
-            Some(Verdict::NoLimit | Verdict::BeyondLimit) => MissReason::InvalidGuard,
-            _ => MissReason::TooFast,
-        },
-        _ => MissReason::TooFast,
-    }
-}
-
-fn notice_of(entry: &Entry, container: Option<String>, subject: Subject) -> Notice {
-    Notice { pod: entry.pod.id.clone(), owner: entry.pod.owner.clone(), container, subject }
-}
-
-/// Tells something of a pod unless it was told before in the same words.
-fn tell(effects: &mut Vec<Effect>, entry: &mut Entry, container: Option<String>, subject: Subject) {
-    let words = format!("{}: {}", container.as_deref().unwrap_or(""), subject.once());
-    if entry.told.len() >= MOST_TOLD {
-        entry.told.clear(); // rather twice than never
-    }
-    if entry.told.insert(words) {
-        effects.push(Effect::Tell(Box::new(notice_of(entry, container, subject))));
     }
 }

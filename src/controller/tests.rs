@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::kills::MOST_KILLS;
 use super::*;
 use crate::cgroup::{Group, Machine, Version};
 use crate::guard::{ENABLED, LABEL, PREFIX, Signal};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Entry, Eviction, State, Target, bad_ids};
+use super::entry::{Entry, Eviction, State, Target, bad_ids};
 use crate::guard::DryRun;
 use crate::pods::Owner;
 use crate::policy::{Moment, Never, Verdict};
