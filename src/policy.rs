@@ -213,6 +213,10 @@ pub enum Verdict {
     Over(Evidence),
 }
 
+/// Growth is seen over a quarter of a second; what it says of a time farther away than this is no
+/// more than noise (a reader of clean cache shows some MiB/s for a moment, measured). A container
+/// that has longer to live is not hurried yet: it is looked at again before.
+const FORESEEN: Duration = Duration::from_secs(5);
 /// How many looks back growth is measured. At 5 ms a look it is 75 ms.
 const LOOKS: usize = 16;
 /// Growth is taken over at most this time, or over the last two looks where they are farther apart.
@@ -257,7 +261,8 @@ impl History {
         let until = since + rule.sustained_for;
         let mut waived = false;
         if sample.at < until {
-            waived = time_left(room, growth_at_least).is_some_and(|left| left < (until - sample.at) + eviction_takes);
+            let near = (until - sample.at).min(FORESEEN) + eviction_takes;
+            waived = time_left(room, growth_at_least).is_some_and(|left| left < near);
             if !waived {
                 return Verdict::Sustaining { until };
             }
@@ -505,6 +510,23 @@ mod tests {
         assert_eq!(at(0, 61 * MIB), until(10));
         // 10 MiB a second with 29 MiB left: gone before the 9 s are over.
         assert!(matches!(at(1, 71 * MIB), Verdict::Over(Evidence { waived: true, .. })));
+    }
+
+    /// Noise in the growth is no reason to cut a long window short; an end that is near is.
+    #[test]
+    fn a_long_window_is_waived_only_when_the_end_is_near() {
+        let rule = Rule { sustained_for: Duration::from_secs(300), ..rule("60") };
+        let mut history = History::default();
+        let mut waived_at = None;
+        for second in 0..40 {
+            // 1 MiB a second from 61 of 100 on: 39 s to live.
+            let sample = sample(second * 1000, level((61 + second) * MIB, Some(100 * MIB), 0));
+            if let Verdict::Over(evidence) = history.observe(&rule, &sample, TAKES) {
+                assert!(evidence.waived);
+                waived_at = waived_at.or(Some(second));
+            }
+        }
+        assert_eq!(waived_at, Some(34), "5 s before its end");
     }
 
     #[test]

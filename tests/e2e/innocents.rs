@@ -133,23 +133,29 @@ pub fn a_reader_guarded_by_usage_is_neither_waived_nor_force_deleted() {
     const SUSTAINED: Duration = Duration::from_secs(5);
     let world = World::real();
     let patient = guarded(&world, "usage.patient", &[("sustained-for", "5s")]);
+    let longer = guarded(&world, "usage.longer", &[("sustained-for", "5m")]);
     let leaking = guarded(&world, "usage.leaking", &[("sustained-for", "5s")]);
     let blocked = guarded(&world, "usage.blocked", &[("force-delete-threshold", "90")]);
     world.server.put_pdb(Pdb::blocking(NS, "budget", &[("app", "usage.blocked")]));
     let agent = world.agent(&[]);
-    let mut hogs = [patient.hog(), leaking.hog(), blocked.hog()];
+    let mut hogs = [patient.hog(), longer.hog(), leaking.hog(), blocked.hog()];
     hogs.iter_mut().for_each(|h| h.hold(LIMIT * 3 / 10, 0));
-    let [patient_hog, leaking_hog, blocked_hog] = &mut hogs;
+    let [patient_hog, longer_hog, leaking_hog, blocked_hog] = &mut hogs;
     let file = Scratch::cold(3 * LIMIT);
     std::thread::sleep(Duration::from_secs(2)); // what it holds has settled
 
     let crossing = Instant::now();
     patient_hog.read(&file.0);
     agent.wait_state("usage.patient", "app", "sustaining");
+    let other = Scratch::cold(3 * LIMIT);
+    longer_hog.read(&other.0);
     while world.evictions().is_empty() {
         assert!(crossing.elapsed() < SOON, "it is over, as its guard has it");
         patient_hog.read_if_alive(&file.0);
+        longer_hog.read(&other.0);
     }
+    // What its cache seems to grow for a moment does not count for minutes.
+    assert_eq!(agent.guard("usage.longer", "app")["state"], "sustaining");
     let eviction = world.wait_evictions(1).remove(0);
     assert_eq!(eviction.body["deleteOptions"]["preconditions"]["uid"], patient.uid.as_str());
     let waited = eviction.at.saturating_duration_since(crossing);
