@@ -24,7 +24,8 @@ pub fn at_the_threshold_nothing_one_byte_above_one_eviction() {
     let agent = world.agent(&[]);
     agent.wait_until("read", |a| (a.guard("web", "app")["memory"]["value"] == THRESHOLD).then_some(()));
     assert_eq!(world.evictions_after(A_WHILE), 0);
-    // The pod stays for long after the eviction: one is enough.
+    // The pod stays for long after the eviction: one is enough. (No group, no process to wait for.)
+    world.server.attach(NS, "web", Vec::new());
     world.server.set_removal_delay(Duration::from_secs(600));
     place.group.simulate(THRESHOLD + 1, 0);
     world.wait_evictions(1);
