@@ -132,6 +132,8 @@ pub enum What {
     Killed {
         /// No limit of it or its pod was hit: the node ran out of memory.
         node_wide: bool,
+        /// The look before.
+        look: Option<Box<LastLook>>,
     },
     /// A file of its group cannot be read.
     Unreadable(ReadError),
@@ -476,18 +478,23 @@ impl Target {
         }
     }
 
-    /// Whether the kernel has killed in it since the last time this was asked, once a second.
-    fn killed(&mut self, now: Moment) -> Option<What> {
-        if self.limits_read_at != Some(now) {
+    /// Whether the kernel has killed in it since the last time this was asked: once a second, and
+    /// when most of its memory is gone since the look `before`, for a kill may be why.
+    fn killed(&mut self, now: Moment, before: Option<LastLook>) -> Option<What> {
+        let usage = |look: LastLook| look.sample.own.usage.0;
+        let fell = before.map(usage).zip(self.view.last().map(usage)).is_some_and(|(was, is)| is < was / 2);
+        if self.limits_read_at != Some(now) && !fell {
             return None;
         }
+        let look = before;
         let (own, pod) = (self.groups.own.kills(), self.groups.pod.as_ref().and_then(|p| p.kills()));
         let (own_before, pod_before) =
             (std::mem::replace(&mut self.kills, own), std::mem::replace(&mut self.pod_kills, pod));
         let (before, after) = (own_before?, own?);
         let hit = |before: Option<Kills>, after: Option<Kills>| Some(after?.limit_hit? > before?.limit_hit?);
         let by_a_limit = hit(own_before, own).unwrap_or(true) || hit(pod_before, pod).unwrap_or(false);
-        (after.killed > before.killed).then_some(What::Killed { node_wide: !by_a_limit })
+        let look = look.map(Box::new);
+        (after.killed > before.killed).then_some(What::Killed { node_wide: !by_a_limit, look })
     }
 
     /// Takes it as told.
@@ -602,8 +609,9 @@ impl Sampler {
         for (i, target) in self.targets.iter_mut().enumerate() {
             if target.early <= now {
                 self.shared.looks.fetch_add(1, Relaxed);
+                let before = target.view.last();
                 let found = target.look(now, self.machine, &self.shared);
-                if let Some(what) = target.killed(now) {
+                if let Some(what) = target.killed(now, before) {
                     self.found.push((what.time_left(), i, what, None));
                 }
                 if let Some((what, told)) = found {
@@ -808,6 +816,21 @@ mod tests {
             }
             assert!(waited < Duration::from_secs(2));
         }
+    }
+
+    /// Before the dip that it makes is told, and with what was there before.
+    #[test]
+    fn a_kill_is_told_before_the_dip_that_it_makes() {
+        let mut rig = Rig::new("104857600\n");
+        rig.set(80 * MIB, 0);
+        assert!(matches!(rig.turn(), Some(What::Over { .. })));
+        rig.turn();
+        write(rig.dir.path(), "memory.events", "oom 1\noom_kill 1\n");
+        rig.set(MIB, 0);
+        rig.sampler.sweep(rig.now);
+        let told: Vec<_> = std::iter::from_fn(|| rig.reports.try_recv().ok()).map(|r| r.what).collect();
+        let [What::Killed { look: Some(look), .. }, What::Dipped] = &told[..] else { panic!("{told:?}") };
+        assert_eq!(look.sample.own.usage, Bytes(80 * MIB));
     }
 
     #[test]

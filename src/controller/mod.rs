@@ -376,8 +376,8 @@ impl Controller {
                 *over = None;
                 turn_from(&mut self.effects, entry, id);
             }
-            What::Killed { node_wide } => {
-                let look = view.last();
+            What::Killed { node_wide, look } => {
+                let look = look.map(|look| *look).or(view.last());
                 if let Name::Container(name, instance) = entry.targets[i].name.clone() {
                     let reason = match node_wide {
                         true => MissReason::NodeWide,

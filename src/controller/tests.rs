@@ -527,7 +527,7 @@ fn an_oom_kill_is_told_once_with_why_it_was_not_evicted() {
     let blocked = Answer::Blocked { budget: None, message: "m".into(), retry_after: None };
     // Too fast: by the counter, then by the status.
     let (mut desk, id) = watching();
-    desk.report(id, What::Killed { node_wide: false });
+    desk.report(id, What::Killed { node_wide: false, look: None });
     desk.apply(&killed("a"));
     assert_eq!(reasons(&mut desk), [MissReason::TooFast]);
     // By the status alone, after its group is gone; blocked when it died.
@@ -544,7 +544,7 @@ fn an_oom_kill_is_told_once_with_why_it_was_not_evicted() {
     assert_eq!(reasons(&mut desk), [MissReason::Terminating]);
     // The node's memory, not its own limit.
     let (mut desk, id) = watching();
-    desk.report(id, What::Killed { node_wide: true });
+    desk.report(id, What::Killed { node_wide: true, look: None });
     assert_eq!(reasons(&mut desk), [MissReason::NodeWide]);
     // With an invalid guard.
     let mut desk = Desk::new();

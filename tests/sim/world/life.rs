@@ -355,7 +355,7 @@ impl World<'_> {
         if let Some(looked) = target.and_then(|id| self.looked.get(&id))
             && self.rng.bool()
         {
-            let report = looked.target.report(What::Killed { node_wide });
+            let report = looked.target.report(What::Killed { node_wide, look: None });
             self.report(report, true);
         }
         self.update(key, |pod| {
