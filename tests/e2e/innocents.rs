@@ -171,6 +171,7 @@ pub fn a_reader_guarded_by_usage_is_neither_waived_nor_force_deleted() {
         a.told("PreOOMEvicted").iter().any(waived).then_some(())
     });
 
+    drop((file, other)); // the emulated machine's disk is small
     let file = Scratch::cold(3 * LIMIT);
     blocked_hog.read(&file.0);
     agent.wait_state("usage.blocked", "app", "blocked");
