@@ -570,8 +570,11 @@ impl Controller {
         let container = request.container;
         let still_meant = entry.guard.as_ref().is_ok_and(|g| self.settings.dry_run.max(g.dry_run) == mode);
         // It may be gone, or have dipped meanwhile.
-        let over = |t: &Target| t.id == target && matches!(t.state, State::Watched { over: Some(_), .. });
-        let still_over = entry.targets.iter().any(over);
+        let over_now = entry.targets.iter().find(|t| t.id == target).and_then(|t| match &t.state {
+            State::Watched { over, .. } => *over,
+            State::Resolving { .. } => None,
+        });
+        let still_over = over_now.is_some();
         let left = time_left(evidence.room, evidence.growth);
         match answer.retry_after(failures(entry.failure.as_ref(), now), self.random.f64(), left) {
             None => {
@@ -599,11 +602,8 @@ impl Controller {
                 });
                 entry.eviction = Eviction::Retrying { target, at: now + wait };
                 tell(&mut self.effects, entry, container, subject);
-                let critical = entry
-                    .targets
-                    .iter()
-                    .any(|t| t.id == target && matches!(t.state, State::Watched { over: Some(e), .. } if e.critical));
-                if blocked && act == Act::Evict && still_over && (critical || evidence.critical) {
+                let critical = over_now.is_some_and(|now| now.critical || evidence.critical);
+                if blocked && act == Act::Evict && critical {
                     self.begin(target, Act::Delete);
                     return;
                 }
