@@ -486,15 +486,13 @@ impl Target {
         if self.limits_read_at != Some(now) && !fell {
             return None;
         }
-        let look = before;
         let (own, pod) = (self.groups.own.kills(), self.groups.pod.as_ref().and_then(|p| p.kills()));
         let (own_before, pod_before) =
             (std::mem::replace(&mut self.kills, own), std::mem::replace(&mut self.pod_kills, pod));
-        let (before, after) = (own_before?, own?);
+        let killed = own?.killed > own_before?.killed;
         let hit = |before: Option<Kills>, after: Option<Kills>| Some(after?.limit_hit? > before?.limit_hit?);
         let by_a_limit = hit(own_before, own).unwrap_or(true) || hit(pod_before, pod).unwrap_or(false);
-        let look = look.map(Box::new);
-        (after.killed > before.killed).then_some(What::Killed { node_wide: !by_a_limit, look })
+        killed.then(|| What::Killed { node_wide: !by_a_limit, look: before.map(Box::new) })
     }
 
     /// Takes it as told.

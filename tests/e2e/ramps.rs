@@ -320,6 +320,8 @@ pub fn a_kill_in_spite_of_a_guard_is_told() {
     let agent = world.agent(&[]);
     agent.wait_state("web", "app", "watching");
     let mut hog = place.hog();
+    hog.hold(LIMIT * 7 / 10, RATE);
+    agent.wait_state("web", "app", "blocked");
     hog.ramp(2 * LIMIT, RATE);
     assert_eq!(signal_of(&mut hog), Some(SIGKILL), "the budget did not let it go");
     let line = agent.wait_told("PreOOMMissed");
