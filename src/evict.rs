@@ -251,7 +251,7 @@ pub fn classify(code: StatusCode, retry_after: Option<Duration>, body: &[u8]) ->
     let told_code = status.code.and_then(|c| u16::try_from(c).ok());
     let code = match (code.as_u16(), told_code) {
         // A failure can come under a good code.
-        (200..=299, Some(told)) if told >= 400 => told,
+        (200..=299, Some(told)) => told,
         (code, _) => code,
     };
     let details = status.details.unwrap_or_default();
@@ -346,9 +346,56 @@ mod tests {
         let body: serde_json::Value = serde_json::from_slice(request.body()).unwrap();
         assert_eq!(body["preconditions"], serde_json::json!({"uid": "59435a07"}));
         assert_eq!(body["gracePeriodSeconds"], 5);
-        assert!(is_pod(StatusCode::OK, br#"{"kind":"Pod","metadata":{}}"#));
-        assert!(!is_pod(StatusCode::OK, br#"{"kind":"Status","status":"Failure"}"#));
-        assert!(!is_pod(StatusCode::CONFLICT, br#"{"kind":"Pod"}"#));
+    }
+
+    /// The real server answers a deletion with the pod, an eviction never.
+    #[test]
+    fn a_pod_is_a_good_answer_to_a_deletion_alone() {
+        let label = |act, code, body: &str| answer_to(act, code, None, body.as_bytes()).label();
+        let pod = r#"{"kind":"Pod","metadata":{}}"#;
+        let success = r#"{"kind":"Status","status":"Success"}"#;
+        assert_eq!(label(Act::Delete, StatusCode::OK, pod), "accepted");
+        assert_eq!(label(Act::Delete, StatusCode::OK, success), "accepted");
+        assert_eq!(label(Act::Delete, StatusCode::OK, r#"{"kind":"Status","status":"Failure"}"#), "unknown");
+        assert_eq!(label(Act::Delete, StatusCode::CONFLICT, pod), "failing");
+        assert_eq!(label(Act::Evict, StatusCode::CREATED, pod), "unknown");
+    }
+
+    /// What `evict` makes of a server that answers so.
+    fn answer_of(code: u16, retry_after: Option<&'static str>, body: Vec<u8>) -> Answer {
+        let service = tower::service_fn(move |_: http::Request<kube::client::Body>| {
+            let mut response = http::Response::builder().status(code);
+            if let Some(seconds) = retry_after {
+                response = response.header("Retry-After", seconds);
+            }
+            let response = response.body(kube::client::Body::from(body.clone()));
+            async { response }
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async { evict(&Client::new(service, "default"), &order()).await })
+    }
+
+    #[test]
+    fn long_answers_are_read_and_endless_ones_are_not() {
+        let success = |padding: usize| {
+            let padding = "x".repeat(padding);
+            format!(r#"{{"kind":"Status","status":"Success","message":"{padding}","code":201}}"#).into_bytes()
+        };
+        assert_eq!(answer_of(201, None, success(ANSWER_SIZE - 1000)), Answer::Accepted);
+        assert_eq!(answer_of(201, None, success(400 * 1024)), Answer::Accepted);
+        assert_eq!(answer_of(201, None, success(ANSWER_SIZE)).label(), "unknown", "it may have happened");
+    }
+
+    #[test]
+    fn retry_after_is_read_in_seconds_and_up_to_a_minute() {
+        let throttled = |header| match answer_of(429, header, b"Too many requests".to_vec()) {
+            Answer::Throttled { retry_after } => retry_after.map(|d| d.as_secs()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(throttled(None), None);
+        assert_eq!(throttled(Some("7")), Some(7));
+        assert_eq!(throttled(Some("86400")), Some(60));
+        assert_eq!(throttled(Some("Wed, 21 Oct 2026 07:28:00 GMT")), None);
     }
 
     /// One line for each row of what a 1.36.2 server was seen to answer (messages shortened).
@@ -414,6 +461,10 @@ mod tests {
         assert_eq!(seconds(&blocked(told), 0, 0.0), Some(10.0));
         let near = blocked(told).retry_after(0, 1.0, Some(Duration::from_secs(9)));
         assert_eq!(near, Some(Duration::from_secs(1)), "it has not so much time");
+        let just = blocked(told).retry_after(0, 1.0, Some(Duration::from_secs(10)));
+        assert_eq!(just, Some(Duration::from_secs(1)), "nor so");
+        let far = blocked(told).retry_after(0, 1.0, Some(Duration::from_secs(11)));
+        assert_eq!(far, Some(Duration::from_secs(12)), "the floor and a fifth: agents told the same part again");
         assert_eq!(seconds(&Answer::Throttled { retry_after: told }, 0, 0.0), Some(10.0));
         let refused = Answer::Refused { code: 403, message: String::new() };
         assert_eq!(seconds(&refused, 7, 0.0), Some(60.0));
