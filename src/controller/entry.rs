@@ -114,10 +114,29 @@ pub(super) struct Entry {
     pub(super) reserved: Option<Reservation>,
     /// What was told, so that it is told once.
     pub(super) told: BTreeSet<String>,
+    /// When it is due by time, as the controller has noted it.
+    pub(super) noted_due: Option<Moment>,
     /// Containers whose kill was told, or was there before us.
     pub(super) kills: VecDeque<ContainerId>,
     /// The last look at each container that is no more, and what it was waiting for.
     pub(super) last_looks: BTreeMap<String, (ContainerId, Option<LastLook>, MissReason)>,
+}
+
+impl Entry {
+    /// When something is to be done by time alone.
+    pub(super) fn due(&self) -> Option<Moment> {
+        let eviction = match self.eviction {
+            Eviction::Retrying { at, .. } => Some(at),
+            Eviction::Held { held, .. } => Some(held.until),
+            Eviction::Leaving { ask_at, .. } => ask_at,
+            _ => None,
+        };
+        let resolves = self.targets.iter().filter_map(|t| match t.state {
+            State::Resolving { retry_at, .. } => retry_at,
+            State::Watched { .. } => None,
+        });
+        resolves.chain(eviction).min()
+    }
 }
 
 /// The targets a pod should have now.

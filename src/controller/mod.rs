@@ -106,6 +106,8 @@ pub struct Controller {
     settings: Settings,
     pods: BTreeMap<Key, Entry>,
     by_target: HashMap<TargetId, Key>,
+    /// Pods with something due by time, so that nothing else has to be looked at for it.
+    due: BTreeSet<(Moment, Key)>,
     next_id: u64,
     /// Pods seen since the list began.
     listing: Option<BTreeSet<Key>>,
@@ -128,6 +130,7 @@ impl Controller {
             settings,
             pods: BTreeMap::new(),
             by_target: HashMap::new(),
+            due: BTreeSet::new(),
             next_id: 0,
             listing: None,
             listed: false,
@@ -152,18 +155,33 @@ impl Controller {
     /// When [`Controller::tick`] is to be called.
     #[must_use]
     pub fn next_tick(&self) -> Option<Moment> {
-        let evictions = self.pods.values().filter_map(|e| match e.eviction {
-            Eviction::Retrying { at, .. } => Some(at),
-            Eviction::Held { held, .. } => Some(held.until),
-            Eviction::Leaving { ask_at, .. } => ask_at,
-            _ => None,
-        });
-        let targets = self.pods.values().flat_map(|e| &e.targets);
-        let resolves = targets.filter_map(|t| match t.state {
-            State::Resolving { retry_at, .. } => retry_at,
-            State::Watched { .. } => None,
-        });
-        evictions.chain(resolves).min()
+        let due = self.due.first().map(|(at, _)| *at);
+        debug_assert_eq!(due, self.pods.values().filter_map(Entry::due).min(), "every change is noted");
+        due
+    }
+
+    /// Does something about a target, and notes when its pod is due then.
+    fn at(&mut self, id: TargetId, something: impl FnOnce(&mut Controller)) {
+        let key = self.by_target.get(&id).cloned();
+        something(self);
+        if let Some(key) = key {
+            self.note_due(&key);
+        }
+    }
+
+    /// Notes when a pod is due next; to be called wherever that may have changed.
+    fn note_due(&mut self, key: &Key) {
+        let Some(entry) = self.pods.get_mut(key) else { return };
+        let due = entry.due();
+        let noted = std::mem::replace(&mut entry.noted_due, due);
+        if noted != due {
+            if let Some(at) = noted {
+                self.due.remove(&(at, key.clone()));
+            }
+            if let Some(at) = due {
+                self.due.insert((at, key.clone()));
+            }
+        }
     }
 
     /// Takes in what the watch says.
@@ -213,6 +231,7 @@ impl Controller {
             eviction: Eviction::Idle,
             failure: None,
             reserved: None,
+            noted_due: None,
             told: BTreeSet::new(),
             // Kills from before we knew the pod are not ours to tell.
             kills: pod.containers.iter().flat_map(|c| c.oom_killed.clone()).collect(),
@@ -250,6 +269,7 @@ impl Controller {
         if never.is_none() {
             self.watch_new(now, &key, wanted);
         }
+        self.note_due(&key);
     }
 
     /// The guard was edited: what was over by the old one is to be judged by the new.
@@ -286,6 +306,9 @@ impl Controller {
 
     fn remove(&mut self, key: &Key) {
         if let Some(entry) = self.pods.remove(key) {
+            if let Some(at) = entry.noted_due {
+                self.due.remove(&(at, key.clone()));
+            }
             for target in &entry.targets {
                 self.forget(key, target);
             }
@@ -306,6 +329,10 @@ impl Controller {
 
     /// Takes in what was found of a target's group.
     pub fn resolved(&mut self, now: Moment, id: TargetId, result: Result<Groups, Unresolved>) {
+        self.at(id, |c| c.take_resolution(now, id, result));
+    }
+
+    fn take_resolution(&mut self, now: Moment, id: TargetId, result: Result<Groups, Unresolved>) {
         let Some((entry, i)) = find(&mut self.pods, &self.by_target, id) else {
             return;
         };
@@ -342,6 +369,10 @@ impl Controller {
 
     /// Takes in what the sampler says.
     pub fn reported(&mut self, now: Moment, report: Report) {
+        self.at(report.id, |c| c.take_report(now, report));
+    }
+
+    fn take_report(&mut self, now: Moment, report: Report) {
         let id = report.id;
         let Some((entry, i)) = find(&mut self.pods, &self.by_target, id) else {
             return;
@@ -441,6 +472,10 @@ impl Controller {
 
     /// Takes in the reading before the act: still over, does the guard still say so, and may we?
     pub fn reread(&mut self, now: Moment, id: TargetId, read: Result<Option<Sample>, ReadError>) {
+        self.at(id, |c| c.confirm(now, id, read));
+    }
+
+    fn confirm(&mut self, now: Moment, id: TargetId, read: Result<Option<Sample>, ReadError>) {
         let Some((entry, i)) = find(&mut self.pods, &self.by_target, id) else {
             return;
         };
@@ -531,10 +566,15 @@ impl Controller {
         let Some(request) = self.in_flight.remove(&order) else {
             return;
         };
+        let key = (request.pod.namespace.clone(), request.pod.name.clone());
+        self.take_answer(now, order, request, answer, &key);
+        self.note_due(&key);
+    }
+
+    fn take_answer(&mut self, now: Moment, order: u64, request: InFlight, answer: &Answer, key: &Key) {
         let took = now.saturating_sub(request.since);
         let (act, mode, evidence) = (request.act, request.mode, request.evidence);
         let (grace, whole_grace) = (request.grace, request.grace.or(request.pod_grace).unwrap_or(DEFAULT_GRACE));
-        let key = (request.pod.namespace.clone(), request.pod.name.clone());
         let subject = match answer {
             Answer::Accepted => Subject::Evicted { evidence, act, mode, grace, took },
             answer => Subject::NotEvicted { evidence, act, answer: answer.clone(), mode },
@@ -546,7 +586,7 @@ impl Controller {
             self.takes = Some(takes);
             self.effects.push(Effect::EvictionTakes(takes));
         }
-        let entry = self.pods.get_mut(&key).filter(|e| e.pod.id.uid == request.pod.uid);
+        let entry = self.pods.get_mut(key).filter(|e| e.pod.id.uid == request.pod.uid);
         let target = match entry.as_ref().map(|e| &e.eviction) {
             Some(Eviction::Posting { target, order: awaited }) if *awaited == order => Some(*target),
             _ => None,
@@ -620,7 +660,9 @@ impl Controller {
     /// evicted and should have ended.
     pub fn tick(&mut self, now: Moment) {
         let mut due = Vec::new();
-        for entry in self.pods.values_mut() {
+        let keys: Vec<Key> = self.due.iter().take_while(|(at, _)| *at <= now).map(|(_, key)| key.clone()).collect();
+        for key in &keys {
+            let Some(entry) = self.pods.get_mut(key) else { continue };
             match entry.eviction {
                 Eviction::Retrying { target, at } if at <= now => {
                     due.push((urgency(entry, target), target, Act::Evict));
@@ -662,6 +704,9 @@ impl Controller {
         due.sort_unstable_by_key(|(left, target, _)| (*left, *target));
         for (_, target, act) in due {
             self.begin(target, act);
+        }
+        for key in &keys {
+            self.note_due(key);
         }
     }
 
