@@ -49,11 +49,19 @@ const HURRIED: &str = "stopped by a second signal";
 /// # Errors
 /// When it cannot start: no cgroups, no way to an API server, the port is taken.
 pub async fn run(config: Config) -> anyhow::Result<()> {
+    let machine = Machine::read().context("cannot read /proc/meminfo")?;
+    run_on(config, machine).await
+}
+
+/// The same on a machine as told.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
     raise_file_limit();
     let mut signals = Signals::listen()?;
     let clock = Clock::start();
     let wall = Timestamp::now();
-    let machine = Machine::read().context("cannot read /proc/meminfo")?;
     let hierarchy = Hierarchy::detect(&config.cgroup_root)?;
     let kube = kube_config(&config).await?;
     let server = kube.cluster_url.to_string();

@@ -24,8 +24,13 @@ const NEAR: Duration = Duration::from_millis(50);
 /// How old the cache last read may be for a near container. Older, and it is read again, in case
 /// cache was exchanged for memory at the same usage.
 const STAT_AGE: Duration = Duration::from_millis(250);
+/// Nor is what people are shown of it ever older than this.
+const SHOWN_STAT_AGE: Duration = Duration::from_secs(10);
 /// Limits are read again at least so often: an in-place resize rewrites them.
 const LIMIT_AGE: Duration = Duration::from_secs(1);
+/// How old the usage of a near container's pod may be. Between, it is taken to have moved as the
+/// container's has.
+const POD_AGE: Duration = NEAR;
 /// A container that is over and handed over needs no close look: whoever acts reads again.
 const HANDED_OVER_LOOK: Duration = Duration::from_millis(50);
 /// A file that cannot be read is tried again so often.
@@ -214,6 +219,8 @@ pub struct Shared {
     pub looks: AtomicU64,
     /// Of these, such as read `memory.stat`.
     pub stat_reads: AtomicU64,
+    /// Looks that read the limits and the kernel's counts of kills, too.
+    pub limit_reads: AtomicU64,
     /// Times the thread woke up.
     pub wakeups: AtomicU64,
     /// Milliseconds after the start at which the thread last turned.
@@ -242,21 +249,30 @@ impl Shared {
 /// # Errors
 /// When a file cannot be read or is not of its form.
 pub fn read_all(groups: &Groups, machine: Machine, at: Moment) -> Result<Option<Sample>, ReadError> {
-    let level = |group: &Group| -> Result<Option<Level>, ReadError> {
-        // Usage last: memory that comes between the reads makes a container seem nearer, not farther.
-        let (Some(limit), Some(stat), Some(usage)) = (group.limit()?, group.stat()?, group.usage()?) else {
+    let with_stat = |group: &Group| -> Result<Option<Level>, ReadError> {
+        let Some(stat) = group.stat()? else {
             return Ok(None);
         };
-        // That swap cannot be read must not stop the guard; without it the kill is nearer.
-        let swap_left = group.swap_left().unwrap_or_default();
-        Ok(Some(Level { usage, limit: limit.effective(machine), stat: Some(stat), swap_left }))
+        Ok(level(group, machine)?.map(|level| Level { stat: Some(stat), ..level }))
     };
-    let Some(own) = level(&groups.own)? else {
+    let Some(own) = with_stat(&groups.own)? else {
         return Ok(None);
     };
-    // Nor must the pod's group: without it, the container's own limit is what counts.
-    let pod = groups.pod.as_ref().and_then(|pod| level(pod).ok()?);
+    // That the pod's cannot be read must not stop the guard: then the container's own limit is what counts.
+    let pod = groups.pod.as_ref().and_then(|pod| with_stat(pod).ok()?);
     Ok(Some(Sample { at, own, pod }))
+}
+
+/// Usage and limits of a group; `None` if it is gone.
+fn level(group: &Group, machine: Machine) -> Result<Option<Level>, ReadError> {
+    // Usage last: memory that comes between the reads makes a container seem nearer, not farther.
+    let Some(limit) = group.limit()? else {
+        return Ok(None);
+    };
+    // That swap cannot be read must not stop the guard; without it the kill is nearer.
+    let swap_left = group.swap_left().unwrap_or_default();
+    let usage = group.usage()?;
+    Ok(usage.map(|usage| Level { usage, limit: limit.effective(machine), stat: None, swap_left }))
 }
 
 /// What was last told of a target.
@@ -309,6 +325,7 @@ pub struct Target {
     /// As last read, with stat where it was: the cache is still about what it was.
     last: Option<Sample>,
     stat_read_at: Moment,
+    pod_read_at: Moment,
     limits_read_at: Option<Moment>,
     not_over_at: Option<Moment>,
     kills: Option<Kills>,
@@ -332,6 +349,7 @@ impl Target {
             history: History::default(),
             last: None,
             stat_read_at: Moment::ZERO,
+            pod_read_at: Moment::ZERO,
             limits_read_at: None,
             not_over_at: None,
             kills: None,
@@ -350,35 +368,42 @@ impl Target {
         now: Moment,
         machine: Machine,
         takes: Duration,
-        stat_reads: &AtomicU64,
+        shared: &Shared,
     ) -> Result<Option<Sample>, ReadError> {
-        let Some(usage) = self.groups.own.usage()? else {
-            return Ok(None);
-        };
-        let limits_old = (self.limits_read_at).is_none_or(|at| now.saturating_sub(at) >= LIMIT_AGE);
-        if limits_old || self.last.is_none() {
-            stat_reads.fetch_add(1, Relaxed);
-            self.limits_read_at = Some(now);
-            self.stat_read_at = now;
-            return read_all(&self.groups, machine, now);
-        }
+        let old = |read_at: Moment, age: Duration| now.saturating_sub(read_at) >= age;
         let Some(last) = self.last else {
+            return self.read_all(now, machine, shared);
+        };
+        let limits_old = self.limits_read_at.is_none_or(|at| old(at, LIMIT_AGE));
+        let own = match limits_old {
+            true => level(&self.groups.own, machine)?,
+            false => self.groups.own.usage()?.map(|usage| Level { usage, stat: None, ..last.own }),
+        };
+        let Some(own) = own else {
             return Ok(None);
         };
-        let mut sample = Sample { at: now, own: Level { usage, stat: None, ..last.own }, pod: last.pod };
-        let by_usage = |s: &Sample| {
-            let room = s.room();
-            next_look(&self.rule, s, room, self.history.growth(), takes)
-        };
+        // The pod's has moved by as much, unless others in it moved too.
+        let moved = |pod: Level| pod.usage.plus(own.usage.less(last.own.usage)).less(last.own.usage.less(own.usage));
+        let pod = last.pod.map(|pod| Level { usage: moved(pod), ..pod });
+        let mut sample = Sample { at: now, own, pod };
+        if limits_old {
+            shared.limit_reads.fetch_add(1, Relaxed);
+            self.limits_read_at = Some(now);
+            self.pod_read_at = now;
+            let read = self.groups.pod.as_ref().and_then(|pod| level(pod, machine).ok()?);
+            sample.pod = read.map(|pod| Level { stat: last.pod.and_then(|p| p.stat), ..pod });
+        }
+
+        let by_usage = |s: &Sample| next_look(&self.rule, s, s.room(), self.history.growth(), takes);
         let threshold = sample.threshold(&self.rule);
-        let undecided = self.rule.signal != Signal::Usage && threshold.is_some_and(|t| usage > t);
+        let undecided = self.rule.signal != Signal::Usage && threshold.is_some_and(|t| own.usage > t);
         let due = by_usage(&sample);
         let stat_matters = due < NEAR && {
-            let with_cache = Sample { own: Level { stat: last.own.stat, ..sample.own }, ..sample };
-            by_usage(&with_cache) > 2 * due || now.saturating_sub(self.stat_read_at) >= STAT_AGE
+            let with_cache = Sample { own: Level { stat: last.own.stat, ..own }, ..sample };
+            by_usage(&with_cache) > 2 * due || old(self.stat_read_at, STAT_AGE)
         };
-        if undecided || stat_matters {
-            stat_reads.fetch_add(1, Relaxed);
+        if undecided || stat_matters || old(self.stat_read_at, SHOWN_STAT_AGE) {
+            shared.stat_reads.fetch_add(1, Relaxed);
             let Some(stat) = self.groups.own.stat()? else {
                 return Ok(None);
             };
@@ -388,12 +413,14 @@ impl Target {
         let over = (sample.own.value(self.rule.signal)).is_some_and(|v| threshold.is_some_and(|t| v > t));
         if over {
             // A verdict rests on everything read anew.
-            return read_all(&self.groups, machine, now);
+            return self.read_all(now, machine, shared);
         }
         if due < NEAR
+            && old(self.pod_read_at, POD_AGE)
             && let (Some(group), Some(pod)) = (&self.groups.pod, &mut sample.pod)
             && let Ok(Some(usage)) = group.usage()
         {
+            self.pod_read_at = now;
             pod.usage = usage;
             // Its cache matters where, as last known, it makes the pod the nearer of the two.
             if sample.own.stat.is_some() && pod.limit.is_some() && pod.room() < sample.own.room() {
@@ -403,10 +430,19 @@ impl Target {
         Ok(Some(sample))
     }
 
+    fn read_all(&mut self, now: Moment, machine: Machine, shared: &Shared) -> Result<Option<Sample>, ReadError> {
+        shared.stat_reads.fetch_add(1, Relaxed);
+        shared.limit_reads.fetch_add(1, Relaxed);
+        self.limits_read_at = Some(now);
+        self.stat_read_at = now;
+        self.pod_read_at = now;
+        read_all(&self.groups, machine, now)
+    }
+
     /// One look: read and judge.
     fn look(&mut self, now: Moment, machine: Machine, shared: &Shared) -> Option<(What, Told)> {
         let takes = shared.eviction_takes();
-        let read = self.read(now, machine, takes, &shared.stat_reads);
+        let read = self.read(now, machine, takes, shared);
         self.judge(now, read, takes)
     }
 
@@ -486,10 +522,15 @@ impl Target {
         if self.limits_read_at != Some(now) && !fell {
             return None;
         }
-        let (own, pod) = (self.groups.own.kills(), self.groups.pod.as_ref().and_then(|p| p.kills()));
-        let (own_before, pod_before) =
-            (std::mem::replace(&mut self.kills, own), std::mem::replace(&mut self.pod_kills, pod));
-        let killed = own?.killed > own_before?.killed;
+        let own = self.groups.own.kills();
+        let own_before = std::mem::replace(&mut self.kills, own);
+        let killed = own?.killed > own_before.map_or(0, |k| k.killed);
+        if own_before.is_some() && !killed {
+            return None;
+        }
+        let pod = self.groups.pod.as_ref().and_then(|p| p.kills());
+        let pod_before = std::mem::replace(&mut self.pod_kills, pod);
+        own_before?;
         let hit = |before: Option<Kills>, after: Option<Kills>| Some(after?.limit_hit? > before?.limit_hit?);
         let by_a_limit = hit(own_before, own).unwrap_or(true) || hit(pod_before, pod).unwrap_or(false);
         killed.then(|| What::Killed { node_wide: !by_a_limit, look: before.map(Box::new) })
@@ -653,7 +694,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     const MIB: u64 = 1 << 20;
-    const MACHINE: Machine = Machine { memory: Bytes(8 << 30), swap: Bytes(0) };
+    const MACHINE: Machine = Machine::new(Bytes(8 << 30), Bytes(0));
 
     /// A fixture group with one limit, and a sampler that watches it at 60 %.
     struct Rig {

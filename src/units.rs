@@ -24,6 +24,12 @@ impl Bytes {
     pub fn plus(self, other: Bytes) -> Bytes {
         Bytes(self.0.saturating_add(other.0))
     }
+
+    /// `self × n`, never above `u64::MAX`.
+    #[must_use]
+    pub fn times(self, n: u64) -> Bytes {
+        Bytes(self.0.saturating_mul(n))
+    }
 }
 
 /// Binary units with at most one decimal: `153.6Mi`, `1Gi`, `512`.

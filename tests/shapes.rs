@@ -12,7 +12,7 @@ use pre_oom_killer::resolve::{Unresolved, Want, resolve};
 use pre_oom_killer::units::Bytes;
 use serde::Deserialize;
 
-const MACHINE: Machine = Machine { memory: Bytes(64 << 30), swap: Bytes(0) };
+const MACHINE: Machine = Machine::new(Bytes(64 << 30), Bytes(0));
 
 #[derive(Deserialize)]
 struct Shape {

@@ -16,7 +16,7 @@ const MIB: u64 = 1 << 20;
 /// Containers far below, just below, full of cache, and over (told once): all states that last.
 #[test]
 fn the_steady_state_allocates_nothing_opens_nothing_and_shares_wake_ups() {
-    let machine = Machine { memory: Bytes(8 << 30), swap: Bytes(0) };
+    let machine = Machine::new(Bytes(8 << 30), Bytes(0));
     let shared = Arc::new(Shared::default());
     let (sender, mut reports) = mpsc::channel(64);
     let mut sampler = Sampler::new(machine, Arc::clone(&shared), sender);

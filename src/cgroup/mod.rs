@@ -108,15 +108,30 @@ impl Limit {
 }
 
 /// What is needed to know of the machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Machine {
     /// `MemTotal` of `/proc/meminfo`.
     pub memory: Bytes,
     /// `SwapTotal` of `/proc/meminfo`.
     pub swap: Bytes,
+    /// By how much what is read of a group is multiplied.
+    magnified: fn(&Path) -> u64,
 }
 
 impl Machine {
+    /// One with so much memory and swap.
+    #[must_use]
+    pub const fn new(memory: Bytes, swap: Bytes) -> Machine {
+        Machine { memory, swap, magnified: |_| 1 }
+    }
+
+    /// Has what is read of the group at a directory multiplied, for benchmarks: small real groups
+    /// stand for large ones there.
+    #[must_use]
+    pub fn magnified(self, times: fn(&Path) -> u64) -> Machine {
+        Machine { magnified: times, ..self }
+    }
+
     /// Reads `/proc/meminfo`.
     ///
     /// # Errors
@@ -124,7 +139,7 @@ impl Machine {
     pub fn read() -> anyhow::Result<Machine> {
         use procfs::Current;
         let info = procfs::Meminfo::current()?;
-        Ok(Machine { memory: Bytes(info.mem_total), swap: Bytes(info.swap_total) })
+        Ok(Machine::new(Bytes(info.mem_total), Bytes(info.swap_total)))
     }
 }
 
@@ -148,6 +163,16 @@ impl Stat {
     #[must_use]
     pub fn clean_cache(self) -> Bytes {
         (self.inactive_file.plus(self.active_file)).less(self.dirty).less(self.writeback).plus(self.slab_reclaimable)
+    }
+
+    fn times(self, n: u64) -> Stat {
+        Stat {
+            inactive_file: self.inactive_file.times(n),
+            active_file: self.active_file.times(n),
+            dirty: self.dirty.times(n),
+            writeback: self.writeback.times(n),
+            slab_reclaimable: self.slab_reclaimable.times(n),
+        }
     }
 }
 
@@ -205,6 +230,7 @@ pub enum Malformed {
 pub struct Group {
     dir: PathBuf,
     version: Version,
+    times: u64,
     usage: File,
     limit: File,
     stat: File,
@@ -243,7 +269,8 @@ impl Group {
         } else {
             None
         };
-        Ok(Some(Group { dir: dir.to_owned(), version, usage, limit, stat, kills: open(files.kills)?, swap }))
+        let (times, kills) = ((machine.magnified)(dir), open(files.kills)?);
+        Ok(Some(Group { dir: dir.to_owned(), version, times, usage, limit, stat, kills, swap }))
     }
 
     /// Its directory.
@@ -252,12 +279,18 @@ impl Group {
         &self.dir
     }
 
+    /// The file that [`Group::usage`] reads, for benchmarks to read it by themselves.
+    #[must_use]
+    pub fn usage_file(&self) -> &File {
+        &self.usage
+    }
+
     /// All that is charged to the group and those below it; `None` if it is gone.
     ///
     /// # Errors
     /// When the file cannot be read or is not a number.
     pub fn usage(&self) -> Result<Option<Bytes>, ReadError> {
-        self.number(&self.usage, self.version.files().usage)
+        Ok(self.number(&self.usage, self.version.files().usage)?.map(|usage| usage.times(self.times)))
     }
 
     /// The group's own limit; `None` if it is gone.
@@ -266,7 +299,12 @@ impl Group {
     /// When the file cannot be read or is not a limit.
     pub fn limit(&self) -> Result<Option<Limit>, ReadError> {
         let mut buffer = [0; NUMBER_BUFFER];
-        self.parsed(&self.limit, self.version.files().limit, &mut buffer, |text| self.version.parse_limit(text))
+        let limit =
+            self.parsed(&self.limit, self.version.files().limit, &mut buffer, |t| self.version.parse_limit(t))?;
+        Ok(limit.map(|limit| match limit {
+            Limit::Bytes(bytes) => Limit::Bytes(bytes.times(self.times)),
+            Limit::Max => Limit::Max,
+        }))
     }
 
     /// The cache in it; `None` if it is gone. The dearest of the reads: the kernel gathers its
@@ -276,7 +314,8 @@ impl Group {
     /// When the file cannot be read or lacks a field.
     pub fn stat(&self) -> Result<Option<Stat>, ReadError> {
         let mut buffer = [0; STAT_BUFFER];
-        self.parsed(&self.stat, self.version.files().stat, &mut buffer, |text| self.version.parse_stat(text))
+        let stat = self.parsed(&self.stat, self.version.files().stat, &mut buffer, |t| self.version.parse_stat(t))?;
+        Ok(stat.map(|stat| stat.times(self.times)))
     }
 
     /// How many processes were killed for lack of memory; `None` if the group is gone, the kernel
@@ -442,7 +481,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    pub(super) const MACHINE: Machine = Machine { memory: Bytes(8 << 30), swap: Bytes(1 << 30) };
+    pub(super) const MACHINE: Machine = Machine::new(Bytes(8 << 30), Bytes(1 << 30));
 
     fn group(version: Version, contents: &[(&str, &[u8])]) -> (tempfile::TempDir, Group) {
         let dir = tempfile::tempdir().unwrap();

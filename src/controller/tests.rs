@@ -14,7 +14,7 @@ use crate::units::Bytes;
 
 const MIB: u64 = 1 << 20;
 const WALL: &str = "2026-11-24T12:00:00Z";
-const MACHINE: Machine = Machine { memory: Bytes(8 << 30), swap: Bytes(0) };
+const MACHINE: Machine = Machine::new(Bytes(8 << 30), Bytes(0));
 
 /// A controller and what it asked for; time goes on by a millisecond with each input.
 struct Desk {

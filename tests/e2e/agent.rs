@@ -37,7 +37,12 @@ pub struct Agent {
 impl Agent {
     /// Starts one against `server` and waits until it is ready.
     pub fn start(server: &Standin, cgroup_root: &Path, flags: &[&str]) -> Agent {
-        let agent = Agent::launch(server, cgroup_root, flags);
+        Agent::start_as(server, cgroup_root, flags, Command::new(binary()))
+    }
+
+    /// The same for another program that takes an agent's flags.
+    pub fn start_as(server: &Standin, cgroup_root: &Path, flags: &[&str], program: Command) -> Agent {
+        let agent = Agent::spawn(server, cgroup_root, flags, program);
         agent.wait_until("ready", |a| (a.get("/readyz").0 == 200).then_some(()));
         agent
     }

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use crate::pod::{Ask, Container, Dry, Label, MIB, NODE, Owner, Pod, Signal, Targets, Threshold, wall};
 
 const PODS: u32 = 1000;
-const MACHINE: Machine = Machine { memory: Bytes(1 << 40), swap: Bytes(0) };
+const MACHINE: Machine = Machine::new(Bytes(1 << 40), Bytes(0));
 /// As the agent's.
 const REPORTS: usize = 1024;
 

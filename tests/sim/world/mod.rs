@@ -48,7 +48,7 @@ static GROUPS: LazyLock<Groups> = LazyLock::new(|| {
     for file in ["memory.current", "memory.max", "memory.stat"] {
         std::fs::write(dir.path().join(file), "1\n").unwrap();
     }
-    let machine = Machine { memory: Bytes(1 << 40), swap: Bytes(0) };
+    let machine = Machine::new(Bytes(1 << 40), Bytes(0));
     let own = Group::open(dir.path(), Version::V2, machine).unwrap().unwrap();
     Groups { own: Arc::new(own), pod: None, stands_for_container: false }
 });

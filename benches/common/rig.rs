@@ -1,0 +1,158 @@
+//! A stand-in server, real groups, and an agent in a process of its own, for what is measured from outside.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use clap::Parser;
+use pre_oom_killer::agent::run_on;
+use pre_oom_killer::cgroup::Machine;
+use pre_oom_killer::cli::{Cli, Command as Asked};
+use standin::cgroups::{Group, Tree};
+use standin::{Standin, pod};
+
+use crate::agent::Agent;
+use crate::world::{NS, PREFIX, container_id, uid};
+
+/// What is read of a small group is multiplied by this, so that it stands for a large one.
+pub const MAGNIFIED: u64 = 64;
+/// The uids and ids of small groups begin so.
+const SMALL: &str = "64646464";
+const MIB: u64 = 1 << 20;
+
+/// To be called first in `main`: becomes one of the helpers and ends with it, if that was asked for.
+pub fn be_one_if_asked() {
+    standin::hog::be_one_if_asked();
+    let words: Vec<String> = std::env::args().collect();
+    match words.get(1).map(String::as_str) {
+        Some("agent") => {
+            let Cli { command: Asked::Run(flags) } = Cli::parse_from(&words[1..]);
+            let config = flags.validate().expect("good flags");
+            tracing_subscriber::fmt()
+                .with_env_filter(tracing_subscriber::EnvFilter::new(&config.log))
+                .with_writer(std::io::stderr)
+                .json()
+                .flatten_event(true)
+                .init();
+            let small = |dir: &Path| if dir.to_string_lossy().contains(SMALL) { MAGNIFIED } else { 1 };
+            let machine = Machine::read().expect("/proc/meminfo").magnified(small);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build();
+            runtime.expect("a runtime").block_on(run_on(config, machine)).expect("it runs");
+            std::process::exit(0)
+        }
+        Some("charge") => {
+            let [_, _, group, file, bytes, cached] = &words[..] else { panic!("charge GROUP FILE BYTES CACHED") };
+            charge(Path::new(group), Path::new(file), bytes.parse().expect("bytes"), Path::new(cached));
+            std::process::exit(0)
+        }
+        _ => {}
+    }
+}
+
+/// Holds so many bytes of tmpfs in a group, and where a second file is named fills the group up with page cache.
+fn charge(group: &Path, file: &Path, bytes: usize, cached: &Path) {
+    std::fs::write(group.join("cgroup.procs"), "0").expect("moving into the cgroup");
+    std::fs::write(file, vec![1; bytes]).expect("room in tmpfs");
+    if cached != Path::new("") {
+        // Larger than any of these groups: the last of it stays.
+        use std::io::Write;
+        let mut out = std::fs::File::create(cached).expect("a file");
+        for _ in 0..256 {
+            out.write_all(&[7; 256 << 10]).expect("room on the disk");
+            out.sync_data().expect("a disk");
+        }
+    }
+}
+
+/// A node of guarded pods that do nothing.
+pub struct Node {
+    /// The API server.
+    pub server: Standin,
+    /// The groups.
+    pub tree: Tree,
+    files: tempfile::TempDir,
+    cached: tempfile::TempDir,
+}
+
+impl Node {
+    /// One without pods.
+    pub fn new() -> Node {
+        // Large files are not for a disk in memory.
+        let cached = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+        let files = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
+        Node { server: Standin::start(), tree: super::real_tree(), files, cached }
+    }
+
+    /// A pod guarded at 70 % whose small group stands for one with this limit, and holds this part of it.
+    /// `full`: the rest is page cache.
+    pub fn small(&self, name: &str, limit: u64, part: f64, full: bool) {
+        let (uid, id) = (format!("{SMALL}{}", &uid()[8..]), format!("{SMALL}{}", &container_id()[8..]));
+        let (pod_group, group) = (self.tree.pod(&uid), self.tree.container(&uid, &id));
+        let small = limit / MAGNIFIED;
+        for group in [&pod_group, &group] {
+            group.set_limit(Some(small));
+        }
+        self.fill(&group, name, (small as f64 * part) as u64, full);
+        self.server.put_pod(
+            pod(NS, name)
+                .uid(&uid)
+                .owner("ReplicaSet", &format!("{name}-5d4f8c7b9"))
+                .annotation(&format!("{PREFIX}memory-usage-threshold"), "70")
+                .container("app", format!("{}Mi", limit / MIB).as_str())
+                .container_id(&id)
+                .build(),
+        );
+    }
+
+    fn fill(&self, group: &Group, name: &str, held: u64, full: bool) {
+        let charged = group.usage().unwrap_or(0);
+        let done = Command::new("/proc/self/exe")
+            .arg("charge")
+            .arg(group.dir())
+            .arg(self.files.path().join(name))
+            .arg(held.saturating_sub(charged).to_string())
+            .arg(if full { self.cached.path().join(name) } else { "".into() })
+            .status();
+        assert!(done.expect("starting a helper").success(), "{name} could not be filled");
+    }
+
+    /// The mix of quiet containers: limits from 128 MiB to 4 GiB, log-uniform, 20–55 % of it used.
+    pub fn quiet(&self, count: usize) {
+        let mut random = fastrand::Rng::with_seed(7);
+        for i in 0..count {
+            let limit = (128.0 * MIB as f64 * 32f64.powf(random.f64())) as u64;
+            self.small(&format!("quiet-{i}"), limit, 0.20 + 0.35 * random.f64(), false);
+        }
+    }
+
+    /// An agent that sees the small groups large.
+    pub fn agent(&self, flags: &[&str]) -> Agent {
+        let mut command = Command::new("/proc/self/exe");
+        command.arg("agent");
+        Agent::start_as(&self.server, self.tree.root(), flags, command)
+    }
+}
+
+/// What a process has used up.
+#[derive(Clone, Copy)]
+pub struct Used {
+    at: std::time::Instant,
+    cpu: Duration,
+}
+
+impl Used {
+    /// By all its threads until now.
+    pub fn by(pid: i32) -> Used {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs").flatten();
+        let nanos = tasks.filter_map(|task| {
+            let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+            text.split(' ').next()?.parse::<u64>().ok()
+        });
+        Used { at: std::time::Instant::now(), cpu: Duration::from_nanos(nanos.sum()) }
+    }
+
+    /// Percent of one core, since then.
+    pub fn percent_since(self, before: Used) -> f64 {
+        (self.cpu - before.cpu).as_secs_f64() / (self.at - before.at).as_secs_f64() * 100.0
+    }
+}

@@ -1,0 +1,221 @@
+//! What the agent costs where nothing happens: CPU, wake-ups, memory, requests, its start and its size.
+
+#[allow(dead_code, reason = "the tests use the rest")]
+#[path = "../tests/e2e/agent.rs"]
+mod agent;
+mod common;
+#[path = "common/rig.rs"]
+mod rig;
+#[allow(dead_code, reason = "the tests use the rest")]
+#[path = "../tests/e2e/world.rs"]
+mod world;
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use standin::cgroups::Tree;
+use standin::{Standin, pod};
+
+use agent::Agent;
+use common::{Args, Row, Worse, finish};
+use rig::{MAGNIFIED, Node, Used};
+use world::{NS, PREFIX, container_id, uid};
+
+const MIB: u64 = 1 << 20;
+
+fn main() {
+    rig::be_one_if_asked();
+    let args = Args::parse();
+    let window = Duration::from_secs(if args.quick { 10 } else { 60 });
+    let rows: Vec<Row> = [
+        quiet(window, if args.quick { None } else { Some(Duration::from_secs(600)) }),
+        just_below(window),
+        full_of_cache(window),
+        memory(),
+        vec![start(), size()],
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    finish("footprint", &args, &rows);
+}
+
+/// CPU and wake-ups of an agent that has done this for a while.
+fn cost(agent: &Agent, window: Duration) -> (f64, f64, f64, f64) {
+    std::thread::sleep(Duration::from_secs(2));
+    let counts =
+        || ["sampler_wakeups", "samples", "stat_reads"].map(|n| agent.metric(&format!("pre_oom_killer_{n}_total")));
+    let (before, counted) = (Used::by(agent.pid()), counts());
+    std::thread::sleep(window);
+    let (after, now) = (Used::by(agent.pid()), counts());
+    let a_second = |i: usize| (now[i] - counted[i]) / window.as_secs_f64();
+    (after.percent_since(before), a_second(0), a_second(1), a_second(2))
+}
+
+fn quiet(window: Duration, long: Option<Duration>) -> Vec<Row> {
+    let node = Node::new();
+    node.quiet(250);
+    let agent = node.agent(&[]);
+    let (cpu, wakeups, looks, stats) = cost(&agent, window);
+    let words = format!(
+        "250 quiet containers, {} s: {looks:.0} looks/s, {stats:.1} stat reads/s (each group holds 1/{MAGNIFIED} of its figure)",
+        window.as_secs()
+    );
+    // Watches end by themselves each few minutes; those are the renewals.
+    let requests = long.map(|long| {
+        node.server.clear_requests();
+        std::thread::sleep(long);
+        node.server.requests()
+    });
+    let renewals = requests.as_ref().map(|r| r.iter().filter(|r| r.query.contains("watch=")).count());
+    let others = requests.as_ref().map(|r| (r.len() - renewals.unwrap_or(0)) as f64);
+    assert!(node.server.requests_to("POST", "/eviction").is_empty(), "nobody is evicted");
+    vec![
+        Row::new("quiet_cpu_percent", cpu, Worse::Higher).reach(0.5).said(words).with("looks_per_s", looks),
+        Row::new("quiet_wakeups_per_s", wakeups, Worse::Higher).reach(100.0),
+        Row::new("requests_quiet", others, Worse::Higher)
+            .reach(0.0)
+            .said("requests in 10 minutes that are no renewal of a watch")
+            .with("renewals", json!(renewals)),
+    ]
+}
+
+fn just_below(window: Duration) -> Vec<Row> {
+    let node = Node::new();
+    for (i, limit) in mix().into_iter().enumerate() {
+        node.small(&format!("below-{i}"), limit, 0.69, false);
+    }
+    let (cpu, wakeups, looks, stats) = cost(&node.agent(&[]), window);
+    let words =
+        format!("50 containers at 69 of 70 %: {looks:.0} looks/s, {wakeups:.0} wake-ups/s, {stats:.0} stat reads/s");
+    vec![Row::new("below_cpu_percent", cpu, Worse::Higher).reach(3.0).said(words)]
+}
+
+fn full_of_cache(window: Duration) -> Vec<Row> {
+    let node = Node::new();
+    for (i, limit) in mix().into_iter().enumerate() {
+        node.small(&format!("full-{i}"), limit, 0.69, true);
+    }
+    let agent = node.agent(&[]);
+    let (cpu, wakeups, looks, stats) = cost(&agent, window);
+    let words = format!("50 containers at the limit, 69 % working set: {looks:.0} looks/s, {wakeups:.0} wake-ups/s");
+    vec![
+        Row::new("cache_cpu_percent", cpu, Worse::Higher).reach(3.0).said(words),
+        Row::new("cache_stat_reads_per_s", stats, Worse::Higher),
+    ]
+}
+
+/// 50 limits of the quiet mix.
+fn mix() -> Vec<u64> {
+    (0..50).map(|i| (128.0 * MIB as f64 * 32f64.powf(f64::from(i) / 49.0)) as u64).collect()
+}
+
+/// The shipped binary with so many pods as real ones are.
+fn memory() -> Vec<Row> {
+    let measured: Vec<_> = [10, 110, 250, 1_000]
+        .map(|count| {
+            let (server, tree) = (Standin::start(), Tree::simulated());
+            let bytes: usize = (0..count).map(|i| realistic(&server, &tree, i)).sum();
+            let agent = Agent::start(&server, tree.root(), &[]);
+            agent.wait_until("all guarded", |a| {
+                (a.metric("pre_oom_killer_guarded_containers") == count as f64).then_some(())
+            });
+            std::thread::sleep(Duration::from_secs(3));
+            let status = std::fs::read_to_string(format!("/proc/{}/status", agent.pid())).expect("it runs");
+            let kib =
+                status.lines().find_map(|l| l.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+            (count, kib.expect("VmRSS"), bytes / count)
+        })
+        .into();
+    let mut rows: Vec<_> = measured
+        .iter()
+        .map(|(count, kib, bytes)| {
+            let row = Row::new(format!("rss_mib_{count}"), kib / 1024.0, Worse::Higher);
+            let row = row.said(format!("watched pods of {} KiB each as JSON", bytes / 1024));
+            if *count == 250 { row.reach(12.0) } else { row }
+        })
+        .collect();
+    let slope = (measured[3].1 - measured[0].1) / (measured[3].0 - measured[0].0) as f64;
+    rows.push(Row::new("rss_kib_a_pod", slope, Worse::Higher).reach(8.0).said("from 10 to 1,000"));
+    rows
+}
+
+/// Tells the server of a guarded pod with what charts and admission give them; answers its size as JSON.
+fn realistic(server: &Standin, tree: &Tree, i: usize) -> usize {
+    let (name, uid, id) = (format!("shop-api-5d4f8c7b9-{i:05}"), uid(), container_id());
+    for group in [tree.pod(&uid), tree.container(&uid, &id)] {
+        group.set_limit(Some(256 * MIB));
+        group.simulate(80 * MIB, 20 * MIB);
+    }
+    let mut pod = pod(NS, &name)
+        .uid(&uid)
+        .owner("ReplicaSet", "shop-api-5d4f8c7b9")
+        .label("app.kubernetes.io/name", "shop-api")
+        .label("app.kubernetes.io/instance", "shop")
+        .annotation("checksum/config", &"0123456789abcdef".repeat(4))
+        .annotation(&format!("{PREFIX}target-container-name"), "app")
+        .annotation(&format!("{PREFIX}memory-usage-threshold"), "70")
+        .container("app", "256Mi")
+        .container_id(&id)
+        .container("proxy", "64Mi")
+        .build();
+    let env: Vec<_> = (0..30)
+        .map(|n| json!({"name": format!("SHOP_SETTING_{n}"), "value": format!("https://backend-{n}.shop.svc.cluster.local:8443/api")}))
+        .collect();
+    let probe = json!({"httpGet": {"path": "/healthz", "port": "http", "scheme": "HTTP"}, "periodSeconds": 10, "timeoutSeconds": 1,
+        "successThreshold": 1, "failureThreshold": 3});
+    for container in pod["spec"]["containers"].as_array_mut().expect("containers") {
+        container["env"] = json!(env);
+        container["livenessProbe"] = probe.clone();
+        container["readinessProbe"] = probe.clone();
+        container["volumeMounts"] = json!([
+            {"name": "config", "mountPath": "/etc/shop", "readOnly": true},
+            {"name": "kube-api-access-x7k2p", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": true}
+        ]);
+    }
+    pod["spec"]["volumes"] = json!([
+        {"name": "config", "configMap": {"name": "shop-api", "defaultMode": 420}},
+        {"name": "kube-api-access-x7k2p", "projected": {"defaultMode": 420, "sources": [
+            {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+            {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}}]}}
+    ]);
+    // About as long as the fields of two managers are.
+    let fields: serde_json::Map<_, _> =
+        (0..40).map(|n| (format!("f:setting-{n}"), json!({".": {}, "f:name": {}, "f:value": {}}))).collect();
+    pod["metadata"]["managedFields"] = json!([
+        {"manager": "kube-controller-manager", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": fields},
+    ]);
+    let size = pod.to_string().len();
+    server.put_pod(pod);
+    size
+}
+
+/// From the start of the process until all of 110 pods were looked at.
+fn start() -> Row {
+    let (server, tree) = (Standin::start(), Tree::simulated());
+    for i in 0..110 {
+        realistic(&server, &tree, i);
+    }
+    let mut each: Vec<_> = (0..10)
+        .map(|_| {
+            let begin = Instant::now();
+            let agent = Agent::launch(&server, tree.root(), &[]);
+            while agent.metric("pre_oom_killer_samples_total") < 110.0 {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            begin.elapsed()
+        })
+        .collect();
+    let median = common::percentile(&mut each, 0.5).expect("some");
+    let worst = each.last().expect("some").as_millis();
+    Row::new("start_ms", median.as_secs_f64() * 1e3, Worse::Higher)
+        .reach(250.0)
+        .said(format!("110 pods, median of 10 (the longest {worst} ms), asked for over HTTP each 10 ms at most"))
+}
+
+fn size() -> Row {
+    let bytes = std::fs::metadata(agent::binary()).expect("the binary").len();
+    Row::new("binary_mb", bytes as f64 / 1e6, Worse::Higher)
+        .reach(8.0)
+        .said("as built here; the image's is linked statically besides")
+}

@@ -1,0 +1,189 @@
+//! What a pass of the sampler costs beyond the reads it cannot do without, and how that and the
+//! cost of a pod's change grow.
+
+mod common;
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::uio::pread;
+use pre_oom_killer::cgroup::{Group, Machine, Version};
+use pre_oom_killer::controller::{Controller, Effect, Settings};
+use pre_oom_killer::guard::{DryRun, Rule, Signal, Threshold};
+use pre_oom_killer::pods::{Pod, PodChange};
+use pre_oom_killer::policy::{Me, Moment};
+use pre_oom_killer::resolve::Groups;
+use pre_oom_killer::restraint::Limits;
+use pre_oom_killer::sampler::{Command, Sampler, Shared, TargetId, Watch};
+use pre_oom_killer::units::Percent;
+use standin::cgroups::{Hierarchy, Tree};
+use tokio::sync::mpsc;
+
+use common::{Args, Row, Worse, finish};
+
+const MIB: u64 = 1 << 20;
+/// A container with this limit and nothing in it is looked at about each 100 ms.
+const LIMIT: u64 = 64 * MIB;
+/// So every pass has all of them due.
+const STEP: Duration = Duration::from_millis(150);
+
+fn main() {
+    let args = Args::parse();
+    let mut rows = Vec::new();
+    let tree = common::real_tree();
+    // Four descriptors a group, and no more than the machine allows.
+    let counts: &[usize] = if args.quick { &[10, 100, 500, 1_000] } else { &[10, 100, 500, 1_000, 2_000, 5_000] };
+    let wanted = 5_000 * 4 + 1_000;
+    if let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted) {
+        eprintln!("cannot have {wanted} open files: {error}");
+    }
+    let machine = Machine::read().expect("/proc/meminfo");
+    let version = if tree.hierarchy() == Hierarchy::V1 { Version::V1 } else { Version::V2 };
+    let groups: Vec<_> = (0..*counts.last().expect("some")).map(|i| group(&tree, machine, version, i)).collect();
+
+    rows.push(overhead(&groups[..500], machine, if args.quick { 2_000 } else { 10_000 }));
+    let each: Vec<_> = counts
+        .iter()
+        .map(|&n| (n, sweep_cost(&groups[..n], machine, if args.quick { 100_000 } else { 500_000 })))
+        .collect();
+    for (n, cost) in &each {
+        rows.push(Row::new(format!("growth_sweep_{n}_ns"), *cost, Worse::Higher).said("a look, all due at once"));
+    }
+    let (first, last) = (each[2].1, each[each.len() - 1].1);
+    let (most, of) = (each[each.len() - 1].0, each[2].0);
+    let words = format!("a look at one of {most} ÷ one of {of}: linear");
+    rows.push(Row::new("growth_sweep", last / first, Worse::Higher).reach(1.5).said(words));
+
+    let changes: Vec<_> = [10, 100, 1_000].map(|n| (n, change_cost(n))).into();
+    for (n, cost) in &changes {
+        rows.push(Row::new(format!("growth_change_{n}_ns"), *cost, Worse::Higher).said("a pod's status changed"));
+    }
+    let words = "a change among 1,000 pods ÷ among 10: constant";
+    rows.push(Row::new("growth_change", changes[2].1 / changes[0].1, Worse::Higher).reach(1.5).said(words));
+    finish("sweep", &args, &rows);
+}
+
+fn group(tree: &Tree, machine: Machine, version: Version, i: usize) -> Arc<Group> {
+    let group = tree.container("5eeb5eeb-0000-4000-8000-000000000000", &format!("{i:064x}"));
+    group.set_limit(Some(LIMIT));
+    Arc::new(Group::open(group.dir(), version, machine).expect("it can be read").expect("it is there"))
+}
+
+struct Rig {
+    sampler: Sampler,
+    shared: Arc<Shared>,
+    now: Moment,
+    _reports: mpsc::Receiver<pre_oom_killer::sampler::Report>,
+}
+
+impl Rig {
+    fn new(groups: &[Arc<Group>], machine: Machine) -> Rig {
+        let shared = Arc::new(Shared::default());
+        let (sender, reports) = mpsc::channel(16);
+        let mut sampler = Sampler::new(machine, Arc::clone(&shared), sender);
+        for (i, own) in groups.iter().enumerate() {
+            let watch = Watch {
+                id: TargetId(i as u64),
+                groups: Groups { own: Arc::clone(own), pod: None, stands_for_container: false },
+                rule: Rule {
+                    threshold: Threshold::Percent(Percent::parse("60").expect("a percentage")),
+                    signal: Signal::WorkingSet,
+                    sustained_for: Duration::ZERO,
+                    force_delete: None,
+                },
+                view: Arc::default(),
+            };
+            sampler.obey(Command::Watch(Box::new(watch)), Moment::ZERO);
+        }
+        let mut rig = Rig { sampler, shared, now: Moment::ZERO, _reports: reports };
+        rig.pass();
+        rig
+    }
+
+    /// One pass over all; answers how long it took, and how often it read limits.
+    fn pass(&mut self) -> Duration {
+        self.now += STEP;
+        let begin = Instant::now();
+        black_box(self.sampler.sweep(self.now));
+        begin.elapsed()
+    }
+}
+
+/// The sampler's pass ÷ a bare loop of the reads that it did, on the same descriptors, in turn.
+fn overhead(groups: &[Arc<Group>], machine: Machine, passes: usize) -> Row {
+    let mut rig = Rig::new(groups, machine);
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    let mut buffer = [0u8; 64];
+    let (mut looks, mut passed) = (rig.shared.looks.load(Relaxed), 0);
+    for _ in 0..passes {
+        let limits_before = rig.shared.limit_reads.load(Relaxed);
+        let took = rig.pass();
+        let done = rig.shared.looks.load(Relaxed);
+        assert_eq!(done - looks, groups.len() as u64, "all are due");
+        looks = done;
+        // Passes that read limits, stat or kills read other files, too; these are left out of both sides.
+        if rig.shared.limit_reads.load(Relaxed) != limits_before {
+            continue;
+        }
+        passed += 1;
+        ours.push(took);
+        let begin = Instant::now();
+        for group in groups {
+            black_box(pread(group.usage_file(), &mut buffer, 0).expect("it can be read"));
+        }
+        bare.push(begin.elapsed());
+    }
+    let median = |values: &mut Vec<Duration>| common::percentile(values, 0.5).expect("some").as_nanos() as f64;
+    let (ours, bare) = (median(&mut ours), median(&mut bare));
+    let each = groups.len() as f64;
+    let words = format!(
+        "{} groups, {passed} pairs of passes: {:.0} ns a look ÷ {:.0} ns a read (medians)",
+        groups.len(),
+        ours / each,
+        bare / each
+    );
+    Row::new("sweep_overhead", ours / bare, Worse::Higher).reach(1.25).said(words)
+}
+
+/// Nanoseconds a look, all reads included, over so many looks.
+fn sweep_cost(groups: &[Arc<Group>], machine: Machine, looks: usize) -> f64 {
+    let mut rig = Rig::new(groups, machine);
+    let mut each: Vec<_> = (0..(looks / groups.len()).max(30)).map(|_| rig.pass()).collect();
+    common::percentile(&mut each, 0.5).expect("some").as_nanos() as f64 / groups.len() as f64
+}
+
+/// Nanoseconds that a pod's change takes among so many, with the look for what is due next, as the loop does it.
+fn change_cost(pods: usize) -> f64 {
+    let wall: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+    let me = Me { node: "node-host".into(), pod_uid: None, excluded: Default::default() };
+    let settings = Settings { me, dry_run: DryRun::Off, limits: Limits::default(), wall, seed: 1 };
+    let mut controller = Controller::new(settings);
+    let pod = |i: usize| {
+        let pod = standin::pod("demo", &format!("web-{i}"))
+            .annotation("pre-oom-killer.v1alpha1.k8s.io/memory-usage-threshold", "60")
+            .container("app", "256Mi")
+            .build();
+        Pod::from_json(&pod.to_string()).expect("a pod")
+    };
+    let all: Vec<_> = (0..pods).map(pod).collect();
+    let change = |controller: &mut Controller, pod: &Pod, now| {
+        controller.pod_changed(now, PodChange::Applied(Box::new(pod.clone())));
+        let effects: Vec<Effect> = controller.effects();
+        black_box((effects, controller.next_tick()));
+    };
+    for pod in &all {
+        change(&mut controller, pod, Moment::ZERO);
+    }
+    let mut each = Vec::new();
+    for round in 0..20_000 {
+        let pod = &all[round * 7919 % pods];
+        let begin = Instant::now();
+        change(&mut controller, pod, Moment::from_secs(1));
+        each.push(begin.elapsed());
+    }
+    common::percentile(&mut each, 0.5).expect("some").as_nanos() as f64
+}
