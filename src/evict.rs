@@ -244,9 +244,7 @@ fn is_pod(code: StatusCode, body: &[u8]) -> bool {
 /// The meaning of an answer, by code first.
 #[must_use]
 pub fn classify(code: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> Answer {
-    let status: Option<Status> = serde_json::from_slice(body).ok();
-    let is_status = status.is_some();
-    let status = status.unwrap_or_default();
+    let status: Status = serde_json::from_slice(body).unwrap_or_default();
     let success = status.status.as_deref() == Some("Success");
     let told_code = status.code.and_then(|c| u16::try_from(c).ok());
     let code = match (code.as_u16(), told_code) {
@@ -267,7 +265,7 @@ pub fn classify(code: StatusCode, retry_after: Option<Duration>, body: &[u8]) ->
     match code {
         200..=299 if success => Answer::Accepted,
         // Whoever else answers on the way (a proxy's page) has not seen the pod.
-        404 if is_status && status.reason.as_deref() == Some("NotFound") => Answer::Gone,
+        404 if status.reason.as_deref() == Some("NotFound") => Answer::Gone,
         409 if details.kind.as_deref() == Some("Pod") => Answer::Replaced,
         403 if cause("NamespaceTerminating").is_some() => Answer::NamespaceTerminating,
         429 => match cause("DisruptionBudget") {

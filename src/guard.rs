@@ -491,6 +491,14 @@ mod tests {
     }
 
     #[test]
+    fn the_smallest_quantity_is_one_mebibyte() {
+        let threshold = guard(&["app"], &[(keys::THRESHOLD, "1Mi")]).unwrap().rule.threshold;
+        assert_eq!(threshold, Threshold::Quantity(Bytes(1 << 20)));
+        assert_eq!(threshold.to_string(), "1Mi");
+        assert_eq!(Threshold::Percent(Percent::parse("60.5").unwrap()).to_string(), "60.5 %");
+    }
+
+    #[test]
     fn a_star_is_all_but_plain_init_containers_and_the_pod() {
         let guard = guard(&["a", "b"], &[(keys::TARGET, "*"), (keys::THRESHOLD, "60")]).unwrap();
         assert_eq!(guard.containers, ["a", "b", "mesh", "debug"]);

@@ -512,6 +512,34 @@ mod tests {
         assert!(matches!(at(1, 71 * MIB), Verdict::Over(Evidence { waived: true, .. })));
     }
 
+    #[test]
+    fn a_window_that_ends_before_the_room_does_is_kept() {
+        let rule = Rule { sustained_for: Duration::from_secs(10), ..rule("60") };
+        let after = |room: u64| {
+            let mut history = History::default();
+            let mut at = |seconds: u64, usage: u64| {
+                history.observe(&rule, &sample(seconds * 1000, level(usage, Some(1_000_000), 0)), TAKES)
+            };
+            at(0, 700_000);
+            at(8, 1_000_000 - room - 100_000);
+            at(9, 1_000_000 - room)
+        };
+        // 100,000 bytes a second; a second is left of the window, and 60 ms for the eviction.
+        assert_eq!(after(106_000), Verdict::Sustaining { until: Duration::from_secs(10) });
+        assert!(matches!(after(105_999), Verdict::Over(Evidence { waived: true, .. })));
+    }
+
+    #[test]
+    fn nothing_lasts_over_an_interruption() {
+        let rule = Rule { sustained_for: Duration::from_secs(10), ..rule("60") };
+        let mut history = History::default();
+        let over = |seconds: u64| sample(seconds * 1000, level(61 * MIB, Some(100 * MIB), 0));
+        history.observe(&rule, &over(0), TAKES);
+        history.interrupted();
+        let until = Duration::from_secs(20);
+        assert_eq!(history.observe(&rule, &over(10), TAKES), Verdict::Sustaining { until });
+    }
+
     /// Noise in the growth is no reason to cut a long window short; an end that is near is.
     #[test]
     fn a_long_window_is_waived_only_when_the_end_is_near() {
@@ -546,7 +574,7 @@ mod tests {
     fn growth_is_of_what_cannot_be_reclaimed() {
         let mut history = History::default();
         let limit = Some(100 * MIB);
-        for (millis, usage, inactive) in [(0, 10, 0), (100, 20, 10), (200, 40, 20)] {
+        for (millis, usage, inactive) in [(0, 15, 5), (100, 25, 15), (200, 45, 25)] {
             let sample = sample(millis, level(usage * MIB, limit, inactive * MIB));
             history.observe(&rule("60"), &sample, TAKES);
         }
@@ -633,6 +661,7 @@ mod tests {
             }),
             Some(Never::Static)
         );
+        assert_eq!(Never::Agent.to_string(), "it is this agent itself");
     }
 
     proptest! {
