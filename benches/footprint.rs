@@ -1,12 +1,12 @@
 //! What the agent costs where nothing happens: CPU, wake-ups, memory, requests, its start and its size.
 
-#[allow(dead_code, reason = "the tests use the rest")]
 #[path = "../tests/e2e/agent.rs"]
 mod agent;
+#![allow(dead_code, reason = "not each benchmark uses all that they share, and the tests the rest")]
+
 mod common;
 #[path = "common/rig.rs"]
 mod rig;
-#[allow(dead_code, reason = "the tests use the rest")]
 #[path = "../tests/e2e/world.rs"]
 mod world;
 

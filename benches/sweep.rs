@@ -1,6 +1,8 @@
 //! What a pass of the sampler costs beyond the reads it cannot do without, and how that and the
 //! cost of a pod's change grow.
 
+#![allow(dead_code, reason = "not each benchmark uses all that they share, and the tests the rest")]
+
 mod common;
 
 use std::hint::black_box;

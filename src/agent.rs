@@ -17,7 +17,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tower::timeout::TimeoutLayer;
 use tower::util::MapResponseLayer;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::cgroup::{Hierarchy, Machine};
 use crate::cli::Config;
@@ -313,7 +313,11 @@ impl Agent {
     }
 
     fn reported(&mut self, report: Report) {
-        if let What::Over { since_last_look, .. } = &report.what {
+        if let What::Over { evidence, since_last_look } = &report.what {
+            if let Some((pod, container)) = self.controller.name_of(report.id) {
+                let read_us_ago = self.clock.now().saturating_sub(evidence.at).as_micros() as u64;
+                debug!(namespace = pod.namespace, pod = pod.name, container, read_us_ago, "above its threshold");
+            }
             self.metrics.verdicts.inc();
             if let Some(since) = since_last_look {
                 self.metrics.detection.observe(since.as_secs_f64());

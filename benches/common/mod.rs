@@ -125,7 +125,6 @@ pub fn finish(bench: &str, args: &Args, rows: &[Row]) {
 }
 
 /// A tree of real groups, or an end with what is missing.
-#[allow(dead_code, reason = "not each benchmark needs one")]
 pub fn real_tree() -> standin::cgroups::Tree {
     standin::cgroups::Tree::real().unwrap_or_else(|missing| {
         eprintln!("this benchmark measures on real memory cgroups, as root: {missing}");
@@ -134,7 +133,6 @@ pub fn real_tree() -> standin::cgroups::Tree {
 }
 
 /// The value below which this part of them lies.
-#[allow(dead_code, reason = "not each benchmark needs it")]
 pub fn percentile(values: &mut [Duration], part: f64) -> Option<Duration> {
     values.sort_unstable();
     let last = values.len().checked_sub(1)?;

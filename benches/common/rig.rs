@@ -1,10 +1,12 @@
 //! A stand-in server, real groups, and an agent in a process of its own, for what is measured from outside.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use clap::Parser;
+use kube::config::Kubeconfig;
 use pre_oom_killer::agent::run_on;
 use pre_oom_killer::cgroup::Machine;
 use pre_oom_killer::cli::{Cli, Command as Asked};
@@ -70,6 +72,11 @@ pub struct Node {
     pub server: Standin,
     /// The groups.
     pub tree: Tree,
+    /// For requests of our own.
+    pub client: kube::Client,
+    /// These run here.
+    pub runtime: tokio::runtime::Runtime,
+    usage_files: Mutex<Vec<PathBuf>>,
     files: tempfile::TempDir,
     cached: tempfile::TempDir,
 }
@@ -77,10 +84,31 @@ pub struct Node {
 impl Node {
     /// One without pods.
     pub fn new() -> Node {
+        Node::with(Standin::start())
+    }
+
+    /// The same with a server that speaks TLS.
+    pub fn tls() -> Node {
+        Node::with(Standin::start_tls())
+    }
+
+    fn with(server: Standin) -> Node {
         // Large files are not for a disk in memory.
         let cached = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
         let files = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
-        Node { server: Standin::start(), tree: super::real_tree(), files, cached }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let client = runtime.block_on(async {
+            let kubeconfig = Kubeconfig::from_yaml(&server.kubeconfig()).expect("a kubeconfig");
+            let mut config =
+                kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.expect("one that holds");
+            // Without TLS nothing is to be trusted.
+            config.root_cert = config.root_cert.or(Some(Vec::new()));
+            let client = kube::Client::try_from(config).expect("a client");
+            // Its connection stays.
+            let _ = client.apiserver_version().await;
+            client
+        });
+        Node { server, tree: crate::common::real_tree(), client, runtime, usage_files: Mutex::default(), files, cached }
     }
 
     /// A pod guarded at 70 % whose small group stands for one with this limit, and holds this part of it.
@@ -92,6 +120,7 @@ impl Node {
         for group in [&pod_group, &group] {
             group.set_limit(Some(small));
         }
+        self.usage_files.lock().expect("no panic").push(usage_file(group.dir()));
         self.fill(&group, name, (small as f64 * part) as u64, full);
         self.server.put_pod(
             pod(NS, name)
@@ -125,6 +154,11 @@ impl Node {
         }
     }
 
+    /// What says how much is used, of all small groups.
+    pub fn usage_files(&self) -> Vec<PathBuf> {
+        self.usage_files.lock().expect("no panic").clone()
+    }
+
     /// An agent that sees the small groups large.
     pub fn agent(&self, flags: &[&str]) -> Agent {
         let mut command = Command::new("/proc/self/exe");
@@ -155,4 +189,10 @@ impl Used {
     pub fn percent_since(self, before: Used) -> f64 {
         (self.cpu - before.cpu).as_secs_f64() / (self.at - before.at).as_secs_f64() * 100.0
     }
+}
+
+/// `memory.current` or `memory.usage_in_bytes`.
+pub fn usage_file(group: &Path) -> PathBuf {
+    let v2 = group.join("memory.current");
+    if v2.exists() { v2 } else { group.join("memory.usage_in_bytes") }
 }

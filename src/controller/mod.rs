@@ -710,6 +710,14 @@ impl Controller {
         }
     }
 
+    /// Whose a target is: the pod, and the container unless it is the pod's own group.
+    #[must_use]
+    pub fn name_of(&self, id: TargetId) -> Option<(&PodRef, Option<&str>)> {
+        let entry = self.pods.get(self.by_target.get(&id)?)?;
+        let target = entry.targets.iter().find(|t| t.id == id)?;
+        Some((&entry.pod.id, target.name.container()))
+    }
+
     /// What is known of every guarded container, for people.
     #[must_use]
     pub fn guards(&self, now: Moment) -> Vec<view::GuardView> {
