@@ -1,9 +1,9 @@
 //! What the agent costs where nothing happens: CPU, wake-ups, memory, requests, its start and its size.
 
-#[path = "../tests/e2e/agent.rs"]
-mod agent;
 #![allow(dead_code, reason = "not each benchmark uses all that they share, and the tests the rest")]
 
+#[path = "../tests/e2e/agent.rs"]
+mod agent;
 mod common;
 #[path = "common/rig.rs"]
 mod rig;

@@ -2,10 +2,10 @@
 //! container every 5 ms (both live, on real groups), and by pollers every 1 s and 15 s (computed over
 //! all phases from the recorded times between the threshold and the kill).
 
-#[path = "../tests/e2e/agent.rs"]
-mod agent;
 #![allow(dead_code, reason = "not each benchmark uses all that they share, and the tests the rest")]
 
+#[path = "../tests/e2e/agent.rs"]
+mod agent;
 mod common;
 #[path = "common/plot.rs"]
 mod plot;
