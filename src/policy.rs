@@ -578,8 +578,28 @@ mod tests {
             let sample = sample(millis, level(usage * MIB, limit, inactive * MIB));
             history.observe(&rule("60"), &sample, TAKES);
         }
+        let mib_a_second = |growth: Option<i64>| growth.unwrap() / i64::try_from(MIB).unwrap();
+        assert_eq!(mib_a_second(history.growth()), 50, "20 MiB more in 200 ms, beside 10 of cache");
+        assert_eq!(mib_a_second(history.growth_at_least()), 50);
+    }
+
+    #[test]
+    fn growth_is_taken_over_the_last_quarter_of_a_second() {
+        let mut history = History::default();
+        for (millis, usage) in [(0, 0), (100, 50), (200, 51), (350, 75)] {
+            history.observe(&rule("60"), &sample(millis, level(usage * MIB, None, 0)), TAKES);
+        }
         let mib_a_second = history.growth().unwrap() / i64::try_from(MIB).unwrap();
-        assert_eq!(mib_a_second, 50, "20 MiB more in 200 ms, beside 10 of cache");
+        assert_eq!(mib_a_second, 100, "25 MiB in 250 ms");
+    }
+
+    #[test]
+    fn what_does_not_grow_has_no_end() {
+        let room = Some(Bytes(100));
+        assert_eq!(time_left(room, Some(50)), Some(Duration::from_secs(2)));
+        for (room, growth) in [(room, Some(0)), (room, Some(-50)), (room, None), (None, Some(50))] {
+            assert_eq!(time_left(room, growth), None);
+        }
     }
 
     #[test]
