@@ -1,6 +1,12 @@
 //! What the agent costs where nothing happens: CPU, wake-ups, memory, requests, its start and its size.
 
 #![allow(dead_code, reason = "not each benchmark uses all that they share, and the tests the rest")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a benchmark is the outside world, and a panic its way to say that it cannot be run"
+)]
 
 #[path = "../tests/e2e/agent.rs"]
 mod agent;

@@ -1,6 +1,12 @@
 //! What a pass of the sampler costs beyond the reads it cannot do without, and how that and the
 //! cost of a pod's change grow.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a benchmark is the outside world, and a panic its way to say that it cannot be run"
+)]
 #![allow(dead_code, reason = "not each benchmark uses all that they share, and the tests the rest")]
 
 mod common;

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
 
 use crate::cgroup::{Group, Kills, Machine, ReadError};
@@ -33,6 +34,13 @@ const LIMIT_AGE: Duration = Duration::from_secs(1);
 const POD_AGE: Duration = NEAR;
 /// A container that is over and handed over needs no close look: whoever acts reads again.
 const HANDED_OVER_LOOK: Duration = Duration::from_millis(50);
+/// A container that is to be looked at again sooner than this, or would cross its threshold within
+/// [`SOON`] as it grows, may be evicted in a moment: the connection for it is best there already.
+const CLOSE: Duration = Duration::from_millis(30);
+/// See [`CLOSE`].
+const SOON: Duration = Duration::from_secs(2);
+/// That an eviction may come is told so often.
+const EVICTION_NEAR_EACH: Duration = Duration::from_secs(1);
 /// A file that cannot be read is tried again so often.
 const UNREADABLE_LOOK: Duration = LONGEST_LOOK;
 /// A look may come early by this part of its interval, to share a wake-up.
@@ -223,6 +231,8 @@ pub struct Shared {
     pub limit_reads: AtomicU64,
     /// Times the thread woke up.
     pub wakeups: AtomicU64,
+    /// Told when an eviction may come soon.
+    pub eviction_near: Notify,
     /// Milliseconds after the start at which the thread last turned.
     pub turned_at: AtomicU64,
     /// How long an eviction takes, in nanoseconds, as observed; 0: not yet.
@@ -332,6 +342,8 @@ pub struct Target {
     pod_kills: Option<Kills>,
     edit: u32,
     told: Told,
+    /// An eviction may come soon.
+    near: bool,
     due: Moment,
     /// From when on it may share another's wake-up.
     early: Moment,
@@ -356,6 +368,7 @@ impl Target {
             pod_kills: None,
             edit: 0,
             told: Told::Nothing,
+            near: false,
             due: now,
             early: now,
         }
@@ -482,6 +495,9 @@ impl Target {
             _ => next_look(&self.rule, &known, room, growth, takes),
         };
         self.wait(now, interval);
+        let missing =
+            known.threshold(&self.rule).zip(known.own.value(self.rule.signal)).map(|(t, value)| t.less(value));
+        self.near = interval < CLOSE || time_left(missing, growth).is_some_and(|left| left < SOON);
         self.last = Some(known);
         self.view.set(LastLook {
             sample,
@@ -583,13 +599,15 @@ pub struct Sampler {
     reports: Sender<Report>,
     /// What a sweep finds, with the time it leaves; kept for its memory.
     found: Vec<(Duration, usize, What, Option<Told>)>,
+    /// When it was last told that an eviction may come soon.
+    near_told_at: Option<Moment>,
 }
 
 impl Sampler {
     /// A sampler without targets.
     #[must_use]
     pub fn new(machine: Machine, shared: Arc<Shared>, reports: Sender<Report>) -> Sampler {
-        Sampler { targets: Vec::new(), machine, shared, reports, found: Vec::new() }
+        Sampler { targets: Vec::new(), machine, shared, reports, found: Vec::new(), near_told_at: None }
     }
 
     /// Turns until all senders of commands are gone.
@@ -645,11 +663,13 @@ impl Sampler {
     /// is to be called again, at most [`LONGEST_LOOK`] later.
     pub fn sweep(&mut self, now: Moment) -> Moment {
         let mut next = now + LONGEST_LOOK;
+        let mut near = false;
         for (i, target) in self.targets.iter_mut().enumerate() {
             if target.early <= now {
                 self.shared.looks.fetch_add(1, Relaxed);
                 let before = target.view.last();
                 let found = target.look(now, self.machine, &self.shared);
+                near |= target.near;
                 if let Some(what) = target.killed(now, before) {
                     self.found.push((what.time_left(), i, what, None));
                 }
@@ -658,6 +678,10 @@ impl Sampler {
                 }
             }
             next = next.min(target.due);
+        }
+        if near && self.near_told_at.is_none_or(|at| now.saturating_sub(at) >= EVICTION_NEAR_EACH) {
+            self.near_told_at = Some(now);
+            self.shared.eviction_near.notify_one();
         }
         self.tell(now);
         next
@@ -690,6 +714,7 @@ mod tests {
     use crate::cgroup::Version;
     use crate::guard::Threshold;
     use crate::units::Percent;
+    use futures::FutureExt;
     use std::path::Path;
     use tokio::sync::mpsc;
 
@@ -870,6 +895,30 @@ mod tests {
         let told: Vec<_> = std::iter::from_fn(|| rig.reports.try_recv().ok()).map(|r| r.what).collect();
         let [What::Killed { look: Some(look), .. }, What::Dipped] = &told[..] else { panic!("{told:?}") };
         assert_eq!(look.sample.own.usage, Bytes(80 * MIB));
+    }
+
+    #[test]
+    fn that_an_eviction_may_come_soon_is_told_once_a_second() {
+        let mut rig = Rig::new("104857600\n");
+        let shared = Arc::clone(&rig.sampler.shared);
+        let told = || shared.eviction_near.notified().now_or_never().is_some();
+        rig.set(20 * MIB, 0);
+        rig.turn();
+        rig.turn();
+        assert!(!told(), "far");
+        rig.set(30 * MIB, 0);
+        rig.turn();
+        assert!(told(), "as it grows it has less than 2 s");
+        rig.turn();
+        assert!(!told(), "once a second is enough");
+        rig.now += EVICTION_NEAR_EACH;
+        rig.set(59 * MIB, 59 * MIB);
+        rig.turn();
+        rig.now += Duration::from_secs(2);
+        while told() {}
+        rig.set(59 * MIB, 0);
+        rig.turn();
+        assert!(told(), "just below");
     }
 
     #[test]
