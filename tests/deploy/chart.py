@@ -1,0 +1,233 @@
+"""The chart: schemas, and what is rendered."""
+
+import functools
+import json
+
+import helm_python
+import yaml
+from kubernetes_validate import utils as kubernetes
+
+from render import CHART, VERSIONS, documents, expected_rights, fails, find, helm, kinds, rights, template, validate
+from switches import MODES, NEEDS, REFUSED, SWITCHES, all_cases, values
+
+
+def check_every_switch_is_valid_on_every_version():
+    cases = list(all_cases())
+    for version in VERSIONS:
+        for name, setting in [("defaults", {}), *cases]:
+            for document in template(setting, version):
+                try:
+                    validate(document, version)
+                except Exception as error:
+                    where = f"{name}, Kubernetes {version}, {document['kind']}"
+                    raise AssertionError(f"{where}: {getattr(error, 'message', error)}") from error
+    print(f"{len(VERSIONS) * (len(cases) + 1)} renderings")
+
+
+def check_the_validation_is_strict():
+    """What the check above relies on: seen to fail."""
+    for version in VERSIONS:
+        assert version in map(kubernetes.major_minor, kubernetes.all_versions()), version
+    docs = template({"metrics": {"podMonitor": {"enabled": True}}, "alerts": {"enabled": True}}, "1.36")
+    for kind in kinds(docs):
+        document = json.loads(json.dumps(find(docs, kind)))
+        validate(document, "1.36")
+        document["specs"] = {}
+        fails(lambda: validate(document, "1.36"))
+    unknown = {"apiVersion": "example.com/v1", "kind": "Nope", "metadata": {"name": "x"}}
+    error = None
+    try:
+        validate(unknown, "1.36")
+    except kubernetes.SchemaNotFoundError as caught:
+        error = caught
+    assert error, "a kind without a schema passed"
+    mount = find(docs, "DaemonSet")
+    mount["spec"]["template"]["spec"]["containers"][0]["volumeMounts"][0]["recursive"] = True
+    fails(lambda: validate(mount, "1.36"), "recursive")
+
+
+def check_every_value_is_documented_tried_and_used():
+    schema = json.loads((CHART / "values.schema.json").read_text())
+
+    def leaves(node, path):
+        node = schema["definitions"][node["$ref"].split("/")[-1]] if "$ref" in node else node
+        if "properties" not in node:
+            return [path]
+        assert node["additionalProperties"] is False, f"{path or 'the top'} lets unknown values pass"
+        return [leaf for key, inner in node["properties"].items() for leaf in leaves(inner, f"{path}.{key}".strip("."))]
+
+    known = set(leaves(schema, "")) - {"global"}
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text())
+    for path in known:
+        functools.reduce(lambda tree, key: tree[key], path.split("."), defaults)  # it stands in values.yaml
+    assert known == set(SWITCHES), f"not tried, or unknown: {known ^ set(SWITCHES)}"
+    for path, settings in SWITCHES.items():
+        without = template(NEEDS.get(path, {}), "1.32")
+        for setting in settings:
+            if path == "confinement" and setting == "policy":
+                continue  # what 1.32 has by itself
+            assert template(values(path, setting), "1.32") != without, f"{path}={setting} changes nothing"
+    assert template({"dryRun": False}) == template({"dryRun": "off"}) == template({})  # an unquoted `off` in YAML
+
+
+def check_bad_values_are_refused_with_a_clear_message():
+    for bad, words in REFUSED:
+        fails(lambda: template(bad), "values don't meet the specifications of the schema", *words)
+
+
+# --- what is rendered -------------------------------------------------------------------------------------------------
+
+
+def check_lint():
+    for mode in MODES:
+        helm("lint", "--strict", CHART, values={"confinement": mode})
+
+
+def check_both_helms_render_the_same():
+    """Helm 3, the command, and Helm 4, as a library; and the notes, which the command shows at an installation alone."""
+    assert helm_python.helm_sdk_version().startswith("v4.")
+    for name, setting in all_cases():
+        setting = {"kubeVersionOverride": "1.32.0"} | setting
+        with helm_python.Chart.load(str(CHART)) as chart:
+            files = chart.render(setting, name="pre-oom-killer", namespace="pre-oom-killer")
+        docs = [d for path, text in files.items() if path.endswith(".yaml") for d in documents(text)]
+        by_name = lambda d: (d["kind"], d["metadata"]["name"])
+        assert sorted(docs, key=by_name) == sorted(template(setting), key=by_name), name
+
+
+def check_notes_tell_how_to_opt_in_and_what_confines():
+    for setting, words in [
+        ({"confinement": "policy"}, ["own node: policy", "pre-oom-killer: enabled", "memory-usage-threshold", "api/guards"]),
+        ({"confinement": "impersonation"}, ["own node: impersonation"]),
+        ({"confinement": "none"}, ["CONFINEMENT: none", "all nodes"]),
+        ({"dryRun": "server"}, ["DRY RUN (server)"]),
+    ]:
+        with helm_python.Chart.load(str(CHART)) as chart:
+            files = chart.render(setting, name="pre-oom-killer", namespace="x")
+        [notes] = [text for path, text in files.items() if path.endswith("NOTES.txt")]
+        for word in words:
+            assert word in notes, f"'{word}' is not in:\n{notes}"
+        assert ("DRY RUN" in notes) == ("dryRun" in setting)
+
+
+def check_the_version_chooses_the_mode():
+    def mode(setting, **options):
+        container = find(template(setting, **options), "DaemonSet")["spec"]["template"]["spec"]["containers"][0]
+        return {e["name"]: e.get("value") for e in container["env"]}["PRE_OOM_KILLER_CONFINEMENT"]
+
+    for version, expected in {
+        "1.29.0": "none",
+        "1.29": "none",
+        "v1.29.14-eks-1": "none",
+        "1.30.0": "policy",
+        "1.31.0": "policy",
+        "v1.35.9+k3s1": "policy",
+        "1.36.0": "impersonation",
+        "v1.36.1-gke.1000": "impersonation",
+        "2.0.0": "impersonation",
+    }.items():
+        # The server is of another version: what is told goes before it.
+        assert mode({"kubeVersionOverride": version}, version="1.33") == expected, version
+        assert mode({}, version=version) == expected, version
+        for told in MODES:
+            assert mode({"kubeVersionOverride": version, "confinement": told}) == told
+    # Before 1.30 the server would refuse the field that it does not know.
+    assert "recursiveReadOnly" not in json.dumps(template({}, version="1.29.0"))
+    for document in template({"kubeVersionOverride": "1.29.0"}):
+        validate(document, "1.29")
+
+
+def check_the_rights_are_those_that_are_used():
+    for mode in MODES:
+        for force in (False, True):
+            docs = template({"confinement": mode, "forceDelete": force})
+            assert rights(docs) == expected_rights(mode, force), mode
+            assert not {"Role", "RoleBinding"} & kinds(docs)
+            policies = {d["metadata"]["name"] for d in docs if d["kind"] == "ValidatingAdmissionPolicy"}
+            bindings = {d["spec"]["policyName"] for d in docs if d["kind"] == "ValidatingAdmissionPolicyBinding"}
+            assert policies == bindings
+            own = {"pre-oom-killer-own-node"} | ({"pre-oom-killer-own-node-delete"} if force else set())
+            assert policies == (own if mode == "policy" else set()), policies
+    docs = template({"confinement": "impersonation", "impersonation": {"requireOptIn": True}, "forceDelete": True})
+    [only] = [d for d in docs if d["kind"] == "ValidatingAdmissionPolicy"]
+    # The kubelet deletes pods as a node, too.
+    assert only["spec"]["matchConstraints"]["resourceRules"][0]["operations"] == ["CREATE"]
+    assert only["spec"]["matchConstraints"]["resourceRules"][0]["resources"] == ["pods/eviction"]
+
+
+def check_the_daemonset_is_what_was_promised():
+    for name, setting in [("defaults", {}), *all_cases()]:
+        docs = template(setting)
+        spec = find(docs, "DaemonSet")["spec"]
+        pod = spec["template"]["spec"]
+        [container] = pod["containers"]
+        update = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+        assert spec["updateStrategy"] == update, name
+        assert not {"hostPID", "hostNetwork", "hostIPC", "initContainers", "shareProcessNamespace"} & set(pod), name
+        assert pod["terminationGracePeriodSeconds"] == 35
+        assert pod["nodeSelector"]["kubernetes.io/os"] == "linux"
+        [term] = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+        assert {(e["key"], e["operator"], *e["values"]) for e in term["matchExpressions"]} == {
+            ("type", "NotIn", "virtual-kubelet"),
+            ("eks.amazonaws.com/compute-type", "NotIn", "fargate"),
+        }
+        assert pod["automountServiceAccountToken"] and not find(docs, "ServiceAccount")["automountServiceAccountToken"]
+        assert pod["securityContext"]["runAsNonRoot"] and pod["securityContext"]["runAsUser"] > 0
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert pod["volumes"] == [{"name": "cgroup", "hostPath": {"path": "/sys/fs/cgroup", "type": "Directory"}}]
+        [mount] = container["volumeMounts"]
+        assert mount["readOnly"] and mount["mountPath"] != "/sys/fs/cgroup"
+        if "kubeVersionOverride" not in setting:
+            assert mount["recursiveReadOnly"] == "IfPossible"
+        assert container["args"] == [f"--cgroup-root={mount['mountPath']}"]
+        fields = {e["name"]: e["valueFrom"]["fieldRef"]["fieldPath"] for e in container["env"] if "valueFrom" in e}
+        assert fields == {
+            "NODE_NAME": "spec.nodeName",
+            "POD_NAME": "metadata.name",
+            "POD_UID": "metadata.uid",
+            "POD_NAMESPACE": "metadata.namespace",
+        }
+        [port] = container["ports"]
+        assert port["name"] == "http" and "hostPort" not in port
+        for probe, path in [("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")]:
+            assert container[probe]["httpGet"] == {"path": path, "port": "http"}
+            assert container[probe]["timeoutSeconds"] * container[probe]["failureThreshold"] >= 60
+        resources = container["resources"]
+        assert resources["limits"] == {"memory": resources["requests"]["memory"]}, name
+        # Nothing that selects these pods misses them.
+        labels = spec["template"]["metadata"]["labels"].items()
+        selectors = [spec["selector"]["matchLabels"]]
+        selectors += [d["spec"]["selector"] for d in docs if d["kind"] == "Service"]
+        selectors += [d["spec"]["selector"]["matchLabels"] for d in docs if d["kind"] == "PodMonitor"]
+        selectors += [d["spec"]["podSelector"]["matchLabels"] for d in docs if d["kind"] == "NetworkPolicy"]
+        assert all(labels >= selector.items() for selector in selectors), name
+
+
+def check_the_quota_admits_the_priority_class_and_only_there():
+    quota = find(template({}), "ResourceQuota")["spec"]["scopeSelector"]["matchExpressions"]
+    assert quota == [{"scopeName": "PriorityClass", "operator": "In", "values": ["system-node-critical"]}]
+    # In kube-system it would bound what else runs there.
+    for docs in (template({}, namespace="kube-system"), template({"priorityClassName": "mine"})):
+        assert "ResourceQuota" not in kinds(docs)
+
+
+def check_the_network_policy_opens_the_port_to_the_named_alone():
+    def policy(**setting):
+        return find(template({"networkPolicy": {"enabled": True} | setting}), "NetworkPolicy")["spec"]
+
+    assert policy()["policyTypes"] == ["Ingress"] and policy()["ingress"] == []
+    [rule] = policy(fromNamespaces=["monitoring"])["ingress"]
+    named = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["monitoring"]}
+    assert rule == {"from": [{"namespaceSelector": {"matchExpressions": [named]}}], "ports": [{"port": "http"}]}
+
+
+def check_the_longest_release_name_gives_valid_names():
+    everything = dict(list(all_cases()))["everything, policy, forceDelete=True"]
+    for document in template(everything, release="a" * 53):
+        assert len(document["metadata"]["name"]) <= 63
+        assert "pre-oom-killer" in document["metadata"]["name"]
