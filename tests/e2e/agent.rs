@@ -31,7 +31,7 @@ pub struct Agent {
     child: RefCell<Child>,
     address: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
-    _dir: tempfile::TempDir,
+    _dir: Option<tempfile::TempDir>,
 }
 
 impl Agent {
@@ -92,17 +92,19 @@ impl Agent {
         let dir = dir.expect("a temporary directory");
         let kubeconfig = dir.path().join("kubeconfig");
         std::fs::write(&kubeconfig, server.kubeconfig()).expect("a file there");
-        let mut child = command
+        command
             .args(["run", "--node-name", NODE, "--listen", "127.0.0.1:0", "--log-format", "json", "--kubeconfig"])
             .arg(&kubeconfig)
             .arg("--cgroup-root")
             .arg(cgroup_root)
             .args(flags)
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("starting the agent");
+            .env_remove("RUST_LOG");
+        Agent::run(command, Some(dir))
+    }
+
+    /// Runs a complete command, and waits until it listens. The directory is kept as long as it runs.
+    pub fn run(mut command: Command, dir: Option<tempfile::TempDir>) -> Agent {
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starting the agent");
         let stderr = BufReader::new(child.stderr.take().expect("piped"));
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = Arc::clone(&log);

@@ -13,6 +13,7 @@ mod agent;
 mod demo;
 mod desk;
 mod faults;
+mod image;
 mod innocents;
 mod ramps;
 mod world;
@@ -30,7 +31,7 @@ macro_rules! trials {
 
 fn main() {
     standin::hog::be_one_if_asked();
-    let tests = trials! {
+    let mut tests = trials! {
         demo:
             the_guarded_pod_is_evicted_and_the_other_is_killed
             it_can_be_simulated_and_says_so
@@ -114,5 +115,6 @@ fn main() {
             dry_run_of_the_client_sends_nothing_but_tells_everything
             dry_run_of_the_server_asks_it_and_changes_nothing;
     };
+    tests.push(Trial::ignorable_test("image::it_saves_a_container", || Ok(image::it_saves_a_container())));
     libtest_mimic::run(&Arguments::from_args(), tests).exit();
 }

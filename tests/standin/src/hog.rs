@@ -62,7 +62,7 @@ fn say(word: &str) {
 }
 
 /// Touches memory until `to` bytes are held, at `rate` bytes a second; 0: as fast as it goes.
-fn grow(memory: &mut Vec<Vec<u8>>, to: u64, rate: u64) {
+pub fn grow(memory: &mut Vec<Vec<u8>>, to: u64, rate: u64) {
     let to = usize::try_from(to).unwrap_or(usize::MAX) / PIECE;
     let (begin, held) = (Instant::now(), memory.len());
     while memory.len() < to {
