@@ -68,7 +68,7 @@ pub enum Unresolved {
 
 /// Finds and opens the groups of all `wants`, in their order.
 pub fn resolve(hierarchy: &Hierarchy, machine: Machine, wants: &[Want]) -> Vec<Result<Groups, Unresolved>> {
-    let found = walk(&hierarchy.root, wants);
+    let found = walk(&hierarchy.root, wants, MAX_DIRS);
     let mut opened: HashMap<PathBuf, Arc<Group>> = HashMap::new();
     let mut open = |dir: &Path| -> Result<Option<Arc<Group>>, ReadError> {
         if let Some(group) = opened.get(dir) {
@@ -136,7 +136,7 @@ impl Found {
 /// Walks the tree level by level. A container that makes groups of its own inside cannot pass one
 /// off as another container's: below a pod's container nothing is looked at, and of two directories
 /// with the same id the one nearer to the top is taken, at one level that in the right pod's group.
-fn walk(root: &Path, wants: &[Want]) -> Found {
+fn walk(root: &Path, wants: &[Want], most: usize) -> Found {
     let containers = wants.iter().filter_map(|w| Some((w.container.as_ref()?, &w.pod)));
     let ids: HashMap<&str, (&ContainerId, &PodUid)> = containers.map(|(id, pod)| (id.as_str(), (id, pod))).collect();
     let pods: HashMap<&str, &PodUid> = wants.iter().map(|w| (w.pod.0.as_str(), &w.pod)).collect();
@@ -158,7 +158,7 @@ fn walk(root: &Path, wants: &[Want]) -> Found {
                 continue;
             }
             seen += 1;
-            if seen > MAX_DIRS {
+            if seen > most {
                 found.truncated = true;
                 return found;
             }
@@ -258,6 +258,78 @@ mod tests {
             ["xpodaea56c47-06fc-4784-bd27-9fb88a89f1d8", "aea56c47-06fc-4784-bd27-9fb88a89f1d8", "pod", "/", "kubepods"]
         {
             assert_ne!(uid_in_name(Path::new(name)).as_deref(), Some(uid), "{name}");
+        }
+    }
+
+    /// A group that holds nothing is a container's own, unless its runtime is one that charges the pod's.
+    #[test]
+    fn an_empty_group_is_taken_unless_the_runtime_may_charge_the_pods() {
+        let uid = "aea56c47-06fc-4784-bd27-9fb88a89f1d8";
+        let root = tempfile::tempdir().unwrap();
+        let pod = root.path().join(format!("kubepods/burstable/pod{uid}"));
+        let own = pod.join(ID);
+        let found = |usage: &str, may_have_none| {
+            for dir in [&pod, &own] {
+                std::fs::create_dir_all(dir).unwrap();
+                for (file, text) in [("memory.current", usage), ("memory.max", "max\n"), ("memory.stat", "")] {
+                    std::fs::write(dir.join(file), text).unwrap();
+                }
+            }
+            let hierarchy = Hierarchy { root: root.path().to_owned(), version: crate::cgroup::Version::V2 };
+            let want = Want { pod_may_stand_for_it: true, settled: true, may_have_none, ..want(uid) };
+            let machine = Machine::new(Bytes(1 << 40), Bytes(0));
+            resolve(&hierarchy, machine, &[want]).remove(0).unwrap().stands_for_container
+        };
+        assert!(!found("0\n", false));
+        assert!(!found("4096\n", true));
+        assert!(found("0\n", true), "Kata and gVisor");
+    }
+
+    fn want(uid: &str) -> Want {
+        Want {
+            pod: PodUid(uid.into()),
+            container: Some(ContainerId::from_status(&format!("any://{ID}")).unwrap()),
+            pod_may_stand_for_it: false,
+            settled: false,
+            may_have_none: false,
+        }
+    }
+
+    #[test]
+    fn a_walk_ends_after_so_many_groups() {
+        let root = tempfile::tempdir().unwrap();
+        for i in 0..10 {
+            std::fs::create_dir_all(root.path().join(format!("{i}/below"))).unwrap();
+        }
+        let truncated = |most| walk(root.path(), &[want("u")], most).truncated;
+        assert_eq!([truncated(19), truncated(20)], [true, false]);
+        assert_eq!(walk(root.path(), &[want("u")], 19).missing().to_string(), Unresolved::TooMany.to_string());
+    }
+
+    #[test]
+    fn a_walk_goes_so_deep() {
+        let found_below = |levels: usize| {
+            let root = tempfile::tempdir().unwrap();
+            std::fs::create_dir_all(root.path().join("a/".repeat(levels)).join(ID)).unwrap();
+            !walk(root.path(), &[want("u")], 100).containers.is_empty()
+        };
+        assert_eq!([found_below(MAX_DEPTH - 1), found_below(MAX_DEPTH)], [true, false]);
+    }
+
+    /// In whatever order the kernel lists them.
+    #[test]
+    fn of_two_groups_with_one_id_that_in_its_pods_group_is_taken() {
+        for i in 0..20 {
+            let root = tempfile::tempdir().unwrap();
+            let mut pods = [format!("podu{i}"), format!("podother{i}")];
+            pods.rotate_left(i % 2);
+            for pod in pods {
+                std::fs::create_dir_all(root.path().join(pod).join(ID)).unwrap();
+            }
+            let want = want(&format!("u{i}"));
+            let found = walk(root.path(), std::slice::from_ref(&want), 100);
+            let place = &found.containers[want.container.as_ref().unwrap()];
+            assert!(place.dir.ends_with(format!("podu{i}/{ID}")), "{}", place.dir.display());
         }
     }
 
