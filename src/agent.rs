@@ -9,20 +9,17 @@ use anyhow::{Context, anyhow};
 use futures::StreamExt;
 use jiff::Timestamp;
 use kube::Client;
-use kube::client::ClientBuilder;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tower::timeout::TimeoutLayer;
-use tower::util::MapResponseLayer;
 use tracing::{debug, info, warn};
 
 use crate::cgroup::{Hierarchy, Machine};
 use crate::cli::Config;
+use crate::client::{self, Contact};
 use crate::controller::{Controller, Effect, Settings};
-use crate::evict::{ANSWER_WITHIN, Answer, Order, evict};
+use crate::evict::{Answer, Order, evict};
 use crate::guard::DryRun;
 use crate::http::{Pages, State, listen, serve};
 use crate::metrics::Metrics;
@@ -32,8 +29,6 @@ use crate::report::{self, Notice};
 use crate::resolve::{Groups, Unresolved, Want, resolve};
 use crate::sampler::{Clock, Command, Report, Sampler, Shared, TargetId, What, read_all};
 
-/// A watch whose response headers never come would hang for ever.
-const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 /// Reports wait here while the loop is busy; the sampler repeats what does not fit.
 const REPORTS: usize = 1024;
 /// Questions of scrapers and people.
@@ -63,11 +58,11 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
     let clock = Clock::start();
     let wall = Timestamp::now();
     let hierarchy = Hierarchy::detect(&config.cgroup_root)?;
-    let kube = kube_config(&config).await?;
+    let kube = client::kube_config(&config).await?;
     let server = kube.cluster_url.to_string();
     let contact = Contact::default();
-    let reads = reading_client(kube.clone(), &contact)?;
-    let writes = writing_client(kube.clone())?;
+    let reads = client::reading(kube.clone(), &contact)?;
+    let writes = client::writing(kube)?;
     let listener = listen(config.listen)?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -115,7 +110,6 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
         clock,
         hierarchy,
         machine,
-        kube,
         writes,
         commands,
         shared,
@@ -158,11 +152,6 @@ impl Signals {
     }
 }
 
-/// Told by every good answer to a list or watch. kube's watcher itself is silent when a watch that
-/// failed goes on.
-#[derive(Clone, Default)]
-struct Contact(Arc<Notify>);
-
 /// Each container needs four to six descriptors, and as many for the pod's group above it.
 fn raise_file_limit() {
     let raised =
@@ -172,48 +161,6 @@ fn raise_file_limit() {
     }
 }
 
-async fn kube_config(config: &Config) -> anyhow::Result<kube::Config> {
-    let mut kube = match &config.kubeconfig {
-        Some(file) => {
-            let options = KubeConfigOptions { context: config.context.clone(), ..KubeConfigOptions::default() };
-            let shown = file.display();
-            let kubeconfig = Kubeconfig::read_from(file).with_context(|| format!("kubeconfig {shown}"))?;
-            kube::Config::from_custom_kubeconfig(kubeconfig, &options)
-                .await
-                .with_context(|| format!("kubeconfig {shown}"))?
-        }
-        None => kube::Config::incluster()
-            .context("not in a cluster (no service account): give --kubeconfig for a run from a desk")?,
-    };
-    if kube.cluster_url.scheme_str() == Some("http") && kube.root_cert.is_none() {
-        // Nothing is to be trusted without TLS; kube would ask for the system's certificates, and
-        // fail in an image that has none.
-        kube.root_cert = Some(Vec::new());
-    }
-    // kube repeats a 429 many times on its own; when to try again is ours to say.
-    kube.default_retry = false;
-    Ok(kube)
-}
-
-fn reading_client(kube: kube::Config, contact: &Contact) -> anyhow::Result<Client> {
-    let contact = contact.clone();
-    let told = MapResponseLayer::new(move |response: http::Response<_>| {
-        if response.status().is_success() {
-            contact.0.notify_one();
-        }
-        response
-    });
-    let builder = ClientBuilder::try_from(kube).context("cannot make an API client")?;
-    Ok(builder.with_layer(&TimeoutLayer::new(HEADERS_WITHIN)).with_layer(&told).build())
-}
-
-/// With a pool of its own: an eviction never waits behind a list, and takes as long as it takes. A
-/// token file is read when the client is made, and about once a minute.
-fn writing_client(kube: kube::Config) -> anyhow::Result<Client> {
-    let builder = ClientBuilder::try_from(kube).context("cannot make an API client")?;
-    Ok(builder.with_layer(&TimeoutLayer::new(ANSWER_WITHIN)).build())
-}
-
 type Resolved = Vec<(TargetId, Result<Groups, Unresolved>)>;
 
 struct Agent {
@@ -221,7 +168,6 @@ struct Agent {
     clock: Clock,
     hierarchy: Hierarchy,
     machine: Machine,
-    kube: kube::Config,
     writes: Client,
     commands: std::sync::mpsc::SyncSender<Command>,
     shared: Arc<Shared>,
@@ -271,7 +217,7 @@ impl Agent {
                 Some(report) = reports.recv() => self.reported(report),
                 Some(Ok(answered)) = self.posts.join_next() => self.answered(&answered),
                 Some(Ok(found)) = self.walk.join_next() => self.found(found),
-                () = contact.0.notified() => self.heard(),
+                () = contact.made() => self.heard(),
                 Some(change) = pods.next() => self.pod_changed(change),
                 Some(question) = questions.recv() => self.answer(question),
                 () = wake => self.controller.tick(self.clock.now()),
@@ -331,13 +277,6 @@ impl Agent {
         let mode = if order.dry_run { DryRun::Server } else { DryRun::Off };
         self.metrics.answered(order.act, Some(answer), mode);
         self.metrics.eviction.observe(took.as_secs_f64());
-        if *answer == Answer::Unauthorized {
-            // A token that was rotated: a new client reads its file anew.
-            match writing_client(self.kube.clone()) {
-                Ok(client) => self.writes = client,
-                Err(error) => warn!("{error:#}"),
-            }
-        }
         self.controller.answered(self.clock.now(), *number, answer);
     }
 

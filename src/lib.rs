@@ -11,6 +11,7 @@
 //! | to change … | look into |
 //! |---|---|
 //! | flags and environment | [`cli`] |
+//! | how the API server is reached, and as whom | [`client`] |
 //! | what is kept of a pod, the watch | [`pods`] |
 //! | label, annotations, their messages | [`guard`]; numbers: [`units`] |
 //! | where a container's cgroup is | [`resolve`] |
@@ -27,6 +28,7 @@
 pub mod agent;
 pub mod cgroup;
 pub mod cli;
+pub mod client;
 pub mod controller;
 pub mod evict;
 pub mod guard;

@@ -493,7 +493,13 @@ pub async fn write_events(client: Client, instance: Option<String>, mut queue: Q
     let mut recorders = Recorders { client, reporter, last: VecDeque::new() };
     while let Some(notice) = queue.next().await {
         for (event, about) in events(&notice) {
-            let written = tokio::time::timeout(EVENT_WITHIN, recorders.publish(&event, &about)).await;
+            let mut written = tokio::time::timeout(EVENT_WITHIN, recorders.publish(&event, &about)).await;
+            if let Ok(Err(kube::Error::Api(status))) = &written
+                && status.code == 401
+            {
+                // The token was rotated; the client reads it anew for the next request.
+                written = tokio::time::timeout(EVENT_WITHIN, recorders.publish(&event, &about)).await;
+            }
             let error = match written {
                 Ok(Ok(())) => continue,
                 Ok(Err(error)) => chain(&error),

@@ -78,6 +78,7 @@ fn main() {
             a_slow_answer_is_waited_for
             our_own_mistakes_are_told_and_not_repeated
             a_rotated_token_is_read_anew
+            an_event_survives_a_rotated_token
             a_watch_in_trouble_is_begun_anew
             a_hang_before_the_headers_is_noticed
             a_list_that_stops_in_its_middle_is_begun_anew
