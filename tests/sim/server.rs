@@ -27,6 +27,10 @@ fn row(name: &'static str, fact: &Fact) -> Row {
         ("healthy", "1"),
         ("wanted", "u1"),
         ("found", "u2"),
+        ("node", "node-host"),
+        ("deed", "evict"),
+        ("impersonated", "system:node:node-host"),
+        ("reason", "pod web is not on node node-host"),
     ];
     let body = match fact.form {
         Form::Text => fact.message.to_owned(),

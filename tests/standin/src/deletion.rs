@@ -16,7 +16,7 @@ const GRACE: i64 = 30;
 /// The `DeleteOptions` that are looked at.
 pub(crate) struct Options {
     grace: Option<i64>,
-    uid: Option<String>,
+    pub uid: Option<String>,
     version: Option<String>,
     pub dry_run: bool,
 }

@@ -1,5 +1,6 @@
 //! The eviction subresource, its checks in the order of the real server.
 
+use crate::admission;
 use crate::answers;
 use crate::clock::{rfc3339, seconds_now};
 use crate::deletion::{self, Options, is_terminating, phase};
@@ -7,6 +8,7 @@ use crate::pdb;
 use crate::reply::Reply;
 use crate::route::{Call, JSON};
 use crate::state::{Inner, Key};
+use crate::who::Who;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +16,7 @@ use std::time::Duration;
 /// Between the two writes of an eviction (watch-pod-life.json).
 const BETWEEN_WRITES: Duration = Duration::from_millis(4);
 
-pub(crate) async fn evict(inner: &Arc<Inner>, call: &Call) -> Result<Reply, Reply> {
+pub(crate) async fn evict(inner: &Arc<Inner>, call: &Call, who: &Who) -> Result<Reply, Reply> {
     let dry_run_query = call.dry_run("CreateOptions")?;
     let body = call.object("Eviction", "policy", JSON)?;
     let unknown = unknown_fields(&body);
@@ -28,11 +30,13 @@ pub(crate) async fn evict(inner: &Arc<Inner>, call: &Call) -> Result<Reply, Repl
         return Err(call.reply(&answers::NAMESPACE_MISMATCH, &[]));
     }
     call.namespace_lives(inner)?;
+    admission::node_restriction(inner, call, who, "evict")?;
     if metadata["name"] != about.name.as_str() {
         return Err(call.reply(&answers::NAME_MISMATCH, &[]));
     }
     let mut options = Options::parse(call, &body["deleteOptions"])?;
     options.dry_run |= dry_run_query;
+    admission::own_node_policy(inner, call, who, &options)?;
 
     let key: Key = (about.namespace.clone(), about.name.clone());
     if let Some(uid) = decide(inner, call, &key, &options)? {

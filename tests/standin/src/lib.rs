@@ -8,7 +8,9 @@
 //! | [`Standin`] (`standin.rs`) | the handle: put pods, bring about trouble, look at the log |
 //! | [`answers`] | the table of facts: codes, reasons, causes, messages, and where each was seen |
 //! | `server.rs`, `tls.rs` | the thread, the port, connections; a request is logged and meets its fault here |
-//! | `route.rs` | who answers what; authentication, authorization, bodies |
+//! | `route.rs` | who answers what; bodies |
+//! | `who.rs`, `access.rs` | who asks, as whom, and whether they may: RBAC as manifests have it, acting as a node |
+//! | `admission.rs` | NodeRestriction, and the policies of the project |
 //! | `list.rs`, `watch.rs`, `select.rs` | reading pods |
 //! | `pods.rs`, `evict.rs`, `pdb.rs`, `deletion.rs` | changing and evicting them |
 //! | `kubelet.rs` | SIGTERM, SIGKILL, the last status |
@@ -18,6 +20,8 @@
 //!
 //! Nothing here is for production: it panics when a test misuses it.
 
+mod access;
+mod admission;
 pub mod answers;
 mod builder;
 pub mod cgroups;
@@ -40,7 +44,9 @@ mod standin;
 mod state;
 mod tls;
 mod watch;
+mod who;
 
+pub use access::Grant;
 pub use builder::{PodBuilder, pod};
 pub use fault::Fault;
 pub use log::Request;

@@ -7,8 +7,8 @@ use std::time::{Instant, SystemTime};
 /// Requests kept; the oldest go first. At some 500 bytes each 200,000 are 100 MB, hours of a test.
 const KEPT: usize = 200_000;
 
-/// Headers that are kept; of `authorization` only its scheme.
-const HEADERS: &[&str] = &["accept", "authorization", "content-type", "impersonate-user", "user-agent"];
+/// Headers that are kept, and all `impersonate-…`; of `authorization` only its scheme.
+const HEADERS: &[&str] = &["accept", "authorization", "content-type", "user-agent"];
 
 /// One request, logged once its body had been read.
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ pub struct Request {
     pub path: String,
     /// The query, as sent.
     pub query: String,
-    /// `accept`, `content-type`, `impersonate-user`, `user-agent`, and `authorization` (its scheme alone).
+    /// `accept`, `content-type`, `impersonate-…`, `user-agent`, and `authorization` (its scheme alone).
     pub headers: Vec<(String, String)>,
     /// The body; `Null` if there was none, a string if it was no JSON.
     pub body: Value,
@@ -83,11 +83,16 @@ impl Log {
 
 /// The headers to keep of a request.
 pub(crate) fn kept_headers(headers: &hyper::HeaderMap) -> Vec<(String, String)> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let kept = HEADERS.iter().filter_map(|name| text(name).map(|value| (*name, value)));
+    let kept = headers.iter().filter(|(name, _)| HEADERS.contains(&name.as_str()) || is_impersonation(name.as_str()));
     kept.map(|(name, value)| {
+        let value = value.to_str().unwrap_or("");
         let value = if name == "authorization" { value.split(' ').next().unwrap_or("") } else { value };
-        (name.to_owned(), value.to_owned())
+        (name.as_str().to_owned(), value.to_owned())
     })
     .collect()
+}
+
+/// One of the headers that say as whom to act.
+pub(crate) fn is_impersonation(header: &str) -> bool {
+    header.starts_with("impersonate-")
 }

@@ -1,5 +1,6 @@
 //! Single pods: create, get, patch, delete.
 
+use crate::admission;
 use crate::answers;
 use crate::deletion::{self, Options};
 use crate::kubelet::merge;
@@ -7,6 +8,7 @@ use crate::list;
 use crate::reply::Reply;
 use crate::route::{Call, JSON};
 use crate::state::{Inner, Key};
+use crate::who::Who;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -108,12 +110,14 @@ pub(crate) fn patch(inner: &Inner, call: &Call) -> Result<Reply, Reply> {
 }
 
 /// Answers the pod as it is after the first write; no budget is asked.
-pub(crate) fn delete(inner: &Arc<Inner>, call: &Call) -> Result<Reply, Reply> {
+pub(crate) fn delete(inner: &Arc<Inner>, call: &Call, who: &Who) -> Result<Reply, Reply> {
     let dry_run = call.dry_run("DeleteOptions")?;
     let body = call.object("DeleteOptions", "meta", JSON)?;
+    admission::node_restriction(inner, call, who, "delete")?;
     let pod = find(inner, call)?;
     let options = Options::parse(call, &body)?.with_query_grace(call);
     options.check(call, &pod)?;
+    admission::own_node_delete_policy(inner, call, who, &pod)?;
     if !dry_run && !options.dry_run {
         deletion::start(inner, &key(call), &pod["metadata"]["uid"], &options, call.at);
     }

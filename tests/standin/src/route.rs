@@ -1,8 +1,10 @@
-//! From a request to the one who answers it: what it is about, who asks, whether they may.
+//! From a request to the one who answers it: what it is about, and its body.
 
+use crate::access::Wish;
 use crate::answers;
 use crate::reply::Reply;
 use crate::state::Inner;
+use crate::who::Who;
 use crate::{events, evict, list, pods, watch};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -21,6 +23,8 @@ pub(crate) struct Call {
     pub content_type: String,
     pub accept: String,
     pub authorization: Option<String>,
+    /// The headers `impersonate-…`.
+    pub impersonate: Vec<(String, String)>,
     pub body: bytes::Bytes,
     pub about: About,
 }
@@ -55,7 +59,7 @@ impl About {
         about
     }
 
-    fn resource(&self) -> String {
+    pub(crate) fn resource(&self) -> String {
         if self.subresource.is_empty() { self.plural.clone() } else { format!("{}/{}", self.plural, self.subresource) }
     }
 }
@@ -92,6 +96,7 @@ impl Call {
             namespace => format!("in the namespace \"{namespace}\""),
         };
         let resource = about.resource();
+        let elsewhere = format!("pod {} is not on node node-host", about.name);
         let mut vars = more.to_vec();
         vars.extend([
             ("name", about.name.as_str()),
@@ -105,6 +110,10 @@ impl Call {
             ("verb", verb),
             ("user", user),
             ("path", &self.path),
+            ("node", "node-host"),
+            ("deed", "evict"),
+            ("impersonated", "system:node:node-host"),
+            ("reason", &elsewhere),
             ("budget", "budget"),
             ("desired", "1"),
             ("healthy", "1"),
@@ -113,7 +122,7 @@ impl Call {
     }
 
     /// The verb that authorization knows.
-    fn verb(&self) -> &'static str {
+    pub(crate) fn verb(&self) -> &'static str {
         match (self.method.as_str(), self.about.name.is_empty()) {
             ("GET", true) if self.flag("watch") => "watch",
             ("GET", true) => "list",
@@ -124,25 +133,6 @@ impl Call {
             ("DELETE", true) => "deletecollection",
             _ => "delete",
         }
-    }
-
-    /// 401 for a wrong token, 403 for none, 403 for what the token's bearer was denied.
-    fn authorize(&self, inner: &Inner) -> Result<(), Reply> {
-        let user = match self.authorization.as_deref().map(|value| value.strip_prefix("Bearer ").unwrap_or(value)) {
-            Some(token) if inner.read(|state| state.tokens.contains(token)) => USER,
-            Some(_) => return Err(self.reply(&answers::UNAUTHORIZED, &[])),
-            None => "system:anonymous",
-        };
-        let verb = self.verb();
-        let may = inner.read(|state| !state.denied.contains(&(verb.to_owned(), self.about.resource())));
-        if user == USER && may {
-            return Ok(());
-        }
-        if self.about.plural.is_empty() {
-            let verb = self.method.to_ascii_lowercase();
-            return Err(self.with_vars(&verb, user, &[], |vars| answers::FORBIDDEN_PATH.reply(vars)));
-        }
-        Err(self.with_vars(verb, user, &[], |vars| answers::FORBIDDEN.reply(vars)))
     }
 
     /// The body as an object of this kind, checked as the real decoder does; `Null` for an empty one.
@@ -202,11 +192,11 @@ pub(crate) async fn answer(inner: &Arc<Inner>, call: &Call) -> Reply {
 }
 
 async fn try_answer(inner: &Arc<Inner>, call: &Call) -> Result<Reply, Reply> {
-    match call.path.as_str() {
+    let who = match call.path.as_str() {
         "/version" => return Ok(Reply::json(200, version())),
         "/readyz" | "/livez" | "/healthz" => return Ok(Reply::text(200, "ok".into())),
         _ => call.authorize(inner)?,
-    }
+    };
     let about = &call.about;
     let parts = (about.group.as_str(), about.plural.as_str(), about.subresource.as_str(), !about.name.is_empty());
     let method = call.method.as_str();
@@ -216,13 +206,13 @@ async fn try_answer(inner: &Arc<Inner>, call: &Call) -> Result<Reply, Reply> {
         (("", "pods", "", false), "POST") => pods::create(inner, call),
         (("", "pods", "", true), "GET") => pods::get(inner, call),
         (("", "pods", "", true), "PATCH") => pods::patch(inner, call),
-        (("", "pods", "", true), "DELETE") => pods::delete(inner, call),
-        (("", "pods", "eviction", true), "POST") => evict::evict(inner, call).await,
+        (("", "pods", "", true), "DELETE") => pods::delete(inner, call, &who),
+        (("", "pods", "eviction", true), "POST") => evict::evict(inner, call, &who).await,
         (("" | "events.k8s.io", "events", "", false), "GET") => events::list(inner, call),
         (("" | "events.k8s.io", "events", "", false), "POST") => events::create(inner, call),
         (("" | "events.k8s.io", "events", "", true), "GET") => events::get(inner, call),
         (("" | "events.k8s.io", "events", "", true), "PATCH") => events::patch(inner, call),
-        (("authorization.k8s.io", "selfsubjectaccessreviews", "", false), "POST") => access_review(inner, call),
+        (("authorization.k8s.io", "selfsubjectaccessreviews", "", false), "POST") => access_review(inner, call, &who),
         (("", "pods", "" | "eviction", _) | ("" | "events.k8s.io", "events", "", _), _) => {
             Err(call.reply(&answers::METHOD_NOT_ALLOWED, &[]))
         }
@@ -235,7 +225,7 @@ async fn try_answer(inner: &Arc<Inner>, call: &Call) -> Result<Reply, Reply> {
     }
 }
 
-fn access_review(inner: &Inner, call: &Call) -> Result<Reply, Reply> {
+fn access_review(inner: &Inner, call: &Call, who: &Who) -> Result<Reply, Reply> {
     let mut review = call.object("SelfSubjectAccessReview", "authorization", JSON)?;
     let wanted = &review["spec"]["resourceAttributes"];
     let text = |key: &str| wanted[key].as_str().unwrap_or("").to_owned();
@@ -243,7 +233,16 @@ fn access_review(inner: &Inner, call: &Call) -> Result<Reply, Reply> {
         subresource if subresource.is_empty() => text("resource"),
         subresource => format!("{}/{subresource}", text("resource")),
     };
-    let allowed = inner.read(|state| !state.denied.contains(&(text("verb"), resource)));
+    let (verb, group, namespace, name) = (text("verb"), text("group"), text("namespace"), text("name"));
+    let wish = Wish {
+        account: &who.user,
+        verb: &verb,
+        group: &group,
+        resource: &resource,
+        namespace: &namespace,
+        name: &name,
+    };
+    let allowed = inner.read(|state| state.access.may(&wish));
     let status = if allowed {
         json!({"allowed": true, "reason": "RBAC: allowed by the stand-in"})
     } else {

@@ -80,6 +80,14 @@ impl Selector {
     }
 }
 
+/// The value that a field selector requires of a field, if it does.
+pub(crate) fn required_field(fields: &str, key: &str) -> Option<String> {
+    terms(fields).filter_map(equality).find_map(|(field, test)| match test {
+        Test::In(values) if field == key => values.into_iter().next(),
+        _ => None,
+    })
+}
+
 /// The text at a dotted path; a missing field counts as empty.
 fn field<'a>(object: &'a Value, path: &str) -> &'a str {
     path.split('.').fold(object, |value, key| &value[key]).as_str().unwrap_or("")

@@ -1,7 +1,7 @@
 //! The thread that listens, and each of its connections.
 
 use crate::fault::{self, Act, Fault};
-use crate::log::{Request, kept_headers};
+use crate::log::{Request, is_impersonation, kept_headers};
 use crate::reply::{Body, Reply, Torn};
 use crate::route::{About, Call, answer};
 use crate::state::{Inner, lock};
@@ -144,6 +144,7 @@ async fn respond(
         Err(_) if body.is_empty() => Value::Null,
         Err(_) => String::from_utf8_lossy(&body).into(),
     };
+    let headers = kept_headers(&head.headers);
     let call = Call {
         at,
         method: method.clone(),
@@ -152,11 +153,11 @@ async fn respond(
         content_type: text("content-type").unwrap_or_default(),
         accept: text("accept").unwrap_or_default(),
         authorization: text("authorization"),
+        impersonate: headers.iter().filter(|(name, _)| is_impersonation(name)).cloned().collect(),
         body,
         about: About::parse(&path),
     };
     let target = if query.is_empty() { path.clone() } else { format!("{path}?{query}") };
-    let headers = kept_headers(&head.headers);
     let number =
         lock(&inner.log).push(Request { number: 0, at, time, method, path, query, headers, body: json, answer: None });
     inner.note_change();

@@ -1,5 +1,6 @@
 //! The handle that a test holds.
 
+use crate::access::{self, Grant};
 use crate::fault::Fault;
 use crate::log::Request;
 use crate::pdb::Pdb;
@@ -138,12 +139,64 @@ impl Standin {
     /// Takes a right away: 403 for it, and `allowed: false` in an access review.
     /// `deny("create", "pods/eviction")`, `deny("watch", "pods")`.
     pub fn deny(&self, verb: &str, resource: &str) {
-        self.inner.update(|state| state.denied.insert((verb.to_owned(), resource.to_owned())));
+        self.inner.update(|state| state.access.deny(verb, resource));
     }
 
     /// Gives a right back.
     pub fn allow(&self, verb: &str, resource: &str) {
-        self.inner.update(|state| state.denied.remove(&(verb.to_owned(), resource.to_owned())));
+        self.inner.update(|state| state.access.allow(verb, resource));
+    }
+}
+
+/// # Rules, as manifests have them
+impl Standin {
+    /// From the first call on nobody may do anything but what the (Cluster)Roles and their bindings in these
+    /// manifests (a YAML stream; other kinds are passed over) give to ServiceAccounts; without one, whoever has a
+    /// token may do everything. Answers the accounts of the ServiceAccounts in it.
+    ///
+    /// # Panics
+    /// If it is no YAML, or a binding names a role that is not in it.
+    pub fn grant(&self, manifests: &str) -> Vec<String> {
+        let read = access::read(manifests);
+        self.inner.update(|state| state.access.give(read.grants));
+        read.accounts
+    }
+
+    /// Takes one of the grants back.
+    pub fn revoke(&self, grant: &Grant) {
+        self.inner.update(|state| state.access.revoke(grant));
+    }
+
+    /// All that was granted.
+    pub fn grants(&self) -> Vec<Grant> {
+        self.inner.read(|state| state.access.grants())
+    }
+
+    /// What was granted and never made use of. (To ask for one's rights is no use of them.)
+    pub fn unused_grants(&self) -> Vec<Grant> {
+        self.inner.read(|state| state.access.unused())
+    }
+
+    /// Whose tokens these are, and to which node they are bound. Without it, those of a pod of
+    /// `system:serviceaccount:pre-oom-killer:pre-oom-killer` on `node-host`.
+    pub fn identify(&self, account: &str, node: Option<&str>) {
+        self.inner.update(|state| (state.account, state.node) = (account.to_owned(), node.map(str::to_owned)));
+    }
+
+    /// Whether the project's admission policies are in force (default: no): evictions and deletions by the account
+    /// of the tokens are refused unless the pod is on the tokens' node, opted in, and named with its uid.
+    pub fn set_policy(&self, on: bool) {
+        self.inner.update(|state| state.policy = on);
+    }
+
+    /// Whether the plugin NodeRestriction is on (default: yes).
+    pub fn set_node_restriction(&self, on: bool) {
+        self.inner.update(|state| state.node_restriction = on);
+    }
+
+    /// Whether one may act as the node of one's token (default: yes, as from Kubernetes 1.36 on).
+    pub fn set_constrained_impersonation(&self, on: bool) {
+        self.inner.update(|state| state.constrained_impersonation = on);
     }
 }
 

@@ -2,9 +2,11 @@
 //!
 //! Plain data behind one lock; [`Inner`] adds the lock and tells those who wait of each change.
 
+use crate::access::Access;
 use crate::fault::Fault;
 use crate::log::Log;
 use crate::pdb::Pdb;
+use crate::route::USER;
 use crate::select::Selector;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -70,8 +72,17 @@ pub(crate) struct State {
     /// The cgroup directories of pods, for the kubelet.
     pub groups: BTreeMap<Key, Vec<PathBuf>>,
     pub tokens: BTreeSet<String>,
-    /// Verb and resource (`create`, `pods/eviction`) that the bearer of the token may not.
-    pub denied: BTreeSet<(String, String)>,
+    /// Whose tokens these are.
+    pub account: String,
+    /// The node that they are bound to.
+    pub node: Option<String>,
+    pub access: Access,
+    /// The project's policies are in force.
+    pub policy: bool,
+    /// The plugin NodeRestriction is on.
+    pub node_restriction: bool,
+    /// The feature gate ConstrainedImpersonation is on.
+    pub constrained_impersonation: bool,
     pub initial_events: bool,
     pub sigterm_delay: Duration,
     pub removal_delay: Duration,
@@ -94,7 +105,12 @@ impl State {
             events: BTreeMap::new(),
             groups: BTreeMap::new(),
             tokens: BTreeSet::from(["standin-token".to_owned()]),
-            denied: BTreeSet::new(),
+            account: USER.to_owned(),
+            node: Some("node-host".to_owned()),
+            access: Access::default(),
+            policy: false,
+            node_restriction: true,
+            constrained_impersonation: true,
             initial_events: false,
             sigterm_delay: Duration::from_millis(20),
             removal_delay: Duration::from_millis(200),
@@ -242,6 +258,11 @@ impl Inner {
     /// Looks at the state.
     pub(crate) fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         look(&lock(&self.state))
+    }
+
+    /// Changes what nobody waits for.
+    pub(crate) fn update_quietly<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut lock(&self.state))
     }
 
     /// Changes the state and tells those who wait.

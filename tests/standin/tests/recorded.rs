@@ -207,6 +207,10 @@ fn prepare(standin: &Standin, name: &str, request: &Value) {
         "evict-mirror" => target = target.mirror("6779c7548f22a9852a5b7cba00ac2dc4"),
         _ => {}
     }
+    let elsewhere = ["evict-403-vap-own-node", "evict-403-noderestriction", "evict-403-impersonate-other-node"];
+    if elsewhere.contains(&name) {
+        target = target.node("node-other");
+    }
     standin.put_namespace("demo");
     if name.starts_with("evict-") && exists {
         standin.put_pod(target.build());
@@ -252,7 +256,13 @@ fn prepare(standin: &Standin, name: &str, request: &Value) {
         _ if name.starts_with("pods-list") => {
             ["a", "b", "c"].iter().for_each(|name| drop(standin.put_pod(pod("demo", name).build())))
         }
-        // What only admission or impersonation brings about is answered from the table.
+        "evict-403-vap-own-node" => standin.set_policy(true),
+        "evict-403-noderestriction" | "evict-403-impersonate-other-node" | "list-403-node-authorizer" => {
+            let accounts = standin.grant(common::AS_OWN_NODE);
+            standin.identify(&accounts[0], Some("node-host"));
+        }
+        "evict-403-impersonate-gate-off" => standin.set_constrained_impersonation(false),
+        // What only others' admission brings about is answered from the table.
         _ if answers::find(name).is_some_and(|fact| is_staged(fact.recorded)) => {
             standin.fault(Fault::on("*", "/pods").recorded(name))
         }
@@ -261,9 +271,7 @@ fn prepare(standin: &Standin, name: &str, request: &Value) {
 }
 
 fn is_staged(name: &str) -> bool {
-    ["vap", "webhook", "noderestriction", "impersonate", "apf", "node-authorizer"]
-        .iter()
-        .any(|part| name.contains(part))
+    ["vap", "webhook", "apf"].iter().any(|part| name.contains(part))
 }
 
 /// Beyond the versions that the recordings call too old.

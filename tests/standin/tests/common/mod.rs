@@ -8,6 +8,37 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+/// The rules that were tried on a real server (Kubernetes 1.36.2).
+pub const AS_OWN_NODE: &str = r#"
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: confined, namespace: pre-oom-killer}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: pre-oom-killer-as-own-node}
+rules:
+- apiGroups: [authentication.k8s.io]
+  resources: [nodes]
+  verbs: ["impersonate:associated-node"]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: ["impersonate-on:associated-node:get", "impersonate-on:associated-node:list", "impersonate-on:associated-node:watch"]
+- apiGroups: [""]
+  resources: [pods/eviction]
+  verbs: ["impersonate-on:associated-node:create"]
+- apiGroups: ["", events.k8s.io]
+  resources: [events]
+  verbs: ["impersonate-on:associated-node:create", "impersonate-on:associated-node:patch"]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: pre-oom-killer-as-own-node}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: pre-oom-killer-as-own-node}
+subjects:
+- {kind: ServiceAccount, name: confined, namespace: pre-oom-killer}
+"#;
+
 #[derive(Debug)]
 pub struct Answer {
     pub code: u16,
@@ -178,11 +209,23 @@ pub fn request(standin: &Standin, method: &str, target: &str, media: &str, body:
     send(standin, method, target, &headers, &body.to_string()).unwrap().finish()
 }
 
+/// As the node, with the stand-in's token.
+pub fn as_node(standin: &Standin, node: &str, method: &str, target: &str, body: &Value) -> Answer {
+    let user = format!("system:node:{node}");
+    let bearer = bearer(standin);
+    let headers = [("authorization", &*bearer), ("content-type", "application/json"), ("impersonate-user", &user)];
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    send(standin, method, target, &headers, &body).unwrap().finish()
+}
+
 pub fn eviction_path(namespace: &str, name: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/pods/{name}/eviction")
 }
 
+pub fn eviction(namespace: &str, name: &str, options: Value) -> Value {
+    json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": namespace}, "deleteOptions": options})
+}
+
 pub fn evict(standin: &Standin, namespace: &str, name: &str, options: Value) -> Answer {
-    let body = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": namespace}, "deleteOptions": options});
-    post(standin, &eviction_path(namespace, name), &body)
+    post(standin, &eviction_path(namespace, name), &eviction(namespace, name, options))
 }
