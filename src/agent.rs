@@ -27,6 +27,8 @@ use crate::pods::{PodChange, watch};
 use crate::policy::{Me, Moment};
 use crate::report::{self, Notice};
 use crate::resolve::{Groups, Unresolved, Want, resolve};
+use crate::rights;
+use crate::rights::confinement::Confinement;
 use crate::sampler::{Clock, Command, Report, Sampler, Shared, TargetId, What, read_all};
 
 /// Reports wait here while the loop is busy; the sampler repeats what does not fit.
@@ -61,8 +63,13 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
     let kube = client::kube_config(&config).await?;
     let server = kube.cluster_url.to_string();
     let contact = Contact::default();
-    let reads = client::reading(kube.clone(), &contact)?;
-    let writes = client::writing(kube)?;
+    let acting = match config.confinement {
+        Confinement::None | Confinement::Policy => kube.clone(),
+        Confinement::Impersonation => client::as_node(kube.clone(), &config.node),
+    };
+    let reads = client::reading(acting.clone(), &contact)?;
+    let writes = client::writing(acting)?;
+    let own = client::writing(kube)?;
     let listener = listen(config.listen)?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -72,6 +79,7 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
         hierarchy = ?hierarchy.version,
         listen = listener.local_addr()?.to_string(),
         dry_run = ?config.dry_run,
+        confinement = config.confinement.as_str(),
         "pre-oom-killer starts"
     );
     if config.kubeconfig.is_none() && config.pod_uid.is_none() {
@@ -88,6 +96,10 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
     let (notices, queued) = report::queue();
     let signed = config.pod_name.clone().or(Some(config.node.clone()));
     let events = tokio::spawn(report::write_events(writes.clone(), signed, queued, metrics.clone()));
+    let me = config.pod_namespace.zip(config.pod_name).map(|(namespace, name)| rights::Me { namespace, name });
+    let silent = config.dry_run == DryRun::Client;
+    let asker = rights::Asker { acting: writes.clone(), own, mode: config.confinement, me, silent };
+    tokio::spawn(rights::find_out(asker, metrics.clone()));
     let (ask, questions) = mpsc::channel(QUESTIONS);
     let pages = Pages {
         ask,

@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::guard::{DryRun, duration};
 use crate::restraint::Limits;
+use crate::rights::confinement::Confinement;
 
 /// A burst beyond this is no bound any more.
 const MOST_BURST: u32 = 10_000;
@@ -59,6 +60,10 @@ pub struct RunArgs {
     /// Only try: off; client (send nothing); server (send evictions as dry runs) [default: off]
     #[arg(long, env = "PRE_OOM_KILLER_DRY_RUN", value_name = "off|client|server")]
     pub dry_run: Option<String>,
+    /// What is to keep this agent to its own node, as the manifests set it up: none; policy (an
+    /// admission policy); impersonation (the agent acts as its node) [default: none]
+    #[arg(long, env = "PRE_OOM_KILLER_CONFINEMENT", value_name = "none|policy|impersonation")]
+    pub confinement: Option<String>,
     /// Namespaces whose pods are never evicted, separated by commas
     #[arg(long, env = "PRE_OOM_KILLER_EXCLUDE_NAMESPACES", value_name = "NAME,…")]
     pub exclude_namespaces: Option<String>,
@@ -84,6 +89,9 @@ pub struct RunArgs {
     /// The agent's own pod's name: signs its Events
     #[arg(long, env = "POD_NAME", hide = true)]
     pub pod_name: Option<String>,
+    /// Its namespace
+    #[arg(long, env = "POD_NAMESPACE", hide = true)]
+    pub pod_namespace: Option<String>,
 }
 
 /// How the log is written.
@@ -112,6 +120,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// For all pods.
     pub dry_run: DryRun,
+    /// What is to keep the agent to its own node.
+    pub confinement: Confinement,
     /// Namespaces that are switched off.
     pub excluded: BTreeSet<String>,
     /// How many evictions, how soon.
@@ -124,6 +134,8 @@ pub struct Config {
     pub pod_uid: Option<String>,
     /// Its name.
     pub pod_name: Option<String>,
+    /// Its namespace.
+    pub pod_namespace: Option<String>,
 }
 
 impl RunArgs {
@@ -151,6 +163,13 @@ impl RunArgs {
                 DryRun::Client
             }),
         };
+        let confinement = given(self.confinement).map_or(Ok(Confinement::None), |text| {
+            text.parse().map_err(|()| format!("--confinement \"{text}\": write none, policy or impersonation"))
+        });
+        let confinement = confinement.unwrap_or_else(|problem| {
+            problems.push(problem);
+            Confinement::None
+        });
         let excluded = given(self.exclude_namespaces).unwrap_or_default();
         let excluded = excluded.split(',').map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned).collect();
         let normal = Limits::default();
@@ -210,12 +229,14 @@ impl RunArgs {
             cgroup_root: given(self.cgroup_root).map_or("/sys/fs/cgroup".into(), PathBuf::from),
             listen,
             dry_run,
+            confinement,
             excluded,
             limits,
             log_format,
             log,
             pod_uid: given(self.pod_uid),
             pod_name: given(self.pod_name),
+            pod_namespace: given(self.pod_namespace),
         })
     }
 }
@@ -277,6 +298,7 @@ mod tests {
         assert_eq!(config.listen, "[::]:8080".parse().unwrap());
         assert_eq!(config.cgroup_root, PathBuf::from("/sys/fs/cgroup"));
         assert_eq!((config.dry_run, config.limits), (DryRun::Off, Limits::default()));
+        assert_eq!(config.confinement, Confinement::None);
     }
 
     #[test]
@@ -301,6 +323,7 @@ mod tests {
             "--listen",
             "eighty",
             "--dry-run=yes",
+            "--confinement=yes",
             "--log-format",
             "xml",
             "--log",
@@ -318,6 +341,7 @@ mod tests {
             "--node-name",
             "--listen",
             "--dry-run",
+            "--confinement",
             "--log-format",
             "--log ",
             "--kubeconfig",
@@ -326,7 +350,7 @@ mod tests {
         ] {
             assert!(all.contains(flag), "{flag} in\n{all}");
         }
-        assert_eq!(problems.len(), 9, "{all}");
+        assert_eq!(problems.len(), 10, "{all}");
     }
 
     #[test]

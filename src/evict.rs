@@ -174,21 +174,25 @@ impl Answer {
 
 /// Sends one request and says what came of it. Takes at most [`ANSWER_WITHIN`].
 pub async fn evict(client: &Client, order: &Order) -> Answer {
-    let exchange = async {
-        let response = client.send(request(order)?.map(Into::into)).await?;
-        let (head, body) = response.into_parts();
-        let retry_after = (head.headers.get(http::header::RETRY_AFTER))
-            .and_then(|v| v.to_str().ok()?.parse().ok())
-            .map(|seconds| Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER));
-        let body = Limited::new(body, ANSWER_SIZE).collect().await;
-        let body = body.map_or(Body::new(), |b| b.to_bytes());
-        anyhow::Ok(answer_to(order.act, head.status, retry_after, &body))
-    };
-    match tokio::time::timeout(ANSWER_WITHIN, exchange).await {
-        Ok(Ok(answer)) => answer,
+    match tokio::time::timeout(ANSWER_WITHIN, send(client, order)).await {
+        Ok(Ok((code, retry_after, body))) => answer_to(order.act, code, retry_after, &body),
         Ok(Err(error)) => Answer::Unknown { message: chain(error.as_ref()) },
         Err(_) => Answer::Unknown { message: format!("no answer within {} s", ANSWER_WITHIN.as_secs()) },
     }
+}
+
+/// Sends one request: the answer as it came, with its `Retry-After`.
+///
+/// # Errors
+/// When there was none.
+pub async fn send(client: &Client, order: &Order) -> anyhow::Result<(StatusCode, Option<Duration>, Body)> {
+    let response = client.send(request(order)?.map(Into::into)).await?;
+    let (head, body) = response.into_parts();
+    let retry_after = (head.headers.get(http::header::RETRY_AFTER))
+        .and_then(|v| v.to_str().ok()?.parse().ok())
+        .map(|seconds| Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER));
+    let body = Limited::new(body, ANSWER_SIZE).collect().await;
+    Ok((head.status, retry_after, body.map_or(Body::new(), |b| b.to_bytes())))
 }
 
 /// `Api::evict` of kube 5.0.0 sends the options under a key that the server ignores, and with it

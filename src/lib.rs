@@ -21,6 +21,7 @@
 //! | what is done about it, and when again | [`controller`] (no clock, no I/O) |
 //! | back-off, budget, minimum age | [`restraint`] |
 //! | the request, the meaning of its answer | [`evict`] |
+//! | what the agent may do, and whether it is confined to its node | [`rights`] |
 //! | log lines and Events | [`report`] |
 //! | `/metrics` and the other pages | [`metrics`], [`http`]; `/api/guards`: [`controller::view`] |
 //! | start, wiring, shutdown | [`agent`] |
@@ -39,5 +40,6 @@ pub mod policy;
 pub mod report;
 pub mod resolve;
 pub mod restraint;
+pub mod rights;
 pub mod sampler;
 pub mod units;

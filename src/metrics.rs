@@ -16,6 +16,7 @@ use crate::evict::{Act, Answer};
 use crate::guard::DryRun;
 use crate::report::{MissReason, Subject};
 use crate::restraint::Why;
+use crate::rights::confinement::{Confinement, State};
 use crate::sampler::Shared;
 
 /// From the shortest look to the longest.
@@ -42,6 +43,12 @@ struct BuildLabels {
     version: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ConfinementLabels {
+    mode: &'static str,
+    state: &'static str,
+}
+
 /// The registry and its metrics; clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -62,6 +69,7 @@ pub struct Metrics {
     missed: Family<WhyLabels, Counter>,
     slow: Counter,
     list_age: Gauge,
+    confinement: Family<ConfinementLabels, Gauge>,
     /// From the last look that was not over to the verdict.
     pub detection: Histogram,
     /// From the request to the server's answer.
@@ -143,6 +151,12 @@ impl Metrics {
             Unit::Seconds,
             list_age.clone(),
         );
+        let confinement: Family<ConfinementLabels, Gauge> = Family::default();
+        registry.register(
+            "confinement",
+            "What is to keep the agent to its own node, and whether the API server was found to do so; always 1",
+            confinement.clone(),
+        );
         let r = &mut registry;
         let blocked = gauge(r, "blocked_pods", "Pods above their threshold whose eviction a disruption budget blocks");
         let held_now = gauge(r, "held_pods", "Pods above their threshold whose eviction restraint holds");
@@ -170,11 +184,18 @@ impl Metrics {
             missed,
             slow,
             list_age,
+            confinement,
             detection,
             eviction,
             watch_restarts,
             events_lost,
         }
+    }
+
+    /// Says what is known of the confinement; what was known before is no more.
+    pub fn confinement(&self, mode: Confinement, state: State) {
+        self.confinement.clear();
+        self.confinement.get_or_create(&ConfinementLabels { mode: mode.as_str(), state: state.as_str() }).set(1);
     }
 
     /// Counts what is told.
@@ -242,6 +263,8 @@ mod tests {
         metrics.answered(Act::Evict, Some(&Answer::Accepted), DryRun::Off);
         metrics.answered(Act::Evict, None, DryRun::Client);
         metrics.detection.observe(0.004);
+        metrics.confinement(Confinement::Policy, State::NotAsked);
+        metrics.confinement(Confinement::Policy, State::Holds);
         let page = metrics.page(
             Counts { guarded: 3, unresolved: 1, invalid: 2, blocked: 4, held: 5 },
             Duration::from_secs(7),
@@ -263,9 +286,11 @@ mod tests {
             "# UNIT pre_oom_killer_detection_seconds seconds",
             "pre_oom_killer_detection_seconds_bucket{le=\"0.005\"} 1",
             "pre_oom_killer_watch_restarts_total 0",
+            "pre_oom_killer_confinement{mode=\"policy\",state=\"holds\"} 1",
         ] {
             assert!(page.lines().any(|l| l == line), "{line}\n{page}");
         }
+        assert!(!page.contains("not-asked"), "one state at a time");
         let of = |kind| page.lines().filter(|l| l.starts_with(kind)).count();
         assert_eq!(of("# HELP"), of("# TYPE"));
     }
