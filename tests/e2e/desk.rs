@@ -610,8 +610,9 @@ pub fn it_stays_small_with_250_containers() {
     let kib: u64 = line.split_whitespace().nth(1).expect("a number").parse().expect("a number");
     println!("RSS with 250 guarded containers: {kib} KiB");
     assert!(kib <= 16 * 1024, "{kib} KiB");
-    // Nothing but the list, the watch and no more.
-    let asked: Vec<String> = world.server.requests().iter().map(|r| format!("{} {}", r.method, r.path)).collect();
+    // Nothing but the list, the watch and no more; and at the start what it may.
+    let asked = world.server.requests().into_iter().filter(|r| !r.path.ends_with("/selfsubjectaccessreviews"));
+    let asked: Vec<String> = asked.map(|r| format!("{} {}", r.method, r.path)).collect();
     assert!(asked.len() <= 3 + 2, "{asked:?}");
 }
 

@@ -16,6 +16,8 @@ use crate::world::{MIB, NS, PREFIX, Place, World};
 
 const LIMIT: u64 = 100 * MIB;
 const THRESHOLD: u64 = 60 * MIB;
+/// Where an agent asks for its own rights.
+const RIGHTS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
 /// Longer than the longest time between two looks, and than the first back-offs of what is passing.
 const A_WHILE: Duration = Duration::from_secs(4);
 /// "At once", on a machine that runs many tests.
@@ -95,6 +97,7 @@ impl Scene {
             let right = match method.as_str() {
                 "GET" => path == "/api/v1/pods" && query.contains("fieldSelector") && query.contains("labelSelector"),
                 "POST" if path.ends_with("/events") => true,
+                "POST" if path == RIGHTS => true,
                 "PATCH" => path.contains("/events/"),
                 "POST" => query.is_empty() && over.iter().any(eviction),
                 _ => false,
@@ -490,9 +493,11 @@ pub fn an_event_survives_a_rotated_token() {
     std::fs::write(token.path(), "rotated").expect("ours");
     guarded(&scene.world, "invalid", |p| p.annotation(&format!("{PREFIX}memory-usage-threshold"), "lots"));
     scene.world.wait_events("PreOOMInvalidGuard", 1);
-    let posts = scene.world.server.requests_to("POST", "/events");
-    let answers: Vec<_> = posts.iter().filter_map(|e| Some(e.answer?.0)).collect();
-    assert_eq!(answers, [401, 201], "one 401, then the new token");
+    let answers = scene.world.server.wait_for(SOON, |s| {
+        let posts = s.requests_to("POST", "/events");
+        posts.iter().map(|e| Some(e.answer?.0)).collect::<Option<Vec<_>>>()
+    });
+    assert_eq!(answers, Some(vec![401, 201]), "one 401, then the new token");
     assert_eq!(agent.metric("pre_oom_killer_events_lost_total"), 0.0);
     scene.nothing_wrong_was_sent(&[]);
 }
@@ -669,6 +674,11 @@ pub fn a_server_that_has_come_back_is_not_hit_at_once() {
     let agents: Vec<Agent> = (0..8).map(|_| scene.world.agent(&[])).collect();
     let all = server.wait_for(SOON, |s| (s.watches() == agents.len()).then_some(()));
     assert!(all.is_some(), "they watch");
+    for agent in &agents {
+        agent.wait_until("it has asked for its rights", |a| {
+            a.lines().iter().any(|l| l["message"] == "confinement").then_some(())
+        });
+    }
     server.go_away();
     sampling_goes_on(&agents[0], seconds(12));
     server.clear_requests();

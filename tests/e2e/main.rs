@@ -16,6 +16,7 @@ mod faults;
 mod image;
 mod innocents;
 mod ramps;
+mod rights;
 mod world;
 
 use libtest_mimic::{Arguments, Trial};
@@ -115,6 +116,23 @@ fn main() {
             it_guards_without_any_rights_on_the_node
             dry_run_of_the_client_sends_nothing_but_tells_everything
             dry_run_of_the_server_asks_it_and_changes_nothing;
+        rights:
+            the_rules_of_the_policy_mode_are_exactly_what_is_used
+            the_rules_of_the_policy_mode_with_force_delete_are_exactly_what_is_used
+            the_rules_of_the_impersonation_mode_are_exactly_what_is_used
+            the_rules_of_the_impersonation_mode_with_force_delete_are_exactly_what_is_used
+            all_missing_rights_are_named_in_one_message
+            a_policy_that_holds_is_told_after_one_harmless_question
+            a_policy_that_does_not_hold_is_told
+            an_unclear_answer_is_told_as_unclear
+            one_answers_trouble_is_no_verdict
+            the_questions_delay_nothing
+            acting_as_the_node_holds_or_not_and_is_told
+            a_token_without_a_node_is_told
+            it_is_not_asked_from_a_desk_nor_in_a_dry_run_of_the_client
+            a_stolen_token_reaches_no_other_node
+            two_agents_at_once_are_harmless
+            a_namesake_under_the_policy_is_left_alone_and_then_guarded;
     };
     tests.push(Trial::ignorable_test("image::it_saves_a_container", || Ok(image::it_saves_a_container())));
     libtest_mimic::run(&Arguments::from_args(), tests).exit();
