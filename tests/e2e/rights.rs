@@ -23,14 +23,16 @@ const IN_VAIN: Duration = Duration::from_secs(10);
 /// Longer than the longest time between two looks.
 const A_WHILE: Duration = Duration::from_secs(3);
 
-/// The rules of a mode, as they are shipped; read in this one place.
+/// The rules of a mode, as they are shipped; named in this one place.
 fn manifests(mode: &str, force_delete: bool) -> String {
-    let read = |name: &str| {
-        let path = format!("{}/tests/e2e/manifests/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
-        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+    let (rules, more) = match mode {
+        "policy" => (include_str!("manifests/policy.yaml"), include_str!("manifests/policy-force-delete.yaml")),
+        "impersonation" => {
+            (include_str!("manifests/impersonation.yaml"), include_str!("manifests/impersonation-force-delete.yaml"))
+        }
+        other => panic!("no rules for {other}"),
     };
-    let more = if force_delete { read(&format!("{mode}-force-delete")) } else { String::new() };
-    format!("{}\n{more}", read(mode))
+    format!("{rules}\n{}", if force_delete { more } else { "" })
 }
 
 /// A server with the rules of the mode in force, and the agent's own pod.
