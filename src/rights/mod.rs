@@ -81,6 +81,23 @@ struct Trouble {
     answered: bool,
 }
 
+/// How often it was asked in vain, one time after the other.
+#[derive(Default)]
+struct Patience {
+    tries: u32,
+    /// And somebody answered all the same.
+    answers: u32,
+}
+
+impl Patience {
+    /// Counts a try in vain; whether it is to be told now. A server that is away is waited for.
+    fn ends(&mut self, trouble: &Trouble) -> bool {
+        self.tries += 1;
+        self.answers += u32::from(trouble.answered);
+        trouble.answered && self.answers >= TRIES
+    }
+}
+
 /// Asks until there is an answer, and tells it; asks again as long as something has to be mended.
 pub async fn find_out(asker: Asker, metrics: Metrics) {
     metrics.confinement(asker.mode, State::NotAsked);
@@ -89,20 +106,19 @@ pub async fn find_out(asker: Asker, metrics: Metrics) {
         return;
     }
     let mut told: Option<Round> = None;
-    let (mut tries, mut rounds) = (0, 0);
+    let (mut patience, mut rounds) = (Patience::default(), 0);
     loop {
         let round = match asker.round_in_time().await {
             Ok(round) => {
-                tries = 0;
+                patience = Patience::default();
                 round
             }
-            Err(trouble) if trouble.answered && tries + 1 >= TRIES => {
+            Err(trouble) => {
+                if !patience.ends(&trouble) {
+                    tokio::time::sleep(back_off(TRY_AGAIN, patience.tries - 1, fastrand::f64())).await;
+                    continue;
+                }
                 Round { missing: None, finding: Finding::unclear(trouble.words) }
-            }
-            Err(_) => {
-                tokio::time::sleep(back_off(TRY_AGAIN, tries, fastrand::f64())).await;
-                tries += 1;
-                continue;
             }
         };
         if told.as_ref().map(|t| &t.missing) != Some(&round.missing) {
@@ -231,6 +247,17 @@ mod tests {
         for (before, jitter, expected) in [(0, 0.0, 500), (0, 1.0, 1000), (3, 1.0, 8000), (40, 1.0, 60_000)] {
             assert_eq!(back_off((seconds(1), seconds(60)), before, jitter), Duration::from_millis(expected));
         }
+    }
+
+    #[test]
+    fn a_server_that_is_away_is_no_verdict_nor_is_one_answers_trouble() {
+        let trouble = |answered| Trouble { words: String::new(), answered };
+        let mut patience = Patience::default();
+        assert!((0..100).all(|_| !patience.ends(&trouble(false))));
+        assert!((1..TRIES).all(|_| !patience.ends(&trouble(true))));
+        assert!(!patience.ends(&trouble(false)));
+        assert!(patience.ends(&trouble(true)));
+        assert_eq!(patience.tries, 101 + TRIES);
     }
 
     #[test]
