@@ -15,8 +15,9 @@ use super::needed::Right;
 use crate::evict::{Answer, classify};
 use crate::pods::shortened;
 
-/// What the name of the shipped policy ends with; the chart may put a release's name before it.
-pub const POLICY: &str = "pre-oom-killer-own-node";
+/// What is in the name of the shipped policy, and what it ends with: `NAME-own-node`, where the chart makes a NAME
+/// of the release's name and its own.
+const POLICY: (&str, &str) = ("pre-oom-killer", "-own-node");
 /// The policy's words where a token says nothing of a node.
 const NOT_BOUND: &str = "the token is not bound to a node";
 
@@ -175,7 +176,7 @@ fn policy(message: &str) -> Option<(&str, &str)> {
     let (_, rest) = message.split_once("ValidatingAdmissionPolicy '")?;
     let (name, rest) = rest.split_once('\'')?;
     let (_, reason) = rest.split_once(" denied request: ")?;
-    name.ends_with(POLICY).then_some((name, reason))
+    (name.contains(POLICY.0) && name.ends_with(POLICY.1)).then_some((name, reason))
 }
 
 #[cfg(test)]
@@ -209,7 +210,8 @@ mod tests {
     }
 
     fn own_policy(reason: &str) -> (StatusCode, Vec<u8>) {
-        let denied = format!("ValidatingAdmissionPolicy '{POLICY}' with binding '{POLICY}' denied request: {reason}");
+        let policy = "pre-oom-killer-own-node";
+        let denied = format!("ValidatingAdmissionPolicy '{policy}' with binding '{policy}' denied request: {reason}");
         let body = serde_json::json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Forbidden", "code": 403,
             "message": format!("pods \"own\" is forbidden: {denied}"),
@@ -294,7 +296,9 @@ mod tests {
     fn only_the_shipped_policy_counts_under_any_releases_name() {
         let message = |name: &str| format!("x: ValidatingAdmissionPolicy '{name}' with binding 'b' denied request: no");
         assert_eq!(policy(&message("pre-oom-killer-own-node")), Some(("pre-oom-killer-own-node", "no")));
-        assert_eq!(policy(&message("prod-pre-oom-killer-own-node")).map(|p| p.1), Some("no"));
+        for release in ["prod-pre-oom-killer-own-node", "pre-oom-killer-prod-own-node"] {
+            assert_eq!(policy(&message(release)), Some((release, "no")));
+        }
         for other in ["deny", "pre-oom-killer-own-node-delete", "own-node"] {
             assert_eq!(policy(&message(other)), None);
         }
