@@ -15,9 +15,6 @@ use pre_oom_killer::metrics::Metrics;
 use pre_oom_killer::sampler::Shared;
 use serde_json::Value as Json;
 
-/// Given to the agent by the API server rather than read as a flag.
-const NOT_A_FLAG: [&str; 2] = ["POD_NAMESPACE", "PRE_OOM_KILLER_CONFINEMENT"];
-
 fn file(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("daemonset").join(path)).unwrap()
 }
@@ -33,9 +30,6 @@ fn the_programs_flags_and_variables_are_those_of_the_daemonset() {
     let run = cli.find_subcommand("run").unwrap();
     for variable in container["env"].as_array().unwrap() {
         let name = variable["name"].as_str().unwrap();
-        if NOT_A_FLAG.contains(&name) {
-            continue;
-        }
         let flag = run.get_arguments().find(|a| a.get_env().is_some_and(|e| e == name));
         let flag = flag.unwrap_or_else(|| panic!("the program reads no variable {name}")).get_long().unwrap();
         words.push(format!("--{flag}={}", variable["value"].as_str().unwrap_or("from-the-downward-api")));

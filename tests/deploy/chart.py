@@ -7,7 +7,7 @@ import helm_python
 import yaml
 from kubernetes_validate import utils as kubernetes
 
-from render import CHART, VERSIONS, documents, expected_rights, fails, find, helm, kinds, rights, template, validate
+from render import CHART, ROOT, VERSIONS, documents, expected_rights, fails, find, granted, helm, kinds, rights, template, validate
 from switches import MODES, NEEDS, REFUSED, SWITCHES, all_cases, values
 
 
@@ -153,6 +153,19 @@ def check_the_rights_are_those_that_are_used():
     # The kubelet deletes pods as a node, too.
     assert only["spec"]["matchConstraints"]["resourceRules"][0]["operations"] == ["CREATE"]
     assert only["spec"]["matchConstraints"]["resourceRules"][0]["resources"] == ["pods/eviction"]
+
+
+def check_the_end_to_end_tests_run_under_the_charts_rights():
+    folder = ROOT / "tests/e2e/manifests"
+    for mode, force in (("policy", True), ("impersonation", False), ("impersonation", True)):
+        names = [f"{mode}-force-delete.yaml"] if force else []
+        docs = [d for name in names for d in documents((folder / name).read_text())]
+        if mode == "policy":
+            docs += documents((ROOT / "daemonset/install.yaml").read_text())
+        else:
+            docs += documents((folder / f"{mode}.yaml").read_text())
+        rules = [rule for d in docs if d["kind"] == "ClusterRole" for rule in d["rules"]]
+        assert granted(rules) == expected_rights(mode, force), (mode, force)
 
 
 def check_the_daemonset_is_what_was_promised():

@@ -105,9 +105,13 @@ def rights(docs):
     [subject] = binding["subjects"]
     assert (subject["namespace"], subject["name"]) == (account["namespace"], account["name"])
     assert all(set(rule) == {"apiGroups", "resources", "verbs"} for rule in role["rules"])
+    return granted(role["rules"])
+
+
+def granted(rules):
     return {
         (group, resource, verb)
-        for rule in role["rules"]
+        for rule in rules
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]

@@ -23,10 +23,10 @@ const IN_VAIN: Duration = Duration::from_secs(10);
 /// Longer than the longest time between two looks.
 const A_WHILE: Duration = Duration::from_secs(3);
 
-/// The rules of a mode, as they are shipped; named in this one place.
+/// The rules of a mode, as they are shipped. The leg `deploy` compares those in `manifests/` with the chart's.
 fn manifests(mode: &str, force_delete: bool) -> String {
     let (rules, more) = match mode {
-        "policy" => (include_str!("manifests/policy.yaml"), include_str!("manifests/policy-force-delete.yaml")),
+        "policy" => (include_str!("../../daemonset/install.yaml"), include_str!("manifests/policy-force-delete.yaml")),
         "impersonation" => {
             (include_str!("manifests/impersonation.yaml"), include_str!("manifests/impersonation-force-delete.yaml"))
         }
