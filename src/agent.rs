@@ -37,6 +37,9 @@ const REPORTS: usize = 1024;
 const QUESTIONS: usize = 16;
 /// So many commands wait for the sampler, which takes them in at each wake-up; more wait here.
 const COMMANDS: usize = 1024;
+/// While an eviction may come soon its connection is used so often: kube's pool and the API server
+/// let one go that was idle for 90 s.
+const KEEP_OPEN_EACH: Duration = Duration::from_secs(60);
 /// A stopping agent waits so long for the Events that tell of its last evictions.
 const EVENTS_FLUSH: Duration = Duration::from_secs(3);
 const HURRIED: &str = "stopped by a second signal";
@@ -131,9 +134,12 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
         walk: JoinSet::new(),
         posts: JoinSet::new(),
         contact,
+        node: config.node,
+        silent,
+        kept_open_at: None,
         unheard_since: None,
     };
-    let stopped = agent.turn(reads, &config.node, &mut signals, reports, questions).await;
+    let stopped = agent.turn(reads, &mut signals, reports, questions).await;
     // The queue's other end is gone now: the writer ends when it has written what is left.
     tokio::select! {
         _ = events => {}
@@ -192,6 +198,11 @@ struct Agent {
     /// Requests that await their answer.
     posts: JoinSet<Answered>,
     contact: Contact,
+    node: String,
+    /// Nothing is to be sent.
+    silent: bool,
+    /// When the connection for evictions was last used.
+    kept_open_at: Option<Moment>,
     /// Since when the pods can be neither listed nor watched.
     unheard_since: Option<Moment>,
 }
@@ -208,13 +219,12 @@ impl Agent {
     async fn turn(
         mut self,
         reads: Client,
-        node: &str,
         signals: &mut Signals,
         mut reports: mpsc::Receiver<Report>,
         mut questions: mpsc::Receiver<oneshot::Sender<State>>,
     ) -> anyhow::Result<()> {
-        let contact = self.contact.clone();
-        let mut pods = pin!(watch(reads, node));
+        let (contact, shared) = (self.contact.clone(), Arc::clone(&self.shared));
+        let mut pods = pin!(watch(reads, &self.node));
         loop {
             let tick = self.controller.next_tick();
             let wake = async {
@@ -232,6 +242,7 @@ impl Agent {
                 () = contact.made() => self.heard(),
                 Some(change) = pods.next() => self.pod_changed(change),
                 Some(question) = questions.recv() => self.answer(question),
+                () = shared.eviction_near.notified() => self.keep_open(),
                 () = wake => self.controller.tick(self.clock.now()),
             }
             self.act();
@@ -357,6 +368,17 @@ impl Agent {
             let answer = evict(&client, &order).await;
             Answered { number, order, answer, took: clock.now().saturating_sub(began) }
         });
+    }
+
+    /// A TCP and TLS handshake takes some of the time that an eviction has.
+    fn keep_open(&mut self) {
+        let now = self.clock.now();
+        if self.silent || self.kept_open_at.is_some_and(|at| now < at + KEEP_OPEN_EACH) {
+            return;
+        }
+        self.kept_open_at = Some(now);
+        let (client, node) = (self.writes.clone(), self.node.clone());
+        tokio::spawn(async move { client::keep_open(&client, &node).await });
     }
 
     fn tell(&mut self, notice: Notice) {

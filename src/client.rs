@@ -98,6 +98,18 @@ pub fn writing(kube: kube::Config) -> anyhow::Result<Client> {
     Ok(renewing(kube)?.with_layer(&TimeoutLayer::new(ANSWER_WITHIN)).build())
 }
 
+/// Opens a connection, or keeps one open: a question about this node's pods that has an empty answer.
+/// It takes no right beyond those that are used anyway.
+pub async fn keep_open(client: &Client, node: &str) {
+    let question = format!(
+        "/api/v1/pods?fieldSelector=spec.nodeName%3D{node}%2Cmetadata.name%3Dkeeps-a-connection-open&resourceVersion=0"
+    );
+    if let Ok(request) = Request::get(question).body(Vec::new()) {
+        // Whatever the answer: the connection is there, or the eviction will open its own.
+        let _ = client.request_text(request).await;
+    }
+}
+
 fn renewing(kube: kube::Config) -> anyhow::Result<ClientBuilder<Renewing>> {
     let namespace = kube.default_namespace.clone();
     let current = Arc::new(Mutex::new(fresh(&kube)?));

@@ -425,6 +425,26 @@ pub fn it_runs_in_a_cluster() {
     agent.wait_told("PreOOMEvicted");
 }
 
+/// No handshake stands between a verdict and its eviction; and nobody asks while nothing is near.
+pub fn an_eviction_finds_its_connection_open() {
+    let world = World { server: Standin::start_tls(), tree: standin::cgroups::Tree::simulated() };
+    let place = world.guarded("web", LIMIT);
+    place.group.simulate(LIMIT / 10, 0);
+    let agent = Agent::in_cluster(&world.server, world.tree.root());
+    agent.wait_state("web", "app", "watching");
+    std::thread::sleep(Duration::from_secs(1));
+    let asked = || world.server.requests().into_iter().filter(|r| r.query.contains("keeps-a-connection-open")).count();
+    assert_eq!(asked(), 0, "nothing is near");
+    place.group.simulate(THRESHOLD - 1, 0);
+    let open = world.server.wait_for(SOON, |_| (asked() == 1).then_some(()));
+    open.expect("a question that opens the connection");
+    std::thread::sleep(Duration::from_secs(1));
+    let handshakes = world.server.handshakes();
+    place.group.simulate(THRESHOLD + 1, 0);
+    world.wait_evictions(1);
+    assert_eq!((world.server.handshakes(), asked()), (handshakes, 1));
+}
+
 /// Answers that are none: told, tried again, and nothing is taken from them.
 pub fn answers_that_cannot_be_read_are_asked_for_again() {
     let world = World::simulated();
