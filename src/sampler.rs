@@ -344,7 +344,13 @@ pub struct Target {
     told: Told,
     /// An eviction may come soon.
     near: bool,
-    due: Moment,
+    due: Due,
+}
+
+/// When a target is to be looked at.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    at: Moment,
     /// From when on it may share another's wake-up.
     early: Moment,
 }
@@ -369,8 +375,7 @@ impl Target {
             edit: 0,
             told: Told::Nothing,
             near: false,
-            due: now,
-            early: now,
+            due: Due { at: now, early: now },
         }
     }
 
@@ -452,11 +457,12 @@ impl Target {
         read_all(&self.groups, machine, now)
     }
 
-    /// One look: read and judge.
-    fn look(&mut self, now: Moment, machine: Machine, shared: &Shared) -> Option<(What, Told)> {
+    /// One look: read, see whether there was a kill, and judge.
+    fn look(&mut self, now: Moment, machine: Machine, shared: &Shared) -> (Option<What>, Option<(What, Told)>) {
         let takes = shared.eviction_takes();
         let read = self.read(now, machine, takes, shared);
-        self.judge(now, read, takes)
+        let killed = self.killed(now, &read);
+        (killed, self.judge(now, read, takes))
     }
 
     /// Remembers what was read, judges it, and says when to look again. Answers what is to be
@@ -506,7 +512,7 @@ impl Target {
             room,
             growth,
             verdict,
-            next: self.due,
+            next: self.due.at,
             oom_kills: self.kills.map(|k| k.killed),
         });
         if !matches!(verdict, Verdict::Over(_)) {
@@ -531,10 +537,10 @@ impl Target {
     }
 
     /// Whether the kernel has killed in it since the last time this was asked: once a second, and
-    /// when most of its memory is gone since the look `before`, for a kill may be why.
-    fn killed(&mut self, now: Moment, before: Option<LastLook>) -> Option<What> {
-        let usage = |look: LastLook| look.sample.own.usage.0;
-        let fell = before.map(usage).zip(self.view.last().map(usage)).is_some_and(|(was, is)| is < was / 2);
+    /// when most of its memory is gone since the look before, for a kill may be why.
+    fn killed(&mut self, now: Moment, read: &Result<Option<Sample>, ReadError>) -> Option<What> {
+        let is = read.as_ref().ok()?.as_ref()?.own.usage.0;
+        let fell = self.last.is_some_and(|was| is < was.own.usage.0 / 2);
         if self.limits_read_at != Some(now) && !fell {
             return None;
         }
@@ -549,7 +555,7 @@ impl Target {
         own_before?;
         let hit = |before: Option<Kills>, after: Option<Kills>| Some(after?.limit_hit? > before?.limit_hit?);
         let by_a_limit = hit(own_before, own).unwrap_or(true) || hit(pod_before, pod).unwrap_or(false);
-        killed.then(|| What::Killed { node_wide: !by_a_limit, look: before.map(Box::new) })
+        Some(What::Killed { node_wide: !by_a_limit, look: self.view.last().map(Box::new) })
     }
 
     /// Takes it as told.
@@ -563,8 +569,7 @@ impl Target {
         self.edit = edit;
         self.history.interrupted();
         self.told = Told::Again;
-        self.due = now;
-        self.early = now;
+        self.due = Due { at: now, early: now };
     }
 
     /// What was told was not acted on.
@@ -581,12 +586,12 @@ impl Target {
     /// When to look again.
     #[must_use]
     pub fn due(&self) -> Moment {
-        self.due
+        self.due.at
     }
 
     fn wait(&mut self, now: Moment, interval: Duration) {
-        self.due = now + interval;
-        self.early = self.due - interval / EARLY_PART;
+        let at = now + interval;
+        self.due = Due { at, early: at - interval / EARLY_PART };
     }
 }
 
@@ -594,6 +599,8 @@ impl Target {
 #[derive(Debug)]
 pub struct Sampler {
     targets: Vec<Target>,
+    /// When each of them is due: once more and by itself, for a sweep asks all of them.
+    due: Vec<Due>,
     machine: Machine,
     shared: Arc<Shared>,
     reports: Sender<Report>,
@@ -607,7 +614,15 @@ impl Sampler {
     /// A sampler without targets.
     #[must_use]
     pub fn new(machine: Machine, shared: Arc<Shared>, reports: Sender<Report>) -> Sampler {
-        Sampler { targets: Vec::new(), machine, shared, reports, found: Vec::new(), near_told_at: None }
+        Sampler {
+            targets: Vec::new(),
+            due: Vec::new(),
+            machine,
+            shared,
+            reports,
+            found: Vec::new(),
+            near_told_at: None,
+        }
     }
 
     /// Turns until all senders of commands are gone.
@@ -638,47 +653,59 @@ impl Sampler {
 
     /// Takes a command in.
     pub fn obey(&mut self, command: Command, now: Moment) {
-        let find = |targets: &mut Vec<Target>, id| targets.iter().position(|t: &Target| t.id == id);
+        let found = |id| self.targets.iter().position(|t| t.id == id);
         match command {
-            Command::Watch(watch) => self.targets.push(Target::new(*watch, now)),
+            Command::Watch(watch) => {
+                let target = Target::new(*watch, now);
+                self.due.push(target.due);
+                self.targets.push(target);
+            }
             Command::Rule(id, rule, edit) => {
-                if let Some(i) = find(&mut self.targets, id) {
+                if let Some(i) = found(id) {
                     self.targets[i].edited(rule, edit, now);
+                    self.due[i] = self.targets[i].due;
                 }
             }
             Command::Rearm(id) => {
-                if let Some(i) = find(&mut self.targets, id) {
+                if let Some(i) = found(id) {
                     self.targets[i].rearm();
                 }
             }
             Command::Forget(id) => {
-                if let Some(i) = find(&mut self.targets, id) {
-                    self.targets.swap_remove(i);
+                if let Some(i) = found(id) {
+                    self.forget(i);
                 }
             }
         }
+    }
+
+    fn forget(&mut self, i: usize) {
+        self.targets.swap_remove(i);
+        self.due.swap_remove(i);
     }
 
     /// Looks at all that are due, and at those that may as well be looked at now. Answers when it
     /// is to be called again, at most [`LONGEST_LOOK`] later.
     pub fn sweep(&mut self, now: Moment) -> Moment {
         let mut next = now + LONGEST_LOOK;
-        let mut near = false;
-        for (i, target) in self.targets.iter_mut().enumerate() {
-            if target.early <= now {
-                self.shared.looks.fetch_add(1, Relaxed);
-                let before = target.view.last();
-                let found = target.look(now, self.machine, &self.shared);
+        let (mut near, mut looks) = (false, 0);
+        for (i, due) in self.due.iter_mut().enumerate() {
+            if due.early <= now {
+                looks += 1;
+                let target = &mut self.targets[i];
+                let (killed, found) = target.look(now, self.machine, &self.shared);
                 near |= target.near;
-                if let Some(what) = target.killed(now, before) {
+                *due = target.due;
+                if let Some(what) = killed {
                     self.found.push((what.time_left(), i, what, None));
                 }
                 if let Some((what, told)) = found {
                     self.found.push((what.time_left(), i, what, Some(told)));
                 }
             }
-            next = next.min(target.due);
+            next = next.min(due.at);
         }
+        self.shared.looks.fetch_add(looks, Relaxed);
         if near && self.near_told_at.is_none_or(|at| now.saturating_sub(at) >= EVICTION_NEAR_EACH) {
             self.near_told_at = Some(now);
             self.shared.eviction_near.notify_one();
@@ -690,13 +717,23 @@ impl Sampler {
     /// Tells what a sweep found, those with the least time left first. A full channel loses
     /// nothing: what was not taken is found again at the next look.
     fn tell(&mut self, now: Moment) {
+        if self.found.is_empty() {
+            return;
+        }
         self.found.sort_unstable_by_key(|(left, ..)| *left);
+        let mut gone = false;
         for (_, i, what, told) in self.found.drain(..) {
             let target = &mut self.targets[i];
             let taken = self.reports.try_send(target.report(what)).is_ok();
             match (taken, told) {
-                (true, Some(told)) => target.told(told),
-                (false, Some(Told::Gone)) => target.wait(now, HANDED_OVER_LOOK),
+                (true, Some(told)) => {
+                    gone |= told == Told::Gone;
+                    target.told(told);
+                }
+                (false, Some(Told::Gone)) => {
+                    target.wait(now, HANDED_OVER_LOOK);
+                    self.due[i] = target.due;
+                }
                 (false, None) => {
                     let uncounted = |k: Kills| Kills { killed: k.killed.saturating_sub(1), ..k };
                     target.kills = target.kills.map(uncounted);
@@ -704,7 +741,11 @@ impl Sampler {
                 _ => {}
             }
         }
-        self.targets.retain(|t| t.told != Told::Gone);
+        if gone {
+            for i in (0..self.targets.len()).rev().filter(|i| self.targets[*i].told == Told::Gone).collect::<Vec<_>>() {
+                self.forget(i);
+            }
+        }
     }
 }
 
