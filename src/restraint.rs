@@ -17,7 +17,7 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(300);
 /// An owner without an eviction for so long is forgotten.
 const QUIET: Duration = Duration::from_secs(600);
 /// After so many evictions of an owner's pods its back-off is at its longest.
-const MOST_TIMES: usize = 8;
+const MOST_TIMES: usize = 6;
 /// A young container is not held where its room lasts less than so many evictions …
 const URGENT_EVICTIONS: u32 = 4;
 /// … or less than this.
@@ -324,8 +324,18 @@ mod tests {
         }
         assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300]);
         assert!(restraint.reserve(now, &owner("b"), &mut None).is_ok(), "others do not wait");
+        assert_eq!(restraint.remembered(), 2);
         assert!(restraint.reserve(now + QUIET, &owner("a"), &mut None).is_ok(), "forgotten");
         assert_eq!(restraint.remembered(), 1);
+    }
+
+    #[test]
+    fn people_are_told_why_and_whose() {
+        assert_eq!(owner("web").to_string(), "Deployment web");
+        for why in Why::ALL {
+            let flag = if why == Why::Owner { "back-off" } else { "--" };
+            assert!(why.to_string().contains(flag), "{why}");
+        }
     }
 
     #[test]

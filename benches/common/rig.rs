@@ -1,5 +1,6 @@
 //! A stand-in server, real groups, and an agent in a process of its own, for what is measured from outside.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -43,26 +44,21 @@ pub fn be_one_if_asked() {
             std::process::exit(0)
         }
         Some("charge") => {
-            let [_, _, group, file, bytes, cached] = &words[..] else { panic!("charge GROUP FILE BYTES CACHED") };
-            charge(Path::new(group), Path::new(file), bytes.parse().expect("bytes"), Path::new(cached));
+            let [_, _, group, file, bytes] = &words[..] else { panic!("charge GROUP FILE BYTES") };
+            charge(Path::new(group), Path::new(file), bytes.parse().expect("bytes"));
             std::process::exit(0)
         }
         _ => {}
     }
 }
 
-/// Holds so many bytes of tmpfs in a group, and where a second file is named fills the group up with page cache.
-fn charge(group: &Path, file: &Path, bytes: usize, cached: &Path) {
+/// Writes so many bytes: held by the group in tmpfs, clean page cache of it on a disk.
+fn charge(group: &Path, file: &Path, bytes: usize) {
     std::fs::write(group.join("cgroup.procs"), "0").expect("moving into the cgroup");
-    std::fs::write(file, vec![1; bytes]).expect("room in tmpfs");
-    if cached != Path::new("") {
-        // Larger than any of these groups: the last of it stays.
-        use std::io::Write;
-        let mut out = std::fs::File::create(cached).expect("a file");
-        for _ in 0..256 {
-            out.write_all(&[7; 256 << 10]).expect("room on the disk");
-            out.sync_data().expect("a disk");
-        }
+    let mut file = std::fs::File::create(file).expect("a file");
+    for piece in vec![1; bytes].chunks(1 << 20) {
+        file.write_all(piece).expect("room for it");
+        file.sync_data().expect("a disk");
     }
 }
 
@@ -117,11 +113,21 @@ impl Node {
         let (uid, id) = (format!("{SMALL}{}", &uid()[8..]), format!("{SMALL}{}", &container_id()[8..]));
         let (pod_group, group) = (self.tree.pod(&uid), self.tree.container(&uid, &id));
         let small = limit / MAGNIFIED;
+        self.usage_files.lock().expect("no panic").push(usage_file(group.dir()));
+        let held = (small as f64 * part) as u64;
+        let file = self.files.path().join(name);
+        fill(&group, &file, held);
+        // Kernel memory and what the helper left behind count, too.
+        let excess = group.usage().unwrap_or(0).saturating_sub(held);
+        let file = std::fs::File::options().write(true).open(&file).expect("the file");
+        file.set_len(held.saturating_sub(excess)).expect("a shorter file");
+        if full {
+            fill(&group, &self.cached.path().join(name), small - held + MIB);
+        }
+        // Only now: whoever filled it is larger than some of these groups. The kernel takes back what is beyond.
         for group in [&pod_group, &group] {
             group.set_limit(Some(small));
         }
-        self.usage_files.lock().expect("no panic").push(usage_file(group.dir()));
-        self.fill(&group, name, (small as f64 * part) as u64, full);
         self.server.put_pod(
             pod(NS, name)
                 .uid(&uid)
@@ -131,18 +137,6 @@ impl Node {
                 .container_id(&id)
                 .build(),
         );
-    }
-
-    fn fill(&self, group: &Group, name: &str, held: u64, full: bool) {
-        let charged = group.usage().unwrap_or(0);
-        let done = Command::new("/proc/self/exe")
-            .arg("charge")
-            .arg(group.dir())
-            .arg(self.files.path().join(name))
-            .arg(held.saturating_sub(charged).to_string())
-            .arg(if full { self.cached.path().join(name) } else { "".into() })
-            .status();
-        assert!(done.expect("starting a helper").success(), "{name} could not be filled");
     }
 
     /// The mix of quiet containers: limits from 128 MiB to 4 GiB, log-uniform, 20–55 % of it used.
@@ -189,6 +183,13 @@ impl Used {
     pub fn percent_since(self, before: Used) -> f64 {
         (self.cpu - before.cpu).as_secs_f64() / (self.at - before.at).as_secs_f64() * 100.0
     }
+}
+
+/// Has a helper write in the group.
+fn fill(group: &Group, file: &Path, bytes: u64) {
+    let mut helper = Command::new("/proc/self/exe");
+    helper.arg("charge").arg(group.dir()).arg(file).arg(bytes.to_string());
+    assert!(helper.status().expect("starting a helper").success(), "{} could not be filled", file.display());
 }
 
 /// `memory.current` or `memory.usage_in_bytes`.
