@@ -100,7 +100,7 @@ fn main() {
     let plan = if args.quick { QUICK } else { FULL };
     let node = Node::tls();
     node.quiet(plan.neighbours);
-    let agent = node.agent(&["--log", "info,pre_oom_killer=debug", "--eviction-burst", "1000000"]);
+    let agent = node.agent(&["--log", "info,pre_oom_killer=debug", "--eviction-burst", "10000"]);
 
     let mut cells = Vec::new();
     for &answer in plan.answers {
