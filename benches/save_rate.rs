@@ -185,21 +185,33 @@ fn saved(cell: &Cell, cells: &[Cell]) -> Row {
         .with("post_to_exit_ms", takes.as_secs_f64() * 1e3)
 }
 
-/// How many times as fast a ramp the agent saves as a poller each second does; of the limits, the worst.
+/// How many times as fast a ramp the agent saves as a poller each second does: of the rates tried, the fastest of
+/// which ⅞ are saved by each. A limit at which the agent saves whatever the filler can do says nothing of its bound.
 fn faster(cells: &[Cell]) -> Option<Row> {
     const SAVED: f64 = 0.875;
     let answer = cells.first()?.answer;
     let takes = takes(cells, answer);
-    let of = |limit: u64| {
-        let mine = cells.iter().filter(|c| c.limit == limit && c.answer == answer && share(&c.agents) >= SAVED);
-        let headroom = (limit * MIB * (100 - THRESHOLD) / 100) as f64;
-        let fastest = mine.map(|c| headroom / c.recorded.as_secs_f64()).fold(0.0, f64::max);
-        fastest / (headroom / (SAVED + takes.as_secs_f64()))
-    };
     let limits: std::collections::BTreeSet<u64> = cells.iter().map(|c| c.limit).collect();
-    let all: Vec<(u64, f64)> = limits.into_iter().map(|l| (l, of(l))).collect();
-    let worst = all.iter().map(|(_, times)| *times).fold(f64::INFINITY, f64::min);
-    let words: Vec<_> = all.iter().map(|(limit, times)| format!("{limit}Mi {times:.0}×")).collect();
+    let of = |limit: u64| {
+        let cells: Vec<&Cell> = cells.iter().filter(|c| c.limit == limit && c.answer == answer).collect();
+        let headroom = (limit * MIB * (100 - THRESHOLD) / 100) as f64;
+        let rate = |c: &&Cell| headroom / c.recorded.as_secs_f64();
+        let fastest = |saved: &dyn Fn(&Cell) -> f64| {
+            cells.iter().filter(|c| saved(c) >= SAVED).max_by(|a, b| rate(a).total_cmp(&rate(b))).copied()
+        };
+        let ours = fastest(&|c| share(&c.agents))?;
+        let theirs = fastest(&|c| c.polled_each(Duration::from_secs(1), takes));
+        // Where it saves none of those that were tried: at the rate of which it would save so many.
+        let theirs = theirs.map_or(headroom / (SAVED + takes.as_secs_f64()), |c| rate(&c));
+        Some((limit, rate(&ours) / theirs, ours.rate == 0))
+    };
+    let all: Vec<_> = limits.into_iter().filter_map(of).collect();
+    let bounded = all.iter().filter(|(.., all_saved)| !all_saved).map(|(_, times, _)| *times);
+    let worst = bounded.min_by(f64::total_cmp).or(all.iter().map(|(_, times, _)| *times).max_by(f64::total_cmp));
+    let words: Vec<_> = all
+        .iter()
+        .map(|(limit, times, all_saved)| format!("{limit}Mi {times:.0}×{}", if *all_saved { " (all)" } else { "" }))
+        .collect();
     let words = format!("fastest ramp of which ⅞ are saved ÷ the same of a 1 s poller: {}", words.join(", "));
     Some(Row::new("saved_times_as_fast", worst, Worse::Lower).reach(8.0).said(words))
 }

@@ -7,63 +7,123 @@ use std::time::Duration;
 use pre_oom_killer::cgroup::{Group, Machine, Version};
 use pre_oom_killer::guard::{Rule, Signal, Threshold};
 use pre_oom_killer::resolve::Groups;
-use pre_oom_killer::sampler::{Command, Sampler, Shared, TargetId, Watch};
+use pre_oom_killer::sampler::{Command, Report, Sampler, Shared, TargetId, Watch};
 use pre_oom_killer::units::{Bytes, Percent};
 use tokio::sync::mpsc;
 
 const MIB: u64 = 1 << 20;
+const MACHINE: Machine = Machine::new(Bytes(8 << 30), Bytes(0));
 
-/// Containers far below, just below, full of cache, and over (told once): all states that last.
-#[test]
-fn the_steady_state_allocates_nothing_opens_nothing_and_shares_wake_ups() {
-    let machine = Machine::new(Bytes(8 << 30), Bytes(0));
-    let shared = Arc::new(Shared::default());
-    let (sender, mut reports) = mpsc::channel(64);
-    let mut sampler = Sampler::new(machine, Arc::clone(&shared), sender);
-    let dirs: Vec<_> = (0..40).map(|_| tempfile::tempdir().unwrap()).collect();
-    for (i, dir) in dirs.iter().enumerate() {
-        let (usage, inactive) = [(20, 0), (59, 0), (100, 60), (80, 0)][i % 4];
-        let stat = format!(
-            "file_dirty 0\nfile_writeback 0\ninactive_file {}\nactive_file 0\nslab_reclaimable 0\n",
-            inactive * MIB
-        );
+/// A sampler at `machine`, with the counts that it keeps.
+struct Rig {
+    sampler: Sampler,
+    shared: Arc<Shared>,
+    reports: mpsc::Receiver<Report>,
+    next_id: u64,
+}
+
+impl Rig {
+    fn new() -> Rig {
+        let shared = Arc::new(Shared::default());
+        let (sender, reports) = mpsc::channel(512);
+        let sampler = Sampler::new(MACHINE, Arc::clone(&shared), sender);
+        Rig { sampler, shared, reports, next_id: 0 }
+    }
+
+    /// Watches a group of files, which it answers: unlinked, they can still be read by the descriptors that are
+    /// kept, and by those alone.
+    fn watch(&mut self, limit: u64, usage: u64, inactive: u64, threshold: &str) {
+        let dir = tempfile::tempdir().unwrap();
+        let stat =
+            format!("file_dirty 0\nfile_writeback 0\ninactive_file {inactive}\nactive_file 0\nslab_reclaimable 0\n");
         for (name, text) in [
-            ("memory.current", format!("{}\n", usage * MIB)),
-            ("memory.max", format!("{}\n", 100 * MIB)),
+            ("memory.current", format!("{usage}\n")),
+            ("memory.max", format!("{limit}\n")),
             ("memory.stat", stat),
             ("memory.events", "oom_kill 0\n".into()),
         ] {
             std::fs::write(dir.path().join(name), text).unwrap();
         }
-        let open = || Arc::new(Group::open(dir.path(), Version::V2, machine).unwrap().unwrap());
+        let open = || Arc::new(Group::open(dir.path(), Version::V2, MACHINE).unwrap().unwrap());
         let watch = Watch {
-            id: TargetId(i as u64),
+            id: TargetId(self.next_id),
             groups: Groups { own: open(), pod: Some(open()), stands_for_container: false },
             rule: Rule {
-                threshold: Threshold::Percent(Percent::parse("60").unwrap()),
+                threshold: Threshold::Percent(Percent::parse(threshold).unwrap()),
                 signal: Signal::WorkingSet,
                 sustained_for: Duration::ZERO,
                 force_delete: None,
             },
             view: Arc::default(),
         };
-        sampler.obey(Command::Watch(Box::new(watch)), Duration::ZERO);
+        self.next_id += 1;
+        self.sampler.obey(Command::Watch(Box::new(watch)), Duration::ZERO);
+        dir.close().unwrap();
     }
-    // Unlinked, the files can still be read by the descriptors that are kept, and by those alone.
-    dirs.into_iter().for_each(|dir| dir.close().unwrap());
-    let mut now = sampler.sweep(Duration::ZERO);
-    while reports.try_recv().is_ok() {}
-    let (before, mut sweeps) = (shared.looks.load(Relaxed), 0);
-    let counted = allocation_counter::measure(|| {
-        while now < Duration::from_secs(10) {
-            now = sampler.sweep(now);
-            sweeps += 1;
+
+    /// Ten seconds in virtual time, after a first second: what was done in each, and allocations in all.
+    fn ten_seconds(&mut self) -> (Counts, u64) {
+        let mut now = Duration::ZERO;
+        while now < Duration::from_secs(1) {
+            now = self.sampler.sweep(now);
         }
-    });
-    let looks = shared.looks.load(Relaxed) - before;
-    assert!(looks > 10_000, "it did look: {looks}");
-    assert_eq!(counted.count_total, 0, "in {looks} looks");
-    assert!(reports.try_recv().is_err(), "nothing changed: all could be read, and nothing is told again");
+        while self.reports.try_recv().is_ok() {}
+        let before = self.counts();
+        let (mut sweeps, end) = (0, now + Duration::from_secs(10));
+        let allocated = allocation_counter::measure(|| {
+            while now < end {
+                now = self.sampler.sweep(now);
+                sweeps += 1;
+            }
+        });
+        assert!(self.reports.try_recv().is_err(), "nothing changed: all could be read, and nothing is told again");
+        let after = self.counts();
+        let a_second = |i: usize| (after[i] - before[i]) / 10;
+        let counts = Counts { wakeups: sweeps / 10, looks: a_second(0), stats: a_second(1), limits: a_second(2) };
+        (counts, allocated.count_total)
+    }
+
+    fn counts(&self) -> [u64; 3] {
+        [&self.shared.looks, &self.shared.stat_reads, &self.shared.limit_reads].map(|c| c.load(Relaxed))
+    }
+}
+
+#[derive(Debug)]
+struct Counts {
+    wakeups: u64,
+    looks: u64,
+    stats: u64,
+    limits: u64,
+}
+
+/// Containers far below, just below, full of cache, and over (told once): all states that last.
+#[test]
+fn the_steady_state_allocates_nothing_opens_nothing_and_shares_wake_ups() {
+    let mut rig = Rig::new();
+    for i in 0..40 {
+        let (usage, inactive) = [(20, 0), (59, 0), (100, 60), (80, 0)][i % 4];
+        rig.watch(100 * MIB, usage * MIB, inactive * MIB, "60");
+    }
+    let (counts, allocated) = rig.ten_seconds();
+    assert_eq!(allocated, 0, "{counts:?}");
     // Ten containers near their threshold want 200 looks a second each; they share their wake-ups.
-    assert!(sweeps < 300 * 10, "{sweeps} wake-ups for {looks} looks in 10 s");
+    assert!(counts.looks > 1_000 && counts.wakeups < 300, "{counts:?}");
+}
+
+/// 250 quiet containers with limits from 128 MiB to 4 GiB, 20 to 55 % used: what that costs is a matter of counts.
+#[test]
+fn a_quiet_node_is_seldom_looked_at() {
+    let mut rig = Rig::new();
+    let mut random = fastrand::Rng::with_seed(7);
+    for _ in 0..250 {
+        let limit = (128.0 * MIB as f64 * 32f64.powf(random.f64())) as u64;
+        let usage = (limit as f64 * (0.20 + 0.35 * random.f64())) as u64;
+        rig.watch(limit, usage, 0, "70");
+    }
+    let (counts, allocated) = rig.ten_seconds();
+    assert_eq!(allocated, 0, "{counts:?}");
+    assert!((1_000..3_500).contains(&counts.looks), "{counts:?}");
+    assert!(counts.wakeups <= 100, "{counts:?}");
+    assert!(counts.stats <= 100, "where no answer depends on it, only what people are shown: {counts:?}");
+    assert!((200..=250).contains(&counts.limits), "once a second, for a resize: {counts:?}");
 }
