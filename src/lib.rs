@@ -16,7 +16,7 @@
 //! | label, annotations, their messages | [`guard`]; numbers: [`units`] |
 //! | where a container's cgroup is | [`resolve`] |
 //! | what the kernel's files say | [`cgroup`] |
-//! | when memory is looked at, and what is read | [`sampler`]; the schedule itself: [`policy::next_look`] |
+//! | when memory is looked at, and what is read | [`sampler`] (the thread; what it does with one container: `sampler/target.rs`); the schedule itself: [`policy::next_look`] |
 //! | when a container is over, who is never evicted | [`policy`] |
 //! | what is done about it, and when again | [`controller`] (no clock, no I/O) |
 //! | back-off, budget, minimum age | [`restraint`] |

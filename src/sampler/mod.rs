@@ -4,47 +4,28 @@
 //! async side busy. It only ever waits for its next deadline or a command, and in the steady state
 //! it allocates nothing.
 
+mod target;
+mod view;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
 
-use crate::cgroup::{Group, Kills, Machine, ReadError};
-use crate::guard::{Rule, Signal, Threshold};
-use crate::policy::{Evidence, History, LONGEST_LOOK, Level, Moment, Sample, Verdict, next_look, time_left};
+use crate::cgroup::{Machine, ReadError};
+use crate::guard::Rule;
+use crate::policy::{Evidence, LONGEST_LOOK, Moment, time_left};
 use crate::resolve::Groups;
-use crate::restraint;
-use crate::units::Bytes;
 
-/// A container whose next look is due sooner than this by its usage alone may be near a kill: what
-/// else is charged with it is worth reading.
-const NEAR: Duration = Duration::from_millis(50);
-/// How old the cache last read may be for a near container. Older, and it is read again, in case
-/// cache was exchanged for memory at the same usage.
-const STAT_AGE: Duration = Duration::from_millis(250);
-/// Nor is what people are shown of it ever older than this.
-const SHOWN_STAT_AGE: Duration = Duration::from_secs(10);
-/// Limits are read again at least so often: an in-place resize rewrites them.
-const LIMIT_AGE: Duration = Duration::from_secs(1);
-/// How old the usage of a near container's pod may be. Between, it is taken to have moved as the
-/// container's has.
-const POD_AGE: Duration = NEAR;
-/// A container that is over and handed over needs no close look: whoever acts reads again.
-const HANDED_OVER_LOOK: Duration = Duration::from_millis(50);
-/// A container that is to be looked at again sooner than this, or would cross its threshold within
-/// [`SOON`] as it grows, may be evicted in a moment: the connection for it is best there already.
-const CLOSE: Duration = Duration::from_millis(30);
-/// See [`CLOSE`].
-const SOON: Duration = Duration::from_secs(2);
+use self::target::Due;
+pub use self::target::{Target, Told, Worse, read_all};
+pub use self::view::{LastLook, View};
+
 /// That an eviction may come is told so often.
 const EVICTION_NEAR_EACH: Duration = Duration::from_secs(1);
-/// A file that cannot be read is tried again so often.
-const UNREADABLE_LOOK: Duration = LONGEST_LOOK;
-/// A look may come early by this part of its interval, to share a wake-up.
-const EARLY_PART: u32 = 4;
 
 /// The one clock: moments are counted from its making.
 #[derive(Clone, Copy, Debug)]
@@ -167,59 +148,6 @@ impl What {
     }
 }
 
-/// The last look at a target, for people.
-#[derive(Debug, Default)]
-pub struct View(Mutex<Option<LastLook>>);
-
-/// See [`View`].
-#[derive(Clone, Copy, Debug)]
-pub struct LastLook {
-    /// What was read. Stat only where this look read it.
-    pub sample: Sample,
-    /// The last known value of the signal; at most usage.
-    pub value: Option<Bytes>,
-    /// The threshold in bytes.
-    pub threshold: Option<Bytes>,
-    /// What is left before a kill.
-    pub room: Option<Bytes>,
-    /// Bytes a second.
-    pub growth: Option<i64>,
-    /// What was found.
-    pub verdict: Verdict,
-    /// When it is looked at next.
-    pub next: Moment,
-    /// The kernel's count of kills in this group.
-    pub oom_kills: Option<u64>,
-}
-
-impl View {
-    /// The last look; `None` before the first.
-    #[must_use]
-    pub fn last(&self) -> Option<LastLook> {
-        // A reader that panicked left a whole value: it is only ever replaced.
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Leaves a look that grows by so many bytes a second, for tests of readers.
-    #[cfg(test)]
-    pub fn show(&self, sample: Sample, growth: i64) {
-        self.set(LastLook {
-            sample,
-            value: Some(sample.own.usage),
-            threshold: None,
-            room: sample.room(),
-            growth: Some(growth),
-            verdict: Verdict::Under,
-            next: sample.at,
-            oom_kills: None,
-        });
-    }
-
-    fn set(&self, look: LastLook) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(look);
-    }
-}
-
 /// Counts for `/metrics` and `/healthz`, and what the other side tells in return.
 #[derive(Debug, Default)]
 pub struct Shared {
@@ -251,352 +179,6 @@ impl Shared {
             0 => EVICTION_TAKES,
             nanos => Duration::from_nanos(nanos),
         }
-    }
-}
-
-/// Reads everything there is to know of a target; `None` if its group is gone.
-///
-/// # Errors
-/// When a file cannot be read or is not of its form.
-pub fn read_all(groups: &Groups, machine: Machine, at: Moment) -> Result<Option<Sample>, ReadError> {
-    let with_stat = |group: &Group| -> Result<Option<Level>, ReadError> {
-        let Some(stat) = group.stat()? else {
-            return Ok(None);
-        };
-        Ok(level(group, machine)?.map(|level| Level { stat: Some(stat), ..level }))
-    };
-    let Some(own) = with_stat(&groups.own)? else {
-        return Ok(None);
-    };
-    // That the pod's cannot be read must not stop the guard: then the container's own limit is what counts.
-    let pod = groups.pod.as_ref().and_then(|pod| with_stat(pod).ok()?);
-    Ok(Some(Sample { at, own, pod }))
-}
-
-/// Usage and limits of a group; `None` if it is gone.
-fn level(group: &Group, machine: Machine) -> Result<Option<Level>, ReadError> {
-    // Usage last: memory that comes between the reads makes a container seem nearer, not farther.
-    let Some(limit) = group.limit()? else {
-        return Ok(None);
-    };
-    // That swap cannot be read must not stop the guard; without it the kill is nearer.
-    let swap_left = group.swap_left().unwrap_or_default();
-    let usage = group.usage()?;
-    Ok(usage.map(|usage| Level { usage, limit: limit.effective(machine), stat: None, swap_left }))
-}
-
-/// What was last told of a target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
-    /// Nothing that still holds.
-    Nothing,
-    /// Whatever it is, it is to be told again.
-    Again,
-    /// That it is over.
-    Over(Worse),
-    /// [`What::NoLimit`].
-    NoLimit,
-    /// [`What::BeyondLimit`].
-    BeyondLimit,
-    /// [`What::Unreadable`].
-    Unreadable,
-    /// [`What::Gone`].
-    Gone,
-}
-
-/// How bad it was told to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Worse {
-    urgent: bool,
-    critical: bool,
-}
-
-impl Worse {
-    const WORST: Worse = Worse { urgent: true, critical: true };
-
-    fn of(evidence: &Evidence, takes: Duration) -> Worse {
-        let urgent = restraint::is_urgent(evidence.room, evidence.growth_at_least, takes);
-        Worse { urgent, critical: evidence.critical }
-    }
-
-    fn and(self, other: Worse) -> Worse {
-        Worse { urgent: self.urgent || other.urgent, critical: self.critical || other.critical }
-    }
-}
-
-/// A target: what is read of it is judged, and told once each time it changes.
-#[derive(Debug)]
-pub struct Target {
-    id: TargetId,
-    groups: Groups,
-    rule: Rule,
-    view: Arc<View>,
-    history: History,
-    /// As last read, with stat where it was: the cache is still about what it was.
-    last: Option<Sample>,
-    stat_read_at: Moment,
-    pod_read_at: Moment,
-    limits_read_at: Option<Moment>,
-    not_over_at: Option<Moment>,
-    kills: Option<Kills>,
-    pod_kills: Option<Kills>,
-    edit: u32,
-    told: Told,
-    /// An eviction may come soon.
-    near: bool,
-    due: Due,
-}
-
-/// When a target is to be looked at.
-#[derive(Clone, Copy, Debug)]
-struct Due {
-    at: Moment,
-    /// From when on it may share another's wake-up.
-    early: Moment,
-}
-
-impl Target {
-    /// One that is due at once.
-    #[must_use]
-    pub fn new(watch: Watch, now: Moment) -> Target {
-        Target {
-            id: watch.id,
-            groups: watch.groups,
-            rule: watch.rule,
-            view: watch.view,
-            history: History::default(),
-            last: None,
-            stat_read_at: Moment::ZERO,
-            pod_read_at: Moment::ZERO,
-            limits_read_at: None,
-            not_over_at: None,
-            kills: None,
-            pod_kills: None,
-            edit: 0,
-            told: Told::Nothing,
-            near: false,
-            due: Due { at: now, early: now },
-        }
-    }
-
-    /// Reads what this look needs: usage always, limits once a second, stat and the pod's group
-    /// only where the answer can depend on them. `None`: the group is gone.
-    fn read(
-        &mut self,
-        now: Moment,
-        machine: Machine,
-        takes: Duration,
-        shared: &Shared,
-    ) -> Result<Option<Sample>, ReadError> {
-        let old = |read_at: Moment, age: Duration| now.saturating_sub(read_at) >= age;
-        let Some(last) = self.last else {
-            return self.read_all(now, machine, shared);
-        };
-        let limits_old = self.limits_read_at.is_none_or(|at| old(at, LIMIT_AGE));
-        let own = match limits_old {
-            true => level(&self.groups.own, machine)?,
-            false => self.groups.own.usage()?.map(|usage| Level { usage, stat: None, ..last.own }),
-        };
-        let Some(own) = own else {
-            return Ok(None);
-        };
-        // The pod's has moved by as much, unless others in it moved too.
-        let moved = |pod: Level| pod.usage.plus(own.usage.less(last.own.usage)).less(last.own.usage.less(own.usage));
-        let pod = last.pod.map(|pod| Level { usage: moved(pod), ..pod });
-        let mut sample = Sample { at: now, own, pod };
-        if limits_old {
-            shared.limit_reads.fetch_add(1, Relaxed);
-            self.limits_read_at = Some(now);
-            self.pod_read_at = now;
-            let read = self.groups.pod.as_ref().and_then(|pod| level(pod, machine).ok()?);
-            sample.pod = read.map(|pod| Level { stat: last.pod.and_then(|p| p.stat), ..pod });
-        }
-
-        let by_usage = |s: &Sample| next_look(&self.rule, s, s.room(), self.history.growth(), takes);
-        let threshold = sample.threshold(&self.rule);
-        let undecided = self.rule.signal != Signal::Usage && threshold.is_some_and(|t| own.usage > t);
-        let due = by_usage(&sample);
-        let stat_matters = due < NEAR && {
-            let with_cache = Sample { own: Level { stat: last.own.stat, ..own }, ..sample };
-            by_usage(&with_cache) > 2 * due || old(self.stat_read_at, STAT_AGE)
-        };
-        // Full of cache, and nothing has moved since the look before, which did read it: one look may do without. (While
-        // memory grows at the limit in exchange for cache, usage is the same at a tenth to a third of looks: measured.)
-        let nothing_moved = self.stat_read_at == last.at
-            && own.usage == last.own.usage
-            && last.own.value(self.rule.signal).is_some_and(|v| threshold.is_some_and(|t| v <= t));
-        if (undecided || stat_matters) && !nothing_moved || old(self.stat_read_at, SHOWN_STAT_AGE) {
-            shared.stat_reads.fetch_add(1, Relaxed);
-            let Some(stat) = self.groups.own.stat()? else {
-                return Ok(None);
-            };
-            sample.own.stat = Some(stat);
-            self.stat_read_at = now;
-        }
-        let over = (sample.own.value(self.rule.signal)).is_some_and(|v| threshold.is_some_and(|t| v > t));
-        if over {
-            // A verdict rests on everything read anew.
-            return self.read_all(now, machine, shared);
-        }
-        if due < NEAR
-            && old(self.pod_read_at, POD_AGE)
-            && let (Some(group), Some(pod)) = (&self.groups.pod, &mut sample.pod)
-            && let Ok(Some(usage)) = group.usage()
-        {
-            self.pod_read_at = now;
-            pod.usage = usage;
-            // Its cache matters where, as last known, it makes the pod the nearer of the two.
-            if sample.own.stat.is_some() && pod.limit.is_some() && pod.room() < sample.own.room() {
-                pod.stat = group.stat().ok().flatten().or(pod.stat);
-            }
-        }
-        Ok(Some(sample))
-    }
-
-    fn read_all(&mut self, now: Moment, machine: Machine, shared: &Shared) -> Result<Option<Sample>, ReadError> {
-        shared.stat_reads.fetch_add(1, Relaxed);
-        shared.limit_reads.fetch_add(1, Relaxed);
-        self.limits_read_at = Some(now);
-        self.stat_read_at = now;
-        self.pod_read_at = now;
-        read_all(&self.groups, machine, now)
-    }
-
-    /// One look: read, see whether there was a kill, and judge.
-    fn look(&mut self, now: Moment, machine: Machine, shared: &Shared) -> (Option<What>, Option<(What, Told)>) {
-        let takes = shared.eviction_takes();
-        let read = self.read(now, machine, takes, shared);
-        let killed = self.killed(now, &read);
-        (killed, self.judge(now, read, takes))
-    }
-
-    /// Remembers what was read, judges it, and says when to look again. Answers what is to be
-    /// told; once that is done, [`Target::told`] keeps it from being told again.
-    pub fn judge(
-        &mut self,
-        now: Moment,
-        read: Result<Option<Sample>, ReadError>,
-        takes: Duration,
-    ) -> Option<(What, Told)> {
-        let sample = match read {
-            Ok(Some(sample)) => sample,
-            Ok(None) => return Some((What::Gone, Told::Gone)),
-            Err(error) => {
-                self.last = None;
-                self.history.interrupted();
-                self.wait(now, UNREADABLE_LOOK);
-                return (self.told != Told::Unreadable).then_some((What::Unreadable(error), Told::Unreadable));
-            }
-        };
-        let verdict = self.history.observe(&self.rule, &sample, takes);
-        let growth = self.history.growth();
-
-        // Where this look read no stat, the last one stands for it: that it is not too old is seen to above.
-        let stat = sample.own.stat.or(self.last.and_then(|l| l.own.stat));
-        let known = Sample { own: Level { stat, ..sample.own }, ..sample };
-        let room = known.room();
-        let interval = match verdict {
-            Verdict::Over(_) if matches!(self.told, Told::Over(_)) => match self.rule.force_delete {
-                Some(percent) if self.told != Told::Over(Worse::WORST) => {
-                    let rule = Rule { threshold: Threshold::Percent(percent), ..self.rule };
-                    next_look(&rule, &known, room, growth, takes).min(HANDED_OVER_LOOK)
-                }
-                _ => HANDED_OVER_LOOK,
-            },
-            _ => next_look(&self.rule, &known, room, growth, takes),
-        };
-        self.wait(now, interval);
-        let missing =
-            known.threshold(&self.rule).zip(known.own.value(self.rule.signal)).map(|(t, value)| t.less(value));
-        self.near = interval < CLOSE || time_left(missing, growth).is_some_and(|left| left < SOON);
-        self.last = Some(known);
-        self.view.set(LastLook {
-            sample,
-            value: known.own.value(self.rule.signal),
-            threshold: known.threshold(&self.rule),
-            room,
-            growth,
-            verdict,
-            next: self.due.at,
-            oom_kills: self.kills.map(|k| k.killed),
-        });
-        if !matches!(verdict, Verdict::Over(_)) {
-            self.not_over_at = Some(now);
-        }
-        match (verdict, self.told) {
-            (Verdict::Over(evidence), Told::Over(told)) => {
-                let worse = told.and(Worse::of(&evidence, takes));
-                (worse != told).then_some((What::Worse(evidence), Told::Over(worse)))
-            }
-            (Verdict::NoLimit, Told::NoLimit) | (Verdict::BeyondLimit, Told::BeyondLimit) => None,
-            (Verdict::Over(evidence), _) => {
-                let since_last_look = self.not_over_at.take().map(|at| now.saturating_sub(at));
-                let told = Told::Over(Worse::of(&evidence, takes));
-                Some((What::Over { evidence, since_last_look }, told))
-            }
-            (Verdict::NoLimit, _) => Some((What::NoLimit, Told::NoLimit)),
-            (Verdict::BeyondLimit, _) => Some((What::BeyondLimit, Told::BeyondLimit)),
-            (Verdict::Under | Verdict::Sustaining { .. }, Told::Nothing) => None,
-            (Verdict::Under | Verdict::Sustaining { .. }, _) => Some((What::Dipped, Told::Nothing)),
-        }
-    }
-
-    /// Whether the kernel has killed in it since the last time this was asked: once a second, and
-    /// when most of its memory is gone since the look before, for a kill may be why.
-    fn killed(&mut self, now: Moment, read: &Result<Option<Sample>, ReadError>) -> Option<What> {
-        let is = read.as_ref().ok()?.as_ref()?.own.usage.0;
-        let fell = self.last.is_some_and(|was| is < was.own.usage.0 / 2);
-        if self.limits_read_at != Some(now) && !fell {
-            return None;
-        }
-        let own = self.groups.own.kills();
-        let own_before = std::mem::replace(&mut self.kills, own);
-        let killed = own?.killed > own_before.map_or(0, |k| k.killed);
-        if own_before.is_some() && !killed {
-            return None;
-        }
-        let pod = self.groups.pod.as_ref().and_then(|p| p.kills());
-        let pod_before = std::mem::replace(&mut self.pod_kills, pod);
-        own_before?;
-        let hit = |before: Option<Kills>, after: Option<Kills>| Some(after?.limit_hit? > before?.limit_hit?);
-        let by_a_limit = hit(own_before, own).unwrap_or(true) || hit(pod_before, pod).unwrap_or(false);
-        Some(What::Killed { node_wide: !by_a_limit, look: self.view.last().map(Box::new) })
-    }
-
-    /// Takes it as told.
-    pub fn told(&mut self, told: Told) {
-        self.told = told;
-    }
-
-    /// The guard was edited.
-    pub fn edited(&mut self, rule: Rule, edit: u32, now: Moment) {
-        self.rule = rule;
-        self.edit = edit;
-        self.history.interrupted();
-        self.told = Told::Again;
-        self.due = Due { at: now, early: now };
-    }
-
-    /// What was told was not acted on.
-    pub fn rearm(&mut self) {
-        self.told = Told::Again;
-    }
-
-    /// As it is handed over.
-    #[must_use]
-    pub fn report(&self, what: What) -> Report {
-        Report { id: self.id, edit: self.edit, what }
-    }
-
-    /// When to look again.
-    #[must_use]
-    pub fn due(&self) -> Moment {
-        self.due.at
-    }
-
-    fn wait(&mut self, now: Moment, interval: Duration) {
-        let at = now + interval;
-        self.due = Due { at, early: at - interval / EARLY_PART };
     }
 }
 
@@ -658,17 +240,17 @@ impl Sampler {
 
     /// Takes a command in.
     pub fn obey(&mut self, command: Command, now: Moment) {
-        let found = |id| self.targets.iter().position(|t| t.id == id);
+        let found = |id| self.targets.iter().position(|t| t.id() == id);
         match command {
             Command::Watch(watch) => {
                 let target = Target::new(*watch, now);
-                self.due.push(target.due);
+                self.due.push(target.schedule());
                 self.targets.push(target);
             }
             Command::Rule(id, rule, edit) => {
                 if let Some(i) = found(id) {
                     self.targets[i].edited(rule, edit, now);
-                    self.due[i] = self.targets[i].due;
+                    self.due[i] = self.targets[i].schedule();
                 }
             }
             Command::Rearm(id) => {
@@ -699,8 +281,8 @@ impl Sampler {
                 looks += 1;
                 let target = &mut self.targets[i];
                 let (killed, found) = target.look(now, self.machine, &self.shared);
-                near |= target.near;
-                *due = target.due;
+                near |= target.is_near();
+                *due = target.schedule();
                 if let Some(what) = killed {
                     self.found.push((what.time_left(), i, what, None));
                 }
@@ -736,18 +318,15 @@ impl Sampler {
                     target.told(told);
                 }
                 (false, Some(Told::Gone)) => {
-                    target.wait(now, HANDED_OVER_LOOK);
-                    self.due[i] = target.due;
+                    target.come_again(now);
+                    self.due[i] = target.schedule();
                 }
-                (false, None) => {
-                    let uncounted = |k: Kills| Kills { killed: k.killed.saturating_sub(1), ..k };
-                    target.kills = target.kills.map(uncounted);
-                }
+                (false, None) => target.uncount_a_kill(),
                 _ => {}
             }
         }
         if gone {
-            for i in (0..self.targets.len()).rev().filter(|i| self.targets[*i].told == Told::Gone).collect::<Vec<_>>() {
+            for i in (0..self.targets.len()).rev().filter(|i| self.targets[*i].is_gone()).collect::<Vec<_>>() {
                 self.forget(i);
             }
         }
@@ -757,8 +336,10 @@ impl Sampler {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cgroup::Version;
-    use crate::guard::Threshold;
+    use crate::cgroup::{Group, Version};
+    use crate::guard::{Signal, Threshold};
+    use crate::resolve::Groups;
+    use crate::units::Bytes;
     use crate::units::Percent;
     use futures::FutureExt;
     use std::path::Path;

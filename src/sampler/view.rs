@@ -1,0 +1,59 @@
+//! The last look at a target, left for readers.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::policy::{Moment, Sample, Verdict};
+use crate::units::Bytes;
+
+/// The last look at a target, for people.
+#[derive(Debug, Default)]
+pub struct View(Mutex<Option<LastLook>>);
+
+/// See [`View`].
+#[derive(Clone, Copy, Debug)]
+pub struct LastLook {
+    /// What was read. Stat only where this look read it.
+    pub sample: Sample,
+    /// The last known value of the signal; at most usage.
+    pub value: Option<Bytes>,
+    /// The threshold in bytes.
+    pub threshold: Option<Bytes>,
+    /// What is left before a kill.
+    pub room: Option<Bytes>,
+    /// Bytes a second.
+    pub growth: Option<i64>,
+    /// What was found.
+    pub verdict: Verdict,
+    /// When it is looked at next.
+    pub next: Moment,
+    /// The kernel's count of kills in this group.
+    pub oom_kills: Option<u64>,
+}
+
+impl View {
+    /// The last look; `None` before the first.
+    #[must_use]
+    pub fn last(&self) -> Option<LastLook> {
+        // A reader that panicked left a whole value: it is only ever replaced.
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves a look that grows by so many bytes a second, for tests of readers.
+    #[cfg(test)]
+    pub fn show(&self, sample: Sample, growth: i64) {
+        self.set(LastLook {
+            sample,
+            value: Some(sample.own.usage),
+            threshold: None,
+            room: sample.room(),
+            growth: Some(growth),
+            verdict: Verdict::Under,
+            next: sample.at,
+            oom_kills: None,
+        });
+    }
+
+    pub(super) fn set(&self, look: LastLook) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(look);
+    }
+}
