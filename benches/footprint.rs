@@ -32,7 +32,7 @@ const MIB: u64 = 1 << 20;
 fn main() {
     rig::be_one_if_asked();
     let args = Args::parse();
-    let window = Duration::from_secs(if args.quick { 10 } else { 60 });
+    let window = Duration::from_secs(if args.quick { 8 } else { 60 });
     let rows: Vec<Row> = [
         quiet(window, if args.quick { None } else { Some(Duration::from_secs(600)) }),
         just_below(window),
