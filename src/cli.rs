@@ -35,6 +35,22 @@ pub enum Command {
     /// Guard the opted-in pods of this node
     #[command(args_override_self = true)]
     Run(RunArgs),
+    /// Say what will happen to the pods of manifests, and what is wrong with them
+    #[cfg(feature = "desk")]
+    Check(crate::check::CheckArgs),
+}
+
+/// What a build without the feature `desk` says to those who ask for more than `run`.
+#[cfg(not(feature = "desk"))]
+pub const NO_DESK: &str = "this build of pre-oom-killer, as its image has it, has no commands `check` and `status`: take the \
+                           program of the release, or build it with cargo's default features";
+
+/// Whether a terminal may be given colours: <https://no-color.org>, and terminals that have none.
+#[must_use]
+#[allow(clippy::disallowed_methods, reason = "the environment is read here")]
+pub fn colours(terminal: bool) -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    terminal && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// The flags of `run`, as written. All are text here, so that all that is wrong with them can be
@@ -246,7 +262,8 @@ impl RunArgs {
 #[must_use]
 pub fn without_unknown_flags(words: impl IntoIterator<Item = String>) -> (Vec<String>, Vec<String>) {
     let command = Cli::command();
-    let flags: BTreeSet<String> = (command.get_subcommands().flat_map(clap::Command::get_arguments))
+    let run = command.find_subcommand("run");
+    let flags: BTreeSet<String> = (run.into_iter().flat_map(clap::Command::get_arguments))
         .filter_map(|arg| Some(format!("--{}", arg.get_long()?)))
         .chain(["--help".into(), "--version".into()])
         .collect();
@@ -285,7 +302,8 @@ mod tests {
     fn parse(words: &[&str]) -> Result<Config, Vec<String>> {
         let words = ["pre-oom-killer", "run"].iter().chain(words).map(|w| (*w).to_owned());
         let (known, mut problems) = without_unknown_flags(words);
-        let Command::Run(args) = Cli::try_parse_from(known).unwrap().command;
+        #[cfg_attr(not(feature = "desk"), allow(irrefutable_let_patterns, reason = "then it is the only command"))]
+        let Command::Run(args) = Cli::try_parse_from(known).unwrap().command else { panic!("another command") };
         let config = args.validate();
         problems.extend(config.as_ref().err().cloned().unwrap_or_default());
         if problems.is_empty() { config } else { Err(problems) }

@@ -180,12 +180,14 @@ pub enum Problem {
         value: String,
     },
     /// A target that the pod does not have.
-    #[error("{key} names \"{name}\", but the pod has no such container (it has: {has})", key = keys::TARGET)]
+    #[error("{key} names \"{name}\", but the pod has no such container (it has: {has}){}", did_you_mean(nearest.as_deref()), key = keys::TARGET)]
     NoSuchContainer {
         /// What was written.
         name: String,
         /// What there is.
         has: String,
+        /// The one that was probably meant.
+        nearest: Option<String>,
     },
     /// A plain init container.
     #[error("{key} names \"{name}\", an init container that ends before the pod runs; only one with restartPolicy Always can be guarded", key = keys::TARGET)]
@@ -214,6 +216,29 @@ pub enum Problem {
     /// The object could not be read.
     #[error("the pod cannot be read: {0}")]
     Unreadable(String),
+}
+
+impl Problem {
+    /// The annotation that it is about, as one of [`keys`]; none: the whole pod.
+    #[must_use]
+    pub fn key(&self) -> Option<&'static str> {
+        match self {
+            Problem::MissingThreshold
+            | Problem::BadPercent { .. }
+            | Problem::BadQuantity { .. }
+            | Problem::TinyQuantity { .. } => Some(keys::THRESHOLD),
+            Problem::BadTarget { .. }
+            | Problem::NoSuchContainer { .. }
+            | Problem::InitContainer { .. }
+            | Problem::Ambiguous { .. } => Some(keys::TARGET),
+            Problem::BadValue { key, .. } => Some(key),
+            Problem::Unreadable(_) => None,
+        }
+    }
+}
+
+fn did_you_mean(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |n| format!(": did you mean \"{n}\"?"))
 }
 
 /// Something that does not stop the guard.
@@ -342,7 +367,8 @@ fn targets(pod: &Pod, value: Option<&str>) -> Result<(Vec<String>, bool), Proble
         let container = pod.containers.iter().find(|c| c.name == name);
         match container.map(|c| c.kind) {
             None => {
-                return Err(Problem::NoSuchContainer { name: shortened(name), has: guardable.join(", ") });
+                let nearest = near(name, guardable.iter().map(String::as_str)).map(str::to_owned);
+                return Err(Problem::NoSuchContainer { name: shortened(name), has: guardable.join(", "), nearest });
             }
             Some(Kind::Init) => {
                 return Err(Problem::InitContainer { name: shortened(name) });
@@ -387,6 +413,13 @@ pub fn duration(text: &str) -> Option<Duration> {
         return None;
     }
     Duration::try_from(text.parse::<jiff::SignedDuration>().ok()?).ok()
+}
+
+/// The known word that `word` is probably a slip of: at most a third of it would have to be changed.
+#[must_use]
+pub fn near<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let (distance, nearest) = known.into_iter().map(|k| (edits(word, k), k)).min()?;
+    (distance <= word.len().min(nearest.len()) / 3).then_some(nearest)
 }
 
 /// The known word with the fewest edits from `word`.
@@ -611,6 +644,14 @@ mod tests {
         let told: Vec<_> = reading.warnings.iter().map(ToString::to_string).collect();
         assert!(told[0].ends_with("dryrun is unknown and ignored: did you mean dry-run?"));
         assert!(told[1].ends_with("did you mean memory-usage-threshold?"), "{told:?}");
+    }
+
+    #[test]
+    fn a_container_is_named_where_its_name_is_near() {
+        let told = |name: &str| guard(&["web", "proxy"], &[(keys::TARGET, name), (keys::THRESHOLD, "60")]).unwrap_err();
+        assert!(told("prxy")[0].to_string().ends_with("(it has: web, proxy, mesh, debug): did you mean \"proxy\"?"));
+        assert!(told("app")[0].to_string().ends_with("(it has: web, proxy, mesh, debug)"));
+        assert_eq!(told("app")[0].key(), Some(keys::TARGET));
     }
 
     #[test]

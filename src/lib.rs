@@ -25,9 +25,19 @@
 //! | log lines and Events | [`report`] |
 //! | `/metrics` and the other pages | [`metrics`], [`http`]; `/api/guards`: [`controller::view`] |
 //! | start, wiring, shutdown | [`agent`] |
+//!
+//! For people at a desk, behind the default feature `desk`, which the image is built without:
+//!
+//! | to change … | look into |
+//! |---|---|
+//! | `check`: manifests before they are applied | `check` |
+//! | `status`: all agents of a cluster in one table | `status` |
+//! | what of others' text reaches a terminal | `printable` |
 
 pub mod agent;
 pub mod cgroup;
+#[cfg(feature = "desk")]
+pub mod check;
 pub mod cli;
 pub mod client;
 pub mod controller;
@@ -37,6 +47,8 @@ pub mod http;
 pub mod metrics;
 pub mod pods;
 pub mod policy;
+#[cfg(feature = "desk")]
+pub mod printable;
 pub mod report;
 pub mod resolve;
 pub mod restraint;

@@ -1,4 +1,4 @@
-//! `pre-oom-killer run`: see the library for what is where.
+//! `pre-oom-killer run`, `check` and `status`: see the library for what is where.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -9,9 +9,18 @@ use pre_oom_killer::cli::{Cli, Command, Config, EXIT_USAGE, LogFormat, RunArgs, 
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let (words, unknown) = without_unknown_flags(std::env::args());
+    let words: Vec<String> = std::env::args().collect();
+    let first = words.get(1).map(String::as_str);
+    #[cfg(not(feature = "desk"))]
+    if let Some("check" | "status") = first {
+        eprintln!("error: {}", pre_oom_killer::cli::NO_DESK);
+        return ExitCode::from(EXIT_USAGE);
+    }
+    let (words, unknown) = if first == Some("run") { without_unknown_flags(words) } else { (words, Vec::new()) };
     match Cli::try_parse_from(words) {
         Ok(Cli { command: Command::Run(args) }) => run(args, unknown),
+        #[cfg(feature = "desk")]
+        Ok(Cli { command: Command::Check(args) }) => desk::check(&args),
         Err(error) => {
             // Help and version are errors to clap, too.
             let usage = error.use_stderr();
@@ -19,6 +28,33 @@ fn main() -> ExitCode {
             let _ = error.print();
             if usage { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
         }
+    }
+}
+
+/// The commands for people.
+#[cfg(feature = "desk")]
+mod desk {
+    use std::io::{IsTerminal, Write, stderr, stdin, stdout};
+    use std::process::ExitCode;
+
+    use pre_oom_killer::check::print::{self, Paint};
+    use pre_oom_killer::check::{CheckArgs, Form, Report};
+    use pre_oom_killer::cli::colours;
+
+    /// Judges manifests.
+    pub fn check(args: &CheckArgs) -> ExitCode {
+        let report = Report::of(args, &mut stdin());
+        let paint = |terminal| Paint { colours: colours(terminal) };
+        let text = match args.output {
+            Form::Text => print::text(&report, paint(stdout().is_terminal())),
+            Form::Json => format!("{:#}\n", print::json(&report)),
+        };
+        // A reader that has gone (`| head`) has seen enough.
+        let _ = stdout().write_all(text.as_bytes());
+        if args.output == Form::Text {
+            let _ = stderr().write_all(print::unreadable(&report, paint(stderr().is_terminal())).as_bytes());
+        }
+        ExitCode::from(report.exit())
     }
 }
 

@@ -376,9 +376,7 @@ pub fn next_look(
             if headroom == Bytes(0) {
                 return LONGEST_LOOK; // it can never act
             }
-            let nanos = (eviction_takes + SHORTEST_LOOK).as_nanos();
-            let rate = u128::from(headroom.0) * 1_000_000_000 / nanos;
-            let rate = u64::try_from(rate).map_or(FASTEST_FILLING, |r| r.min(FASTEST_FILLING));
+            let rate = fastest_saved(headroom, eviction_takes);
             filled_after(room, rate).saturating_sub(eviction_takes)
         }
         (Some(threshold), ..) => {
@@ -388,6 +386,15 @@ pub fn next_look(
         }
     };
     due.clamp(SHORTEST_LOOK, LONGEST_LOOK)
+}
+
+/// The fastest ramp from the threshold that can still be saved, in bytes a second: the headroom (limit − threshold) lasts
+/// for an eviction and one look. None is reckoned to be faster than [`FASTEST_FILLING`].
+#[must_use]
+pub fn fastest_saved(headroom: Bytes, eviction_takes: Duration) -> u64 {
+    let nanos = (eviction_takes + SHORTEST_LOOK).as_nanos();
+    let rate = u128::from(headroom.0) * 1_000_000_000 / nanos;
+    u64::try_from(rate).map_or(FASTEST_FILLING, |r| r.min(FASTEST_FILLING))
 }
 
 #[cfg(test)]

@@ -152,6 +152,26 @@ pub fn parse_quantity(text: &str) -> Result<Bytes, QuantityError> {
     u64::try_from(bytes).map(Bytes).map_err(|_| QuantityError::TooLarge)
 }
 
+/// Reads an amount of memory as a pod's `resources` may have it: a quantity, or a number of bytes without a unit, in plain
+/// (`268435456`), exponential (`256e6`) or milli notation (`1024m`). Fractions of a byte are rounded up.
+///
+/// # Errors
+/// See [`QuantityError`].
+pub fn parse_memory(text: &str) -> Result<Bytes, QuantityError> {
+    let (number, tens) = match text.split_once(['e', 'E']) {
+        Some((number, exponent)) if !exponent.is_empty() && exponent.bytes().all(|b| b.is_ascii_digit()) => {
+            (number, exponent.parse().map_err(|_| QuantityError::TooLarge)?)
+        }
+        _ => (text, 0),
+    };
+    let (number, thousandths) = number.strip_suffix('m').map_or((number, 0), |number| (number, 3));
+    let Some(decimal) = Decimal::parse(number) else { return parse_quantity(text) };
+    let power = |n: u32| 10u128.checked_pow(n).ok_or(QuantityError::TooLarge);
+    let bytes = decimal.digits.checked_mul(power(tens)?).ok_or(QuantityError::TooLarge)?;
+    let bytes = bytes.div_ceil(power(decimal.scale + thousandths)?);
+    u64::try_from(bytes).map(Bytes).map_err(|_| QuantityError::TooLarge)
+}
+
 /// `digits ÷ 10^scale`, read from plain decimal notation.
 struct Decimal {
     digits: u128,
@@ -244,6 +264,25 @@ mod tests {
     }
 
     #[test]
+    fn memory_of_resources() {
+        for (text, bytes) in [
+            ("268435456", 268_435_456),
+            ("256Mi", 256 << 20),
+            ("129e6", 129_000_000),
+            ("1.5E3", 1500),
+            ("1E", 1_000_000_000_000_000_000),
+            ("128974848000m", 128_974_848),
+            ("512m", 1),
+            ("0", 0),
+        ] {
+            assert_eq!(parse_memory(text), Ok(Bytes(bytes)), "{text}");
+        }
+        for text in ["", "m", "e9", "-1", "1e-3", "1e99", "1e99999999999", "12 Mi", "64MB", "∞"] {
+            assert!(parse_memory(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn shown_for_people() {
         for (bytes, text) in
             [(0, "0"), (1023, "1023"), (1024, "1Ki"), (161_061_273, "153.6Mi"), (1 << 30, "1Gi"), (u64::MAX, "16384Pi")]
@@ -259,6 +298,7 @@ mod tests {
         fn never_panics(text in "\\PC{0,24}") {
             let _ = Percent::parse(&text);
             let _ = parse_quantity(&text);
+            let _ = parse_memory(&text);
         }
 
         #[test]

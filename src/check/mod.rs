@@ -1,0 +1,143 @@
+//! `pre-oom-killer check`: what will happen to the pods of a manifest, and what is wrong or risky about it. Offline.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | [`input`] | files, directories, stdin → documents |
+//! | [`tree`] | a document whose values know their lines |
+//! | [`objects`] | documents → objects, pod templates, disruption budgets |
+//! | [`rules`] | what will happen, and what is wrong; annotations are read by [`crate::guard`] |
+//! | [`print`] | as text and JSON |
+
+pub mod input;
+pub mod objects;
+pub mod print;
+pub mod rules;
+pub mod tree;
+
+use std::io::Read;
+
+use clap::{Args, ValueEnum};
+
+use input::{Input, Unreadable};
+use objects::{Budget, Template, objects};
+use rules::{Finding, Judgement, Level, Outcome, judge};
+
+/// The flags of `check`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// Files and directories with manifests (YAML or JSON); - is stdin
+    #[arg(short = 'f', long = "filename", value_name = "FILE", required = true, num_args = 1..)]
+    pub filename: Vec<String>,
+    /// Look into the directories in directories, too
+    #[arg(short = 'R', long)]
+    pub recursive: bool,
+    /// The form of the output
+    #[arg(short, long, value_enum, default_value_t = Form::Text)]
+    pub output: Form,
+}
+
+/// How the findings are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// For people.
+    Text,
+    /// One object, for programs.
+    Json,
+}
+
+/// One pod template that has something to do with us.
+#[derive(Debug)]
+pub struct Checked {
+    /// The file as it was named.
+    pub file: String,
+    /// Which document of it, from 1.
+    pub document: usize,
+    /// Where the template's metadata is.
+    pub line: u64,
+    /// `kind`.
+    pub kind: String,
+    /// `metadata.namespace`, where it is written.
+    pub namespace: Option<String>,
+    /// `metadata.name`.
+    pub name: String,
+    /// What will happen.
+    pub targets: Vec<Outcome>,
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+}
+
+/// All that `check` has to say.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Templates that are guarded, or look as if they were meant to be.
+    pub checked: Vec<Checked>,
+    /// What could not be read.
+    pub unreadable: Vec<Unreadable>,
+    /// Objects in the input.
+    pub objects: usize,
+    /// Pod templates in it.
+    pub templates: usize,
+}
+
+impl Checked {
+    /// Something of it will be evicted.
+    #[must_use]
+    pub fn guarded(&self) -> bool {
+        self.targets.iter().any(|target| !target.never)
+    }
+}
+
+impl Report {
+    /// Reads and judges what the flags name.
+    pub fn of(args: &CheckArgs, stdin: &mut dyn Read) -> Report {
+        Report::of_input(Input::read(&args.filename, args.recursive, stdin))
+    }
+
+    /// Judges what was read.
+    #[must_use]
+    pub fn of_input(input: Input) -> Report {
+        let all = objects(&input.documents);
+        let budgets: Vec<Budget<'_>> = all.iter().filter_map(|o| Budget::of(*o)).collect();
+        let templates: Vec<Template<'_>> = all.iter().filter_map(|o| o.template()).collect();
+        let judged = templates.iter().map(|template| (template, judge(template, &budgets)));
+        let relevant = judged.filter(|(_, said)| !said.targets.is_empty() || !said.findings.is_empty());
+        let checked = relevant.map(|(template, said)| checked(template, said)).collect();
+        Report { checked, objects: all.len(), templates: templates.len(), unreadable: input.unreadable }
+    }
+
+    /// How many templates are guarded.
+    #[must_use]
+    pub fn guarded(&self) -> usize {
+        self.checked.iter().filter(|c| c.guarded()).count()
+    }
+
+    /// How many findings there are of a level.
+    #[must_use]
+    pub fn count(&self, level: Level) -> usize {
+        self.checked.iter().flat_map(|c| &c.findings).filter(|f| f.level == level).count()
+    }
+
+    /// 2: something could not be read; 1: there are errors; 0: fine, or warnings alone.
+    #[must_use]
+    pub fn exit(&self) -> u8 {
+        match (self.unreadable.is_empty(), self.count(Level::Error)) {
+            (false, _) => 2,
+            (true, 1..) => 1,
+            (true, 0) => 0,
+        }
+    }
+}
+
+fn checked(template: &Template<'_>, said: Judgement) -> Checked {
+    let object = template.object;
+    Checked {
+        file: object.file.to_owned(),
+        document: object.document,
+        line: template.line(),
+        kind: object.kind.to_owned(),
+        namespace: object.namespace().map(str::to_owned),
+        name: object.name().to_owned(),
+        targets: said.targets,
+        findings: said.findings,
+    }
+}

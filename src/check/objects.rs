@@ -1,0 +1,280 @@
+//! Documents → Kubernetes objects, the pod templates in them, and disruption budgets.
+
+use super::input::Document;
+use super::tree::Node;
+
+/// Lists in lists: nobody writes more.
+const DEEPEST_LIST: usize = 4;
+
+/// One object.
+#[derive(Clone, Copy, Debug)]
+pub struct Object<'a> {
+    /// The file as it was named.
+    pub file: &'a str,
+    /// Which document of it.
+    pub document: usize,
+    /// `kind`.
+    pub kind: &'a str,
+    /// Its root.
+    pub node: &'a Node,
+}
+
+/// All objects, those in lists too.
+#[must_use]
+pub fn objects(documents: &[Document]) -> Vec<Object<'_>> {
+    let mut all = Vec::new();
+    for document in documents {
+        unfold(document, &document.root, None, DEEPEST_LIST, &mut all);
+    }
+    all
+}
+
+/// Items of a typed list (`DeploymentList`) may leave their kind out.
+fn unfold<'a>(document: &'a Document, node: &'a Node, of: Option<&'a str>, deeper: usize, all: &mut Vec<Object<'a>>) {
+    let Some(kind) = node.get("kind").and_then(Node::text).or(of) else { return };
+    match (kind.strip_suffix("List"), node.get("items")) {
+        (Some(item), Some(items)) if deeper > 0 => {
+            let of = Some(item).filter(|k| !k.is_empty());
+            items.items().iter().for_each(|item| unfold(document, item, of, deeper - 1, all));
+        }
+        _ => all.push(Object { file: &document.file, document: document.number, kind, node }),
+    }
+}
+
+impl<'a> Object<'a> {
+    /// `metadata.name`; empty where there is none.
+    #[must_use]
+    pub fn name(&self) -> &'a str {
+        let named = |key| self.node.at(&["metadata", key]).and_then(Node::scalar);
+        named("name").or_else(|| named("generateName")).unwrap_or_default()
+    }
+
+    /// `metadata.namespace`, where it is written.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&'a str> {
+        self.node.at(&["metadata", "namespace"]).and_then(Node::scalar)
+    }
+
+    fn is_of(&self, group: &str) -> bool {
+        let version = self.node.get("apiVersion").and_then(Node::scalar).unwrap_or_default();
+        version.is_empty() || version.split_once('/').map_or("", |(g, _)| g) == group
+    }
+
+    /// The pod template in it.
+    #[must_use]
+    pub fn template(self) -> Option<Template<'a>> {
+        let (group, path): (&str, &[&str]) = match self.kind {
+            "Pod" => ("", &[]),
+            "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" => ("apps", &["spec", "template"]),
+            "Job" => ("batch", &["spec", "template"]),
+            "CronJob" => ("batch", &["spec", "jobTemplate", "spec", "template"]),
+            _ => return None,
+        };
+        let node = self.node.at(path).filter(|_| self.is_of(group))?;
+        Some(Template { object: self, path: path.join("."), node })
+    }
+}
+
+/// What pods are made from, or the one pod.
+#[derive(Clone, Debug)]
+pub struct Template<'a> {
+    /// Whose.
+    pub object: Object<'a>,
+    /// Where in the object; empty for a pod.
+    pub path: String,
+    /// `metadata` and `spec`.
+    pub node: &'a Node,
+}
+
+impl<'a> Template<'a> {
+    /// A field of the template as a path in the object.
+    #[must_use]
+    pub fn field(&self, field: &str) -> String {
+        if self.path.is_empty() { field.to_owned() } else { format!("{}.{field}", self.path) }
+    }
+
+    /// The metadata above the template's own: of the object, and of a CronJob's jobs.
+    pub fn above(&self) -> impl Iterator<Item = (&'static str, &'a Node)> {
+        let places: &[(&str, &[&str])] = match self.object.kind {
+            "Pod" => &[],
+            "CronJob" => {
+                &[("metadata", &["metadata"]), ("spec.jobTemplate.metadata", &["spec", "jobTemplate", "metadata"])]
+            }
+            _ => &[("metadata", &["metadata"])],
+        };
+        places.iter().filter_map(|(shown, path)| Some((*shown, self.object.node.at(path)?)))
+    }
+
+    /// Where the template's own metadata is, or would be.
+    #[must_use]
+    pub fn line(&self) -> u64 {
+        self.node.get("metadata").unwrap_or(self.node).line
+    }
+
+    /// How many pods there are of it at once; none where that is not written anywhere.
+    #[must_use]
+    pub fn replicas(&self) -> Option<i64> {
+        match self.object.kind {
+            "Deployment" | "StatefulSet" | "ReplicaSet" => {
+                Some(self.object.node.at(&["spec", "replicas"]).and_then(Node::number).unwrap_or(1))
+            }
+            _ => None,
+        }
+    }
+
+    /// A Deployment that starts a new pod before it ends an old one.
+    #[must_use]
+    pub fn surges(&self) -> bool {
+        let strategy = |path: &[&str]| self.object.node.at(&["spec", "strategy"]).and_then(|s| s.at(path));
+        let surge = strategy(&["rollingUpdate", "maxSurge"]).and_then(Node::scalar);
+        self.object.kind == "Deployment"
+            && strategy(&["type"]).and_then(Node::scalar) != Some("Recreate")
+            && !surge.is_some_and(|s| s.trim_end_matches('%').parse() == Ok(0))
+    }
+}
+
+/// A PodDisruptionBudget.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget<'a> {
+    /// The object.
+    pub object: Object<'a>,
+}
+
+impl<'a> Budget<'a> {
+    /// Takes an object for what it is.
+    #[must_use]
+    pub fn of(object: Object<'a>) -> Option<Budget<'a>> {
+        (object.kind == "PodDisruptionBudget" && object.is_of("policy")).then_some(Budget { object })
+    }
+
+    /// Whether it is about this template's pods.
+    #[must_use]
+    pub fn selects(&self, template: &Template<'_>) -> bool {
+        let label =
+            |key: &str| template.node.at(&["metadata", "labels"]).and_then(|l| l.get(key)).and_then(Node::scalar);
+        let Some(selector) = self.object.node.at(&["spec", "selector"]) else { return false };
+        let mut equal = selector.get("matchLabels").into_iter().flat_map(Node::entries);
+        let mut others = selector.get("matchExpressions").map_or(&[][..], Node::items).iter();
+        self.object.namespace() == template.object.namespace()
+            && equal.all(|(key, value)| label(key) == Some(value.scalar().unwrap_or_default()))
+            && others.all(|test| {
+                let key = test.get("key").and_then(Node::scalar).unwrap_or_default();
+                let values = test.get("values").map_or(&[][..], Node::items);
+                let among = label(key).is_some_and(|v| values.iter().any(|other| other.scalar() == Some(v)));
+                match test.get("operator").and_then(Node::scalar) {
+                    Some("In") => among,
+                    Some("NotIn") => !among,
+                    Some("Exists") => label(key).is_some(),
+                    Some("DoesNotExist") => label(key).is_none(),
+                    _ => false,
+                }
+            })
+    }
+
+    /// Why it can never allow an eviction of one of this template's pods, with the field that says so.
+    #[must_use]
+    pub fn never_allows(&self, template: &Template<'_>) -> Option<(&'static str, String)> {
+        let bound = |key| self.object.node.at(&["spec", key]).and_then(Node::scalar);
+        let percent = |text: &str| text.strip_suffix('%').and_then(|p| p.parse::<i64>().ok());
+        let scaled = template.replicas();
+        if let Some(most) = bound("maxUnavailable") {
+            if percent(most).or_else(|| most.parse().ok()) == Some(0) {
+                return Some(("maxUnavailable", format!("maxUnavailable {most} allows none: write at least 1")));
+            }
+            return scaled.is_none().then(|| ("maxUnavailable", unscaled(template, "maxUnavailable")));
+        }
+        let least = bound("minAvailable")?;
+        let Some(count) = scaled else {
+            return percent(least).map(|_| ("minAvailable", unscaled(template, "a percentage")));
+        };
+        // Percentages are rounded up, as the disruption controller does.
+        let needed = match percent(least) {
+            Some(percent) => (percent.saturating_mul(count)).saturating_add(99) / 100,
+            None => least.parse().ok()?,
+        };
+        (needed >= count).then(|| {
+            let pods = if count == 1 { "pod" } else { "pods" };
+            (
+                "minAvailable",
+                format!("minAvailable {least} of {count} {pods} allows none: write less, or maxUnavailable 1"),
+            )
+        })
+    }
+}
+
+/// The disruption controller asks the owner's `scale` how many pods there should be.
+fn unscaled(template: &Template<'_>, with: &str) -> String {
+    format!(
+        "with {with} the budget needs to know how many pods there should be, which a {} does not tell: \
+         write minAvailable as a number",
+        template.object.kind
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::input::Input;
+    use super::*;
+
+    /// Whether a budget selects and blocks a workload.
+    fn verdict(workload: &str, budget: &str) -> (bool, bool) {
+        let mut input = Input::default();
+        let labels = "{metadata: {labels: {app: web, tier: front}}, spec: {}}";
+        let workload = workload.replace("TEMPLATE", labels);
+        input.take_text(
+            "f",
+            &format!("{workload}\n---\n{{kind: PodDisruptionBudget, apiVersion: policy/v1, spec: {budget}}}"),
+            true,
+        );
+        assert_eq!(input.unreadable, []);
+        let all = objects(&input.documents);
+        let (template, budget) = (all[0].template().unwrap(), Budget::of(all[1]).unwrap());
+        (budget.selects(&template), budget.never_allows(&template).is_some())
+    }
+
+    #[test]
+    fn budgets_select_as_the_server_does() {
+        let deployment = "{kind: Deployment, apiVersion: apps/v1, spec: {replicas: 3, template: TEMPLATE}}";
+        for (selector, selects) in [
+            ("{matchLabels: {app: web}}", true),
+            ("{matchLabels: {app: web, tier: back}}", false),
+            ("{}", true),
+            ("{matchExpressions: [{key: app, operator: In, values: [web, db]}]}", true),
+            ("{matchExpressions: [{key: app, operator: NotIn, values: [web]}]}", false),
+            ("{matchExpressions: [{key: nope, operator: DoesNotExist}, {key: tier, operator: Exists}]}", true),
+            ("null", false),
+        ] {
+            let found = verdict(deployment, &format!("{{maxUnavailable: 1, selector: {selector}}}"));
+            assert_eq!(found, (selects, false), "{selector}");
+        }
+    }
+
+    #[test]
+    fn budgets_that_never_allow_an_eviction() {
+        let three = "{kind: Deployment, apiVersion: apps/v1, spec: {replicas: 3, template: TEMPLATE}}";
+        let one = "{kind: StatefulSet, apiVersion: apps/v1, spec: {template: TEMPLATE}}";
+        let each = "{kind: DaemonSet, apiVersion: apps/v1, spec: {template: TEMPLATE}}";
+        for (workload, budget, never) in [
+            (three, "maxUnavailable: 0", true),
+            (three, "maxUnavailable: 0%", true),
+            (three, "maxUnavailable: 1%", false), // rounded up
+            (three, "minAvailable: 2", false),
+            (three, "minAvailable: 3", true),
+            (three, "minAvailable: 66%", false),
+            (three, "minAvailable: 67%", true), // 2.01, rounded up
+            (three, "minAvailable: 100%", true),
+            (one, "minAvailable: 1", true),
+            (one, "minAvailable: 1%", true),
+            (one, "minAvailable: 0", false),
+            (each, "maxUnavailable: 1", true),
+            (each, "minAvailable: 50%", true),
+            (each, "minAvailable: 1", false),
+        ] {
+            assert_eq!(
+                verdict(workload, &format!("{{{budget}, selector: {{}}}}")),
+                (true, never),
+                "{workload} {budget}"
+            );
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! A report as text, with or without colours, and as JSON.
+
+use std::fmt::{self, Display, Write};
+
+use serde_json::{Value, json};
+
+use super::rules::{Finding, Level};
+use super::{Checked, Report};
+use crate::printable::printable;
+
+/// The JSON's form; a number larger by one says that something that was there has changed.
+pub const JSON_VERSION: u32 = 1;
+
+/// Text in colour, or plain.
+#[derive(Clone, Copy, Debug)]
+pub struct Paint {
+    /// On a terminal that wants it.
+    pub colours: bool,
+}
+
+impl Paint {
+    fn with(self, code: &str, text: impl Display) -> String {
+        if self.colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
+    }
+
+    fn level(self, level: Level) -> String {
+        match level {
+            Level::Error => self.with("1;31", "error  "),
+            Level::Warning => self.with("1;33", "warning"),
+        }
+    }
+}
+
+/// What goes to stdout.
+#[must_use]
+pub fn text(report: &Report, paint: Paint) -> String {
+    let mut out = String::new();
+    for checked in &report.checked {
+        // Writing to a String cannot fail.
+        let _ = one(&mut out, checked, paint);
+    }
+    let _ = writeln!(out, "{}", summary(report));
+    out
+}
+
+/// What goes to stderr.
+#[must_use]
+pub fn unreadable(report: &Report, paint: Paint) -> String {
+    let mut out = String::new();
+    for one in &report.unreadable {
+        let line = one.line.map_or_else(String::new, |l| format!(":{l}"));
+        let document = one.document.map_or_else(String::new, |d| format!(" document {d}:"));
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            out,
+            "{} {}{line}:{document} {}",
+            paint.with("1;31", "unreadable"),
+            printable(&one.file),
+            printable(&one.message)
+        );
+    }
+    out
+}
+
+fn one(out: &mut String, checked: &Checked, paint: Paint) -> fmt::Result {
+    let name = printable(&match &checked.namespace {
+        Some(namespace) => format!("{namespace}/{}", checked.name),
+        None => checked.name.clone(),
+    });
+    let heading =
+        format!("{}: document {}, {} {name}", printable(&checked.file), checked.document, printable(&checked.kind));
+    writeln!(out, "{}", paint.with("1", heading))?;
+    for target in &checked.targets {
+        let who =
+            target.container.as_ref().map_or_else(|| "the pod's own cgroup".into(), |c| format!("`{}`", printable(c)));
+        writeln!(out, "  {who}: {}", printable(&target.text))?;
+    }
+    if checked.targets.is_empty() {
+        writeln!(out, "  nothing is guarded:")?;
+    }
+    for Finding { level, file, line, field, message, .. } in &checked.findings {
+        let place = paint.with("2", format!("{}:{line}", printable(file)));
+        writeln!(out, "  {} {place} {}", paint.level(*level), printable(field))?;
+        writeln!(out, "          {}", printable(message))?;
+    }
+    writeln!(out)
+}
+
+fn summary(report: &Report) -> String {
+    let many = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+    let guarded = report.guarded();
+    let mut text = format!(
+        "{}, {}, {guarded} guarded: {}, {}",
+        many(report.objects, "object"),
+        many(report.templates, "pod template"),
+        many(report.count(Level::Error), "error"),
+        many(report.count(Level::Warning), "warning"),
+    );
+    if !report.unreadable.is_empty() {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "; {} unreadable", report.unreadable.len());
+    }
+    text
+}
+
+/// The same for programs.
+#[must_use]
+pub fn json(report: &Report) -> Value {
+    let templates: Vec<Value> = report.checked.iter().map(template).collect();
+    json!({
+        "version": JSON_VERSION,
+        "templates": templates,
+        "unreadable": report.unreadable,
+        "summary": {
+            "objects": report.objects,
+            "templates": report.templates,
+            "guarded": report.guarded(),
+            "errors": report.count(Level::Error),
+            "warnings": report.count(Level::Warning),
+        },
+    })
+}
+
+fn template(checked: &Checked) -> Value {
+    let findings: Vec<Value> = (checked.findings.iter())
+        .map(|f| {
+            json!({
+                "level": f.level,
+                "code": f.code,
+                "file": f.file,
+                "line": f.line,
+                "field": f.field,
+                "message": f.message,
+            })
+        })
+        .collect();
+    json!({
+        "file": checked.file,
+        "document": checked.document,
+        "line": checked.line,
+        "kind": checked.kind,
+        "namespace": checked.namespace,
+        "name": checked.name,
+        "guarded": checked.guarded(),
+        "targets": checked.targets,
+        "findings": findings,
+    })
+}

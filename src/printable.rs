@@ -1,0 +1,36 @@
+//! Text that somebody else wrote, made fit for a terminal.
+
+use std::fmt::Write;
+
+/// The text with everything in it that could move the cursor, change colours or turn the direction of writing shown as an
+/// escape (`\u{1b}`) instead.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || turns_the_line(c) {
+            // Writing to a String cannot fail.
+            let _ = write!(clean, "\\u{{{:x}}}", u32::from(c));
+        } else {
+            clean.push(c);
+        }
+    }
+    clean
+}
+
+/// Bidirectional controls, line and paragraph separators, zero-width characters: unseen, they change what is seen.
+fn turns_the_line(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{61c}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_gets_through_that_a_terminal_obeys() {
+        assert_eq!(printable("web-0 ünï"), "web-0 ünï");
+        assert_eq!(printable("a\x1b[2Jb\r\n\t\u{9b}c"), "a\\u{1b}[2Jb\\u{d}\\u{a}\\u{9}\\u{9b}c");
+        assert_eq!(printable("a\u{202e}b\u{feff}"), "a\\u{202e}b\\u{feff}");
+    }
+}

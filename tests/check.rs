@@ -1,0 +1,94 @@
+//! `pre-oom-killer check`, the real binary, on manifests as people have them: the expected output is in `snapshots/`.
+//! After a change that is meant, `INSTA_UPDATE=always cargo test --test check` writes it anew; then read the difference.
+
+#![cfg(feature = "desk")]
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_pre-oom-killer");
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/manifests")
+}
+
+fn check(words: &[&str], stdin: &[u8]) -> Output {
+    let mut child = Command::new(BINARY)
+        .arg("check")
+        .args(words)
+        .current_dir(fixtures())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It may have ended before all was read.
+    let _ = child.stdin.take().unwrap().write_all(stdin);
+    child.wait_with_output().unwrap()
+}
+
+fn shown(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let code = output.status.code().unwrap();
+    format!("{}{}exit {code}\n", text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn manifests_as_people_have_them() {
+    let mut files: Vec<_> = std::fs::read_dir(fixtures()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    files.sort();
+    assert!(files.len() >= 20);
+    let mut settings = insta::Settings::clone_current();
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| {
+        for file in files {
+            let name = file.to_str().unwrap();
+            let provenance = std::fs::read_to_string(fixtures().join(name)).unwrap();
+            assert!(provenance.lines().take(2).any(|l| l.contains("own writing")), "{name} says where it is from");
+            insta::assert_snapshot!(format!("check-{name}"), shown(&check(&["-f", name], b"")));
+        }
+        for name in ["nginx-deployment.yaml", "kafka-pdb-blocks.yaml", "helm-template-unrendered.yaml"] {
+            insta::assert_snapshot!(
+                format!("check-{name}-json"),
+                shown(&check(&["-f", name, "--output", "json"], b""))
+            );
+        }
+    });
+}
+
+#[test]
+fn the_exit_code_tells_errors_from_what_cannot_be_read() {
+    let code = |words: &[&str]| check(words, b"").status.code().unwrap();
+    assert_eq!(code(&["-f", "nginx-deployment.yaml"]), 0);
+    assert_eq!(code(&["-f", "bare-pod.yaml"]), 0, "warnings alone");
+    assert_eq!(code(&["-f", "units.yaml"]), 1);
+    assert_eq!(code(&["-f", "units.yaml", "nonexistent.yaml"]), 2);
+    assert_eq!(code(&["-f", "helm-template-unrendered.yaml"]), 2);
+    assert_eq!(code(&["-R", "-f", "."]), 2);
+    assert_eq!(code(&[]), 64);
+}
+
+#[test]
+fn stdin_is_a_file_like_any_other() {
+    let text = std::fs::read(fixtures().join("bare-pod.yaml")).unwrap();
+    let output = check(&["-f", "-"], &text);
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        stdout.contains("stdin: document 1, Pod leaky\n  `app`: evicted above 60 % of 256Mi = 153.6Mi of working set")
+    );
+    assert_eq!(check(&["-f", "-"], b"").status.code(), Some(2));
+    assert_eq!(check(&["-f", "-"], b"\x7fELF\x00\xff").status.code(), Some(2));
+}
+
+/// What another one wrote reaches a terminal as text alone; colours are ours, and only where they are wanted.
+#[test]
+fn no_control_character_of_a_manifest_is_printed() {
+    for words in [&["-f", "hostile-names.yaml"][..], &["-f", "hostile-names.yaml", "-o", "json"]] {
+        let stdout = String::from_utf8(check(words, b"").stdout).unwrap();
+        let control = stdout.chars().find(|c| c.is_control() && *c != '\n');
+        assert_eq!(control, None, "{stdout}");
+    }
+}
