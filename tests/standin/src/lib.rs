@@ -13,6 +13,7 @@
 //! | `admission.rs` | NodeRestriction, and the policies of the project |
 //! | `list.rs`, `watch.rs`, `select.rs` | reading pods |
 //! | `pods.rs`, `evict.rs`, `pdb.rs`, `deletion.rs` | changing and evicting them |
+//! | `proxy.rs` | a pod's port, through the API server |
 //! | `kubelet.rs` | SIGTERM, SIGKILL, the last status |
 //! | `events.rs` | Events in both groups |
 //! | `state.rs`, `log.rs` | the data, and waiting for it to change |
@@ -36,6 +37,7 @@ mod list;
 mod log;
 mod pdb;
 mod pods;
+mod proxy;
 mod reply;
 mod route;
 mod select;

@@ -5,7 +5,7 @@ use crate::answers;
 use crate::reply::Reply;
 use crate::state::Inner;
 use crate::who::Who;
-use crate::{events, evict, list, pods, watch};
+use crate::{events, evict, list, pods, proxy, watch};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Instant;
@@ -208,6 +208,7 @@ async fn try_answer(inner: &Arc<Inner>, call: &Call) -> Result<Reply, Reply> {
         (("", "pods", "", true), "PATCH") => pods::patch(inner, call),
         (("", "pods", "", true), "DELETE") => pods::delete(inner, call, &who),
         (("", "pods", "eviction", true), "POST") => evict::evict(inner, call, &who).await,
+        (("", "pods", "proxy", true), "GET") => proxy::forward(inner, call).await,
         (("" | "events.k8s.io", "events", "", false), "GET") => events::list(inner, call),
         (("" | "events.k8s.io", "events", "", false), "POST") => events::create(inner, call),
         (("" | "events.k8s.io", "events", "", true), "GET") => events::get(inner, call),

@@ -296,6 +296,15 @@ impl Standin {
     }
 }
 
+/// # The proxy
+impl Standin {
+    /// Where `GET …/pods/NAME:PORT/proxy/…` is forwarded to; a port that was never told is refused, as one that nobody
+    /// listens on.
+    pub fn forward(&self, namespace: &str, name: &str, port: u16, to: SocketAddr) {
+        self.inner.update(|state| state.ports.insert((key(namespace, name), port), to));
+    }
+}
+
 /// # Evidence
 impl Standin {
     /// All requests, oldest first (the last 200,000).

@@ -10,6 +10,7 @@ use crate::route::USER;
 use crate::select::Selector;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -69,6 +70,8 @@ pub(crate) struct State {
     pub namespaces: BTreeMap<String, bool>,
     pub budgets: BTreeMap<Key, Pdb>,
     pub events: BTreeMap<Key, Value>,
+    /// Where a pod's port is in truth, for the proxy.
+    pub ports: BTreeMap<(Key, u16), SocketAddr>,
     /// The cgroup directories of pods, for the kubelet.
     pub groups: BTreeMap<Key, Vec<PathBuf>>,
     pub tokens: BTreeSet<String>,
@@ -103,6 +106,7 @@ impl State {
             namespaces: namespaces.iter().map(|name| ((*name).to_owned(), false)).collect(),
             budgets: BTreeMap::new(),
             events: BTreeMap::new(),
+            ports: BTreeMap::new(),
             groups: BTreeMap::new(),
             tokens: BTreeSet::from(["standin-token".to_owned()]),
             account: USER.to_owned(),

@@ -485,3 +485,21 @@ fn a_bookmark_comes_two_seconds_before_the_end() {
     assert!(lines.all_lines(SOON).len() <= 1);
     assert!((3950..5500).contains(&start.elapsed().as_millis()), "then the end");
 }
+
+#[test]
+fn a_pods_port_is_reached_through_the_proxy() {
+    let standin = Standin::start();
+    standin.put_pod(pod("demo", "a").build());
+    let path = "/api/v1/namespaces/demo/pods/a:8080/proxy/api/guards";
+    let refused = get(&standin, path);
+    assert_eq!((refused.code, &refused.json()["reason"]), (503, &json!("ServiceUnavailable")));
+    let other = Standin::start();
+    standin.forward("demo", "a", 8080, other.address());
+    let version = get(&standin, "/api/v1/namespaces/demo/pods/a:8080/proxy/version");
+    assert_eq!((version.code, &version.json()["gitVersion"]), (200, &json!("v1.36.2")));
+    assert_eq!(other.requests_to("GET", "/version").len(), 1);
+    assert_eq!(get(&standin, path).code, 403, "the answer is passed on as it is");
+    assert_eq!(get(&standin, "/api/v1/namespaces/demo/pods/b:8080/proxy/").code, 404);
+    standin.deny("get", "pods/proxy");
+    assert_eq!(get(&standin, path).json()["reason"], "Forbidden");
+}
