@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::guard::{DryRun, duration};
@@ -38,6 +38,28 @@ pub enum Command {
     /// Say what will happen to the pods of manifests, and what is wrong with them
     #[cfg(feature = "desk")]
     Check(crate::check::CheckArgs),
+    /// Show what all agents of a cluster see
+    #[cfg(feature = "desk")]
+    Status(crate::status::StatusArgs),
+}
+
+/// As which kubectl finds the program: `kubectl preoom`.
+const PLUGIN: &str = "kubectl-preoom";
+
+impl Cli {
+    /// Reads a command line. As a plugin of kubectl the program calls itself what people write, and has no `run`.
+    ///
+    /// # Errors
+    /// What clap has to say: wrong usage, but help and the version, too.
+    pub fn read(words: Vec<String>) -> Result<Cli, clap::Error> {
+        let program = words.first().and_then(|w| Path::new(w).file_name()).and_then(|n| n.to_str()).unwrap_or_default();
+        let mut command = Cli::command();
+        if program == PLUGIN {
+            command =
+                command.name("kubectl preoom").bin_name("kubectl preoom").mut_subcommand("run", |run| run.hide(true));
+        }
+        Cli::from_arg_matches(&command.try_get_matches_from_mut(words)?)
+    }
 }
 
 /// What a build without the feature `desk` says to those who ask for more than `run`.

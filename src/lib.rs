@@ -54,4 +54,6 @@ pub mod resolve;
 pub mod restraint;
 pub mod rights;
 pub mod sampler;
+#[cfg(feature = "desk")]
+pub mod status;
 pub mod units;

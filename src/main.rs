@@ -3,7 +3,6 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::Parser;
 use pre_oom_killer::agent;
 use pre_oom_killer::cli::{Cli, Command, Config, EXIT_USAGE, LogFormat, RunArgs, without_unknown_flags};
 use tracing_subscriber::EnvFilter;
@@ -17,10 +16,12 @@ fn main() -> ExitCode {
         return ExitCode::from(EXIT_USAGE);
     }
     let (words, unknown) = if first == Some("run") { without_unknown_flags(words) } else { (words, Vec::new()) };
-    match Cli::try_parse_from(words) {
+    match Cli::read(words) {
         Ok(Cli { command: Command::Run(args) }) => run(args, unknown),
         #[cfg(feature = "desk")]
         Ok(Cli { command: Command::Check(args) }) => desk::check(&args),
+        #[cfg(feature = "desk")]
+        Ok(Cli { command: Command::Status(args) }) => desk::status(&args),
         Err(error) => {
             // Help and version are errors to clap, too.
             let usage = error.use_stderr();
@@ -40,6 +41,10 @@ mod desk {
     use pre_oom_killer::check::print::{self, Paint};
     use pre_oom_killer::check::{CheckArgs, Form, Report};
     use pre_oom_killer::cli::colours;
+    use pre_oom_killer::printable::{json_text, printable};
+    use pre_oom_killer::status::ask::survey;
+    use pre_oom_killer::status::watch::watch;
+    use pre_oom_killer::status::{self, StatusArgs, table};
 
     /// Judges manifests.
     pub fn check(args: &CheckArgs) -> ExitCode {
@@ -47,7 +52,7 @@ mod desk {
         let paint = |terminal| Paint { colours: colours(terminal) };
         let text = match args.output {
             Form::Text => print::text(&report, paint(stdout().is_terminal())),
-            Form::Json => format!("{:#}\n", print::json(&report)),
+            Form::Json => json_text(&print::json(&report)),
         };
         // A reader that has gone (`| head`) has seen enough.
         let _ = stdout().write_all(text.as_bytes());
@@ -55,6 +60,38 @@ mod desk {
             let _ = stderr().write_all(print::unreadable(&report, paint(stderr().is_terminal())).as_bytes());
         }
         ExitCode::from(report.exit())
+    }
+
+    /// Asks the agents.
+    pub fn status(args: &StatusArgs) -> ExitCode {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let result = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(table(args)));
+        match result {
+            Ok((text, answered)) => {
+                let _ = stdout().write_all(text.as_bytes());
+                if answered { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            }
+            Err(error) => {
+                eprintln!("error: {}", printable(&format!("{error:#}")));
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    /// The table, and whether any agent answered.
+    async fn table(args: &StatusArgs) -> anyhow::Result<(String, bool)> {
+        let (client, query) = args.connect().await?;
+        if args.watch {
+            anyhow::ensure!(stdout().is_terminal(), "--watch needs a terminal; without it, the table is written once");
+            watch(client, query, args.interval).await?;
+            return Ok((String::new(), true));
+        }
+        let survey = survey(&client, &query).await?;
+        let text = match args.output {
+            Some(status::Form::Json) => json_text(&table::json(&survey, &query)),
+            form => table::text(&survey, &query, form == Some(status::Form::Wide), jiff::Timestamp::now()),
+        };
+        Ok((text, survey.answered()))
     }
 }
 

@@ -1,0 +1,345 @@
+//! Finds the agents' pods and asks each, through the API server's pod proxy, what it sees.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use futures::{StreamExt, stream};
+use http::Request;
+use http_body_util::{BodyExt, Limited};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::ListParams;
+use kube::client::Body;
+use kube::{Api, Client};
+use serde::Deserialize;
+
+use crate::pods::{chain, shortened};
+
+/// All agents carry it (the chart's and the manifests' label).
+pub const AGENTS: &str = "app.kubernetes.io/name=pre-oom-killer";
+/// Their port, where the pod does not name one `http`.
+const PORT: i32 = 8080;
+/// Agents asked side by side: a thousand nodes take seconds, and the API server has others to serve.
+const AT_ONCE: usize = 16;
+/// The largest answer of an agent: some 600 bytes a container, and a node has hundreds.
+const LARGEST_ANSWER: usize = 16 << 20;
+/// Lists are asked for in pages.
+const PAGE: u32 = 500;
+/// So many Events are looked at for the last eviction; they live for an hour.
+const MOST_EVENTS: usize = 5000;
+/// Reasons of the Events that tell of a pod that was ended.
+const ENDED: [&str; 2] = ["PreOOMEvicted", "PreOOMForceDeleted"];
+
+/// What is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Query {
+    /// Pods of this namespace; none: of all.
+    pub namespace: Option<String>,
+    /// Pods of this node; none: of all.
+    pub node: Option<String>,
+    /// Pods with these labels.
+    pub selector: Option<String>,
+    /// Where the agents are; none: anywhere.
+    pub agents_namespace: Option<String>,
+    /// For each agent.
+    pub timeout: Duration,
+}
+
+/// What was answered.
+#[derive(Clone, Debug)]
+pub struct Survey {
+    /// All agents, by node.
+    pub agents: Vec<Agent>,
+    /// Uids of the pods that a label selector leaves; none: all.
+    pub selected: Option<BTreeSet<String>>,
+    /// What is known of evictions, or why nothing is.
+    pub ended: Result<Vec<Ended>, String>,
+}
+
+impl Survey {
+    /// At least one agent says what it sees.
+    #[must_use]
+    pub fn answered(&self) -> bool {
+        self.agents.iter().any(|agent| agent.answer.is_ok())
+    }
+}
+
+/// One agent, and its answer or why there is none.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    /// Of its pod.
+    pub namespace: String,
+    /// Of its pod.
+    pub name: String,
+    /// The node it is on.
+    pub node: String,
+    /// What it sees.
+    pub answer: Result<Page, String>,
+}
+
+/// `/api/guards`. Agents of other versions may know less, or more.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Page {
+    /// Its version.
+    #[serde(default)]
+    pub version: String,
+    /// It knows the pods of its node.
+    #[serde(default)]
+    pub listed: bool,
+    /// See [`crate::controller::view::GuardView`].
+    #[serde(default)]
+    pub guards: Vec<Guarded>,
+}
+
+/// One guarded container, as `/api/guards` has it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Guarded {
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub pod: String,
+    /// `metadata.uid`.
+    pub uid: String,
+    /// As `Kind/name`.
+    pub owner: Option<String>,
+    /// None: the pod's own group, or the whole pod.
+    pub container: Option<String>,
+    /// In a word.
+    pub state: String,
+    /// Why.
+    pub why: String,
+    /// What is compared.
+    pub signal: Option<String>,
+    /// As the annotation has it.
+    pub threshold: Option<String>,
+    /// The last look.
+    pub memory: Option<Memory>,
+}
+
+/// The last look at a container; sizes in bytes.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Memory {
+    /// All that is charged.
+    pub usage: u64,
+    /// Of the signal.
+    pub value: Option<u64>,
+    /// That a percentage is of.
+    pub limit: Option<u64>,
+    /// In bytes.
+    pub threshold: Option<u64>,
+    /// What is left before a kill.
+    pub room: Option<u64>,
+    /// Bytes a second.
+    pub growth: Option<i64>,
+    /// How long ago it was read, in milliseconds.
+    pub age_ms: u64,
+}
+
+/// An eviction, as an Event tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Of the Event's object.
+    pub namespace: String,
+    /// The object as `Kind/name`.
+    pub of: String,
+    /// When, the last time.
+    pub at: Timestamp,
+    /// What the Event says.
+    pub note: String,
+}
+
+/// Asks everyone.
+///
+/// # Errors
+/// When the agents cannot be found, or the pods not be selected.
+pub async fn survey(client: &Client, query: &Query) -> anyhow::Result<Survey> {
+    let (agents, selected, ended) =
+        futures::join!(agents(client, query), selected(client, query), ended(client, query));
+    Ok(Survey { agents: agents?, selected: selected?, ended })
+}
+
+async fn agents(client: &Client, query: &Query) -> anyhow::Result<Vec<Agent>> {
+    let all = pods_in(client, query.agents_namespace.as_deref());
+    let mut params = ListParams::default().labels(AGENTS).limit(PAGE);
+    if let Some(node) = &query.node {
+        params = params.fields(&format!("spec.nodeName={node}"));
+    }
+    let mut found = Vec::new();
+    loop {
+        let page = within(query.timeout, all.list(&params)).await.map_err(|why| match query.agents_namespace {
+            Some(_) => anyhow!("cannot list the agents' pods: {why}"),
+            None => anyhow!("cannot list the agents' pods of all namespaces: {why}; --agents-namespace names theirs"),
+        })?;
+        found.extend(page.items);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => break,
+        }
+    }
+    let asked = found.into_iter().map(|pod| ask(client, pod, query.timeout));
+    let mut agents: Vec<Agent> = stream::iter(asked).buffer_unordered(AT_ONCE).collect().await;
+    agents.sort_by(|a, b| (&a.node, &a.namespace, &a.name).cmp(&(&b.node, &b.namespace, &b.name)));
+    Ok(agents)
+}
+
+async fn ask(client: &Client, pod: Pod, timeout: Duration) -> Agent {
+    let spec = pod.spec.unwrap_or_default();
+    let ports = spec.containers.iter().flat_map(|c| c.ports.iter().flatten());
+    let port = ports.clone().find(|p| p.name.as_deref() == Some("http")).map_or(PORT, |p| p.container_port);
+    let phase = pod.status.and_then(|s| s.phase).unwrap_or_default();
+    let (namespace, name) = (pod.metadata.namespace.unwrap_or_default(), pod.metadata.name.unwrap_or_default());
+    let answer = match phase.as_str() {
+        "Running" => page(client, &namespace, &name, port, timeout).await,
+        phase => Err(format!("its pod is {phase}, not Running")),
+    };
+    Agent { node: spec.node_name.unwrap_or_default(), answer, namespace, name }
+}
+
+async fn page(client: &Client, namespace: &str, name: &str, port: i32, timeout: Duration) -> Result<Page, String> {
+    let path = format!("/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy/api/guards");
+    let request = Request::get(path).body(Body::empty()).map_err(|error| error.to_string())?;
+    let answered = async {
+        let response = client.send(request).await.map_err(|error| chain(&error))?;
+        let code = response.status();
+        let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await;
+        let body =
+            body.map_err(|error| format!("its answer ended early: {}", shortened(&error.to_string())))?.to_bytes();
+        if code.is_success() {
+            return serde_json::from_slice::<Page>(&body)
+                .map_err(|error| format!("its answer cannot be read: {error}"));
+        }
+        let status = serde_json::from_slice::<serde_json::Value>(&body).unwrap_or_default();
+        let said =
+            status["message"].as_str().map_or_else(|| String::from_utf8_lossy(&body).trim().to_owned(), str::to_owned);
+        let hint = if code.as_u16() == 403 { "; you need the right to get pods/proxy there" } else { "" };
+        Err(format!("{}: {}{hint}", code.as_u16(), said.chars().take(200).collect::<String>()))
+    };
+    match tokio::time::timeout(timeout, answered).await {
+        Ok(answer) => answer,
+        Err(_) => Err(format!("no answer within {timeout:?}")),
+    }
+}
+
+async fn selected(client: &Client, query: &Query) -> anyhow::Result<Option<BTreeSet<String>>> {
+    let Some(selector) = &query.selector else { return Ok(None) };
+    let pods = pods_in(client, query.namespace.as_deref());
+    let mut params = ListParams::default().labels(selector).limit(PAGE);
+    let mut uids = BTreeSet::new();
+    loop {
+        let page = within(query.timeout, pods.list_metadata(&params)).await;
+        let page =
+            page.map_err(|why| anyhow!("{why}")).with_context(|| format!("cannot list pods with -l {selector}"))?;
+        uids.extend(page.items.into_iter().filter_map(|pod| pod.metadata.uid));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(Some(uids)),
+        }
+    }
+}
+
+async fn ended(client: &Client, query: &Query) -> Result<Vec<Ended>, String> {
+    let events: Api<Event> = match &query.namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let mut all = Vec::new();
+    for reason in ENDED {
+        let mut params = ListParams::default().fields(&format!("reason={reason}")).limit(PAGE);
+        loop {
+            let page = within(query.timeout, events.list(&params)).await?;
+            all.extend(page.items.into_iter().filter_map(as_ended));
+            match page.metadata.continue_.filter(|token| !token.is_empty() && all.len() < MOST_EVENTS) {
+                Some(token) => params = params.continue_token(&token),
+                None => break,
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// A dry run is an Event of type Normal, and ended nothing.
+fn as_ended(event: Event) -> Option<Ended> {
+    let about = event.regarding?;
+    let at = event.series.map(|s| s.last_observed_time.0).or(event.event_time.map(|t| t.0))?;
+    (event.type_.as_deref() == Some("Warning")).then(|| Ended {
+        namespace: about.namespace.unwrap_or_default(),
+        of: format!("{}/{}", about.kind.unwrap_or_default(), about.name.unwrap_or_default()),
+        at,
+        note: event.note.unwrap_or_default(),
+    })
+}
+
+fn pods_in(client: &Client, namespace: Option<&str>) -> Api<Pod> {
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+async fn within<T>(timeout: Duration, what: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
+    match tokio::time::timeout(timeout, what).await {
+        Ok(result) => result.map_err(|error| match &error {
+            // Its own text has the whole answer in it, as code.
+            kube::Error::Api(status) => format!("{}: {}", status.code, status.message),
+            other => chain(other),
+        }),
+        Err(_) => Err(format!("the API server gave no answer within {timeout:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::view::{GuardView, MemoryView};
+
+    /// What is read here is what an agent of this version writes.
+    #[test]
+    fn the_agents_form_is_read_whole() {
+        let view = GuardView {
+            namespace: "n".into(),
+            pod: "p".into(),
+            uid: "u".into(),
+            owner: Some("Job/j".into()),
+            container: Some("c".into()),
+            cgroup: None,
+            state: "over",
+            why: "w".into(),
+            never: None,
+            signal: Some("usage"),
+            threshold: Some("60 %".into()),
+            memory: Some(MemoryView {
+                usage: 1,
+                value: Some(2),
+                limit: Some(3),
+                threshold: Some(4),
+                room: Some(5),
+                growth: Some(-6),
+                age_ms: 7,
+                next_ms: 8,
+                oom_kills: None,
+            }),
+        };
+        let read: Guarded = serde_json::from_value(serde_json::to_value(&view).unwrap()).unwrap();
+        let memory = read.memory.unwrap();
+        assert_eq!(
+            (read.namespace, read.pod, read.uid, read.state, read.why),
+            ("n".into(), "p".into(), "u".into(), "over".into(), "w".into())
+        );
+        assert_eq!((read.owner.as_deref(), read.container.as_deref()), (Some("Job/j"), Some("c")));
+        assert_eq!((read.signal.as_deref(), read.threshold.as_deref()), (Some("usage"), Some("60 %")));
+        assert_eq!((memory.usage, memory.value, memory.limit, memory.threshold), (1, Some(2), Some(3), Some(4)));
+        assert_eq!((memory.room, memory.growth, memory.age_ms), (Some(5), Some(-6), 7));
+    }
+
+    #[test]
+    fn an_agent_that_knows_less_or_more_is_read_all_the_same() {
+        let page: Page =
+            serde_json::from_str(r#"{"listed": true, "new": 1, "guards": [{"pod": "p", "memory": {"x": 1}}]}"#)
+                .unwrap();
+        assert_eq!((page.guards[0].pod.as_str(), page.guards[0].state.as_str()), ("p", ""));
+    }
+}

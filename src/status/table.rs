@@ -1,0 +1,152 @@
+//! Rows and agents as text and JSON.
+
+use std::fmt::Write;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use unicode_width::UnicodeWidthStr;
+
+use super::ask::{Agent, Query, Survey};
+use super::rows::{Row, bar, rough, rows};
+use crate::printable::printable;
+use crate::units::Bytes;
+
+/// The JSON's form; a number larger by one says that something that was there has changed.
+pub const JSON_VERSION: u32 = 1;
+/// Columns of the bar.
+const BAR: usize = 16;
+
+/// The table, and below it the agents that do not answer.
+#[must_use]
+pub fn text(survey: &Survey, query: &Query, wide: bool, now: Timestamp) -> String {
+    let rows = rows(survey, query);
+    let mut out = String::new();
+    if rows.is_empty() && !survey.answered() {
+        // That is told below.
+    } else if rows.is_empty() {
+        let place = query.namespace.as_ref().map_or_else(String::new, |n| format!(" in namespace {}", printable(n)));
+        let hint = if query.namespace.is_some() { "; -A shows those of all namespaces" } else { "" };
+        // Writing to a String cannot fail, here and below.
+        let _ = writeln!(out, "No guarded containers{place}{hint}.");
+    } else {
+        out += &aligned(&lines(&rows, wide, now));
+    }
+    for silent in silent(survey) {
+        let _ = writeln!(out, "{silent}");
+    }
+    if let Err(why) = &survey.ended {
+        let _ = writeln!(out, "Last evictions are not known: {}.", printable(why));
+    }
+    out
+}
+
+fn lines(rows: &[Row], wide: bool, now: Timestamp) -> Vec<Vec<String>> {
+    const WIDE: [&str; 3] = ["ROOM", "READ", "OWNER"];
+    let mut head = vec![
+        "NAMESPACE",
+        "POD",
+        "CONTAINER",
+        "NODE",
+        "SIGNAL",
+        "USAGE",
+        "",
+        "NOW/THRESHOLD/LIMIT",
+        "GROWTH",
+        "OVER IN",
+        "STATE",
+        "LAST EVICTION",
+    ];
+    if wide {
+        head.extend(WIDE);
+    }
+    head.push("WHY");
+    let mut lines = vec![head.into_iter().map(str::to_owned).collect()];
+    for row in rows {
+        let text = |text: &Option<String>| text.as_deref().map_or_else(|| "-".to_owned(), printable);
+        let mut line = vec![
+            printable(&row.namespace),
+            printable(&row.pod),
+            row.container_cell(),
+            printable(&row.node),
+            text(&row.signal),
+            bar(row, BAR),
+            row.share(),
+            row.amounts(),
+            row.growth_cell(),
+            row.to_threshold_cell(),
+            printable(&row.state),
+            row.last_eviction_cell(now),
+        ];
+        if wide {
+            line.push(row.room.map_or_else(|| "-".into(), |r| Bytes(r).to_string()));
+            line.push(
+                row.age_ms
+                    .map_or_else(|| "-".into(), |ms| format!("{} ago", rough(std::time::Duration::from_millis(ms)))),
+            );
+            line.push(text(&row.owner));
+        }
+        line.push(if row.quiet() && !wide { String::new() } else { printable(&row.why) });
+        lines.push(line);
+    }
+    lines
+}
+
+fn aligned(lines: &[Vec<String>]) -> String {
+    let columns = lines.first().map_or(0, Vec::len);
+    let width = |column: usize| lines.iter().map(|line| line[column].width()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut out = String::new();
+    for line in lines {
+        let mut text = String::new();
+        for (cell, width) in line.iter().zip(&widths) {
+            // The share belongs to the bar before it.
+            let gap = if cell.ends_with('%') || *width == 0 { 0 } else { 2 };
+            let gap = if text.is_empty() { 0 } else { gap.max(1) };
+            let _ = write!(text, "{:gap$}{cell}{:pad$}", "", "", pad = width - cell.width());
+        }
+        let _ = writeln!(out, "{}", text.trim_end());
+    }
+    out
+}
+
+/// A line for each agent that does not say what it sees, or one that says that there are none.
+#[must_use]
+pub fn silent(survey: &Survey) -> Vec<String> {
+    if survey.agents.is_empty() {
+        return vec![format!("No agents: there is no pod with the label {}.", super::ask::AGENTS)];
+    }
+    let told = |agent: &Agent| {
+        let why = match &agent.answer {
+            Ok(page) if page.listed => return None,
+            Ok(_) => "it does not know the pods of its node yet",
+            Err(why) => why,
+        };
+        let name = format!("{}/{}", agent.namespace, agent.name);
+        Some(format!("No answer for node {} from {}: {}", printable(&agent.node), printable(&name), printable(why)))
+    };
+    survey.agents.iter().filter_map(told).collect()
+}
+
+/// The same for programs: raw numbers, raw names.
+#[must_use]
+pub fn json(survey: &Survey, query: &Query) -> Value {
+    let agents: Vec<Value> = (survey.agents.iter())
+        .map(|agent| {
+            let (page, error) = (agent.answer.as_ref().ok(), agent.answer.as_ref().err());
+            json!({
+                "namespace": agent.namespace,
+                "name": agent.name,
+                "node": agent.node,
+                "version": page.map(|p| &p.version),
+                "listed": page.map(|p| p.listed),
+                "error": error,
+            })
+        })
+        .collect();
+    json!({
+        "version": JSON_VERSION,
+        "guards": rows(survey, query),
+        "agents": agents,
+        "evictionsUnknown": survey.ended.as_ref().err(),
+    })
+}

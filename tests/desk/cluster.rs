@@ -1,0 +1,216 @@
+//! A stand-in cluster of three nodes: two agents answer, one hangs.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde_json::{Value, json};
+use standin::{Standin, pod};
+
+/// Where the agents' pods are.
+const AGENTS: &str = "pre-oom-killer";
+const MIB: u64 = 1 << 20;
+
+/// The moment at which all snapshots are taken.
+pub fn now() -> Timestamp {
+    "2026-11-24T03:00:00Z".parse().unwrap()
+}
+
+/// Bodies by agent; none: it hangs.
+type Bodies = Arc<Mutex<BTreeMap<String, Option<String>>>>;
+
+pub struct Cluster {
+    pub server: Standin,
+    bodies: Bodies,
+    at_once: Arc<(AtomicUsize, AtomicUsize)>,
+    slow: Duration,
+}
+
+impl Cluster {
+    fn empty(slow: Duration) -> Cluster {
+        Cluster { server: Standin::start(), bodies: Bodies::default(), at_once: Arc::default(), slow }
+    }
+
+    pub fn start() -> Cluster {
+        let cluster = Cluster::empty(Duration::ZERO);
+        cluster.agent("agent-a", "node-a", Some(page("node-a", node_a())));
+        cluster.agent("agent-b", "node-b", Some(page("node-b", node_b())));
+        cluster.agent("agent-c", "node-c", None);
+        let pending = pod(AGENTS, "agent-d").unlabelled().node("node-d").phase("Pending");
+        cluster.server.put_pod(pending.label("app.kubernetes.io/name", "pre-oom-killer").build());
+        for (name, app) in [("web-58f6dff65f-p9cf2", "web"), ("db-0", "db")] {
+            let uid = format!("uid-of-{name}");
+            cluster.server.put_pod(
+                pod("shop", name).node("node-a").label("app", app).uid(&uid).container("app", "256Mi").build(),
+            );
+        }
+        cluster.evicted(
+            "ReplicaSet",
+            "web-58f6dff65f",
+            "02:47:00",
+            "pod web-58f6dff65f-aaaaa of Deployment web: container app: Evicted: working set 155Mi above 153.6Mi",
+        );
+        cluster.evicted(
+            "ReplicaSet",
+            "web-58f6dff65f",
+            "02:12:00",
+            "pod web-58f6dff65f-bbbbb of Deployment web: container app: Evicted",
+        );
+        cluster
+    }
+
+    /// So many agents that take their time.
+    pub fn of_slow_agents(count: usize) -> Cluster {
+        let cluster = Cluster::empty(Duration::from_millis(50));
+        for n in 0..count {
+            cluster.agent(&format!("agent-{n}"), &format!("node-{n}"), Some(page("n", json!([]))));
+        }
+        cluster
+    }
+
+    /// Lets an agent answer this from now on.
+    pub fn say(&self, agent: &str, body: &str) {
+        self.bodies.lock().unwrap().insert(agent.into(), Some(body.into()));
+    }
+
+    /// How many were asked at the same time, at most.
+    pub fn most_at_once(&self) -> usize {
+        self.at_once.1.load(Ordering::SeqCst)
+    }
+
+    pub async fn client(&self) -> Client {
+        let kubeconfig = Kubeconfig::from_yaml(&self.server.kubeconfig()).unwrap();
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+        config.root_cert = Some(Vec::new());
+        config.default_retry = false;
+        Client::try_from(config).unwrap()
+    }
+
+    fn agent(&self, name: &str, node: &str, body: Option<String>) {
+        let place = pod(AGENTS, name).unlabelled().node(node).container("agent", "64Mi");
+        self.server.put_pod(place.label("app.kubernetes.io/name", "pre-oom-killer").build());
+        self.bodies.lock().unwrap().insert(name.into(), body);
+        self.server.forward(AGENTS, name, 8080, self.serve(name));
+    }
+
+    fn evicted(&self, kind: &str, name: &str, time: &str, note: &str) {
+        let event = json!({
+            "metadata": {"name": format!("{name}.{time}"), "namespace": "shop"},
+            "eventTime": format!("2026-11-24T{time}.000000Z"), "type": "Warning", "reason": "PreOOMEvicted",
+            "action": "Evicting", "reportingController": "pre-oom-killer", "reportingInstance": "node-a", "note": note,
+            "regarding": {"kind": kind, "apiVersion": "apps/v1", "name": name, "namespace": "shop"},
+        });
+        let body = event.to_string();
+        let mut stream = std::net::TcpStream::connect(self.server.address()).unwrap();
+        let head = format!(
+            "POST /apis/events.k8s.io/v1/namespaces/shop/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}",
+            self.server.token()
+        );
+        write!(
+            stream,
+            "{head}\r\ncontent-length: {}\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    }
+
+    /// A server that answers every request with what there is to say, or keeps the connection open in silence.
+    fn serve(&self, name: &str) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (name, bodies, at_once, slow) = (name.to_owned(), self.bodies.clone(), self.at_once.clone(), self.slow);
+        std::thread::spawn(move || {
+            let mut open = Vec::new();
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut request = [0; 4096];
+                let read = stream.read(&mut request).unwrap();
+                assert!(request[..read].starts_with(b"GET /api/guards HTTP/1.1\r\n"));
+                let asked = at_once.0.fetch_add(1, Ordering::SeqCst) + 1;
+                at_once.1.fetch_max(asked, Ordering::SeqCst);
+                std::thread::sleep(slow);
+                at_once.0.fetch_sub(1, Ordering::SeqCst);
+                let Some(body) = bodies.lock().unwrap()[&name].clone() else {
+                    open.push(stream);
+                    continue;
+                };
+                let _ = write!(
+                    stream,
+                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                    body.len()
+                );
+            }
+        });
+        address
+    }
+}
+
+fn page(node: &str, guards: Value) -> String {
+    json!({"node": node, "version": "0.1.0", "listed": true, "guards": guards}).to_string()
+}
+
+/// As `/api/guards` has one; `numbers`: value, threshold, limit in MiB, growth in KiB a second.
+fn guard(namespace: &str, name: &str, container: &str, (state, why): (&str, &str), numbers: [i64; 4]) -> Value {
+    let [value, threshold, limit, growth] = numbers;
+    let mib = |n: i64| u64::try_from(n).unwrap() * MIB;
+    json!({
+        "namespace": namespace, "pod": name, "uid": format!("uid-of-{name}"), "container": container,
+        "cgroup": "/sys/fs/cgroup/kubepods.slice/x.scope", "state": state, "why": why, "signal": "working-set", "threshold": "60 %",
+        "memory": {
+            "usage": mib(value) + MIB, "value": mib(value), "limit": mib(limit), "threshold": mib(threshold),
+            "room": mib(limit - value), "growth": growth * 1024, "ageMs": 12, "nextMs": 20, "oomKills": 0,
+        },
+    })
+}
+
+fn node_a() -> Value {
+    let mut web =
+        guard("shop", "web-58f6dff65f-p9cf2", "app", ("watching", "below its threshold"), [120, 153, 256, 3072]);
+    web["owner"] = "Deployment/web".into();
+    let db = guard(
+        "shop",
+        "db-0",
+        "app",
+        (
+            "blocked",
+            "Eviction blocked by PodDisruptionBudget db (disruptionsAllowed 0); tried again while over; next try in 12 s",
+        ),
+        [200, 153, 256, 512],
+    );
+    let invalid = json!({
+        "namespace": "shop", "pod": "cart-7", "uid": "uid-of-cart-7", "state": "invalid",
+        "why": "memory-usage-threshold \"60m\" is invalid (unknown unit `m` (use Ki, Mi, Gi, Ti, or k, M, G, T)): write a quantity such as \"512Mi\", or a percentage of the limit such as \"60\"",
+    });
+    json!([web, db, invalid])
+}
+
+fn node_b() -> Value {
+    let held = guard(
+        "batch",
+        "train-1",
+        "main",
+        ("held", "its owner's last eviction was 4 s ago; for another 6 s"),
+        [1640, 1638, 2048, -2048],
+    );
+    let hostile = guard(
+        "batch",
+        "evil\u{1b}[2J\u{202e}",
+        "c\r\n",
+        ("watching", "below\u{9b}31m its threshold"),
+        [10, 153, 256, 0],
+    );
+    let mut group = guard("batch", "all", "x", ("no-limit", "a percentage of no limit"), [700, 0, 800, 1]);
+    group.as_object_mut().unwrap().remove("container");
+    group["memory"]["limit"] = Value::Null;
+    group["memory"]["threshold"] = Value::Null;
+    json!([held, hostile, group])
+}

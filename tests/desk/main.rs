@@ -1,0 +1,129 @@
+//! `pre-oom-killer status` against the stand-in API server and three agents behind its pod proxy, one of which hangs.
+//! The expected output is in `snapshots/`; see `tests/check.rs` for how to write it anew.
+
+#![cfg(feature = "desk")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
+
+mod cluster;
+mod view;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use cluster::{Cluster, now};
+use pre_oom_killer::printable::json_text;
+use pre_oom_killer::status::ask::{Query, Survey, survey};
+use pre_oom_killer::status::table::{json, text};
+
+/// Long enough for an agent that answers, and short enough to wait for one that does not.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+fn all() -> Query {
+    Query { timeout: TIMEOUT, ..Query::default() }
+}
+
+async fn asked(cluster: &Cluster, query: &Query) -> Survey {
+    survey(&cluster.client().await, query).await.unwrap()
+}
+
+fn snapshot(name: &str, shown: &str) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.set_snapshot_path("../snapshots");
+    settings.bind(|| insta::assert_snapshot!(name, shown));
+}
+
+#[tokio::test]
+async fn all_agents_are_in_one_table_and_the_silent_one_is_listed() {
+    let cluster = Cluster::start();
+    let begin = Instant::now();
+    let survey = asked(&cluster, &all()).await;
+    let took = begin.elapsed();
+    snapshot("status", &text(&survey, &all(), false, now()));
+    snapshot("status-wide", &text(&survey, &all(), true, now()));
+    snapshot("status-json", &json_text(&json(&survey, &all())));
+    assert!(took >= TIMEOUT && took < 2 * TIMEOUT, "they are asked side by side: {took:?}");
+}
+
+#[tokio::test]
+async fn namespace_node_and_labels_narrow_it() {
+    let cluster = Cluster::start();
+    let shown = async |query: Query| text(&asked(&cluster, &query).await, &query, false, now());
+    let fast = || Query { node: Some("node-a".into()), ..all() };
+    snapshot("status-namespace", &shown(Query { namespace: Some("shop".into()), ..fast() }).await);
+    snapshot("status-nothing", &shown(Query { namespace: Some("default".into()), ..fast() }).await);
+    snapshot("status-selector", &shown(Query { selector: Some("app=web".into()), ..fast() }).await);
+    let node = shown(Query { node: Some("node-b".into()), ..all() }).await;
+    assert!(!node.contains("node-a") && node.contains("node-b"), "{node}");
+    let none = shown(Query { agents_namespace: Some("elsewhere".into()), ..all() }).await;
+    assert!(none.contains("No agents: there is no pod with the label app.kubernetes.io/name=pre-oom-killer"), "{none}");
+}
+
+#[tokio::test]
+async fn what_is_refused_is_told_with_the_right_that_is_missing() {
+    let cluster = Cluster::start();
+    cluster.server.deny("get", "pods/proxy");
+    cluster.server.deny("list", "events");
+    let query = Query { node: Some("node-a".into()), ..all() };
+    snapshot("status-refused", &text(&asked(&cluster, &query).await, &query, false, now()));
+    cluster.server.deny("list", "pods");
+    let error = survey(&cluster.client().await, &all()).await.unwrap_err();
+    assert!(error.to_string().contains("--agents-namespace names theirs"), "{error:#}");
+}
+
+/// A thousand agents are not asked all at once.
+#[tokio::test]
+async fn only_some_are_asked_at_once() {
+    let cluster = Cluster::of_slow_agents(64);
+    let survey = asked(&cluster, &Query { timeout: Duration::from_secs(20), ..all() }).await;
+    assert_eq!(survey.agents.iter().filter(|a| a.answer.is_ok()).count(), 64);
+    let most = cluster.most_at_once();
+    assert!((2..=16).contains(&most), "{most} at once");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_none_is_told() {
+    let cluster = Cluster::start();
+    let query = Query { node: Some("node-b".into()), ..all() };
+    for (body, said) in
+        [("<html>", "cannot be read"), ("{\"listed\": false}", "does not know the pods of its node yet")]
+    {
+        cluster.say("agent-b", body);
+        let shown = text(&asked(&cluster, &query).await, &query, false, now());
+        assert!(shown.contains(said), "{shown}");
+    }
+}
+
+#[test]
+fn the_program_takes_the_users_kubeconfig_and_answers_as_a_plugin_of_kubectl() {
+    let cluster = Cluster::start();
+    let dir = tempfile::tempdir().unwrap();
+    let kubeconfig = dir.path().join("config");
+    std::fs::write(&kubeconfig, cluster.server.kubeconfig()).unwrap();
+    let plugin = dir.path().join("kubectl-preoom");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_pre-oom-killer"), &plugin).unwrap();
+    let run = |program: &str, words: &[&str]| {
+        let mut command = Command::new(program);
+        let output = command.args(words).env("KUBECONFIG", &kubeconfig).output().unwrap();
+        let shown = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), shown(output.stdout), shown(output.stderr))
+    };
+    let own = env!("CARGO_BIN_EXE_pre-oom-killer");
+    for program in [own, plugin.to_str().unwrap()] {
+        let (code, stdout, stderr) = run(program, &["status", "-A", "--node", "node-a"]);
+        assert_eq!((code, stderr.as_str()), (Some(0), ""));
+        assert!(stdout.starts_with("NAMESPACE") && stdout.contains("web-58f6dff65f-p9cf2"), "{stdout}");
+    }
+    let (code, stdout, _) = run(own, &["status", "--node", "node-a"]);
+    assert_eq!(code, Some(0));
+    assert!(stdout.starts_with("No guarded containers in namespace default; -A shows"), "the context's: {stdout}");
+    let (_, help, _) = run(plugin.to_str().unwrap(), &["--help"]);
+    assert!(help.contains("Usage: kubectl preoom <COMMAND>") && !help.contains("run"), "{help}");
+    let (code, _, stderr) = run(own, &["status", "--context", "nope"]);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("nope"), "{stderr}");
+    assert_eq!(run(own, &["status", "-A", "--node", "node-d"]).0, Some(1), "nobody answers");
+    assert_eq!(run(own, &["status", "--watch"]).0, Some(1), "no terminal");
+    assert_eq!(run(own, &["status", "--timeout", "5"]).0, Some(64));
+}
