@@ -3,6 +3,7 @@
 #   docker build -t pre-oom-killer .                              builds it from source
 #   docker build --platform linux/arm64 -t pre-oom-killer .       the same for arm64, cross-compiled: untested
 #   docker build --target hog -t hog .                            what tests/cluster fills memory with (tests/standin/src/bin/hog.rs)
+#   docker build --target desk -o DIR .                           the program with what only people at a desk need, into DIR
 #   docker build --build-arg ORIGIN=local -f Dockerfile DIR       from DIR/pre-oom-killer (or DIR/hog), a static program that was built
 #                                                                 before; pulls nothing. So does tests/deploy/image
 # docker means anything that reads this: docker, podman, buildah.
@@ -38,6 +39,10 @@ FROM toolchain AS source-agent
 RUN cargo build --release --locked --no-default-features --bin pre-oom-killer && \
     mkdir /out && cp target/*/release/pre-oom-killer /out/
 
+FROM toolchain AS source-desk
+RUN cargo build --release --locked --bin pre-oom-killer && \
+    mkdir /out && cp target/*/release/pre-oom-killer /out/
+
 FROM toolchain AS source-hog
 RUN cargo build --release --locked -p standin --bin hog && \
     mkdir /out && cp target/*/release/hog /out/
@@ -47,6 +52,9 @@ COPY pre-oom-killer /out/
 
 FROM scratch AS local-hog
 COPY hog /out/
+
+FROM scratch AS desk
+COPY --from=source-desk /out/pre-oom-killer /
 
 FROM ${ORIGIN}-agent AS built-agent
 

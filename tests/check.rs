@@ -83,6 +83,18 @@ fn stdin_is_a_file_like_any_other() {
     assert_eq!(check(&["-f", "-"], b"\x7fELF\x00\xff").status.code(), Some(2));
 }
 
+#[test]
+fn the_readmes_examples_are_right() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let examples: Vec<_> = readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split_once("```")).collect();
+    assert!(examples.len() >= 2);
+    for (example, _) in examples {
+        let output = check(&["-f", "-"], example.as_bytes());
+        assert_eq!(output.status.code(), Some(0), "{}", shown(&output));
+        assert!(shown(&output).contains("evicted above"));
+    }
+}
+
 /// What another one wrote reaches a terminal as text alone; colours are ours, and only where they are wanted.
 #[test]
 fn no_control_character_of_a_manifest_is_printed() {

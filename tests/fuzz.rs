@@ -225,3 +225,33 @@ fn flags() {
         let _ = cli::without_unknown_flags(words);
     });
 }
+
+/// YAML is slow to read, so a tenth of the executions.
+#[cfg(feature = "desk")]
+#[test]
+fn manifests() {
+    use pre_oom_killer::check::input::Input;
+    use pre_oom_killer::check::print::{Paint, json, text as shown, unreadable};
+    use pre_oom_killer::check::{Report, tree};
+
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/manifests");
+    let files: Vec<String> =
+        std::fs::read_dir(dir).unwrap().map(|f| std::fs::read_to_string(f.unwrap().path()).unwrap()).collect();
+    let seeds: Vec<&str> = files.iter().map(String::as_str).collect();
+    let count = executions() / 10;
+    let found = fuzz(count, &seeds, |bytes| {
+        let mut input = Input::default();
+        input.take_text("f", &text(bytes), true);
+        let report = Report::of_input(input);
+        let paint = Paint { colours: false };
+        let all = format!("{}{}", shown(&report, paint), unreadable(&report, paint));
+        assert_eq!(all.chars().find(|c| c.is_control() && *c != '\n'), None);
+        let _ = json(&report);
+    });
+    println!("manifests: {count} executions, not coverage-guided");
+    assert_eq!(found, None, "check panics");
+    survives("amounts of memory", &["256Mi", "129e6", "1.5E3", "128974848000m"], |b| {
+        drop(units::parse_memory(&text(b)))
+    });
+    survives("yaml", &["a: [&x {b: 1}, *x]", "{\"a\": \"\\ud83d\\ude00\"}"], |b| drop(tree::parse(&text(b), 1)));
+}

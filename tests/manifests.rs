@@ -34,7 +34,8 @@ fn the_programs_flags_and_variables_are_those_of_the_daemonset() {
         let flag = flag.unwrap_or_else(|| panic!("the program reads no variable {name}")).get_long().unwrap();
         words.push(format!("--{flag}={}", variable["value"].as_str().unwrap_or("from-the-downward-api")));
     }
-    let Command::Run(args) = Cli::try_parse_from(words).unwrap().command;
+    #[cfg_attr(not(feature = "desk"), allow(irrefutable_let_patterns, reason = "then it is the only command"))]
+    let Command::Run(args) = Cli::try_parse_from(words).unwrap().command else { panic!("another command") };
     let config = args.validate().unwrap();
     assert_eq!(config.cgroup_root, Path::new("/host/sys/fs/cgroup"));
     assert_eq!(config.listen.port(), 8080);

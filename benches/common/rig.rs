@@ -29,7 +29,8 @@ pub fn be_one_if_asked() {
     let words: Vec<String> = std::env::args().collect();
     match words.get(1).map(String::as_str) {
         Some("agent") => {
-            let Cli { command: Asked::Run(flags) } = Cli::parse_from(&words[1..]);
+            #[cfg_attr(not(feature = "desk"), allow(irrefutable_let_patterns, reason = "then it is the only command"))]
+            let Cli { command: Asked::Run(flags) } = Cli::parse_from(&words[1..]) else { panic!("another command") };
             let config = flags.validate().expect("good flags");
             tracing_subscriber::fmt()
                 .with_env_filter(tracing_subscriber::EnvFilter::new(&config.log))

@@ -118,6 +118,9 @@ impl Input {
                     let message = "it is no Kubernetes object: it has no `kind`".to_owned();
                     self.refuse(file, Some(number), Some(root.line), message);
                 }
+                // Once is enough of a file that is a template in all its parts.
+                Err((_, message)) if self.unreadable.last().is_some_and(|u| u.file == file && u.message == message) => {
+                }
                 Err((at, message)) => self.refuse(file, Some(number), at, message),
             }
         }

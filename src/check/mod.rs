@@ -6,12 +6,16 @@
 //! | [`tree`] | a document whose values know their lines |
 //! | [`objects`] | documents → objects, pod templates, disruption budgets |
 //! | [`rules`] | what will happen, and what is wrong; annotations are read by [`crate::guard`] |
+//! | `opt_in`, `target`, `company` | … with the label and the keys; with each container; for budgets, replicas and owner |
 //! | [`print`] | as text and JSON |
 
+mod company;
 pub mod input;
 pub mod objects;
+mod opt_in;
 pub mod print;
 pub mod rules;
+mod target;
 pub mod tree;
 
 use std::io::Read;

@@ -14,7 +14,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Paragraph, Row as TableRow, StatefulWidget, Table, TableState, Widget, Wrap};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use unicode_width::UnicodeWidthStr;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::ask::{Query, Survey, survey};
 use super::rows::{Order, Row, bar, rough, rows, sort};
@@ -42,6 +42,8 @@ pub struct View {
     filter: String,
     /// Keys go to the filter.
     editing: bool,
+    /// Uid and container of the row that is selected: it stays the same one when rows change their places.
+    selected: Option<(String, Option<String>)>,
     table: TableState,
 }
 
@@ -87,7 +89,7 @@ impl View {
                 KeyCode::Char(c) if !control && self.filter.chars().count() < LONGEST_FILTER => self.filter.push(c),
                 _ => {}
             }
-            self.table.select(None);
+            self.selected = None;
             return Ask::Stay;
         }
         let page = 10;
@@ -99,7 +101,7 @@ impl View {
             KeyCode::Char('s') => {
                 let at = Order::ALL.iter().position(|order| *order == self.order).unwrap_or(0);
                 self.order = Order::ALL[(at + 1) % Order::ALL.len()];
-                self.table.select(None);
+                self.selected = None;
             }
             KeyCode::Char('r') => self.reversed = !self.reversed,
             KeyCode::Down | KeyCode::Char('j') => self.step(1),
@@ -114,9 +116,15 @@ impl View {
     }
 
     fn step(&mut self, by: isize) {
-        let last = self.shown().len().saturating_sub(1);
-        let at = self.table.selected().unwrap_or(0);
-        self.table.select(Some(at.saturating_add_signed(by).min(last)));
+        let shown = self.shown();
+        let to = self.place(&shown).unwrap_or(0).saturating_add_signed(by).min(shown.len().saturating_sub(1));
+        self.selected = shown.get(to).map(|row| (row.uid.clone(), row.container.clone()));
+    }
+
+    /// Where the selected row is now.
+    fn place(&self, shown: &[Row]) -> Option<usize> {
+        let (uid, container) = self.selected.as_ref()?;
+        shown.iter().position(|row| row.uid == *uid && row.container == *container)
     }
 
     /// The rows that the filter leaves, in the order that is set.
@@ -137,7 +145,8 @@ impl View {
     fn render(&mut self, area: Rect, buffer: &mut Buffer, now: Timestamp) {
         let shown = self.shown();
         let notes = self.notes();
-        let selected = self.table.selected().unwrap_or(0).min(shown.len().saturating_sub(1));
+        self.table.select(self.place(&shown));
+        let selected = self.table.selected().unwrap_or(0);
         let parts = [
             Constraint::Length(1),
             Constraint::Min(3),
@@ -207,15 +216,13 @@ impl View {
         let columns = columns(shown, area.width, now);
         let head = TableRow::new(columns.iter().map(|c| c.title)).style(dim());
         let body = shown.iter().map(|row| {
-            let cells = columns.iter().map(|c| Cell::from(Span::styled((c.cell)(row, now, c.width), style(row, c))));
+            let text = |c: &Column| middle((c.cell)(row, now, c.width), c.width.into());
+            let cells = columns.iter().map(|c| Cell::from(Span::styled(text(c), style(row, c))));
             TableRow::new(cells)
         });
         let widths = columns.iter().map(|c| Constraint::Length(c.width));
         let table =
             Table::new(body, widths).header(head).column_spacing(1).row_highlight_style(Style::new().reversed());
-        if self.table.selected().is_some_and(|at| at >= shown.len()) {
-            self.table.select(Some(shown.len() - 1));
-        }
         StatefulWidget::render(table, area, buffer, &mut self.table);
     }
 }
@@ -244,12 +251,15 @@ fn dim() -> Style {
 /// One column: what is in it, how wide it is.
 struct Column {
     title: &'static str,
-    cell: fn(&Row, Timestamp, u16) -> String,
+    cell: CellText,
     width: u16,
 }
 
+/// What a row has in a column of a width.
+type CellText = fn(&Row, Timestamp, u16) -> String;
+
 /// The columns in their order, with how readily each is left out (0: never) and its greatest width.
-const COLUMNS: [(&str, fn(&Row, Timestamp, u16) -> String, u8, u16); 11] = [
+const COLUMNS: [(&str, CellText, u8, u16); 12] = [
     ("NAMESPACE", |r, _, _| printable(&r.namespace), 3, 20),
     ("POD", |r, _, _| printable(&r.pod), 0, 40),
     ("CONTAINER", |r, _, _| r.container_cell(), 0, 16),
@@ -261,14 +271,15 @@ const COLUMNS: [(&str, fn(&Row, Timestamp, u16) -> String, u8, u16); 11] = [
     ("GROWTH", |r, _, _| r.growth_cell(), 2, 12),
     ("OVER IN", |r, _, _| r.to_threshold_cell(), 0, 7),
     ("STATE", |r, _, _| printable(&r.state), 0, 12),
+    ("LAST EVICTION", |r, now, _| r.last_eviction_cell(now), 6, 13),
 ];
-const LAST: (&str, fn(&Row, Timestamp, u16) -> String, u8, u16) =
-    ("LAST EVICTION", |r, now, _| r.last_eviction_cell(now), 6, 13);
-const NARROWEST_POD: u16 = 14;
+/// What is cut where no column can be left out any more, in this order, and how far.
+const NARROWEST: [(&str, u16); 4] = [("POD", 14), ("USAGE", 6), ("CONTAINER", 6), ("POD", 5)];
 
-/// As many columns as fit; then the pod's name is cut.
+/// As many columns as fit; then those that are left are cut.
 fn columns(shown: &[Row], width: u16, now: Timestamp) -> Vec<Column> {
-    let mut all: Vec<(u8, Column)> = (COLUMNS.into_iter().chain([LAST]))
+    let mut all: Vec<(u8, Column)> = COLUMNS
+        .into_iter()
         .map(|(title, cell, readily, most)| {
             let widest = |n: usize, row: &Row| n.max(cell(row, now, most).width());
             let needed = shown.iter().fold(title.width(), widest);
@@ -286,11 +297,29 @@ fn columns(shown: &[Row], width: u16, now: Timestamp) -> Vec<Column> {
             _ => break,
         }
     }
-    let over = u16::try_from(too_wide(&all)).unwrap_or(u16::MAX);
-    if let Some((_, pod)) = all.iter_mut().find(|(_, c)| c.title == "POD") {
-        pod.width = pod.width.saturating_sub(over).max(NARROWEST_POD.min(pod.width));
+    for (title, least) in NARROWEST {
+        let over = u16::try_from(too_wide(&all)).unwrap_or(u16::MAX);
+        if let Some((_, column)) = all.iter_mut().find(|(_, c)| c.title == title) {
+            column.width = column.width.saturating_sub(over).max(least.min(column.width));
+        }
     }
     all.into_iter().map(|(_, column)| column).collect()
+}
+
+/// A text that is too wide without its middle: names of pods differ in their ends.
+fn middle(text: String, width: usize) -> String {
+    if text.width() <= width || width < 3 {
+        return text;
+    }
+    let end = (width - 1) / 2;
+    let fits = |most: usize, c: &char, taken: &mut usize| {
+        *taken += c.width().unwrap_or(0);
+        *taken <= most
+    };
+    let (mut left, mut right) = (0, 0);
+    let head: String = text.chars().take_while(|c| fits(width - 1 - end, c, &mut left)).collect();
+    let tail: Vec<char> = text.chars().rev().take_while(|c| fits(end, c, &mut right)).collect();
+    head.chars().chain(['…']).chain(tail.into_iter().rev()).collect()
 }
 
 fn style(row: &Row, column: &Column) -> Style {
@@ -361,4 +390,17 @@ fn keys() -> io::Result<mpsc::Receiver<Event>> {
         }
     })?;
     Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_keeps_both_ends() {
+        assert_eq!(middle("web-7d9c5b8f6c-x39".into(), 11), "web-7…c-x39");
+        assert_eq!(middle("web".into(), 3), "web");
+        assert_eq!(middle("日本語日本語".into(), 7), "日…語");
+        assert_eq!(middle("long".into(), 2), "long");
+    }
 }

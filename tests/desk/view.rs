@@ -61,6 +61,14 @@ async fn the_view() {
     press(&mut filtered, "\x1b/nothing like it\n");
     snapshot("watch-nothing-matches", &shown(&mut filtered, (80, 12)));
 
+    // The selected row stays selected when others go before it.
+    let mut selected = view(&survey);
+    press(&mut selected, "jr");
+    assert!(
+        shown(&mut selected, (120, 16)).contains("batch/train-1 container main on node-b"),
+        "the second of those that are nearest"
+    );
+
     let mut failed = view(&survey);
     failed.fail("the API server gave no answer within 5s".into());
     assert!(shown(&mut failed, (120, 20)).contains("gave no answer"));

@@ -1,0 +1,116 @@
+//! Whether a template has opted in; and all the ways to have nearly done so.
+
+use super::rules::Judge;
+use super::tree::{Node, UNRENDERED};
+use crate::guard::{ENABLED, LABEL, PREFIX, keys, near};
+
+/// Values of the label that say in so many words that there is no guard.
+const OFF: [&str; 5] = ["", "disabled", "false", "no", "off"];
+
+impl<'a> Judge<'a> {
+    /// Whether the template has the label; tells of all near misses.
+    pub(super) fn opted_in(&mut self) -> bool {
+        self.misplaced();
+        let ours = |key: &str| key.starts_with(PREFIX);
+        let annotated = self.metadata("annotations").find(|(key, _)| ours(key));
+        let label = self.metadata("labels").find(|(key, _)| *key == LABEL).map(|(_, node)| node);
+        if let Some(node) = label {
+            let place = self.place(&["metadata", "labels", LABEL]);
+            let value = node.scalar().unwrap_or_default();
+            if value == ENABLED && node.text().is_some() {
+                return true;
+            }
+            if value.contains("{{") {
+                self.error("unrendered", place, UNRENDERED);
+            } else if !OFF.contains(&value) {
+                let text = format!("\"{value}\" does not opt in, so nothing is guarded: write \"{ENABLED}\"");
+                self.error("label-value", place, text);
+            }
+            return false;
+        }
+        let typo = self.metadata("labels").find(|(key, _)| is_near_label(key));
+        if let Some((key, _)) = typo {
+            let (_, line) = self.place(&["metadata", "labels", key]);
+            let field = self.template.field(&format!("metadata.labels.{key}"));
+            let text = format!(
+                "there is no label {key}, so nothing is guarded: did you mean {LABEL}? Write `{LABEL}: {ENABLED}`"
+            );
+            self.error("label-key", (field, line), text);
+            return false;
+        }
+        let of = |node: &'a Node, list: &str| node.get(list).into_iter().flat_map(Node::entries);
+        let on_owner = self.template.above().find_map(|(shown, metadata)| {
+            let found = of(metadata, "labels").find(|(key, node)| *key == LABEL && node.scalar() == Some(ENABLED));
+            found.map(|(_, node)| (format!("{shown}.labels.{LABEL}"), node.line))
+        });
+        if let Some(place) = on_owner {
+            let here = self.template.field("metadata.labels");
+            let kind = self.template.object.kind;
+            let text = format!(
+                "the label is on the {kind}, not on its pods, so nothing is guarded: write it under {here}, too"
+            );
+            self.error("label-on-owner", place, text);
+        } else if let Some((key, node)) = annotated {
+            let field = self.template.field(&format!("metadata.annotations[{key}]"));
+            let here = self.template.field("metadata.labels");
+            let text = format!("without the label it has no effect: write `{LABEL}: {ENABLED}` under {here}");
+            self.error("no-label", (field, node.line), text);
+        }
+        false
+    }
+
+    /// Keys in the wrong place, or nearly right.
+    fn misplaced(&mut self) {
+        for (key, node) in self.metadata("labels").filter(|(key, _)| key.starts_with(PREFIX)) {
+            let field = self.template.field(&format!("metadata.labels[{key}]"));
+            let here = self.template.field("metadata.annotations");
+            self.error(
+                "key-place",
+                (field, node.line),
+                format!("it is an annotation, not a label: write it under {here}"),
+            );
+        }
+        for (key, node) in self.metadata("annotations") {
+            let field = self.template.field(&format!("metadata.annotations[{key}]"));
+            if key == LABEL {
+                let here = self.template.field("metadata.labels");
+                let text = format!("it is a label, not an annotation: write `{LABEL}: {ENABLED}` under {here}");
+                self.error("key-place", (field, node.line), text);
+            } else if let Some(meant) = is_near_annotation(key) {
+                let text = format!("there is no such annotation, and it has no effect: did you mean {PREFIX}{meant}?");
+                self.error("annotation-key", (field, node.line), text);
+            }
+        }
+        let has_own = self.metadata("annotations").any(|(key, _)| key.starts_with(PREFIX));
+        let above: Vec<_> = self.template.above().collect();
+        for (shown, metadata) in above {
+            let keys = metadata.get("annotations").into_iter().flat_map(Node::entries);
+            let strays: Vec<_> = keys.filter(|(key, _)| key.starts_with(PREFIX) && !has_own).collect();
+            for (key, node) in strays {
+                let (kind, here) = (self.template.object.kind, self.template.field("metadata.annotations"));
+                let text = format!("it is on the {kind}, not on its pods, and has no effect: write it under {here}");
+                self.error("annotation-on-owner", (format!("{shown}.annotations[{key}]"), node.line), text);
+            }
+        }
+    }
+}
+
+/// A label's key that was meant to be ours.
+fn is_near_label(key: &str) -> bool {
+    let own = key.split_once('/').is_none_or(|(domain, _)| PREFIX.starts_with(domain) || domain == LABEL);
+    let name = key.rsplit('/').next().unwrap_or_default().to_ascii_lowercase().replace(['_', '.'], "-");
+    own && near(&name, [LABEL]).is_some()
+}
+
+/// The name of an annotation whose key was meant to be one of ours, though its prefix is not ours.
+fn is_near_annotation(key: &str) -> Option<&str> {
+    if key.starts_with(PREFIX) {
+        return None; // the guard itself tells of these
+    }
+    let (domain, name) = key.rsplit_once('/').unwrap_or(("", key));
+    let meant = near(name, keys::ALL)?;
+    let own_prefix = PREFIX.trim_end_matches('/');
+    let distinct = [keys::TARGET, keys::THRESHOLD].contains(&name);
+    let ours = near(domain, [own_prefix, LABEL]).is_some() || domain.contains(LABEL) || (domain.is_empty() && distinct);
+    ours.then_some(meant)
+}
