@@ -260,6 +260,8 @@ mod tests {
         for (text, said) in [
             (format!("kind: A\na0: &a0 [x]\n{bomb}"), "alias"),
             (format!("kind: {}", "[".repeat(100_000)), "nest"),
+            ((0..200).fold("kind: A\nx:\n".into(), |text, n| format!("{text}{}-\n", " ".repeat(n))), "nest"),
+            (format!("{{\"kind\": \"A\", \"x\": {}", "[".repeat(100_000)), "nest"),
             ("kind: A\nkind: B\n".into(), "duplicate"),
             ("kind: A\n\tspec: x\n".into(), "tab"),
             ("kind: A\nspec: {{ .Values.x }}\n".into(), "template that was not rendered"),
@@ -272,8 +274,17 @@ mod tests {
         ] {
             let told = message(&text);
             assert!(told.to_lowercase().contains(said), "{said}: {told}");
-            println!("{told}");
             assert!(told.lines().count() == 1 && told.len() < 400, "{told}");
+        }
+    }
+
+    /// Aliases nest deeper than what is written; whether it is taken or refused, the stack holds.
+    #[test]
+    fn a_chain_of_aliases_is_survived() {
+        for length in [600, 2000] {
+            let chain: String = (1..length).map(|n| format!("a{n}: &a{n} [*a{}]\n", n - 1)).collect();
+            let input = read(&format!("kind: A\na0: &a0 [x]\n{chain}"));
+            assert_eq!(input.documents.len() + input.unreadable.len(), 1);
         }
     }
 
@@ -281,7 +292,20 @@ mod tests {
     fn bytes_that_are_no_text_are_refused() {
         assert!(text_of(&mut &b"kind: \xff"[..]).unwrap_err().contains("not UTF-8 text (byte 6)"));
         assert!(text_of(&mut &b"kind: \0"[..]).unwrap_err().contains("zero byte at 6"));
-        assert!(text_of(&mut io::repeat(b'a')).unwrap_err().contains("larger than 32 MiB"));
+        let mut endless = Endless(0);
+        assert!(text_of(&mut endless).unwrap_err().contains("larger than 32 MiB"));
+        assert_eq!(endless.0, LARGEST_FILE + 1, "no more is read");
+    }
+
+    /// As /dev/zero is; and it counts.
+    struct Endless(u64);
+
+    impl Read for Endless {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            buffer.fill(b'a');
+            self.0 += buffer.len() as u64;
+            Ok(buffer.len())
+        }
     }
 
     #[test]

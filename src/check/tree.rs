@@ -13,6 +13,12 @@ const MOST_VALUES: usize = 2_000_000;
 /// Values that anchors may unfold to.
 const MOST_ALIASED: usize = 200_000;
 
+/// The parser calls itself for each level: some 20 KiB in a build for tests (*measured*), less in one for people.
+const STACK: usize = DEEPEST * (128 << 10);
+
+/// Where, if that is known, and what is wrong.
+pub type Wrong = (Option<u64>, String);
+
 /// A value and where it is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
@@ -88,7 +94,16 @@ impl Node {
 ///
 /// # Errors
 /// With the line, where it is known, and a sentence.
-pub fn parse(text: &str, line: u64) -> Result<Node, (Option<u64>, String)> {
+pub fn parse(text: &str, line: u64) -> Result<Node, Wrong> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK);
+        let parsed =
+            thread.spawn_scoped(scope, || parse_here(text, line)).map_err(|error| (None, error.to_string()))?;
+        parsed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn parse_here(text: &str, line: u64) -> Result<Node, Wrong> {
     let json = text.trim_start().starts_with(['{', '[']) && !text.contains("{{");
     // YAML allows no tab where indentation could be; in JSON it is a space like any other.
     let spaced = if json { Some(text.replace('\t', " ")) } else { None };
@@ -119,7 +134,7 @@ pub fn parse(text: &str, line: u64) -> Result<Node, (Option<u64>, String)> {
 pub const UNRENDERED: &str =
     "it has `{{` in it, so it is a template that was not rendered: give the output of `helm template` or the like";
 
-fn read(text: &str, line: u64, options: Options) -> Result<Node, (Option<u64>, String)> {
+fn read(text: &str, line: u64, options: Options) -> Result<Node, Wrong> {
     match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options) {
         Ok(Spanned { value: Raw(value), referenced, .. }) => Ok(value.placed(referenced.line(), line)),
         Err(error) => {

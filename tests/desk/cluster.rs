@@ -33,7 +33,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    fn empty(slow: Duration) -> Cluster {
+    /// A server that knows of nothing.
+    pub fn empty(slow: Duration) -> Cluster {
         Cluster { server: Standin::start(), bodies: Bodies::default(), at_once: Arc::default(), slow }
     }
 
@@ -93,10 +94,15 @@ impl Cluster {
     }
 
     fn agent(&self, name: &str, node: &str, body: Option<String>) {
+        self.bodies.lock().unwrap().insert(name.into(), body);
+        self.add(name, node, self.serve(name));
+    }
+
+    /// An agent's pod, whose port is in truth there.
+    pub fn add(&self, name: &str, node: &str, address: SocketAddr) {
         let place = pod(AGENTS, name).unlabelled().node(node).container("agent", "64Mi");
         self.server.put_pod(place.label("app.kubernetes.io/name", "pre-oom-killer").build());
-        self.bodies.lock().unwrap().insert(name.into(), body);
-        self.server.forward(AGENTS, name, 8080, self.serve(name));
+        self.server.forward(AGENTS, name, 8080, address);
     }
 
     fn evicted(&self, kind: &str, name: &str, time: &str, note: &str) {
