@@ -49,7 +49,8 @@ mod desk {
     /// Judges manifests.
     pub fn check(args: &CheckArgs) -> ExitCode {
         let report = Report::of(args, &mut stdin());
-        let paint = |terminal| Paint { colours: colours(terminal) };
+        let width = || Some(ratatui::crossterm::terminal::size().ok()?.0).filter(|width| *width > 20);
+        let paint = |terminal| Paint { colours: colours(terminal), width: if terminal { width() } else { None } };
         let text = match args.output {
             Form::Text => print::text(&report, paint(stdout().is_terminal())),
             Form::Json => json_text(&print::json(&report)),

@@ -226,7 +226,7 @@ fn flags() {
     });
 }
 
-/// YAML is slow to read, so a tenth of the executions.
+/// YAML is slow to read, so a twentieth of the executions.
 #[cfg(feature = "desk")]
 #[test]
 fn manifests() {
@@ -238,12 +238,12 @@ fn manifests() {
     let files: Vec<String> =
         std::fs::read_dir(dir).unwrap().map(|f| std::fs::read_to_string(f.unwrap().path()).unwrap()).collect();
     let seeds: Vec<&str> = files.iter().map(String::as_str).collect();
-    let count = executions() / 10;
+    let count = executions() / 20;
     let found = fuzz(count, &seeds, |bytes| {
         let mut input = Input::default();
         input.take_text("f", &text(bytes), true);
         let report = Report::of_input(input);
-        let paint = Paint { colours: false };
+        let paint = Paint::default();
         let all = format!("{}{}", shown(&report, paint), unreadable(&report, paint));
         assert_eq!(all.chars().find(|c| c.is_control() && *c != '\n'), None);
         let _ = json(&report);

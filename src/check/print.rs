@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Write};
 
 use serde_json::{Value, json};
+use unicode_width::UnicodeWidthStr;
 
 use super::rules::{Finding, Level};
 use super::{Checked, Report};
@@ -11,16 +12,23 @@ use crate::printable::printable;
 /// The JSON's form; a number larger by one says that something that was there has changed.
 pub const JSON_VERSION: u32 = 1;
 
-/// Text in colour, or plain.
-#[derive(Clone, Copy, Debug)]
+/// Text in colour or plain, folded or not.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Paint {
     /// On a terminal that wants it.
     pub colours: bool,
+    /// A terminal's width, at which messages are folded.
+    pub width: Option<u16>,
 }
 
 impl Paint {
     fn with(self, code: &str, text: impl Display) -> String {
         if self.colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
+    }
+
+    /// The terminal's width without so many columns.
+    fn less(self, columns: usize) -> Option<usize> {
+        self.width.map(|width| usize::from(width).saturating_sub(columns))
     }
 
     fn level(self, level: Level) -> String {
@@ -73,17 +81,42 @@ fn one(out: &mut String, checked: &Checked, paint: Paint) -> fmt::Result {
     for target in &checked.targets {
         let who =
             target.container.as_ref().map_or_else(|| "the pod's own cgroup".into(), |c| format!("`{}`", printable(c)));
-        writeln!(out, "  {who}: {}", printable(&target.text))?;
+        for (n, line) in folded(&format!("{who}: {}", printable(&target.text)), paint.less(4)).iter().enumerate() {
+            writeln!(out, "{}{line}", if n == 0 { "  " } else { "    " })?;
+        }
     }
     if checked.targets.is_empty() {
         writeln!(out, "  nothing is guarded:")?;
     }
     for Finding { level, file, line, field, message, .. } in &checked.findings {
-        let place = paint.with("2", format!("{}:{line}", printable(file)));
-        writeln!(out, "  {} {place} {}", paint.level(*level), printable(field))?;
-        writeln!(out, "          {}", printable(message))?;
+        let (place, field) = (format!("{}:{line}", printable(file)), printable(field));
+        let fits = paint.less(INDENT).is_none_or(|width| place.width() + 1 + field.width() <= width);
+        let gap = if fits { " ".to_owned() } else { format!("\n{:INDENT$}", "") };
+        writeln!(out, "  {} {}{gap}{field}", paint.level(*level), paint.with("2", place))?;
+        for line in folded(&printable(message), paint.less(INDENT)) {
+            writeln!(out, "{:INDENT$}{line}", "")?;
+        }
     }
     writeln!(out)
+}
+
+/// What a message is set in by: the width of a level.
+const INDENT: usize = 10;
+
+/// At most `width` wide lines, folded at spaces; words that are too long stay whole.
+fn folded(text: &str, width: Option<usize>) -> Vec<String> {
+    let Some(width) = width else { return vec![text.to_owned()] };
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.width() + 1 + word.width() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 fn summary(report: &Report) -> String {
@@ -145,4 +178,17 @@ fn template(checked: &Checked) -> Value {
         "targets": checked.targets,
         "findings": findings,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_folded_at_spaces() {
+        assert_eq!(folded("one two three", Some(7)), ["one two", "three"]);
+        assert_eq!(folded("one averylongword x", Some(7)), ["one", "averylongword", "x"]);
+        assert_eq!(folded("one two  three", None), ["one two  three"]);
+        assert_eq!(folded("a b", Some(0)), ["a", "b"]);
+    }
 }
