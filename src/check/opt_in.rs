@@ -61,7 +61,8 @@ impl<'a> Judge<'a> {
 
     /// Keys in the wrong place, or nearly right.
     fn misplaced(&mut self) {
-        for (key, node) in self.metadata("labels").filter(|(key, _)| key.starts_with(PREFIX)) {
+        let known = |key: &str| key.strip_prefix(PREFIX).is_some_and(|name| near(name, keys::ALL).is_some());
+        for (key, node) in self.metadata("labels").filter(|(key, _)| known(key)) {
             let field = self.template.field(&format!("metadata.labels[{key}]"));
             let here = self.template.field("metadata.annotations");
             self.error(
@@ -99,7 +100,9 @@ impl<'a> Judge<'a> {
 fn is_near_label(key: &str) -> bool {
     let own = key.split_once('/').is_none_or(|(domain, _)| PREFIX.starts_with(domain) || domain == LABEL);
     let name = key.rsplit('/').next().unwrap_or_default().to_ascii_lowercase().replace(['_', '.'], "-");
-    own && near(&name, [LABEL]).is_some()
+    let below = key.strip_prefix(LABEL).is_some_and(|rest| rest.starts_with(['/', '.']));
+    let ours = key.strip_prefix(PREFIX).is_some_and(|name| near(name, keys::ALL).is_some());
+    own && near(&name, [LABEL]).is_some() || below && !ours
 }
 
 /// The name of an annotation whose key was meant to be one of ours, though its prefix is not ours.
