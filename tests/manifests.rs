@@ -12,6 +12,7 @@ use pre_oom_killer::controller::Counts;
 use pre_oom_killer::evict::{Act, Answer};
 use pre_oom_killer::guard::DryRun;
 use pre_oom_killer::metrics::Metrics;
+use pre_oom_killer::rights::confinement::{Confinement, State};
 use pre_oom_killer::sampler::Shared;
 use serde_json::Value as Json;
 
@@ -50,8 +51,13 @@ fn exported() -> (BTreeMap<String, BTreeSet<String>>, BTreeSet<String>) {
     metrics.answered(Act::Evict, Some(&Answer::Accepted), DryRun::Server);
     metrics.answered(Act::Delete, Some(&Answer::Accepted), DryRun::Off);
     let counts = Counts { guarded: 0, unresolved: 0, invalid: 0, blocked: 0, held: 0 };
-    let page = metrics.page(counts, Duration::ZERO, &Shared::default());
+    let page = |state| {
+        metrics.confinement(Confinement::Policy, state);
+        metrics.page(counts, Duration::ZERO, &Shared::default())
+    };
+    let page = [State::Holds, State::DoesNotHold, State::Unclear].map(page).concat();
     let (mut names, mut values) = (BTreeMap::<_, BTreeSet<_>>::new(), BTreeSet::new());
+    values.insert(Confinement::None.as_str().to_owned());
     for line in page.lines().filter(|l| !l.starts_with('#')) {
         let series = line.rsplit_once(' ').unwrap().0;
         let (name, labels) = series.split_once('{').unwrap_or((series, ""));
