@@ -25,6 +25,8 @@ const TRY_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_
 /// What is not as it should be is asked for again, and told when it has changed. A policy that was
 /// applied in the same moment as the agent takes the server some seconds to put into force.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
+/// What is as it should be is looked at again so often: a policy can be taken away.
+const LOOK_WHEN_WELL: Duration = Duration::from_secs(3600);
 /// After so many tries, answers that say nothing (a webhook that is down, say) are told as unclear.
 const TRIES: u32 = 5;
 /// All questions of one round.
@@ -128,12 +130,15 @@ pub async fn find_out(asker: Asker, metrics: Metrics) {
             metrics.confinement(asker.mode, round.finding.state);
             tell(asker.mode, &round.finding);
         }
-        if round.is_well(asker.mode) {
-            return;
-        }
+        let wait = if round.is_well(asker.mode) {
+            rounds = 0;
+            back_off((LOOK_WHEN_WELL, LOOK_WHEN_WELL), 0, fastrand::f64())
+        } else {
+            rounds += 1;
+            back_off(LOOK_AGAIN, rounds - 1, fastrand::f64())
+        };
         told = Some(round);
-        tokio::time::sleep(back_off(LOOK_AGAIN, rounds, fastrand::f64())).await;
-        rounds += 1;
+        tokio::time::sleep(wait).await;
     }
 }
 

@@ -60,6 +60,8 @@ NEEDS = {
 REFUSED = [
     ({"confinement": "strict"}, ["confinement", "auto", "impersonation", "policy", "none"]),
     ({"dryRun": True}, ["dryRun", "client", "server"]),
+    ({"podLabels": {"app.kubernetes.io/name": "x"}}, ["podLabels", "app.kubernetes.io/name"]),
+    ({"nodeSelector": {"kubernetes.io/os": "windows"}}, ["nodeSelector", "kubernetes.io/os"]),
     ({"dryrun": "client"}, ["dryrun", "not allowed"]),
     ({"image": {"name": "x"}}, ["image", "name", "not allowed"]),
     ({"image": {"digest": "sha256:abc"}}, ["image.digest"]),
