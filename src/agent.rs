@@ -25,6 +25,7 @@ use crate::http::{Pages, State, listen, serve};
 use crate::metrics::Metrics;
 use crate::pods::{PodChange, watch};
 use crate::policy::{Me, Moment};
+use crate::recent::Recent;
 use crate::report::{self, Notice};
 use crate::resolve::{Groups, Unresolved, Want, resolve};
 use crate::rights;
@@ -111,6 +112,8 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
         clock,
         cgroup_root: hierarchy.root.clone(),
         node: config.node.clone(),
+        dry_run: config.dry_run,
+        started: wall,
     };
     tokio::spawn(serve(listener, pages));
 
@@ -130,6 +133,8 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
         shared,
         metrics,
         notices,
+        recent: Recent::default(),
+        wall,
         wants: Vec::new(),
         walk: JoinSet::new(),
         posts: JoinSet::new(),
@@ -191,6 +196,10 @@ struct Agent {
     shared: Arc<Shared>,
     metrics: Metrics,
     notices: report::Queue,
+    /// For the page.
+    recent: Recent,
+    /// The wall clock at [`Moment::ZERO`].
+    wall: Timestamp,
     /// To be found by the next walk.
     wants: Vec<(TargetId, Want)>,
     /// At most one walk at a time.
@@ -317,6 +326,7 @@ impl Agent {
             list_age: self.unheard_since.map_or(Duration::ZERO, |since| self.clock.now().saturating_sub(since)),
             counts: self.controller.counts(),
             guards: self.controller.guards(self.clock.now()),
+            recent: self.recent.all(),
         });
     }
 
@@ -384,6 +394,8 @@ impl Agent {
     fn tell(&mut self, notice: Notice) {
         report::log(&notice);
         self.metrics.told(&notice.subject);
+        let at = self.wall.saturating_add(self.clock.now()).unwrap_or(Timestamp::MAX);
+        self.recent.keep(at, &notice);
         if !self.notices.put(notice) {
             self.metrics.events_lost.inc();
         }

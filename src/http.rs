@@ -1,4 +1,4 @@
-//! The agent's own pages: `/metrics`, `/healthz`, `/readyz`, `/api/guards`.
+//! The agent's own pages: `/` for people, `/metrics`, `/healthz`, `/readyz`, `/api/guards`.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -14,13 +14,16 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use jiff::Timestamp;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::controller::Counts;
 use crate::controller::view::GuardView;
+use crate::guard::DryRun;
 use crate::metrics::Metrics;
 use crate::policy::LONGEST_LOOK;
+use crate::recent::RecentView;
 use crate::sampler::{Clock, Shared};
 
 /// Scrapers, probes and a few people; more wait.
@@ -31,6 +34,16 @@ const HEADERS_WITHIN: Duration = Duration::from_secs(3);
 const CONNECTION_WITHIN: Duration = Duration::from_secs(30);
 /// The sampling thread turns at least once a second; on a node short of CPU it may be late.
 const TURNS_WITHIN: Duration = LONGEST_LOOK.saturating_mul(30);
+
+/// The page for people. All it shows it takes from `/api/guards`.
+const PAGE: &str = include_str!("page.html");
+/// Its own style and script by their hashes, its own address to ask, its own icon; nothing else, and no way to make
+/// markup of a string. (The hashes are compared with the page by a test, which writes them.)
+const POLICY: &str = "default-src 'none'; \
+    style-src 'sha256-A6cn9KQtuO2fPVC1GYSytJ/RUkU2zBZpWjLsUO0FlHs='; \
+    script-src 'sha256-Ib4AQZYn0ia0+LriYFm70EFZpbc6gO7FpHCAR3JY7S0='; \
+    connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+    require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// What the pages need to know of the rest.
 #[derive(Clone, Debug)]
@@ -47,6 +60,10 @@ pub struct Pages {
     pub cgroup_root: PathBuf,
     /// The node's name.
     pub node: String,
+    /// For all pods.
+    pub dry_run: DryRun,
+    /// When the agent started.
+    pub started: Timestamp,
 }
 
 /// What the controller answers.
@@ -60,6 +77,8 @@ pub struct State {
     pub counts: Counts,
     /// For `/api/guards`.
     pub guards: Vec<GuardView>,
+    /// What was last told, the newest first.
+    pub recent: Vec<RecentView>,
 }
 
 /// Listens on `address`. The unspecified IPv6 address takes IPv4 too; where the machine has no
@@ -124,6 +143,12 @@ async fn answer(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Byt
         return page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".into());
     }
     match request.uri().path() {
+        "/" => {
+            let mut response = page(StatusCode::OK, "text/html; charset=utf-8", PAGE.into());
+            let policy = header::HeaderValue::from_static(POLICY);
+            response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+            response
+        }
         "/healthz" => match late(pages) {
             None => page(StatusCode::OK, TEXT, "ok\n".into()),
             Some(late) => {
@@ -148,14 +173,18 @@ async fn answer(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Byt
                 let body = serde_json::json!({
                     "node": pages.node,
                     "version": env!("CARGO_PKG_VERSION"),
+                    "started": pages.started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+                    "dryRun": pages.dry_run,
                     "listed": state.listed,
+                    "listAgeSeconds": state.list_age.as_secs(),
                     "guards": state.guards,
+                    "recent": state.recent,
                 });
                 page(StatusCode::OK, "application/json", format!("{body}\n"))
             }
             None => stopping(),
         },
-        _ => page(StatusCode::NOT_FOUND, TEXT, "here are /metrics, /healthz, /readyz and /api/guards\n".into()),
+        _ => page(StatusCode::NOT_FOUND, TEXT, "here are /, /metrics, /healthz, /readyz and /api/guards\n".into()),
     }
 }
 
@@ -197,13 +226,54 @@ fn page(code: StatusCode, kind: &'static str, body: String) -> Response<Full<Byt
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = code;
     let kind = header::HeaderValue::from_static(kind);
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, kind);
+    // Names and messages from the cluster are in some of them: they are data, whatever they look like.
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, header::HeaderValue::from_static("no-referrer"));
+    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    headers.insert("cross-origin-resource-policy", header::HeaderValue::from_static("same-origin"));
     response
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What stands between an element's tags, as the browser hashes it.
+    fn inline(element: &str) -> &'static str {
+        let [_, rest] = PAGE.splitn(2, &format!("<{element}>")).collect::<Vec<_>>()[..] else { panic!("{element}") };
+        rest.split(&format!("</{element}>")).next().unwrap()
+    }
+
+    #[test]
+    fn the_policy_allows_the_pages_own_style_and_script_alone() {
+        use base64::prelude::{BASE64_STANDARD, Engine};
+        let lines = ["style", "script"].map(|element| {
+            assert_eq!(PAGE.matches(&format!("<{element}")).count(), 1, "one {element}, without attributes");
+            let digest = ring::digest::digest(&ring::digest::SHA256, inline(element).as_bytes());
+            format!("{element}-src 'sha256-{}';", BASE64_STANDARD.encode(digest))
+        });
+        assert!(lines.iter().all(|line| POLICY.contains(line)), "POLICY in src/http.rs needs:\n{}", lines.join("\n"));
+        assert!(!POLICY.contains("unsafe") && POLICY.starts_with("default-src 'none';"));
+    }
+
+    /// Neither markup from strings, nor anything from elsewhere; small enough for every agent.
+    #[test]
+    fn the_page_is_one_small_file_and_makes_no_markup_of_strings() {
+        assert!(PAGE.len() < 25_000, "{} bytes", PAGE.len());
+        for word in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "DOMParser", "srcdoc"] {
+            assert!(!PAGE.contains(word), "{word}");
+        }
+        // The name of a format is no address.
+        let elsewhere = PAGE
+            .match_indices("//")
+            .filter(|(at, _)| PAGE[..*at].ends_with(':') && !PAGE[*at..].starts_with("//www.w3.org/2000/svg"));
+        assert_eq!(elsewhere.count(), 0);
+        for attribute in [" style=", " onclick", " onload", " onerror", "javascript:"] {
+            assert!(!PAGE.contains(attribute), "{attribute}");
+        }
+    }
 
     #[test]
     fn a_sampling_thread_that_stands_still_is_told() {
@@ -215,6 +285,8 @@ mod tests {
             clock: Clock::started(Duration::from_secs(100)),
             cgroup_root: PathBuf::new(),
             node: String::new(),
+            dry_run: DryRun::Off,
+            started: Timestamp::UNIX_EPOCH,
         };
         assert!(late(&pages).is_some_and(|late| late >= Duration::from_secs(100)));
         shared.turned_at.store(99_000, Relaxed);

@@ -23,7 +23,7 @@
 //! | the request, the meaning of its answer | [`evict`] |
 //! | what the agent may do, and whether it is confined to its node | [`rights`] |
 //! | log lines and Events | [`report`] |
-//! | `/metrics` and the other pages | [`metrics`], [`http`]; `/api/guards`: [`controller::view`] |
+//! | `/metrics` and the other pages | [`metrics`], [`http`]; `/api/guards`: [`controller::view`], [`recent`]; `/`: `page.html` |
 //! | start, wiring, shutdown | [`agent`] |
 //!
 //! For people at a desk, behind the default feature `desk`, which the image is built without:
@@ -49,6 +49,7 @@ pub mod pods;
 pub mod policy;
 #[cfg(feature = "desk")]
 pub mod printable;
+pub mod recent;
 pub mod report;
 pub mod resolve;
 pub mod restraint;

@@ -267,7 +267,7 @@ impl Subject {
     }
 
     /// After some answers nothing is left to tell: the pod is no more.
-    fn is_news(&self) -> bool {
+    pub(crate) fn is_news(&self) -> bool {
         !matches!(
             self,
             Subject::NotEvicted { answer: Answer::Gone | Answer::Replaced | Answer::NamespaceTerminating, .. }
@@ -287,11 +287,19 @@ impl Subject {
         )
     }
 
-    fn evidence(&self) -> Option<&Evidence> {
+    pub(crate) fn evidence(&self) -> Option<&Evidence> {
         match self {
             Subject::Evicted { evidence, .. }
             | Subject::NotEvicted { evidence, .. }
             | Subject::Held { evidence, .. } => Some(evidence),
+            _ => None,
+        }
+    }
+
+    /// How long the server took to accept, in milliseconds.
+    pub(crate) fn took_ms(&self) -> Option<f64> {
+        match self {
+            Subject::Evicted { took, mode, .. } if *mode != DryRun::Client => Some(took.as_secs_f64() * 1000.0),
             _ => None,
         }
     }
@@ -379,10 +387,7 @@ pub fn log(notice: &Notice) {
     let (namespace, pod, uid) = (&notice.pod.namespace, &notice.pod.name, &notice.pod.uid.0);
     let (reason, message) = (subject.reason(), subject.words());
     let evidence = subject.evidence();
-    let took = match subject {
-        Subject::Evicted { took, mode, .. } if *mode != DryRun::Client => Some(took.as_secs_f64() * 1000.0),
-        _ => None,
-    };
+    let took = subject.took_ms();
     macro_rules! line {
         ($level:ident) => {
             $level!(
@@ -559,7 +564,7 @@ fn events(notice: &Notice) -> Vec<(Event, ObjectReference)> {
 }
 
 /// At most [`NOTE_BYTES`], cut at a character.
-fn cut(mut note: String) -> String {
+pub(crate) fn cut(mut note: String) -> String {
     const MARK: &str = "…";
     if note.len() > NOTE_BYTES {
         let end = note.floor_char_boundary(NOTE_BYTES - MARK.len());
@@ -570,12 +575,12 @@ fn cut(mut note: String) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::guard::Signal;
     use crate::pods::PodUid;
 
-    fn evidence() -> Evidence {
+    pub(crate) fn evidence() -> Evidence {
         Evidence {
             at: Duration::ZERO,
             signal: Signal::WorkingSet,

@@ -37,6 +37,9 @@ pub struct GuardView {
     /// Why it is never evicted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub never: Option<Never>,
+    /// `client` or `server` where the annotation says that it is only to be tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<DryRun>,
     /// Which signal is compared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signal: Option<&'static str>,
@@ -84,6 +87,7 @@ pub(super) fn views(entry: &Entry, now: Moment) -> Vec<GuardView> {
         state,
         why,
         never: entry.never,
+        dry_run: None,
         signal: None,
         threshold: None,
         memory: None,
@@ -128,6 +132,7 @@ pub(super) fn views(entry: &Entry, now: Moment) -> Vec<GuardView> {
         all.push(view);
     }
     for view in &mut all {
+        view.dry_run = Some(guard.dry_run).filter(|mode| *mode != DryRun::Off);
         view.signal = Some(guard.rule.signal.as_str());
         view.threshold = Some(guard.rule.threshold.to_string());
     }
@@ -195,7 +200,8 @@ fn state_of(entry: &Entry, target: &Target, now: Moment) -> (&'static str, Strin
     }
 }
 
-fn owner_text(owner: &Owner) -> String {
+/// `Deployment/web`.
+pub(crate) fn owner_text(owner: &Owner) -> String {
     match owner.deployment() {
         Some(deployment) => format!("Deployment/{deployment}"),
         None => format!("{}/{}", owner.kind, owner.name),

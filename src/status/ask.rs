@@ -309,6 +309,7 @@ mod tests {
             state: "over",
             why: "w".into(),
             never: None,
+            dry_run: None,
             signal: Some("usage"),
             threshold: Some("60 %".into()),
             memory: Some(MemoryView {

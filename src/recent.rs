@@ -1,0 +1,182 @@
+//! The last things that were told about evictions and misses, for `/api/guards` and the page.
+
+use std::collections::VecDeque;
+
+use jiff::Timestamp;
+
+use crate::controller::view::owner_text;
+use crate::guard::DryRun;
+use crate::report::{MissReason, Notice, Subject, cut};
+
+/// So many are kept: a screenful or two. At most an Event's note of text and five names each, so all of
+/// them stay below 150 KiB.
+const MOST: usize = 50;
+
+/// One notice, as `/api/guards` shows it: the fields of its log line and its Event. Sizes in bytes.
+#[derive(Clone, Debug, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecentView {
+    /// Counts up from 1 in the life of an agent.
+    pub number: u64,
+    /// When it was told.
+    pub at: String,
+    /// The Event's reason.
+    pub reason: &'static str,
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub pod: String,
+    /// `metadata.uid`.
+    pub uid: String,
+    /// The controlling owner as `Kind/name`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// The container; none: the pod's own group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// The whole of it in words, as the Event has it.
+    pub words: String,
+    /// Why it was not prevented; only of a miss.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missed: Option<&'static str>,
+    /// `client` or `server` where it was only tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<DryRun>,
+    /// Which signal was compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<&'static str>,
+    /// Its value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<u64>,
+    /// All that was charged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<u64>,
+    /// The limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// The threshold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<u64>,
+    /// Bytes a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth: Option<i64>,
+    /// What was left before a kill.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub room: Option<u64>,
+    /// From the request to the answer, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub took_ms: Option<f64>,
+}
+
+/// A ring of them.
+#[derive(Debug, Default)]
+pub struct Recent {
+    told: u64,
+    last: VecDeque<RecentView>,
+}
+
+impl Recent {
+    /// Keeps what is news about an eviction, and lets the oldest go.
+    pub fn keep(&mut self, at: Timestamp, notice: &Notice) {
+        if !notice.subject.is_about_an_eviction() || !notice.subject.is_news() {
+            return;
+        }
+        self.told += 1;
+        self.last.truncate(MOST - 1);
+        self.last.push_front(view(self.told, at, notice));
+    }
+
+    /// All that are kept, the newest first.
+    #[must_use]
+    pub fn all(&self) -> Vec<RecentView> {
+        self.last.iter().cloned().collect()
+    }
+}
+
+fn view(number: u64, at: Timestamp, notice: &Notice) -> RecentView {
+    let subject = &notice.subject;
+    let evidence = subject.evidence();
+    let look = match subject {
+        Subject::Missed { look: Some(look), .. } => Some(&look.0),
+        _ => None,
+    };
+    let mode = match subject {
+        Subject::Evicted { mode, .. } | Subject::NotEvicted { mode, .. } => *mode,
+        _ => DryRun::Off,
+    };
+    RecentView {
+        number,
+        at: at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        reason: subject.reason(),
+        namespace: notice.pod.namespace.clone(),
+        pod: notice.pod.name.clone(),
+        uid: notice.pod.uid.0.clone(),
+        owner: notice.owner.as_ref().map(owner_text),
+        container: notice.container.clone(),
+        words: cut(subject.words()),
+        missed: match subject {
+            Subject::Missed { reason, .. } => Some(MissReason::label(*reason)),
+            _ => None,
+        },
+        dry_run: Some(mode).filter(|mode| *mode != DryRun::Off),
+        signal: evidence.map(|e| e.signal.as_str()),
+        value: evidence.map(|e| e.value.0).or(look.and_then(|l| l.value).map(|v| v.0)),
+        usage: evidence.map(|e| e.usage.0).or(look.map(|l| l.sample.own.usage.0)),
+        limit: evidence.and_then(|e| e.limit).or(look.and_then(|l| l.sample.base())).map(|l| l.0),
+        threshold: evidence.map(|e| e.threshold).or(look.and_then(|l| l.threshold)).map(|t| t.0),
+        growth: evidence.and_then(|e| e.growth).or(look.and_then(|l| l.growth)),
+        room: evidence.and_then(|e| e.room).or(look.and_then(|l| l.room)).map(|r| r.0),
+        took_ms: subject.took_ms(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::evict::Answer;
+    use crate::pods::{PodRef, PodUid};
+    use crate::policy::Never;
+
+    fn notice(subject: Subject) -> Notice {
+        let uid = PodUid("u".into());
+        let pod = PodRef { namespace: "demo".into(), name: "web".into(), uid };
+        Notice { pod, owner: None, container: Some("app".into()), subject }
+    }
+
+    fn slow(seconds: u64) -> Subject {
+        Subject::Slow { since: Duration::from_secs(seconds), growth: 1 << 20 }
+    }
+
+    #[test]
+    fn the_last_fifty_are_kept_the_newest_first() {
+        let mut recent = Recent::default();
+        for seconds in 0..1000 {
+            recent.keep(Timestamp::UNIX_EPOCH, &notice(slow(seconds)));
+        }
+        let all = recent.all();
+        assert_eq!((all.len(), recent.last.capacity() < 2 * MOST), (MOST, true));
+        assert_eq!((all[0].number, all[MOST - 1].number), (1000, 951));
+        assert!(all[0].words.contains("999 s after"), "{}", all[0].words);
+        assert_eq!(all[0].at, "1970-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn only_news_about_evictions_is_kept_and_long_words_are_cut() {
+        let mut recent = Recent::default();
+        recent.keep(Timestamp::UNIX_EPOCH, &notice(Subject::Never(Never::Agent)));
+        recent.keep(Timestamp::UNIX_EPOCH, &notice(Subject::NoLimit));
+        assert!(recent.all().is_empty());
+        let evidence = crate::report::tests::evidence();
+        let answer =
+            |answer| Subject::NotEvicted { evidence, act: crate::evict::Act::Evict, answer, mode: DryRun::Server };
+        recent.keep(Timestamp::UNIX_EPOCH, &notice(answer(Answer::Gone)));
+        assert!(recent.all().is_empty());
+        recent.keep(Timestamp::UNIX_EPOCH, &notice(answer(Answer::Failing { code: 500, message: "é".repeat(5000) })));
+        let kept = &recent.all()[0];
+        assert!(kept.words.len() <= 1024);
+        assert_eq!((kept.reason, kept.dry_run), ("PreOOMEvictionFailed", Some(DryRun::Server)));
+        assert_eq!((kept.value, kept.limit, kept.took_ms), (Some(161_500_000), Some(256 << 20), None));
+    }
+}
