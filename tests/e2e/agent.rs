@@ -130,6 +130,11 @@ impl Agent {
         i32::try_from(self.child.borrow().id()).expect("a pid")
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The log so far, a line an object.
     pub fn lines(&self) -> Vec<Value> {
         let lines = self.log.lock().expect("no panic");

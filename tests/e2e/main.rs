@@ -10,11 +10,13 @@
 )]
 
 mod agent;
+mod browser;
 mod demo;
 mod desk;
 mod faults;
 mod image;
 mod innocents;
+mod page;
 mod ramps;
 mod rights;
 mod world;
@@ -98,6 +100,18 @@ fn main() {
             tmpfs_below_the_threshold_is_spared_by_every_signal
             a_process_that_forks_a_lot_is_spared
             unreclaimable_spares_the_active_cache_that_working_set_counts;
+        page:
+            a_ramp_moves_and_its_eviction_appears
+            what_is_past_is_shown_and_not_said
+            the_agent_goes_away_and_comes_back
+            hostile_names_are_text
+            the_policy_is_in_force
+            it_can_be_read_in_light_dark_and_narrow
+            an_empty_node_says_how_to_opt_in
+            pods_that_are_not_listed_yet_are_not_none
+            it_is_used_with_the_keys
+            it_is_read_aloud
+            a_hidden_page_asks_seldom;
         ramps:
             a_ramp_is_evicted_before_the_kill_and_its_twin_is_killed
             the_precondition_and_nothing_else_goes_over_the_wire
