@@ -1,4 +1,4 @@
-//! What `/metrics` exports. The names are a contract: README.md lists them.
+//! What `/metrics` exports. The names are a contract: docs/reference.md lists them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

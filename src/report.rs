@@ -164,7 +164,9 @@ impl MissReason {
         }
     }
 
-    fn words(self) -> &'static str {
+    /// The same in words, as Events have it.
+    #[must_use]
+    pub fn words(self) -> &'static str {
         match self {
             MissReason::TooFast => "it filled faster than it could be evicted",
             MissReason::Sustaining => "it was over, but not yet for as long as sustained-for says",

@@ -1,0 +1,140 @@
+//! docs/reference.md says what the code says: what is generated in it is compared line by line, and the
+//! Events it lists are those that are written. A test that fails prints the lines to write.
+
+#![allow(clippy::unwrap_used, reason = "panics are a test's verdicts")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use pre_oom_killer::controller::Counts;
+use pre_oom_killer::evict::{Act, Answer};
+use pre_oom_killer::guard::DryRun;
+use pre_oom_killer::metrics::Metrics;
+use pre_oom_killer::report::MissReason;
+use pre_oom_killer::restraint::Why;
+use pre_oom_killer::rights::confinement::{Confinement, State};
+use pre_oom_killer::sampler::Shared;
+
+const REFERENCE: &str = include_str!("../docs/reference.md");
+
+/// The lines between `<!-- NAME -->` and the next empty line.
+fn section(name: &str) -> &'static str {
+    let (_, rest) = REFERENCE.split_once(&format!("<!-- {name} -->\n")).unwrap_or_else(|| panic!("no section {name}"));
+    rest.split("\n\n").next().unwrap().trim_end()
+}
+
+fn compare(name: &str, expected: &str) {
+    let expected = expected.trim_end();
+    assert!(section(name) == expected, "docs/reference.md, under <!-- {name} -->, needs:\n{expected}\n");
+}
+
+#[test]
+fn every_metric_is_there_with_its_type_labels_and_meaning() {
+    let metrics = Metrics::new();
+    for act in [Act::Evict, Act::Delete] {
+        metrics.answered(act, Some(&Answer::Accepted), DryRun::Off);
+    }
+    metrics.confinement(Confinement::Policy, State::Holds);
+    let page = metrics.page(Counts::default(), Duration::ZERO, &Shared::default());
+    let mut labels: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for line in page.lines().filter(|l| !l.starts_with('#')) {
+        let Some((name, rest)) = line.split_once('{') else { continue };
+        let pairs = rest.split_once('}').unwrap().0.split(',');
+        let family = name.trim_end_matches("_total").trim_end_matches("_bucket");
+        labels.entry(family).or_default().extend(pairs.map(|p| p.split_once('=').unwrap().0).filter(|l| *l != "le"));
+    }
+    let mut table = "| metric | type | labels | what |\n|---|---|---|---|\n".to_owned();
+    let mut help = BTreeMap::new();
+    for line in page.lines() {
+        if let Some((name, text)) = line.strip_prefix("# HELP ").and_then(|l| l.split_once(' ')) {
+            help.insert(name, text.trim_end_matches('.'));
+        }
+        let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|l| l.split_once(' ')) else { continue };
+        let series = if kind == "counter" { format!("{name}_total") } else { name.to_owned() };
+        let of = labels
+            .get(name)
+            .map_or(String::new(), |l| l.iter().map(|l| format!("`{l}`")).collect::<Vec<_>>().join(", "));
+        writeln!(table, "| `{series}` | {kind} | {of} | HELP {name} |").unwrap();
+    }
+    for (name, text) in &help {
+        table = table.replace(&format!("HELP {name} |"), &format!("{text} |"));
+    }
+    assert!(help.len() > 15 && !table.contains("HELP"), "{table}");
+    compare("metrics", &table);
+}
+
+#[test]
+fn every_value_of_a_label_is_there() {
+    let codes = |values: &[&str]| values.iter().map(|v| format!("`{v}`")).collect::<Vec<_>>().join(", ");
+    let modes = [Confinement::None, Confinement::Policy, Confinement::Impersonation].map(Confinement::as_str);
+    let states = [State::Holds, State::DoesNotHold, State::Unclear, State::NotAsked].map(State::as_str);
+    let answers = [&Answer::LABELS[..], &["not-sent"]].concat();
+    let mut table = "| label | values |\n|---|---|\n".to_owned();
+    for (label, values) in [
+        ("answer", codes(&answers)),
+        ("dry_run", codes(&["off", "server", "client"])),
+        ("mode", codes(&modes)),
+        ("state", codes(&states)),
+    ] {
+        writeln!(table, "| `{label}` | {values} |").unwrap();
+    }
+    compare("labels", &table);
+    let mut table = "| `reason` of `held` | what |\n|---|---|\n".to_owned();
+    for why in Why::ALL {
+        writeln!(table, "| `{}` | {why} |", why.label()).unwrap();
+    }
+    compare("held", &table);
+    let mut table = "| `reason` of `missed` | what |\n|---|---|\n".to_owned();
+    for reason in MissReason::ALL {
+        writeln!(table, "| `{}` | {} |", reason.label(), reason.words()).unwrap();
+    }
+    compare("missed", &table);
+}
+
+/// Every word that begins as reasons do.
+fn reasons(text: &str) -> BTreeSet<&str> {
+    let begin = text.match_indices("PreOOM").map(|(at, _)| &text[at..]);
+    let words = begin.map(|t| &t[..t.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(t.len())]);
+    words.filter(|w| *w != "PreOOM").collect()
+}
+
+#[test]
+fn every_reason_of_an_event_is_there() {
+    let code = reasons(include_str!("../src/report.rs").split("mod tests").next().unwrap());
+    let rows: BTreeSet<&str> =
+        section("events").lines().filter_map(|l| l.strip_prefix("| `")?.split('`').next()).collect();
+    assert_eq!(code, rows, "left: src/report.rs; right: docs/reference.md, under <!-- events -->");
+    assert!(code.len() >= 11);
+    // Nor does another file speak of one that does not exist.
+    for (file, text) in [
+        ("README.md", include_str!("../README.md")),
+        ("src/page.html", include_str!("../src/page.html")),
+        ("docs/how-it-decides.md", include_str!("../docs/how-it-decides.md")),
+        ("docs/choosing-a-threshold.md", include_str!("../docs/choosing-a-threshold.md")),
+        ("docs/troubleshooting.md", include_str!("../docs/troubleshooting.md")),
+        ("docs/coming-from.md", include_str!("../docs/coming-from.md")),
+    ] {
+        let unknown: Vec<_> =
+            reasons(text).into_iter().filter(|r| !code.contains(r) && !r.starts_with("PreOOMKiller")).collect();
+        assert!(unknown.is_empty(), "{file}: {unknown:?}");
+    }
+}
+
+/// What the documents name of the metrics exists.
+#[test]
+fn no_document_names_a_metric_that_is_not() {
+    let known = section("metrics");
+    for (file, text) in [
+        ("README.md", include_str!("../README.md")),
+        ("docs/troubleshooting.md", include_str!("../docs/troubleshooting.md")),
+        ("docs/choosing-a-threshold.md", include_str!("../docs/choosing-a-threshold.md")),
+        ("docs/how-it-decides.md", include_str!("../docs/how-it-decides.md")),
+    ] {
+        let begin = text.match_indices("pre_oom_killer_").map(|(at, _)| &text[at..]);
+        for name in begin.map(|t| &t[..t.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(t.len())]) {
+            let family = name.trim_end_matches("_bucket").trim_end_matches("_count").trim_end_matches("_sum");
+            assert!(family == "pre_oom_killer_" || known.contains(&format!("`{family}`")), "{file}: {name}");
+        }
+    }
+}
