@@ -82,7 +82,7 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
         cgroup = hierarchy.root.display().to_string(),
         hierarchy = ?hierarchy.version,
         listen = listener.local_addr()?.to_string(),
-        dry_run = ?config.dry_run,
+        dry_run = config.dry_run.as_str(),
         confinement = config.confinement.as_str(),
         "pre-oom-killer starts"
     );

@@ -132,6 +132,18 @@ pub enum DryRun {
     Client,
 }
 
+impl DryRun {
+    /// As metrics and the log have it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DryRun::Off => "off",
+            DryRun::Server => "server",
+            DryRun::Client => "client",
+        }
+    }
+}
+
 impl FromStr for DryRun {
     type Err = ();
 

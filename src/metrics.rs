@@ -24,10 +24,13 @@ const DETECTION_BUCKETS: [f64; 9] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.
 /// From a fast server to the bound of one request.
 const EVICTION_BUCKETS: [f64; 9] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
 
+/// The label `answer` of a dry run of the client.
+pub const NOT_SENT: &str = "not-sent";
+
 /// How an eviction ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct AnswerLabels {
-    /// [`Answer::label`], or `not-sent` for a dry run of the client.
+    /// [`Answer::label`], or [`NOT_SENT`].
     answer: &'static str,
     /// `off`, `client` or `server`.
     dry_run: &'static str,
@@ -217,14 +220,7 @@ impl Metrics {
 
     /// Counts a request by its answer; `None`: not sent.
     pub fn answered(&self, act: Act, answer: Option<&Answer>, mode: DryRun) {
-        let labels = AnswerLabels {
-            answer: answer.map_or("not-sent", Answer::label),
-            dry_run: match mode {
-                DryRun::Off => "off",
-                DryRun::Server => "server",
-                DryRun::Client => "client",
-            },
-        };
+        let labels = AnswerLabels { answer: answer.map_or(NOT_SENT, Answer::label), dry_run: mode.as_str() };
         let family = match act {
             Act::Evict => &self.evictions,
             Act::Delete => &self.deletions,

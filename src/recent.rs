@@ -5,8 +5,7 @@ use std::collections::VecDeque;
 use jiff::Timestamp;
 
 use crate::controller::view::owner_text;
-use crate::guard::DryRun;
-use crate::report::{MissReason, Notice, Subject, cut};
+use crate::report::{Facts, Notice, cut};
 
 /// So many are kept: a screenful or two. At most an Event's note of text and five names each, so all of
 /// them stay below 150 KiB.
@@ -36,36 +35,9 @@ pub struct RecentView {
     pub container: Option<String>,
     /// The whole of it in words, as the Event has it.
     pub words: String,
-    /// Why it was not prevented; only of a miss.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub missed: Option<&'static str>,
-    /// `client` or `server` where it was only tried.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dry_run: Option<DryRun>,
-    /// Which signal was compared.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub signal: Option<&'static str>,
-    /// Its value.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub value: Option<u64>,
-    /// All that was charged.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub usage: Option<u64>,
-    /// The limit.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub limit: Option<u64>,
-    /// The threshold.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub threshold: Option<u64>,
-    /// Bytes a second.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub growth: Option<i64>,
-    /// What was left before a kill.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub room: Option<u64>,
-    /// From the request to the answer, in milliseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub took_ms: Option<f64>,
+    /// Its labels and numbers, as its log line has them.
+    #[serde(flatten)]
+    pub facts: Facts,
 }
 
 /// A ring of them.
@@ -94,39 +66,17 @@ impl Recent {
 }
 
 fn view(number: u64, at: Timestamp, notice: &Notice) -> RecentView {
-    let subject = &notice.subject;
-    let evidence = subject.evidence();
-    let look = match subject {
-        Subject::Missed { look: Some(look), .. } => Some(&look.0),
-        _ => None,
-    };
-    let mode = match subject {
-        Subject::Evicted { mode, .. } | Subject::NotEvicted { mode, .. } => *mode,
-        _ => DryRun::Off,
-    };
     RecentView {
         number,
         at: at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        reason: subject.reason(),
+        reason: notice.subject.reason(),
         namespace: notice.pod.namespace.clone(),
         pod: notice.pod.name.clone(),
         uid: notice.pod.uid.0.clone(),
         owner: notice.owner.as_ref().map(owner_text),
         container: notice.container.clone(),
-        words: cut(subject.words()),
-        missed: match subject {
-            Subject::Missed { reason, .. } => Some(MissReason::label(*reason)),
-            _ => None,
-        },
-        dry_run: Some(mode).filter(|mode| *mode != DryRun::Off),
-        signal: evidence.map(|e| e.signal.as_str()),
-        value: evidence.map(|e| e.value.0).or(look.and_then(|l| l.value).map(|v| v.0)),
-        usage: evidence.map(|e| e.usage.0).or(look.map(|l| l.sample.own.usage.0)),
-        limit: evidence.and_then(|e| e.limit).or(look.and_then(|l| l.sample.base())).map(|l| l.0),
-        threshold: evidence.map(|e| e.threshold).or(look.and_then(|l| l.threshold)).map(|t| t.0),
-        growth: evidence.and_then(|e| e.growth).or(look.and_then(|l| l.growth)),
-        room: evidence.and_then(|e| e.room).or(look.and_then(|l| l.room)).map(|r| r.0),
-        took_ms: subject.took_ms(),
+        words: cut(notice.subject.words()),
+        facts: notice.subject.facts(),
     }
 }
 
@@ -136,8 +86,10 @@ mod tests {
 
     use super::*;
     use crate::evict::Answer;
+    use crate::guard::DryRun;
     use crate::pods::{PodRef, PodUid};
     use crate::policy::Never;
+    use crate::report::Subject;
 
     fn notice(subject: Subject) -> Notice {
         let uid = PodUid("u".into());
@@ -176,7 +128,7 @@ mod tests {
         recent.keep(Timestamp::UNIX_EPOCH, &notice(answer(Answer::Failing { code: 500, message: "é".repeat(5000) })));
         let kept = &recent.all()[0];
         assert!(kept.words.len() <= 1024);
-        assert_eq!((kept.reason, kept.dry_run), ("PreOOMEvictionFailed", Some(DryRun::Server)));
-        assert_eq!((kept.value, kept.limit, kept.took_ms), (Some(161_500_000), Some(256 << 20), None));
+        assert_eq!((kept.reason, kept.facts.answer), ("PreOOMEvictionFailed", Some("failing")));
+        assert_eq!((kept.facts.value, kept.facts.dry_run), (Some(161_500_000), Some(DryRun::Server)));
     }
 }

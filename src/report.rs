@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use crate::evict::{Act, Answer};
 use crate::guard::{DryRun, Problem, Warning};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, NOT_SENT};
 use crate::pods::{Owner, PodRef, chain};
 use crate::policy::{Evidence, Never};
 use crate::restraint::Why;
@@ -289,22 +289,90 @@ impl Subject {
         )
     }
 
-    pub(crate) fn evidence(&self) -> Option<&Evidence> {
+    /// The numbers and labels of it, as log and `/api/guards` have them.
+    #[must_use]
+    pub fn facts(&self) -> Facts {
+        let mode = |mode: &DryRun| Some(*mode).filter(|mode| *mode != DryRun::Off);
+        let of = |e: &Evidence| Facts {
+            signal: Some(e.signal.as_str()),
+            value: Some(e.value.0),
+            usage: Some(e.usage.0),
+            limit: e.limit.map(|l| l.0),
+            threshold: Some(e.threshold.0),
+            growth: e.growth,
+            room: e.room.map(|r| r.0),
+            ..Facts::default()
+        };
         match self {
-            Subject::Evicted { evidence, .. }
-            | Subject::NotEvicted { evidence, .. }
-            | Subject::Held { evidence, .. } => Some(evidence),
-            _ => None,
+            Subject::Evicted { evidence, mode: DryRun::Client, .. } => {
+                Facts { answer: Some(NOT_SENT), dry_run: Some(DryRun::Client), ..of(evidence) }
+            }
+            Subject::Evicted { evidence, mode: m, took, .. } => Facts {
+                answer: Some(Answer::Accepted.label()),
+                dry_run: mode(m),
+                took_ms: Some(took.as_secs_f64() * 1000.0),
+                ..of(evidence)
+            },
+            Subject::NotEvicted { evidence, answer, mode: m, .. } => {
+                Facts { answer: Some(answer.label()), dry_run: mode(m), ..of(evidence) }
+            }
+            Subject::Held { evidence, why, .. } => Facts { cause: Some(why.label()), ..of(evidence) },
+            Subject::Slow { growth, .. } => Facts { growth: Some(*growth), ..Facts::default() },
+            Subject::Missed { reason, look } => {
+                let look = look.as_ref().map(|look| &look.0);
+                Facts {
+                    cause: Some(reason.label()),
+                    value: look.and_then(|l| l.value).map(|v| v.0),
+                    usage: look.map(|l| l.sample.own.usage.0),
+                    limit: look.and_then(|l| l.sample.base()).map(|l| l.0),
+                    threshold: look.and_then(|l| l.threshold).map(|t| t.0),
+                    growth: look.and_then(|l| l.growth),
+                    room: look.and_then(|l| l.room).map(|r| r.0),
+                    ..Facts::default()
+                }
+            }
+            _ => Facts::default(),
         }
     }
+}
 
-    /// How long the server took to accept, in milliseconds.
-    pub(crate) fn took_ms(&self) -> Option<f64> {
-        match self {
-            Subject::Evicted { took, mode, .. } if *mode != DryRun::Client => Some(took.as_secs_f64() * 1000.0),
-            _ => None,
-        }
-    }
+/// See [`Subject::facts`]. Sizes in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Facts {
+    /// The server's answer, as the metrics' label has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer: Option<&'static str>,
+    /// Why it is held, or why it was missed: the metrics' label `reason`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<&'static str>,
+    /// `client` or `server` where it was only tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<DryRun>,
+    /// Which signal was compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<&'static str>,
+    /// Its value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<u64>,
+    /// All that was charged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<u64>,
+    /// The limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// The threshold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<u64>,
+    /// Bytes a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth: Option<i64>,
+    /// What was left before a kill.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub room: Option<u64>,
+    /// From the request to the answer, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub took_ms: Option<f64>,
 }
 
 fn answer_words(act: Act, answer: &Answer) -> String {
@@ -388,8 +456,7 @@ pub fn log(notice: &Notice) {
     let container = notice.container.as_deref().unwrap_or("");
     let (namespace, pod, uid) = (&notice.pod.namespace, &notice.pod.name, &notice.pod.uid.0);
     let (reason, message) = (subject.reason(), subject.words());
-    let evidence = subject.evidence();
-    let took = subject.took_ms();
+    let facts = subject.facts();
     macro_rules! line {
         ($level:ident) => {
             $level!(
@@ -398,14 +465,17 @@ pub fn log(notice: &Notice) {
                 pod,
                 uid,
                 container,
-                signal = evidence.map(|e| e.signal.as_str()),
-                value = evidence.map(|e| e.value.0),
-                usage = evidence.map(|e| e.usage.0),
-                limit = evidence.and_then(|e| e.limit).map(|l| l.0),
-                threshold = evidence.map(|e| e.threshold.0),
-                growth = evidence.and_then(|e| e.growth),
-                room = evidence.and_then(|e| e.room).map(|r| r.0),
-                took_ms = took,
+                answer = facts.answer,
+                cause = facts.cause,
+                dry_run = facts.dry_run.map(DryRun::as_str),
+                signal = facts.signal,
+                value = facts.value,
+                usage = facts.usage,
+                limit = facts.limit,
+                threshold = facts.threshold,
+                growth = facts.growth,
+                room = facts.room,
+                took_ms = facts.took_ms,
                 "{message}"
             )
         };

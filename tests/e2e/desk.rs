@@ -600,6 +600,94 @@ pub fn a_cgroup_root_that_is_gone_makes_it_unready() {
     assert!(text.contains("/nonexistent") && text.contains("--cgroup-root"), "{text}");
 }
 
+/// A day in a few seconds: one line an event however often it is looked at and tried, with the fields of the Event
+/// and the labels of the metrics; and a filter that holds.
+pub fn the_log_says_each_thing_once() {
+    let world = World::simulated();
+    let threshold = format!("{PREFIX}memory-usage-threshold");
+    let over = |name: &str, change: fn(standin::PodBuilder) -> standin::PodBuilder| {
+        let place = world.place(name, Some(LIMIT), |p| change(p.annotation(&threshold, "60")));
+        place.group.simulate(THRESHOLD + MIB, 0);
+        place
+    };
+    let blocked = over("blocked", |p| p.label("app", "blocked"));
+    world.server.put_pdb(Pdb::blocking(NS, "blocked-pdb", &[("app", "blocked")]));
+    over("tried", |p| p.annotation(&format!("{PREFIX}dry-run"), "client"));
+    over("tried-by-the-server", |p| p.annotation(&format!("{PREFIX}dry-run"), "server"));
+    over("young", |p| p.age(Duration::from_secs(1)));
+    over("warned", |p| p.annotation(&format!("{PREFIX}memory-usage-treshold"), "60"));
+    world.place("invalid", Some(LIMIT), |p| p.annotation(&threshold, "60m"));
+    world.place("unlimited", None, |p| p.annotation(&threshold, "60")).group.simulate(MIB, 0);
+    let agent = world.agent(&[]);
+    for reason in ["PreOOMEvictionBlocked", "PreOOMEvictionDryRun", "PreOOMEvictionHeld", "PreOOMEvicted"] {
+        agent.wait_told(reason);
+    }
+    std::thread::sleep(Duration::from_secs(4)); // hundreds of looks, some tries
+    assert!(agent.metric("pre_oom_killer_evictions_total") >= 5.0, "the blocked one was tried again");
+    world.server.edit_pod(NS, "blocked", |p| {
+        let status = &mut p["status"]["containerStatuses"][0];
+        let killed =
+            json!({"reason": "OOMKilled", "exitCode": 137, "containerID": format!("containerd://{}", blocked.id)});
+        status["lastState"] = json!({"terminated": killed});
+        status["containerID"] = json!(format!("containerd://{}", container_id()));
+    });
+    agent.wait_told("PreOOMMissed");
+    let lines = agent.lines();
+    let mut told: Vec<String> = Vec::new();
+    for line in lines.iter().filter(|l| l["reason"].is_string()) {
+        told.push(format!(
+            "{} {}",
+            line["reason"].as_str().unwrap_or_default(),
+            line["pod"].as_str().unwrap_or_default()
+        ));
+        assert_eq!((&line["namespace"], line["uid"].is_string()), (&json!(NS), true), "{line}");
+    }
+    told.sort();
+    assert_eq!(
+        told,
+        [
+            "PreOOMEvicted warned",
+            "PreOOMEvictionBlocked blocked",
+            "PreOOMEvictionDryRun tried",
+            "PreOOMEvictionDryRun tried-by-the-server",
+            "PreOOMEvictionHeld young",
+            "PreOOMGuardWarning warned",
+            "PreOOMInvalidGuard invalid",
+            "PreOOMInvalidGuard unlimited",
+            "PreOOMMissed blocked",
+        ]
+    );
+    assert!(lines.len() <= told.len() + 6, "and little else: {lines:#?}");
+    let labels = |reason: &str, pod: &str| {
+        let line = agent.told(reason).into_iter().find(|l| l["pod"] == pod).unwrap_or_default();
+        (line["answer"].clone(), line["cause"].clone(), line["dry_run"].clone(), line["value"].clone())
+    };
+    let value = json!(THRESHOLD + MIB);
+    assert_eq!(labels("PreOOMEvicted", "warned"), (json!("accepted"), Value::Null, Value::Null, value.clone()));
+    assert_eq!(labels("PreOOMEvictionBlocked", "blocked"), (json!("blocked"), Value::Null, Value::Null, value.clone()));
+    let tried = labels("PreOOMEvictionDryRun", "tried");
+    assert_eq!(tried, (json!("not-sent"), Value::Null, json!("client"), value.clone()));
+    assert_eq!(labels("PreOOMEvictionDryRun", "tried-by-the-server").2, "server");
+    assert_eq!(labels("PreOOMEvictionHeld", "young"), (Value::Null, json!("minimum-age"), Value::Null, value.clone()));
+    assert_eq!(labels("PreOOMMissed", "blocked"), (Value::Null, json!("blocked"), Value::Null, value));
+    // The Event's note is the line's message, and `/api/guards` has it too.
+    let message = agent.wait_told("PreOOMMissed")["message"].as_str().unwrap_or_default().to_owned();
+    let note = world.wait_events("PreOOMMissed", 1).remove(0)["note"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(note, format!("container app: {message}"));
+    let facts: Value = serde_json::from_str(&agent.get("/api/guards").1).unwrap_or_default();
+    let recent = facts["recent"][0].clone();
+    assert_eq!(
+        (&recent["words"], &recent["cause"], &recent["reason"]),
+        (&json!(message), &json!("blocked"), &json!("PreOOMMissed"))
+    );
+    drop(agent);
+    // By module, as documented: only what is said at the start.
+    let agent = world.agent(&["--log", "warn,pre_oom_killer::agent=info"]);
+    agent.wait_told("PreOOMEvictionHeld");
+    agent.wait_state("tried", "app", "dry-run");
+    assert!(agent.lines().iter().filter(|l| l["level"] == "INFO").all(|l| l["reason"].is_null()));
+}
+
 /// For people, a line is a sentence with its fields behind it.
 pub fn the_log_can_be_text() {
     let world = World::simulated();

@@ -65,6 +65,7 @@ fn main() {
             the_pages
             a_cgroup_root_that_is_gone_makes_it_unready
             the_log_can_be_text
+            the_log_says_each_thing_once
             it_stays_small_with_250_containers
             no_right_to_list_is_told_and_heals;
         faults:
