@@ -90,6 +90,8 @@ impl Browser {
                 assert!(answer["error"].is_null(), "{method}: {}", answer["error"]);
                 return answer["result"].clone();
             }
+            // It would wait for an answer to that.
+            assert_ne!(answer["method"], "Page.javascriptDialogOpening", "a script from elsewhere ran: {answer}");
             self.seen.borrow_mut().push(answer);
         }
     }
@@ -182,10 +184,9 @@ impl Browser {
         sent.filter_map(|r| r["request"]["url"].as_str().map(str::to_owned)).collect()
     }
 
-    /// Complaints: of the console, of the policies, exceptions, dialogs.
+    /// Complaints: of the console, of the policies, exceptions.
     pub fn complaints(&self) -> Vec<String> {
-        let kinds =
-            ["Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Page.javascriptDialogOpening"];
+        let kinds = ["Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown"];
         kinds.iter().flat_map(|k| self.reported(k)).map(|c| c.to_string()).collect()
     }
 }
