@@ -246,6 +246,12 @@ pub fn it_can_be_read_in_light_dark_and_narrow() {
         places[0].group.simulate((38 + i as u64) * MIB, 10 * MIB);
         std::thread::sleep(Duration::from_millis(1200));
     }
+    // As if it had been open for five minutes.
+    browser.eval(
+        "for (const of of past.values()) { const [end, n] = of.at(-1); of.length = 0; \
+         for (let i = 300; i >= 0; i--) of.push([end - i * 990, n * (1 - i / 600 + Math.sin(i / 9) / 40)]); }",
+    );
+    std::thread::sleep(Duration::from_millis(1500));
     for (name, width, height, scheme) in [
         ("light", 1200, 900, "light"),
         ("dark", 1200, 900, "dark"),
