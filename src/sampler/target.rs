@@ -329,10 +329,12 @@ impl Target {
     }
 
     /// Whether the kernel has killed in it since the last time this was asked: once a second, and
-    /// when most of its memory is gone since the look before, for a kill may be why.
+    /// when much of its memory is gone since the look before, for a kill may be why.
     fn killed(&mut self, now: Moment, read: &Result<Option<Sample>, ReadError>) -> Option<What> {
         let is = read.as_ref().ok()?.as_ref()?.own.usage.0;
-        let fell = self.last.is_some_and(|was| is < was.own.usage.0 / 2);
+        let was = self.last.map_or(0, |last| last.own.usage.0);
+        // What is about to be told as a dip may be one, too; the killed give their memory back bit by bit.
+        let fell = is < was - was / 8 || (matches!(self.told, Told::Over(_)) && is < was);
         if self.limits_read_at != Some(now) && !fell {
             return None;
         }
