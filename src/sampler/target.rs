@@ -42,10 +42,11 @@ const EARLY_PART: u32 = 4;
 /// When a file cannot be read or is not of its form.
 pub fn read_all(groups: &Groups, machine: Machine, at: Moment) -> Result<Option<Sample>, ReadError> {
     let with_stat = |group: &Group| -> Result<Option<Level>, ReadError> {
-        let Some(stat) = group.stat()? else {
+        // Stat last: cache that comes between the reads, should this thread have to wait there, is not taken for a leak.
+        let (Some(level), Some(stat)) = (level(group, machine)?, group.stat()?) else {
             return Ok(None);
         };
-        Ok(level(group, machine)?.map(|level| Level { stat: Some(stat), ..level }))
+        Ok(Some(Level { stat: Some(stat), ..level }))
     };
     let Some(own) = with_stat(&groups.own)? else {
         return Ok(None);
