@@ -41,7 +41,7 @@ impl Contact {
 /// # Errors
 /// When the kubeconfig or the service account cannot be read.
 pub async fn kube_config(config: &Config) -> anyhow::Result<kube::Config> {
-    let mut kube = match &config.kubeconfig {
+    let kube = match &config.kubeconfig {
         Some(file) => {
             let options = KubeConfigOptions { context: config.context.clone(), ..KubeConfigOptions::default() };
             let shown = file.display();
@@ -53,14 +53,20 @@ pub async fn kube_config(config: &Config) -> anyhow::Result<kube::Config> {
         None => kube::Config::incluster()
             .context("not in a cluster (no service account): give --kubeconfig for a run from a desk")?,
     };
+    Ok(fitted(kube))
+}
+
+/// What of kube's own ways does not fit us.
+#[must_use]
+pub fn fitted(mut kube: kube::Config) -> kube::Config {
     if kube.cluster_url.scheme_str() == Some("http") && kube.root_cert.is_none() {
         // Nothing is to be trusted without TLS; kube would ask for the system's certificates, and
-        // fail in an image that has none.
+        // fail where there are none, as in the image.
         kube.root_cert = Some(Vec::new());
     }
     // kube repeats a 429 many times on its own; when to try again is ours to say.
     kube.default_retry = false;
-    Ok(kube)
+    kube
 }
 
 /// Asks as the node: `Impersonate-User: system:node:NODE` on every request, and no group, extra or

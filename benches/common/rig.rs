@@ -11,6 +11,7 @@ use kube::config::Kubeconfig;
 use pre_oom_killer::agent::run_on;
 use pre_oom_killer::cgroup::Machine;
 use pre_oom_killer::cli::{Cli, Command as Asked};
+use pre_oom_killer::client::fitted;
 use standin::cgroups::{Group, Tree};
 use standin::{Standin, pod};
 
@@ -96,10 +97,8 @@ impl Node {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let client = runtime.block_on(async {
             let kubeconfig = Kubeconfig::from_yaml(&server.kubeconfig()).expect("a kubeconfig");
-            let mut config =
-                kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.expect("one that holds");
-            // Without TLS nothing is to be trusted.
-            config.root_cert = config.root_cert.or(Some(Vec::new()));
+            let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await;
+            let config = fitted(config.expect("one that holds"));
             let client = kube::Client::try_from(config).expect("a client");
             // Its connection stays.
             let _ = client.apiserver_version().await;

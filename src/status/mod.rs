@@ -20,6 +20,7 @@ use clap::{Args, ValueEnum};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
+use crate::client::fitted;
 use crate::guard::duration;
 use ask::Query;
 
@@ -87,12 +88,7 @@ impl StatusArgs {
             None => Kubeconfig::read().context("no kubeconfig: name one by --kubeconfig or KUBECONFIG"),
         }?;
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
-        let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await.context("kubeconfig")?;
-        if config.cluster_url.scheme_str() == Some("http") && config.root_cert.is_none() {
-            // Nothing is to be trusted without TLS, and there may be no certificates on this machine.
-            config.root_cert = Some(Vec::new());
-        }
-        config.default_retry = false;
+        let config = fitted(Config::from_custom_kubeconfig(kubeconfig, &options).await.context("kubeconfig")?);
         let namespace = match (self.all_namespaces, &self.namespace) {
             (true, _) => None,
             (false, Some(namespace)) => Some(namespace.clone()),
