@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Limited};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use kube::api::ListParams;
 use kube::client::Body;
 use kube::{Api, Client};
@@ -175,8 +176,8 @@ async fn agents(client: &Client, query: &Query) -> anyhow::Result<Vec<Agent>> {
             None => anyhow!("cannot list the agents' pods of all namespaces: {why}; --agents-namespace names theirs"),
         })?;
         found.extend(page.items);
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
+        match next_page(params, page.metadata) {
+            Some(next) => params = next,
             None => break,
         }
     }
@@ -234,8 +235,8 @@ async fn selected(client: &Client, query: &Query) -> anyhow::Result<Option<BTree
         let page =
             page.map_err(|why| anyhow!("{why}")).with_context(|| format!("cannot list pods with -l {selector}"))?;
         uids.extend(page.items.into_iter().filter_map(|pod| pod.metadata.uid));
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
+        match next_page(params, page.metadata) {
+            Some(next) => params = next,
             None => return Ok(Some(uids)),
         }
     }
@@ -252,8 +253,8 @@ async fn ended(client: &Client, query: &Query) -> Result<Vec<Ended>, String> {
         loop {
             let page = within(query.timeout, events.list(&params)).await?;
             all.extend(page.items.into_iter().filter_map(as_ended));
-            match page.metadata.continue_.filter(|token| !token.is_empty() && all.len() < MOST_EVENTS) {
-                Some(token) => params = params.continue_token(&token),
+            match next_page(params, page.metadata).filter(|_| all.len() < MOST_EVENTS) {
+                Some(next) => params = next,
                 None => break,
             }
         }
@@ -278,6 +279,11 @@ fn pods_in(client: &Client, namespace: Option<&str>) -> Api<Pod> {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     }
+}
+
+/// How to ask for the next page, if there is one.
+fn next_page(params: ListParams, page: ListMeta) -> Option<ListParams> {
+    page.continue_.filter(|token| !token.is_empty()).map(|token| params.continue_token(&token))
 }
 
 async fn within<T>(timeout: Duration, what: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
