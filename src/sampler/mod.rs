@@ -326,8 +326,10 @@ impl Sampler {
             }
         }
         if gone {
-            for i in (0..self.targets.len()).rev().filter(|i| self.targets[*i].is_gone()).collect::<Vec<_>>() {
-                self.forget(i);
+            for i in (0..self.targets.len()).rev() {
+                if self.targets[i].is_gone() {
+                    self.forget(i);
+                }
             }
         }
     }
@@ -338,9 +340,7 @@ mod tests {
     use super::*;
     use crate::cgroup::{Group, Version};
     use crate::guard::{Signal, Threshold};
-    use crate::resolve::Groups;
-    use crate::units::Bytes;
-    use crate::units::Percent;
+    use crate::units::{Bytes, Percent};
     use futures::FutureExt;
     use std::path::Path;
     use tokio::sync::mpsc;

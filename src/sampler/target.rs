@@ -119,7 +119,7 @@ pub struct Target {
     last: Option<Sample>,
     stat_read_at: Moment,
     pod_read_at: Moment,
-    limits_read_at: Option<Moment>,
+    limits_read_at: Moment,
     not_over_at: Option<Moment>,
     kills: Option<Kills>,
     pod_kills: Option<Kills>,
@@ -151,7 +151,7 @@ impl Target {
             last: None,
             stat_read_at: Moment::ZERO,
             pod_read_at: Moment::ZERO,
-            limits_read_at: None,
+            limits_read_at: Moment::ZERO,
             not_over_at: None,
             kills: None,
             pod_kills: None,
@@ -175,7 +175,7 @@ impl Target {
         let Some(last) = self.last else {
             return self.read_all(now, machine, shared);
         };
-        let limits_old = self.limits_read_at.is_none_or(|at| old(at, LIMIT_AGE));
+        let limits_old = old(self.limits_read_at, LIMIT_AGE);
         let own = match limits_old {
             true => level(&self.groups.own, machine)?,
             false => self.groups.own.usage()?.map(|usage| Level { usage, stat: None, ..last.own }),
@@ -189,13 +189,14 @@ impl Target {
         let mut sample = Sample { at: now, own, pod };
         if limits_old {
             shared.limit_reads.fetch_add(1, Relaxed);
-            self.limits_read_at = Some(now);
+            self.limits_read_at = now;
             self.pod_read_at = now;
             let read = self.groups.pod.as_ref().and_then(|pod| level(pod, machine).ok()?);
             sample.pod = read.map(|pod| Level { stat: last.pod.and_then(|p| p.stat), ..pod });
         }
 
-        let by_usage = |s: &Sample| next_look(&self.rule, s, s.room(), self.history.growth(), takes);
+        let growth = self.history.growth();
+        let by_usage = |s: &Sample| next_look(&self.rule, s, s.room(), growth, takes);
         let threshold = sample.threshold(&self.rule);
         let undecided = self.rule.signal != Signal::Usage && threshold.is_some_and(|t| own.usage > t);
         let due = by_usage(&sample);
@@ -239,7 +240,7 @@ impl Target {
     fn read_all(&mut self, now: Moment, machine: Machine, shared: &Shared) -> Result<Option<Sample>, ReadError> {
         shared.stat_reads.fetch_add(1, Relaxed);
         shared.limit_reads.fetch_add(1, Relaxed);
-        self.limits_read_at = Some(now);
+        self.limits_read_at = now;
         self.stat_read_at = now;
         self.pod_read_at = now;
         read_all(&self.groups, machine, now)
@@ -282,7 +283,7 @@ impl Target {
         // Where this look read no stat, the last one stands for it: that it is not too old is seen to above.
         let stat = sample.own.stat.or(self.last.and_then(|l| l.own.stat));
         let known = Sample { own: Level { stat, ..sample.own }, ..sample };
-        let room = known.room();
+        let (room, threshold, value) = (known.room(), known.threshold(&self.rule), known.own.value(self.rule.signal));
         let interval = match verdict {
             Verdict::Over(_) if matches!(self.told, Told::Over(_)) => match self.rule.force_delete {
                 Some(percent) if self.told != Told::Over(Worse::WORST) => {
@@ -294,14 +295,13 @@ impl Target {
             _ => next_look(&self.rule, &known, room, growth, takes),
         };
         self.wait(now, interval);
-        let missing =
-            known.threshold(&self.rule).zip(known.own.value(self.rule.signal)).map(|(t, value)| t.less(value));
+        let missing = threshold.zip(value).map(|(threshold, value)| threshold.less(value));
         self.near = interval < CLOSE || time_left(missing, growth).is_some_and(|left| left < SOON);
         self.last = Some(known);
         self.view.set(LastLook {
             sample,
-            value: known.own.value(self.rule.signal),
-            threshold: known.threshold(&self.rule),
+            value,
+            threshold,
             room,
             growth,
             verdict,
@@ -336,7 +336,7 @@ impl Target {
         let was = self.last.map_or(0, |last| last.own.usage.0);
         // What is about to be told as a dip may be one, too; the killed give their memory back bit by bit.
         let fell = is < was - was / 8 || (matches!(self.told, Told::Over(_)) && is < was);
-        if self.limits_read_at != Some(now) && !fell {
+        if self.limits_read_at != now && !fell {
             return None;
         }
         let own = self.groups.own.kills();
