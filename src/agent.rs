@@ -13,7 +13,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tracing::{debug, info, warn};
+use tracing::{Level, debug, info, warn};
 
 use crate::cgroup::{Hierarchy, Machine};
 use crate::cli::Config;
@@ -73,7 +73,11 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
     };
     let reads = client::reading(acting.clone(), &contact)?;
     let writes = client::writing(acting)?;
-    let own = client::writing(kube)?;
+    // The account itself is asked about; where it is the one that acts, by the same client.
+    let own = match config.confinement {
+        Confinement::None | Confinement::Policy => writes.clone(),
+        Confinement::Impersonation => client::writing(kube)?,
+    };
     let listener = listen(config.listen)?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -292,7 +296,9 @@ impl Agent {
 
     fn reported(&mut self, report: Report) {
         if let What::Over { evidence, since_last_look } = &report.what {
-            if let Some((pod, container)) = self.controller.name_of(report.id) {
+            if tracing::enabled!(Level::DEBUG)
+                && let Some((pod, container)) = self.controller.name_of(report.id)
+            {
                 let read_us_ago = self.clock.now().saturating_sub(evidence.at).as_micros() as u64;
                 debug!(namespace = pod.namespace, pod = pod.name, container, read_us_ago, "above its threshold");
             }

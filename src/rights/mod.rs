@@ -100,7 +100,8 @@ impl Patience {
     }
 }
 
-/// Asks until there is an answer, and tells it; asks again as long as something has to be mended.
+/// Asks until there is an answer, and tells it; asks again soon while something has to be mended, else once an hour. Never ends
+/// but in a dry run of the client.
 pub async fn find_out(asker: Asker, metrics: Metrics) {
     metrics.confinement(asker.mode, State::NotAsked);
     if asker.silent {
