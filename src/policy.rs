@@ -282,6 +282,13 @@ impl History {
         })
     }
 
+    /// Takes in that the next look found the usage of the one before.
+    pub fn same(&mut self, at: Moment) {
+        let before = self.looks[(self.next + LOOKS - 1) % LOOKS];
+        self.looks[self.next] = before.map(|look| Look { at, clean: None, ..look });
+        self.next = (self.next + 1) % LOOKS;
+    }
+
     /// There was a time without a look, or the rule is another: nothing is known to have lasted.
     pub fn interrupted(&mut self) {
         self.over_since = None;

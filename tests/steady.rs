@@ -42,7 +42,7 @@ impl Rig {
             ("memory.current", format!("{usage}\n")),
             ("memory.max", format!("{limit}\n")),
             ("memory.stat", stat),
-            ("memory.events", "oom_kill 0\n".into()),
+            ("memory.events", "max 0\noom_kill 0\n".into()),
         ] {
             std::fs::write(dir.path().join(name), text).unwrap();
         }

@@ -8,6 +8,7 @@ pub(super) const FILES: Files = Files {
     limit: "memory.limit_in_bytes",
     stat: "memory.stat",
     kills: "memory.oom_control",
+    failed_charges: "memory.failcnt",
 };
 
 /// `PAGE_COUNTER_MAX` in bytes on 64 bit, with pages of 4 KiB: no limit.

@@ -3,8 +3,13 @@
 use super::{Files, Limit, Malformed, Stat, field, number, required};
 use crate::units::Bytes;
 
-pub(super) const FILES: Files =
-    Files { usage: "memory.current", limit: "memory.max", stat: "memory.stat", kills: "memory.events" };
+pub(super) const FILES: Files = Files {
+    usage: "memory.current",
+    limit: "memory.max",
+    stat: "memory.stat",
+    kills: "memory.events",
+    failed_charges: "memory.events",
+};
 
 pub(super) const SWAP_CURRENT: &str = "memory.swap.current";
 pub(super) const SWAP_MAX: &str = "memory.swap.max";

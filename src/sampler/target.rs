@@ -10,6 +10,7 @@ use crate::guard::{Rule, Signal, Threshold};
 use crate::policy::{Evidence, History, LONGEST_LOOK, Level, Moment, Sample, Verdict, next_look, time_left};
 use crate::resolve::Groups;
 use crate::restraint;
+use crate::units::Bytes;
 
 /// A container whose next look is due sooner than this by its usage alone may be near a kill: what
 /// else is charged with it is worth reading.
@@ -35,6 +36,11 @@ const SOON: Duration = Duration::from_secs(2);
 const UNREADABLE_LOOK: Duration = LONGEST_LOOK;
 /// A look may come early by this part of its interval, to share a wake-up.
 const EARLY_PART: u32 = 4;
+
+/// Whether what was read then is as old as this by now.
+fn is_old(read_at: Moment, age: Duration, now: Moment) -> bool {
+    now.saturating_sub(read_at) >= age
+}
 
 /// Reads everything there is to know of a target; `None` if its group is gone.
 ///
@@ -118,6 +124,10 @@ pub struct Target {
     /// As last read, with stat where it was: the cache is still about what it was.
     last: Option<Sample>,
     stat_read_at: Moment,
+    /// What usage was then.
+    stat_read_of: Bytes,
+    /// [`Group::failed_charges`] of the container's group and of the pod's, as last read.
+    failed_charges: Option<(u64, u64)>,
     pod_read_at: Moment,
     limits_read_at: Moment,
     not_over_at: Option<Moment>,
@@ -127,6 +137,11 @@ pub struct Target {
     told: Told,
     /// An eviction may come soon.
     near: bool,
+    /// It is far enough from its threshold and from a kill that neither stat nor the pod's group matters.
+    usage_answers: bool,
+    /// Nothing moves, and usage alone has answered: while it stays the same, so does the answer, and it is looked at so
+    /// often.
+    settled: Option<Duration>,
     due: Due,
 }
 
@@ -150,6 +165,8 @@ impl Target {
             history: History::default(),
             last: None,
             stat_read_at: Moment::ZERO,
+            stat_read_of: Bytes(0),
+            failed_charges: None,
             pod_read_at: Moment::ZERO,
             limits_read_at: Moment::ZERO,
             not_over_at: None,
@@ -158,36 +175,44 @@ impl Target {
             edit: 0,
             told: Told::Nothing,
             near: false,
+            usage_answers: false,
+            settled: None,
             due: Due { at: now, early: now },
         }
     }
 
-    /// Reads what this look needs: usage always, limits once a second, stat and the pod's group
-    /// only where the answer can depend on them. `None`: the group is gone.
+    /// Usage, and the limits once a second.
+    fn read_own(&self, now: Moment, machine: Machine) -> Result<Option<Level>, ReadError> {
+        match self.last {
+            Some(last) if !self.limits_are_old(now) => {
+                Ok(self.groups.own.usage()?.map(|usage| Level { usage, stat: None, ..last.own }))
+            }
+            _ => level(&self.groups.own, machine),
+        }
+    }
+
+    fn limits_are_old(&self, now: Moment) -> bool {
+        is_old(self.limits_read_at, LIMIT_AGE, now)
+    }
+
+    /// Reads what else this look needs: stat and the pod's group only where the answer can depend on them. `None`: the
+    /// group is gone.
     fn read(
         &mut self,
+        own: Level,
         now: Moment,
         machine: Machine,
         takes: Duration,
         shared: &Shared,
     ) -> Result<Option<Sample>, ReadError> {
-        let old = |read_at: Moment, age: Duration| now.saturating_sub(read_at) >= age;
         let Some(last) = self.last else {
             return self.read_all(now, machine, shared);
-        };
-        let limits_old = old(self.limits_read_at, LIMIT_AGE);
-        let own = match limits_old {
-            true => level(&self.groups.own, machine)?,
-            false => self.groups.own.usage()?.map(|usage| Level { usage, stat: None, ..last.own }),
-        };
-        let Some(own) = own else {
-            return Ok(None);
         };
         // The pod's has moved by as much, unless others in it moved too.
         let moved = |pod: Level| pod.usage.plus(own.usage.less(last.own.usage)).less(last.own.usage.less(own.usage));
         let pod = last.pod.map(|pod| Level { usage: moved(pod), ..pod });
         let mut sample = Sample { at: now, own, pod };
-        if limits_old {
+        if self.limits_are_old(now) {
             shared.limit_reads.fetch_add(1, Relaxed);
             self.limits_read_at = now;
             self.pod_read_at = now;
@@ -200,22 +225,21 @@ impl Target {
         let threshold = sample.threshold(&self.rule);
         let undecided = self.rule.signal != Signal::Usage && threshold.is_some_and(|t| own.usage > t);
         let due = by_usage(&sample);
+        self.usage_answers = !undecided && due >= NEAR;
         let stat_matters = due < NEAR && {
             let with_cache = Sample { own: Level { stat: last.own.stat, ..own }, ..sample };
-            by_usage(&with_cache) > 2 * due || old(self.stat_read_at, STAT_AGE)
+            by_usage(&with_cache) > 2 * due || is_old(self.stat_read_at, STAT_AGE, now)
         };
-        // Full of cache, and nothing has moved since the look before, which did read it: one look may do without. (While
-        // memory grows at the limit in exchange for cache, usage is the same at a tenth to a third of looks: measured.)
-        let nothing_moved = self.stat_read_at == last.at
-            && own.usage == last.own.usage
-            && last.own.value(self.rule.signal).is_some_and(|v| threshold.is_some_and(|t| v <= t));
-        if (undecided || stat_matters) && !nothing_moved || old(self.stat_read_at, SHOWN_STAT_AGE) {
+        if (undecided || stat_matters) && self.is_cache_as_read(own.usage, now) {
+            sample.own.stat = last.own.stat;
+        } else if undecided || stat_matters || is_old(self.stat_read_at, SHOWN_STAT_AGE, now) {
             shared.stat_reads.fetch_add(1, Relaxed);
             let Some(stat) = self.groups.own.stat()? else {
                 return Ok(None);
             };
             sample.own.stat = Some(stat);
             self.stat_read_at = now;
+            self.stat_read_of = own.usage;
         }
         let over = (sample.own.value(self.rule.signal)).is_some_and(|v| threshold.is_some_and(|t| v > t));
         if over {
@@ -223,7 +247,7 @@ impl Target {
             return self.read_all(now, machine, shared);
         }
         if due < NEAR
-            && old(self.pod_read_at, POD_AGE)
+            && is_old(self.pod_read_at, POD_AGE, now)
             && let (Some(group), Some(pod)) = (&self.groups.pod, &mut sample.pod)
             && let Ok(Some(usage)) = group.usage()
         {
@@ -237,13 +261,31 @@ impl Target {
         Ok(Some(sample))
     }
 
+    /// Whether the cache is what it was when it was last read: usage is the same, and nothing was reclaimed for lack of
+    /// room, so nothing was exchanged for it. (Without the second, growth at the limit in exchange for cache would be
+    /// overlooked at a tenth to a third of looks 7 ms apart: measured.)
+    fn is_cache_as_read(&mut self, usage: Bytes, now: Moment) -> bool {
+        if usage != self.stat_read_of || is_old(self.stat_read_at, STAT_AGE, now) {
+            return false;
+        }
+        let failed = |group: &Arc<Group>| group.failed_charges();
+        let counted = failed(&self.groups.own).zip(self.groups.pod.as_ref().map_or(Some(0), failed));
+        let before = std::mem::replace(&mut self.failed_charges, counted);
+        counted.is_some() && counted == before
+    }
+
     fn read_all(&mut self, now: Moment, machine: Machine, shared: &Shared) -> Result<Option<Sample>, ReadError> {
         shared.stat_reads.fetch_add(1, Relaxed);
         shared.limit_reads.fetch_add(1, Relaxed);
         self.limits_read_at = now;
         self.stat_read_at = now;
         self.pod_read_at = now;
-        read_all(&self.groups, machine, now)
+        self.usage_answers = false;
+        let read = read_all(&self.groups, machine, now);
+        if let Ok(Some(sample)) = &read {
+            self.stat_read_of = sample.own.usage;
+        }
+        read
     }
 
     /// One look: read, see whether there was a kill, and judge.
@@ -253,10 +295,31 @@ impl Target {
         machine: Machine,
         shared: &Shared,
     ) -> (Option<What>, Option<(What, Told)>) {
+        let limits_are_old = self.limits_are_old(now);
+        let own = self.read_own(now, machine);
+        if let (Some(interval), Ok(Some(own)), Some(last)) = (self.settled, &own, &mut self.last)
+            && own.usage == last.own.usage
+            && !limits_are_old
+        {
+            last.at = now;
+            self.again(now, interval);
+            return (None, None);
+        }
         let takes = shared.eviction_takes();
-        let read = self.read(now, machine, takes, shared);
+        let read = own.and_then(|own| match own {
+            Some(own) => self.read(own, now, machine, takes, shared),
+            None => Ok(None),
+        });
         let killed = self.killed(now, &read);
         (killed, self.judge(now, read, takes))
+    }
+
+    /// Nothing has moved since the look before: neither has the answer.
+    fn again(&mut self, now: Moment, interval: Duration) {
+        self.history.same(now);
+        self.not_over_at = Some(now);
+        self.wait(now, interval);
+        self.view.again(now, self.due.at);
     }
 
     /// Remembers what was read, judges it, and says when to look again. Answers what is to be
@@ -272,6 +335,7 @@ impl Target {
             Ok(None) => return Some((What::Gone, Told::Gone)),
             Err(error) => {
                 self.last = None;
+                self.settled = None;
                 self.history.interrupted();
                 self.wait(now, UNREADABLE_LOOK);
                 return (self.told != Told::Unreadable).then_some((What::Unreadable(error), Told::Unreadable));
@@ -297,6 +361,9 @@ impl Target {
         self.wait(now, interval);
         let missing = threshold.zip(value).map(|(threshold, value)| threshold.less(value));
         self.near = interval < CLOSE || time_left(missing, growth).is_some_and(|left| left < SOON);
+        let is_settled =
+            self.usage_answers && verdict == Verdict::Under && self.told == Told::Nothing && growth == Some(0);
+        self.settled = is_settled.then_some(interval);
         self.last = Some(known);
         self.view.set(LastLook {
             sample,
@@ -364,12 +431,14 @@ impl Target {
         self.edit = edit;
         self.history.interrupted();
         self.told = Told::Again;
+        self.settled = None;
         self.due = Due { at: now, early: now };
     }
 
     /// What was told was not acted on.
     pub fn rearm(&mut self) {
         self.told = Told::Again;
+        self.settled = None;
     }
 
     /// As it is handed over.

@@ -12,7 +12,7 @@ pub struct View(Mutex<Option<LastLook>>);
 /// See [`View`].
 #[derive(Clone, Copy, Debug)]
 pub struct LastLook {
-    /// What was read. Stat only where this look read it.
+    /// What was read. Stat only where this look read it, or one since which nothing has moved.
     pub sample: Sample,
     /// The last known value of the signal; at most usage.
     pub value: Option<Bytes>,
@@ -51,6 +51,14 @@ impl View {
             next: sample.at,
             oom_kills: None,
         });
+    }
+
+    /// The look at this moment found what the one before had found.
+    pub(super) fn again(&self, at: Moment, next: Moment) {
+        if let Some(look) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            look.sample.at = at;
+            look.next = next;
+        }
     }
 
     pub(super) fn set(&self, look: LastLook) {
