@@ -124,8 +124,8 @@ pub struct Target {
     /// As last read, with stat where it was: the cache is still about what it was.
     last: Option<Sample>,
     stat_read_at: Moment,
-    /// What usage was then.
-    stat_read_of: Bytes,
+    /// What usage was then; `None` once that cache is known to be another.
+    stat_read_of: Option<Bytes>,
     /// [`Group::failed_charges`] of the container's group and of the pod's, as last read.
     failed_charges: Option<(u64, u64)>,
     pod_read_at: Moment,
@@ -137,12 +137,24 @@ pub struct Target {
     told: Told,
     /// An eviction may come soon.
     near: bool,
-    /// It is far enough from its threshold and from a kill that neither stat nor the pod's group matters.
-    usage_answers: bool,
-    /// Nothing moves, and usage alone has answered: while it stays the same, so does the answer, and it is looked at so
-    /// often.
+    /// What its last answer rested on.
+    rests_on: Ground,
+    /// Nothing moves: while that on which the answer rests is the same, so is the answer, and it is looked at so often.
     settled: Option<Duration>,
     due: Due,
+}
+
+/// What the answer of a look rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ground {
+    /// Usage alone: it is far from its threshold and from a kill.
+    Usage,
+    /// Usage, with the pod's near enough to be read now and then.
+    Both,
+    /// The cache in it, too.
+    Cache,
+    /// All that there is.
+    All,
 }
 
 /// When a target is to be looked at.
@@ -165,7 +177,7 @@ impl Target {
             history: History::default(),
             last: None,
             stat_read_at: Moment::ZERO,
-            stat_read_of: Bytes(0),
+            stat_read_of: None,
             failed_charges: None,
             pod_read_at: Moment::ZERO,
             limits_read_at: Moment::ZERO,
@@ -175,7 +187,7 @@ impl Target {
             edit: 0,
             told: Told::Nothing,
             near: false,
-            usage_answers: false,
+            rests_on: Ground::All,
             settled: None,
             due: Due { at: now, early: now },
         }
@@ -225,21 +237,23 @@ impl Target {
         let threshold = sample.threshold(&self.rule);
         let undecided = self.rule.signal != Signal::Usage && threshold.is_some_and(|t| own.usage > t);
         let due = by_usage(&sample);
-        self.usage_answers = !undecided && due >= NEAR;
-        let stat_matters = due < NEAR && {
-            let with_cache = Sample { own: Level { stat: last.own.stat, ..own }, ..sample };
-            by_usage(&with_cache) > 2 * due || is_old(self.stat_read_at, STAT_AGE, now)
+        let with_cache = Sample { own: Level { stat: last.own.stat, ..own }, ..sample };
+        self.rests_on = match due < NEAR {
+            _ if undecided => Ground::Cache,
+            true if by_usage(&with_cache) > 2 * due => Ground::Cache,
+            true => Ground::Both,
+            false => Ground::Usage,
         };
-        if (undecided || stat_matters) && self.is_cache_as_read(own.usage, now) {
+        if self.rests_on == Ground::Cache && self.is_cache_as_read(own.usage, now) {
             sample.own.stat = last.own.stat;
-        } else if undecided || stat_matters || is_old(self.stat_read_at, SHOWN_STAT_AGE, now) {
+        } else if self.rests_on == Ground::Cache || is_old(self.stat_read_at, self.stat_age(), now) {
             shared.stat_reads.fetch_add(1, Relaxed);
             let Some(stat) = self.groups.own.stat()? else {
                 return Ok(None);
             };
             sample.own.stat = Some(stat);
             self.stat_read_at = now;
-            self.stat_read_of = own.usage;
+            self.stat_read_of = Some(own.usage);
         }
         let over = (sample.own.value(self.rule.signal)).is_some_and(|v| threshold.is_some_and(|t| v > t));
         if over {
@@ -265,13 +279,34 @@ impl Target {
     /// room, so nothing was exchanged for it. (Without the second, growth at the limit in exchange for cache would be
     /// overlooked at a tenth to a third of looks 7 ms apart: measured.)
     fn is_cache_as_read(&mut self, usage: Bytes, now: Moment) -> bool {
-        if usage != self.stat_read_of || is_old(self.stat_read_at, STAT_AGE, now) {
+        if self.stat_read_of != Some(usage) || is_old(self.stat_read_at, STAT_AGE, now) {
             return false;
         }
         let failed = |group: &Arc<Group>| group.failed_charges();
         let counted = failed(&self.groups.own).zip(self.groups.pod.as_ref().map_or(Some(0), failed));
         let before = std::mem::replace(&mut self.failed_charges, counted);
-        counted.is_some() && counted == before
+        let same = counted.is_some() && counted == before;
+        if !same {
+            self.stat_read_of = None;
+        }
+        same
+    }
+
+    /// How old the cache last read may be.
+    fn stat_age(&self) -> Duration {
+        if self.rests_on == Ground::Usage { SHOWN_STAT_AGE } else { STAT_AGE }
+    }
+
+    /// Whether all on which the last answer rests is what it was then.
+    fn is_as_before(&mut self, own: Level, now: Moment) -> bool {
+        let usage_is = self.last.is_some_and(|last| last.own.usage == own.usage);
+        usage_is
+            && match self.rests_on {
+                Ground::Usage => true,
+                Ground::Both => !is_old(self.pod_read_at, POD_AGE, now) && !is_old(self.stat_read_at, STAT_AGE, now),
+                Ground::Cache => !is_old(self.pod_read_at, POD_AGE, now) && self.is_cache_as_read(own.usage, now),
+                Ground::All => false,
+            }
     }
 
     fn read_all(&mut self, now: Moment, machine: Machine, shared: &Shared) -> Result<Option<Sample>, ReadError> {
@@ -280,10 +315,10 @@ impl Target {
         self.limits_read_at = now;
         self.stat_read_at = now;
         self.pod_read_at = now;
-        self.usage_answers = false;
+        self.rests_on = Ground::All;
         let read = read_all(&self.groups, machine, now);
         if let Ok(Some(sample)) = &read {
-            self.stat_read_of = sample.own.usage;
+            self.stat_read_of = Some(sample.own.usage);
         }
         read
     }
@@ -297,11 +332,10 @@ impl Target {
     ) -> (Option<What>, Option<(What, Told)>) {
         let limits_are_old = self.limits_are_old(now);
         let own = self.read_own(now, machine);
-        if let (Some(interval), Ok(Some(own)), Some(last)) = (self.settled, &own, &mut self.last)
-            && own.usage == last.own.usage
+        if let (Some(interval), Ok(Some(own))) = (self.settled, &own)
             && !limits_are_old
+            && self.is_as_before(*own, now)
         {
-            last.at = now;
             self.again(now, interval);
             return (None, None);
         }
@@ -316,6 +350,9 @@ impl Target {
 
     /// Nothing has moved since the look before: neither has the answer.
     fn again(&mut self, now: Moment, interval: Duration) {
+        if let Some(last) = &mut self.last {
+            last.at = now;
+        }
         self.history.same(now);
         self.not_over_at = Some(now);
         self.wait(now, interval);
@@ -361,8 +398,7 @@ impl Target {
         self.wait(now, interval);
         let missing = threshold.zip(value).map(|(threshold, value)| threshold.less(value));
         self.near = interval < CLOSE || time_left(missing, growth).is_some_and(|left| left < SOON);
-        let is_settled =
-            self.usage_answers && verdict == Verdict::Under && self.told == Told::Nothing && growth == Some(0);
+        let is_settled = verdict == Verdict::Under && self.told == Told::Nothing && growth == Some(0);
         self.settled = is_settled.then_some(interval);
         self.last = Some(known);
         self.view.set(LastLook {
