@@ -16,8 +16,14 @@ mod rig;
 #[path = "../tests/e2e/world.rs"]
 mod world;
 
+use std::fs::File;
+use std::hint::black_box;
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use nix::sys::uio::pread;
+use nix::time::{ClockId, clock_gettime};
 use serde_json::json;
 use standin::cgroups::Tree;
 use standin::{Standin, pod};
@@ -63,10 +69,6 @@ fn quiet(window: Duration, long: Option<Duration>) -> Vec<Row> {
     node.quiet(250);
     let agent = node.agent(&[]);
     let (cpu, wakeups, looks, stats) = cost(&agent, window);
-    let words = format!(
-        "250 quiet containers, {} s: {looks:.0} looks/s, {stats:.1} stat reads/s (each group holds 1/{MAGNIFIED} of its figure)",
-        window.as_secs()
-    );
     // Watches end by themselves each few minutes; those are the renewals.
     let requests = long.map(|long| {
         node.server.clear_requests();
@@ -76,14 +78,41 @@ fn quiet(window: Duration, long: Option<Duration>) -> Vec<Row> {
     let renewals = requests.as_ref().map(|r| r.iter().filter(|r| r.query.contains("watch=")).count());
     let others = requests.as_ref().map(|r| (r.len() - renewals.unwrap_or(0)) as f64);
     assert!(node.server.requests_to("POST", "/eviction").is_empty(), "nobody is evicted");
+    drop(agent);
+    let bare = bare_reads(&node.usage_files(), looks, wakeups, window);
+    let words = format!(
+        "250 quiet containers, {} s: {looks:.0} looks/s, {stats:.1} stat reads/s (each group holds 1/{MAGNIFIED} of its figure); as many bare reads, \
+         asleep as often, cost {bare:.2}",
+        window.as_secs()
+    );
     vec![
-        Row::new("quiet_cpu_percent", cpu, Worse::Higher).reach(0.5).said(words).with("looks_per_s", looks),
+        Row::new("quiet_cpu_percent", cpu, Worse::Higher)
+            .reach(0.5)
+            .said(words)
+            .with("looks_per_s", looks)
+            .with("bare_reads_percent", bare),
         Row::new("quiet_wakeups_per_s", wakeups, Worse::Higher).reach(100.0),
         Row::new("requests_quiet", others, Worse::Higher)
             .reach(0.0)
             .said("requests in 10 minutes that are no renewal of a watch")
             .with("renewals", json!(renewals)),
     ]
+}
+
+/// What it costs to do no more than read usage so often, over so many wake-ups: percent of one core.
+fn bare_reads(files: &[PathBuf], a_second: f64, wakeups: f64, window: Duration) -> f64 {
+    let files: Vec<_> = files.iter().map(|f| File::open(f).expect("a group")).collect();
+    let mut files = files.iter().cycle();
+    let each = (a_second / wakeups).round() as usize;
+    let cpu = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).expect("a clock");
+    let (begin, used, mut buffer) = (Instant::now(), cpu(), [0; 64]);
+    while begin.elapsed() < window {
+        std::thread::sleep(Duration::from_secs_f64(1.0 / wakeups));
+        for file in files.by_ref().take(each) {
+            black_box(pread(file, &mut buffer, 0).expect("it can be read"));
+        }
+    }
+    (cpu() - used).as_secs_f64() / begin.elapsed().as_secs_f64() * 100.0
 }
 
 fn just_below(window: Duration) -> Vec<Row> {
@@ -116,13 +145,22 @@ fn mix() -> Vec<u64> {
     (0..50).map(|i| (128.0 * MIB as f64 * 32f64.powf(f64::from(i) / 49.0)) as u64).collect()
 }
 
+/// The program as the image starts it.
+fn as_shipped() -> Command {
+    let line = include_str!("../Dockerfile").lines().find_map(|line| line.strip_prefix("ENV "));
+    let (name, value) = line.and_then(|l| l.split_once('=')).expect("the image's one variable");
+    let mut command = Command::new(agent::binary());
+    command.env(name, value);
+    command
+}
+
 /// The shipped binary with so many pods as real ones are.
 fn memory() -> Vec<Row> {
     let measured: Vec<_> = [10, 110, 250, 1_000]
         .map(|count| {
             let (server, tree) = (Standin::start(), Tree::simulated());
             let bytes: usize = (0..count).map(|i| realistic(&server, &tree, i)).sum();
-            let agent = Agent::start(&server, tree.root(), &[]);
+            let agent = Agent::start_as(&server, tree.root(), &[], as_shipped());
             agent.wait_until("all guarded", |a| {
                 (a.metric("pre_oom_killer_guarded_containers") == count as f64).then_some(())
             });

@@ -53,18 +53,23 @@ fn main() {
     let version = if tree.hierarchy() == Hierarchy::V1 { Version::V1 } else { Version::V2 };
     let groups: Vec<_> = (0..*counts.last().expect("some")).map(|i| group(&tree, machine, version, i)).collect();
 
-    rows.push(overhead(&groups[..500], machine, if args.quick { 2_000 } else { 10_000 }));
-    let each: Vec<_> = counts
-        .iter()
-        .map(|&n| (n, sweep_cost(&groups[..n], machine, if args.quick { 100_000 } else { 500_000 })))
-        .collect();
-    for (n, cost) in &each {
-        rows.push(Row::new(format!("growth_sweep_{n}_ns"), *cost, Worse::Higher).said("a look, all due at once"));
+    let looks = if args.quick { 300_000 } else { 3_000_000 };
+    let each: Vec<_> = counts.iter().map(|&n| (n, costs(&groups[..n], machine, looks))).collect();
+    for (n, (ours, bare)) in &each {
+        let row = Row::new(format!("growth_sweep_{n}_ns"), *ours, Worse::Higher);
+        rows.push(
+            row.said(format!("a look, all due at once; a bare read of the same: {bare:.0}")).with("bare_ns", *bare),
+        );
+        if *n == 500 {
+            let words = format!("{n} groups: {ours:.0} ns a look ÷ {bare:.0} ns a read (medians of passes in turn)");
+            rows.push(Row::new("sweep_overhead", ours / bare, Worse::Higher).reach(1.25).said(words));
+        }
     }
-    let (first, last) = (each[2].1, each[each.len() - 1].1);
-    let (most, of) = (each[each.len() - 1].0, each[2].0);
-    let words = format!("a look at one of {most} ÷ one of {of}: linear");
-    rows.push(Row::new("growth_sweep", last / first, Worse::Higher).reach(1.5).said(words));
+    let (most, (ours, bare)) = each[each.len() - 1];
+    let (of, (ours_of, bare_of)) = each[2];
+    let (of_most, of_first) = (ours / bare, ours_of / bare_of);
+    let words = format!("a look ÷ its read is {of_most:.2} at {most}, {of_first:.2} at {of}: 1 is linear");
+    rows.push(Row::new("growth_sweep", of_most / of_first, Worse::Higher).reach(1.5).said(words));
 
     let changes: Vec<_> = [10, 100, 1_000].map(|n| (n, change_cost(n))).into();
     for (n, cost) in &changes {
@@ -112,7 +117,7 @@ impl Rig {
         rig
     }
 
-    /// One pass over all; answers how long it took, and how often it read limits.
+    /// One pass over all; answers how long it took.
     fn pass(&mut self) -> Duration {
         self.now += STEP;
         let begin = Instant::now();
@@ -121,23 +126,22 @@ impl Rig {
     }
 }
 
-/// The sampler's pass ÷ a bare loop of the reads that it did, on the same descriptors, in turn.
-fn overhead(groups: &[Arc<Group>], machine: Machine, passes: usize) -> Row {
+/// Nanoseconds a look of the sampler, and a read of a bare loop that does the same reads on the same descriptors: medians
+/// over passes in turn, with about so many looks.
+fn costs(groups: &[Arc<Group>], machine: Machine, looks: usize) -> (f64, f64) {
     let mut rig = Rig::new(groups, machine);
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
     let mut buffer = [0u8; 64];
-    let (mut looks, mut passed) = (rig.shared.looks.load(Relaxed), 0);
-    for _ in 0..passes {
-        let limits_before = rig.shared.limit_reads.load(Relaxed);
+    for _ in 0..(looks / groups.len()).max(100) {
+        let counts = |rig: &Rig| [&rig.shared.looks, &rig.shared.limit_reads].map(|c| c.load(Relaxed));
+        let [looks_before, limits_before] = counts(&rig);
         let took = rig.pass();
-        let done = rig.shared.looks.load(Relaxed);
-        assert_eq!(done - looks, groups.len() as u64, "all are due");
-        looks = done;
+        let [looks, limits] = counts(&rig);
+        assert_eq!(looks - looks_before, groups.len() as u64, "all are due");
         // Passes that read limits, stat or kills read other files, too; these are left out of both sides.
-        if rig.shared.limit_reads.load(Relaxed) != limits_before {
+        if limits != limits_before {
             continue;
         }
-        passed += 1;
         ours.push(took);
         let begin = Instant::now();
         for group in groups {
@@ -145,23 +149,9 @@ fn overhead(groups: &[Arc<Group>], machine: Machine, passes: usize) -> Row {
         }
         bare.push(begin.elapsed());
     }
-    let median = |values: &mut Vec<Duration>| common::percentile(values, 0.5).expect("some").as_nanos() as f64;
-    let (ours, bare) = (median(&mut ours), median(&mut bare));
+    let median = |mut values: Vec<Duration>| common::percentile(&mut values, 0.5).expect("some").as_nanos() as f64;
     let each = groups.len() as f64;
-    let words = format!(
-        "{} groups, {passed} pairs of passes: {:.0} ns a look ÷ {:.0} ns a read (medians)",
-        groups.len(),
-        ours / each,
-        bare / each
-    );
-    Row::new("sweep_overhead", ours / bare, Worse::Higher).reach(1.25).said(words)
-}
-
-/// Nanoseconds a look, all reads included, over so many looks.
-fn sweep_cost(groups: &[Arc<Group>], machine: Machine, looks: usize) -> f64 {
-    let mut rig = Rig::new(groups, machine);
-    let mut each: Vec<_> = (0..(looks / groups.len()).max(30)).map(|_| rig.pass()).collect();
-    common::percentile(&mut each, 0.5).expect("some").as_nanos() as f64 / groups.len() as f64
+    (median(ours) / each, median(bare) / each)
 }
 
 /// Nanoseconds that a pod's change takes among so many, with the look for what is due next, as the loop does it.
