@@ -79,7 +79,7 @@ fn quiet(window: Duration, long: Option<Duration>) -> Vec<Row> {
     let others = requests.as_ref().map(|r| (r.len() - renewals.unwrap_or(0)) as f64);
     assert!(node.server.requests_to("POST", "/eviction").is_empty(), "nobody is evicted");
     drop(agent);
-    let bare = bare_reads(&node.usage_files(), looks, wakeups, window);
+    let bare = bare_reads(&node.usage_files(), looks, wakeups, window / 2);
     let words = format!(
         "250 quiet containers, {} s: {looks:.0} looks/s, {stats:.1} stat reads/s (each group holds 1/{MAGNIFIED} of its figure); as many bare reads, \
          asleep as often, cost {bare:.2}",

@@ -155,7 +155,7 @@ pub struct Shared {
     pub looks: AtomicU64,
     /// Of these, such as read `memory.stat`.
     pub stat_reads: AtomicU64,
-    /// Looks that read the limits and the kernel's counts of kills, too.
+    /// Looks that read the limit, too, and now and then the pod's and the kernel's counts of kills.
     pub limit_reads: AtomicU64,
     /// Times the thread woke up.
     pub wakeups: AtomicU64,

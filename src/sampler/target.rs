@@ -22,6 +22,9 @@ const STAT_AGE: Duration = Duration::from_millis(250);
 const SHOWN_STAT_AGE: Duration = Duration::from_secs(10);
 /// Limits are read again at least so often: an in-place resize rewrites them.
 const LIMIT_AGE: Duration = Duration::from_secs(1);
+/// So often the pod's group and the count of kills of a container that is far from its own limit: nothing that is done
+/// soon depends on them. Reading them each second, too, would be a third of what a quiet node costs (measured).
+const FAR_AGE: Duration = Duration::from_secs(5);
 /// How old the usage of a near container's pod may be. Between, it is taken to have moved as the
 /// container's has.
 const POD_AGE: Duration = NEAR;
@@ -130,7 +133,9 @@ pub struct Target {
     /// [`Group::failed_charges`] of the container's group and of the pod's, as last read.
     failed_charges: Option<(u64, u64)>,
     pod_read_at: Moment,
-    limits_read_at: Moment,
+    limit_read_at: Moment,
+    /// The pod's limit, and the counts of kills.
+    others_read_at: Moment,
     not_over_at: Option<Moment>,
     kills: Option<Kills>,
     pod_kills: Option<Kills>,
@@ -181,7 +186,8 @@ impl Target {
             stat_read_of: None,
             failed_charges: None,
             pod_read_at: Moment::ZERO,
-            limits_read_at: Moment::ZERO,
+            limit_read_at: Moment::ZERO,
+            others_read_at: Moment::ZERO,
             not_over_at: None,
             kills: None,
             pod_kills: None,
@@ -194,18 +200,24 @@ impl Target {
         }
     }
 
-    /// Usage, and the limits once a second.
-    fn read_own(&self, now: Moment, machine: Machine) -> Result<Option<Level>, ReadError> {
+    /// Usage, and the limit once a second.
+    fn read_own(&mut self, now: Moment, machine: Machine, shared: &Shared) -> Result<Option<Level>, ReadError> {
         match self.last {
-            Some(last) if !self.limits_are_old(now) => {
+            Some(last) if !is_old(self.limit_read_at, LIMIT_AGE, now) => {
                 Ok(self.groups.own.usage()?.map(|usage| Level { usage, stat: None, ..last.own }))
             }
-            _ => level(&self.groups.own, machine),
+            _ => {
+                shared.limit_reads.fetch_add(1, Relaxed);
+                self.limit_read_at = now;
+                level(&self.groups.own, machine)
+            }
         }
     }
 
-    fn limits_are_old(&self, now: Moment) -> bool {
-        is_old(self.limits_read_at, LIMIT_AGE, now)
+    /// Whether it is time to read the pod's limit and the counts of kills, together with the limit.
+    fn others_are_old(&self, now: Moment) -> bool {
+        let is_far = self.rests_on == Ground::Usage && self.last.is_some_and(|last| last.own.limit.is_some());
+        self.limit_read_at == now && is_old(self.others_read_at, if is_far { FAR_AGE } else { LIMIT_AGE }, now)
     }
 
     /// Reads what else this look needs: stat and the pod's group only where the answer can depend on them. `None`: the
@@ -225,9 +237,8 @@ impl Target {
         let moved = |pod: Level| pod.usage.plus(own.usage.less(last.own.usage)).less(last.own.usage.less(own.usage));
         let pod = last.pod.map(|pod| Level { usage: moved(pod), ..pod });
         let mut sample = Sample { at: now, own, pod };
-        if self.limits_are_old(now) {
-            shared.limit_reads.fetch_add(1, Relaxed);
-            self.limits_read_at = now;
+        if self.others_are_old(now) {
+            self.others_read_at = now;
             self.pod_read_at = now;
             let read = self.groups.pod.as_ref().and_then(|pod| level(pod, machine).ok()?);
             sample.pod = read.map(|pod| Level { stat: last.pod.and_then(|p| p.stat), ..pod });
@@ -300,8 +311,9 @@ impl Target {
 
     /// Whether all on which the last answer rests is what it was then.
     fn is_as_before(&mut self, own: Level, now: Moment) -> bool {
-        let usage_is = self.last.is_some_and(|last| last.own.usage == own.usage);
-        usage_is
+        let is_own = self.last.is_some_and(|last| own == Level { stat: None, ..last.own });
+        is_own
+            && !self.others_are_old(now)
             && match self.rests_on {
                 Ground::Usage => true,
                 Ground::Both => !is_old(self.pod_read_at, POD_AGE, now) && !is_old(self.stat_read_at, STAT_AGE, now),
@@ -313,7 +325,8 @@ impl Target {
     fn read_all(&mut self, now: Moment, machine: Machine, shared: &Shared) -> Result<Option<Sample>, ReadError> {
         shared.stat_reads.fetch_add(1, Relaxed);
         shared.limit_reads.fetch_add(1, Relaxed);
-        self.limits_read_at = now;
+        self.limit_read_at = now;
+        self.others_read_at = now;
         self.stat_read_at = now;
         self.pod_read_at = now;
         self.rests_on = Ground::All;
@@ -331,10 +344,8 @@ impl Target {
         machine: Machine,
         shared: &Shared,
     ) -> (Option<What>, Option<(What, Told)>) {
-        let limits_are_old = self.limits_are_old(now);
-        let own = self.read_own(now, machine);
+        let own = self.read_own(now, machine, shared);
         if let (Some(interval), Ok(Some(own))) = (self.settled, &own)
-            && !limits_are_old
             && self.is_as_before(*own, now)
         {
             self.again(now, interval);
@@ -433,14 +444,14 @@ impl Target {
         }
     }
 
-    /// Whether the kernel has killed in it since the last time this was asked: once a second, and
+    /// Whether the kernel has killed in it since the last time this was asked: once a second (once in [`FAR_AGE`]), and
     /// when much of its memory is gone since the look before, for a kill may be why.
     fn killed(&mut self, now: Moment, read: &Result<Option<Sample>, ReadError>) -> Option<What> {
         let is = read.as_ref().ok()?.as_ref()?.own.usage.0;
         let was = self.last.map_or(0, |last| last.own.usage.0);
         // What is about to be told as a dip may be one, too; the killed give their memory back bit by bit.
         let fell = is < was - was / 8 || (matches!(self.told, Told::Over(_)) && is < was);
-        if self.limits_read_at != now && !fell {
+        if self.others_read_at != now && !fell {
             return None;
         }
         let own = self.groups.own.kills();
