@@ -62,8 +62,8 @@ const QUICK: Plan = Plan {
     limits: &[64, 256],
     answers: &[12],
     ramps: 1,
-    saturated: 2,
-    cpu: Duration::from_secs(3),
+    saturated: 1,
+    cpu: Duration::from_secs(2),
     neighbours: 110,
 };
 

@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::uio::pread;
 use pre_oom_killer::cgroup::{Group, Machine, Version};
 use pre_oom_killer::controller::{Controller, Effect, Settings};
@@ -43,15 +43,12 @@ fn main() {
     let args = Args::parse();
     let mut rows = Vec::new();
     let tree = common::real_tree();
-    // Four descriptors a group, and no more than the machine allows.
     let counts: &[usize] = if args.quick { &[10, 100, 500, 1_000] } else { &[10, 100, 500, 1_000, 2_000, 5_000] };
-    let wanted = 5_000 * 4 + 1_000;
-    if let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted) {
-        eprintln!("cannot have {wanted} open files: {error}");
-    }
+    let most = groups_that_can_be_open(*counts.last().expect("some"));
+    let counts: Vec<usize> = counts.iter().map(|n| *n.min(&most)).collect();
     let machine = Machine::read().expect("/proc/meminfo");
     let version = if tree.hierarchy() == Hierarchy::V1 { Version::V1 } else { Version::V2 };
-    let groups: Vec<_> = (0..*counts.last().expect("some")).map(|i| group(&tree, machine, version, i)).collect();
+    let groups: Vec<_> = (0..most).map(|i| group(&tree, machine, version, i)).collect();
 
     let looks = if args.quick { 300_000 } else { 3_000_000 };
     let each: Vec<_> = counts.iter().map(|&n| (n, costs(&groups[..n], machine, looks))).collect();
@@ -78,6 +75,22 @@ fn main() {
     let words = "a change among 1,000 pods ÷ among 10: constant but for the depth of a map and the cache";
     rows.push(Row::new("growth_change", changes[2].1 / changes[0].1, Worse::Higher).reach(2.0).said(words));
     finish("sweep", &args, &rows);
+}
+
+/// As many as are wanted, or what the machine allows: five descriptors each.
+fn groups_that_can_be_open(wanted: usize) -> usize {
+    const EACH: u64 = 5;
+    const OTHERS: u64 = 500;
+    let files = wanted as u64 * EACH + OTHERS;
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    if hard >= files || setrlimit(Resource::RLIMIT_NOFILE, files, files).is_ok() {
+        setrlimit(Resource::RLIMIT_NOFILE, files, hard.max(files)).expect("a limit that is allowed");
+        return wanted;
+    }
+    let most = ((hard - OTHERS) / EACH) as usize;
+    eprintln!("{hard} open files are all that is allowed: {most} groups instead of {wanted}");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("a limit that is allowed");
+    most
 }
 
 fn group(tree: &Tree, machine: Machine, version: Version, i: usize) -> Arc<Group> {
