@@ -1,13 +1,15 @@
 //! The agent's own pages: `/` for people, `/metrics`, `/healthz`, `/readyz`, `/api/guards`.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use anyhow::Context;
+use http::header::HeaderValue;
+use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -114,7 +116,7 @@ pub async fn serve(listener: TcpListener, pages: Pages) -> Infallible {
     loop {
         // The semaphore is never closed.
         let place = Arc::clone(&places).acquire_owned().await;
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok((stream, peer)) = listener.accept().await else {
             // Out of descriptors, or the client is gone: neither is helped by haste.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
@@ -123,7 +125,7 @@ pub async fn serve(listener: TcpListener, pages: Pages) -> Infallible {
         tokio::spawn(async move {
             let service = service_fn(|request| {
                 let pages = pages.clone();
-                async move { Ok::<_, Infallible>(answer(&request, &pages).await) }
+                async move { Ok::<_, Infallible>(answer(&request, peer.ip(), &pages).await) }
             });
             // A client that hangs up is its own business.
             let served = http1::Builder::new()
@@ -137,15 +139,19 @@ pub async fn serve(listener: TcpListener, pages: Pages) -> Infallible {
     }
 }
 
-async fn answer(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> {
+async fn answer(request: &Request<Incoming>, peer: IpAddr, pages: &Pages) -> Response<Full<Bytes>> {
     const TEXT: &str = "text/plain; charset=utf-8";
+    if let Some(host) = request.headers().get(header::HOST).filter(|host| !may_ask(peer, host)) {
+        let text = format!("not for {host:?}: through a port-forward, ask localhost or 127.0.0.1\n");
+        return page(StatusCode::MISDIRECTED_REQUEST, TEXT, text);
+    }
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".into());
     }
     match request.uri().path() {
         "/" => {
             let mut response = page(StatusCode::OK, "text/html; charset=utf-8", PAGE.into());
-            let policy = header::HeaderValue::from_static(POLICY);
+            let policy = HeaderValue::from_static(POLICY);
             response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
             response
         }
@@ -188,6 +194,19 @@ async fn answer(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Byt
     }
 }
 
+/// A port-forward ends on the loopback, and a browser there may be on a stranger's page whose name has come to mean
+/// 127.0.0.1 (DNS rebinding): that page must not read what is told to a person. Scrapers, probes and the API server's proxy
+/// come from elsewhere, and may use any name.
+fn may_ask(peer: IpAddr, host: &HeaderValue) -> bool {
+    let is_local = |host: &str| {
+        let name = host.trim_start_matches('[').trim_end_matches(']');
+        name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+    };
+    let peer = peer.to_canonical();
+    let is_forwarded = peer == IpAddr::V4(Ipv4Addr::LOCALHOST) || peer == IpAddr::V6(Ipv6Addr::LOCALHOST);
+    !is_forwarded || Authority::try_from(host.as_bytes()).is_ok_and(|host| is_local(host.host()))
+}
+
 async fn ready(pages: &Pages) -> (StatusCode, String) {
     if let Err(error) = std::fs::read_dir(&pages.cgroup_root) {
         let root = pages.cgroup_root.display();
@@ -225,14 +244,14 @@ fn stopping() -> Response<Full<Bytes>> {
 fn page(code: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = code;
-    let kind = header::HeaderValue::from_static(kind);
+    let kind = HeaderValue::from_static(kind);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, kind);
     // Names and messages from the cluster are in some of them: they are data, whatever they look like.
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
-    headers.insert(header::REFERRER_POLICY, header::HeaderValue::from_static("no-referrer"));
-    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
-    headers.insert("cross-origin-resource-policy", header::HeaderValue::from_static("same-origin"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
     response
 }
 
@@ -272,6 +291,20 @@ mod tests {
         assert_eq!(elsewhere.count(), 0);
         for attribute in [" style=", " onclick", " onload", " onerror", "javascript:"] {
             assert!(!PAGE.contains(attribute), "{attribute}");
+        }
+    }
+
+    #[test]
+    fn a_strangers_name_for_the_loopback_is_refused_and_any_name_from_elsewhere_allowed() {
+        let may = |peer: &str, host: &'static str| may_ask(peer.parse().unwrap(), &HeaderValue::from_static(host));
+        for host in ["localhost:8080", "LOCALHOST", "127.0.0.1:8080", "[::1]:8080", "10.1.2.3:8080"] {
+            assert!(may("127.0.0.1", host) && may("::1", host) && may("::ffff:127.0.0.1", host), "{host}");
+        }
+        for host in
+            ["evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "", "a b", "evil@localhost.x"]
+        {
+            assert!(!may("127.0.0.1", host) && !may("::1", host) && !may("::ffff:127.0.0.1", host), "{host}");
+            assert!(may("10.1.2.3", host), "{host}");
         }
     }
 

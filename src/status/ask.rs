@@ -55,7 +55,7 @@ pub struct Survey {
     pub agents: Vec<Agent>,
     /// Uids of the pods that a label selector leaves; none: all.
     pub selected: Option<BTreeSet<String>>,
-    /// What is known of evictions, or why nothing is.
+    /// What Events tell of evictions, or why they tell nothing.
     pub ended: Result<Vec<Ended>, String>,
 }
 
@@ -63,7 +63,19 @@ impl Survey {
     /// At least one agent says what it sees.
     #[must_use]
     pub fn answered(&self) -> bool {
-        self.agents.iter().any(|agent| agent.answer.is_ok())
+        self.pages().next().is_some()
+    }
+
+    /// What the agents see.
+    pub fn pages(&self) -> impl Iterator<Item = (&Agent, &Page)> {
+        self.agents.iter().filter_map(|agent| Some((agent, agent.answer.as_ref().ok()?)))
+    }
+
+    /// All evictions that are known: Events live for an hour, an agent remembers its last ones until it is restarted.
+    #[must_use]
+    pub fn evictions(&self) -> Vec<Ended> {
+        let remembered = self.pages().flat_map(|(_, page)| &page.recent).filter_map(Recent::ended);
+        self.ended.iter().flatten().cloned().chain(remembered).collect()
     }
 }
 
@@ -92,6 +104,27 @@ pub struct Page {
     /// See [`crate::controller::view::GuardView`].
     #[serde(default)]
     pub guards: Vec<Guarded>,
+    /// See [`crate::recent::RecentView`].
+    #[serde(default)]
+    pub recent: Vec<Recent>,
+}
+
+/// What an agent told of an eviction, as `/api/guards` has it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Recent {
+    /// The Event's.
+    pub reason: String,
+    /// As RFC 3339 has it.
+    pub at: String,
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub pod: String,
+    /// As `Kind/name`.
+    pub owner: Option<String>,
+    /// In words.
+    pub words: String,
 }
 
 /// One guarded container, as `/api/guards` has it.
@@ -140,17 +173,25 @@ pub struct Memory {
     pub age_ms: u64,
 }
 
-/// An eviction, as an Event tells it.
+/// An eviction, as an Event or an agent tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// Of the Event's object.
+    /// Of the object that it is told of.
     pub namespace: String,
     /// The object as `Kind/name`.
     pub of: String,
     /// When, the last time.
     pub at: Timestamp,
-    /// What the Event says.
+    /// What is said of it.
     pub note: String,
+}
+
+impl Recent {
+    fn ended(&self) -> Option<Ended> {
+        let of = || self.owner.clone().unwrap_or_else(|| format!("Pod/{}", self.pod));
+        ENDED.contains(&self.reason.as_str()).then_some(())?;
+        Some(Ended { namespace: self.namespace.clone(), of: of(), at: self.at.parse().ok()?, note: self.words.clone() })
+    }
 }
 
 /// Asks everyone.

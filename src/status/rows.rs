@@ -61,14 +61,13 @@ pub struct Row {
 /// The rows that were asked for, the nearest first.
 #[must_use]
 pub fn rows(survey: &Survey, query: &Query) -> Vec<Row> {
-    let ended = survey.ended.as_ref().map_or(&[][..], Vec::as_slice);
-    let mut rows: Vec<Row> = (survey.agents.iter())
-        .filter_map(|agent| Some((agent, agent.answer.as_ref().ok()?)))
+    let ended = survey.evictions();
+    let mut rows: Vec<Row> = (survey.pages())
         .flat_map(|(agent, page)| page.guards.iter().map(move |guarded| (agent, guarded)))
         .filter(|(agent, _)| query.node.as_ref().is_none_or(|node| *node == agent.node))
         .filter(|(_, g)| query.namespace.as_ref().is_none_or(|namespace| *namespace == g.namespace))
         .filter(|(_, g)| survey.selected.as_ref().is_none_or(|uids| uids.contains(&g.uid)))
-        .map(|(agent, guarded)| row(&agent.node, guarded, ended))
+        .map(|(agent, guarded)| row(&agent.node, guarded, &ended))
         .collect();
     sort(&mut rows, Order::Nearness);
     rows

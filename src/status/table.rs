@@ -35,7 +35,7 @@ pub fn text(survey: &Survey, query: &Query, wide: bool, now: Timestamp) -> Strin
         let _ = writeln!(out, "{silent}");
     }
     if let Err(why) = &survey.ended {
-        let _ = writeln!(out, "Last evictions are not known: {}.", printable(why));
+        let _ = writeln!(out, "Of evictions, only what the agents remember is known: {}.", printable(why));
     }
     out
 }

@@ -63,7 +63,11 @@ impl View {
         self.silent = silent(survey);
         self.agents = survey.agents.len();
         self.taken = Some(now);
-        self.trouble = survey.ended.as_ref().err().map(|why| format!("last evictions are not known: {why}"));
+        self.trouble = survey
+            .ended
+            .as_ref()
+            .err()
+            .map(|why| format!("of evictions, only what the agents remember is known: {why}"));
     }
 
     /// Takes in that there is none.

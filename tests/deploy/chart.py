@@ -237,6 +237,10 @@ def check_the_network_policy_opens_the_port_to_the_named_alone():
     [rule] = policy(fromNamespaces=["monitoring"])["ingress"]
     named = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["monitoring"]}
     assert rule == {"from": [{"namespaceSelector": {"matchExpressions": [named]}}], "ports": [{"port": "http"}]}
+    [rule] = policy(fromCIDRs=["10.0.0.10/32", "fd00::/64"])["ingress"]
+    assert rule["from"] == [{"ipBlock": {"cidr": "10.0.0.10/32"}}, {"ipBlock": {"cidr": "fd00::/64"}}]
+    [rule] = policy(fromNamespaces=["monitoring"], fromCIDRs=["10.0.0.10/32"])["ingress"]
+    assert len(rule["from"]) == 2
 
 
 def check_the_longest_release_name_gives_valid_names():

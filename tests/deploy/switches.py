@@ -42,6 +42,7 @@ SWITCHES = {
     "dashboard.labels": [{"a": "b"}],
     "networkPolicy.enabled": [True],
     "networkPolicy.fromNamespaces": [["monitoring", "ingress"]],
+    "networkPolicy.fromCIDRs": [["10.0.0.10/32", "fd00::/64"]],
 }
 
 # What has to be on before a setting can be seen.
@@ -54,6 +55,7 @@ NEEDS = {
     "alerts.job": {"alerts": {"enabled": True}},
     "dashboard.labels": {"dashboard": {"enabled": True}},
     "networkPolicy.fromNamespaces": {"networkPolicy": {"enabled": True}},
+    "networkPolicy.fromCIDRs": {"networkPolicy": {"enabled": True}},
 }
 
 # Values that must be refused, and words that the message must have.
@@ -78,6 +80,7 @@ REFUSED = [
     ({"log": {"format": "xml"}}, ["log.format", "json", "text"]),
     ({"forceDelete": "yes"}, ["forceDelete", "boolean"]),
     ({"kubeVersionOverride": "newest"}, ["kubeVersionOverride"]),
+    ({"networkPolicy": {"fromCIDRs": ["10.0.0.10"]}}, ["networkPolicy.fromCIDRs.0", "pattern"]),
     ({"networkPolicy": {"fromNamespaces": [{"name": "x"}]}}, ["networkPolicy.fromNamespaces.0", "string"]),
     ({"metrics": {"podMonitor": True}}, ["metrics.podMonitor", "object"]),
 ]

@@ -41,7 +41,14 @@ impl Cluster {
     pub fn start() -> Cluster {
         let cluster = Cluster::empty(Duration::ZERO);
         cluster.agent("agent-a", "node-a", Some(page("node-a", node_a())));
-        cluster.agent("agent-b", "node-b", Some(page("node-b", node_b())));
+        let mut page_b: Value = serde_json::from_str(&page("node-b", node_b())).unwrap();
+        page_b["recent"] = json!([
+            {"number": 2, "at": "2026-11-24T02:59:58Z", "reason": "PreOOMEvictionHeld", "namespace": "batch", "pod": "train-1",
+             "owner": "Job/train", "words": "Eviction held: its owner's last eviction was 2 s ago"},
+            {"number": 1, "at": "2026-11-24T02:59:56Z", "reason": "PreOOMEvicted", "namespace": "batch", "pod": "train-0",
+             "owner": "Job/train", "words": "Evicted: working set 1.65Gi above 1.6Gi"},
+        ]);
+        cluster.agent("agent-b", "node-b", Some(page_b.to_string()));
         cluster.agent("agent-c", "node-c", None);
         let pending = pod(AGENTS, "agent-d").unlabelled().node("node-d").phase("Pending");
         cluster.server.put_pod(pending.label("app.kubernetes.io/name", "pre-oom-killer").build());
@@ -200,13 +207,14 @@ fn node_a() -> Value {
 }
 
 fn node_b() -> Value {
-    let held = guard(
+    let mut held = guard(
         "batch",
         "train-1",
         "main",
         ("held", "its owner's last eviction was 4 s ago; for another 6 s"),
         [1640, 1638, 2048, -2048],
     );
+    held["owner"] = "Job/train".into();
     let hostile = guard(
         "batch",
         "evil\u{1b}[2J\u{202e}",

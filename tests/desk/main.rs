@@ -68,9 +68,39 @@ async fn what_is_refused_is_told_with_the_right_that_is_missing() {
     cluster.server.deny("list", "events");
     let query = Query { node: Some("node-a".into()), ..all() };
     snapshot("status-refused", &text(&asked(&cluster, &query).await, &query, false, now()));
+    // What an agent remembers of evictions needs no Events.
+    cluster.server.allow("get", "pods/proxy");
+    let query = Query { node: Some("node-b".into()), ..all() };
+    let shown = text(&asked(&cluster, &query).await, &query, false, now());
+    assert!(shown.contains("4s ago") && shown.contains("only what the agents remember"), "{shown}");
     cluster.server.deny("list", "pods");
     let error = survey(&cluster.client().await, &all()).await.unwrap_err();
     assert!(error.to_string().contains("--agents-namespace names theirs"), "{error:#}");
+}
+
+/// Each right of `daemonset/status-reader.yaml` is used, and none is missing.
+#[tokio::test]
+async fn the_rights_for_people_are_exactly_what_is_used() {
+    const GROUP: &str = "apiGroup: rbac.authorization.k8s.io\n    kind: Group\n    name: platform-engineers";
+    const ACCOUNT: &str = "kind: ServiceAccount\n    name: pre-oom-killer\n    namespace: pre-oom-killer";
+    let manifests = include_str!("../../daemonset/status-reader.yaml");
+    assert_eq!(manifests.matches(GROUP).count(), 2, "both bindings");
+    let cluster = Cluster::start();
+    cluster.server.grant(&manifests.replace(GROUP, ACCOUNT));
+    let query = Query { selector: Some("app=web".into()), ..all() };
+    let known = async || {
+        let survey = survey(&cluster.client().await, &query).await.ok()?;
+        (survey.pages().count() == 2 && survey.ended.is_ok()).then_some(())
+    };
+    assert!(known().await.is_some());
+    assert!(cluster.server.unused_grants().is_empty(), "{:?}", cluster.server.unused_grants());
+    let grants = cluster.server.grants();
+    assert_eq!(grants.len(), 3, "{grants:?}");
+    for grant in grants {
+        cluster.server.revoke(&grant);
+        assert!(known().await.is_none(), "it does without {grant:?}");
+        cluster.server.grant(&manifests.replace(GROUP, ACCOUNT));
+    }
 }
 
 /// A thousand agents are not asked all at once.

@@ -41,7 +41,7 @@ fn unreachable(why: &str) -> Reply {
 
 async fn get(to: SocketAddr, path: &str) -> io::Result<Reply> {
     let mut stream = TcpStream::connect(to).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nhost: pod\r\nconnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.take(LARGEST).read_to_end(&mut answer).await?;
