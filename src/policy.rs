@@ -320,6 +320,18 @@ impl History {
         })
     }
 
+    /// How fast usage rose between the last two looks, in bytes a second; `None`: it did not. Growth over a longer time says
+    /// little of a ramp that has just begun.
+    #[must_use]
+    pub fn last_rise(&self) -> Option<u64> {
+        let back = |n: usize| self.looks[(self.next + LOOKS - 1 - n) % LOOKS];
+        let (last, before) = (back(0)?, back(1)?);
+        let risen = u128::from(last.usage.less(before.usage).0);
+        let nanos = last.at.checked_sub(before.at)?.as_nanos();
+        let rate = (risen * 1_000_000_000).checked_div(nanos)?;
+        u64::try_from(rate).ok().filter(|rate| *rate > 0)
+    }
+
     fn growth_with(&self, cached: impl Fn(Option<Bytes>, Option<Bytes>) -> i128) -> Option<i64> {
         let back = |n: usize| self.looks[(self.next + LOOKS - 1 - n) % LOOKS];
         let last = back(0)?;
@@ -354,6 +366,8 @@ fn filled_after(bytes: Bytes, rate: u64) -> Duration {
 
 /// The shortest time between two looks at a container.
 pub const SHORTEST_LOOK: Duration = Duration::from_millis(5);
+/// The shortest while it rises so fast that it crosses its threshold before the next look.
+const SHORTEST_WHILE_RISING: Duration = Duration::from_millis(1);
 /// The longest.
 pub const LONGEST_LOOK: Duration = Duration::from_secs(1);
 /// The fastest filling that is reckoned with, in bytes a second (measured: 1–4 GiB/s a core).
@@ -396,6 +410,15 @@ pub fn next_look(
         }
     };
     due.clamp(SHORTEST_LOOK, LONGEST_LOOK)
+}
+
+/// When a container that lacks so much to its threshold crosses it if it goes on rising like this; `None` where that is not
+/// before the next look that is due anyway. A look at that moment finds a fast ramp some milliseconds sooner than the
+/// schedule has to, and costs nothing while nothing rises.
+#[must_use]
+pub fn crossing(missing: Bytes, rise: Option<u64>, due: Duration) -> Option<Duration> {
+    let after = filled_after(missing, rise?).max(SHORTEST_WHILE_RISING);
+    (missing > Bytes(0) && after < due).then_some(after)
 }
 
 /// The fastest ramp from the threshold that can still be saved, in bytes a second: the headroom (limit − threshold) lasts
@@ -633,6 +656,25 @@ mod tests {
         assert_eq!(judge(40 * MIB), Verdict::Sustaining { until }, "all of it may be cache");
         let Verdict::Over(evidence) = judge(0) else { panic!("none of it is cache") };
         assert!(evidence.waived && evidence.growth_at_least == evidence.growth);
+    }
+
+    #[test]
+    fn what_rises_fast_is_looked_at_when_it_crosses() {
+        let mut history = History::default();
+        let rise = |history: &mut History, millis: u64, usage: u64| {
+            history.observe(&rule("60"), &sample(millis, level(usage * MIB, Some(1000 * MIB), 0)), TAKES);
+            history.last_rise().map(|rate| rate / MIB)
+        };
+        assert_eq!(rise(&mut history, 0, 100), None);
+        assert_eq!(rise(&mut history, 100, 90), None, "it fell");
+        assert_eq!(rise(&mut history, 200, 90), None);
+        assert_eq!(rise(&mut history, 205, 100), Some(2000), "the last two looks count, not the quiet before");
+        let (ms, rising) = (Duration::from_millis, Some(2000 * MIB));
+        assert_eq!(crossing(Bytes(6 * MIB), rising, ms(5)), Some(ms(3)));
+        assert_eq!(crossing(Bytes(20 * MIB), rising, ms(5)), None, "later than the look that is due");
+        assert_eq!(crossing(Bytes(MIB), rising, ms(5)), Some(ms(1)), "never sooner");
+        assert_eq!(crossing(Bytes(0), rising, ms(5)), None, "it is over already");
+        assert_eq!(crossing(Bytes(6 * MIB), None, ms(5)), None);
     }
 
     fn look_after(percent: &str, usage: u64, limit: u64) -> Duration {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{LastLook, Report, Shared, TargetId, View, Watch, What};
 use crate::cgroup::{Group, Kills, Machine, ReadError};
 use crate::guard::{Rule, Signal, Threshold};
-use crate::policy::{Evidence, History, LONGEST_LOOK, Level, Moment, Sample, Verdict, next_look, time_left};
+use crate::policy::{Evidence, History, LONGEST_LOOK, Level, Moment, Sample, Verdict, crossing, next_look, time_left};
 use crate::resolve::Groups;
 use crate::restraint;
 use crate::units::Bytes;
@@ -407,8 +407,12 @@ impl Target {
             },
             _ => next_look(&self.rule, &known, room, growth, takes),
         };
-        self.wait(now, interval);
         let missing = threshold.zip(value).map(|(threshold, value)| threshold.less(value));
+        self.wait(now, interval);
+        // Not shared with others' wake-ups: a look before it would find nothing.
+        if let Some(at) = missing.and_then(|missing| crossing(missing, self.history.last_rise(), interval)) {
+            self.due = Due { at: now + at, early: now + at };
+        }
         self.near = interval < CLOSE || time_left(missing, growth).is_some_and(|left| left < SOON);
         let is_settled = verdict == Verdict::Under && self.told == Told::Nothing && growth == Some(0);
         self.settled = is_settled.then_some(interval);
