@@ -43,7 +43,7 @@ const PAGE: &str = include_str!("page.html");
 /// markup of a string. (The hashes are compared with the page by a test, which writes them.)
 const POLICY: &str = "default-src 'none'; \
     style-src 'sha256-A6cn9KQtuO2fPVC1GYSytJ/RUkU2zBZpWjLsUO0FlHs='; \
-    script-src 'sha256-Ib4AQZYn0ia0+LriYFm70EFZpbc6gO7FpHCAR3JY7S0='; \
+    script-src 'sha256-j2hJB5ruvrb1PCSm1+zQfHqZG1hTYAvFMLonQ16Et6Y='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
 

@@ -135,6 +135,6 @@ fn log(config: &Config) {
     match config.log_format {
         LogFormat::Json => builder.json().flatten_event(true).init(),
         LogFormat::Auto if !terminal => builder.json().flatten_event(true).init(),
-        LogFormat::Auto | LogFormat::Text => builder.with_ansi(terminal).init(),
+        LogFormat::Auto | LogFormat::Text => builder.with_ansi(pre_oom_killer::cli::colours(terminal)).init(),
     }
 }

@@ -122,6 +122,15 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// `Deployment/web`: whom people know.
+    #[must_use]
+    pub fn workload(&self) -> String {
+        match self.deployment() {
+            Some(deployment) => format!("Deployment/{deployment}"),
+            None => format!("{}/{}", self.kind, self.name),
+        }
+    }
+
     /// The Deployment behind a ReplicaSet, where the names allow to tell.
     #[must_use]
     pub fn deployment(&self) -> Option<&str> {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use jiff::Timestamp;
 
-use crate::controller::view::owner_text;
+use crate::pods::Owner;
 use crate::report::{Facts, Notice, cut};
 
 /// So many are kept: a screenful or two. At most an Event's note of text and five names each, so all of
@@ -73,7 +73,7 @@ fn view(number: u64, at: Timestamp, notice: &Notice) -> RecentView {
         namespace: notice.pod.namespace.clone(),
         pod: notice.pod.name.clone(),
         uid: notice.pod.uid.0.clone(),
-        owner: notice.owner.as_ref().map(owner_text),
+        owner: notice.owner.as_ref().map(Owner::workload),
         container: notice.container.clone(),
         words: cut(notice.subject.words()),
         facts: notice.subject.facts(),

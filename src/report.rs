@@ -456,6 +456,7 @@ pub fn log(notice: &Notice) {
     let container = notice.container.as_deref().unwrap_or("");
     let (namespace, pod, uid) = (&notice.pod.namespace, &notice.pod.name, &notice.pod.uid.0);
     let (reason, message) = (subject.reason(), subject.words());
+    let owner = notice.owner.as_ref().map(Owner::workload);
     let facts = subject.facts();
     macro_rules! line {
         ($level:ident) => {
@@ -464,6 +465,7 @@ pub fn log(notice: &Notice) {
                 namespace,
                 pod,
                 uid,
+                owner,
                 container,
                 answer = facts.answer,
                 cause = facts.cause,

@@ -32,17 +32,19 @@ impl Bytes {
     }
 }
 
-/// Binary units with at most one decimal: `153.6Mi`, `1Gi`, `512`.
+/// Binary units with at most one decimal, from Gi on three (a tenth of that is 102Mi): `153.6Mi`, `1.602Gi`, `1Gi`, `512`.
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const UNITS: [(&str, u32); 5] = [("Pi", 50), ("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)];
         let Some((unit, shift)) = UNITS.into_iter().find(|(_, s)| self.0 >> s > 0) else {
             return write!(f, "{}", self.0);
         };
-        let tenths = (u128::from(self.0) * 10 + (1 << (shift - 1))) >> shift;
-        match tenths % 10 {
-            0 => write!(f, "{}{unit}", tenths / 10),
-            t => write!(f, "{}.{t}{unit}", tenths / 10),
+        let (one, places): (u128, usize) = if shift < 30 { (10, 1) } else { (1_000, 3) };
+        let rounded = (u128::from(self.0) * one + (1 << (shift - 1))) >> shift;
+        let decimals = format!("{:0places$}", rounded % one);
+        match decimals.trim_end_matches('0') {
+            "" => write!(f, "{}{unit}", rounded / one),
+            decimals => write!(f, "{}.{decimals}{unit}", rounded / one),
         }
     }
 }

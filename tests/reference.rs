@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use pre_oom_killer::controller::Counts;
+use pre_oom_killer::controller::view::STATES;
 use pre_oom_killer::evict::{Act, Answer};
 use pre_oom_killer::guard::DryRun;
 use pre_oom_killer::metrics::Metrics;
@@ -90,6 +91,21 @@ fn every_value_of_a_label_is_there() {
         writeln!(table, "| `{}` | {} |", reason.label(), reason.words()).unwrap();
     }
     compare("missed", &table);
+}
+
+/// An accepted eviction is told as `evicted`.
+#[test]
+fn every_state_of_a_guard_is_there_and_the_page_has_words_for_it() {
+    let answers = Answer::LABELS.iter().filter(|label| **label != "accepted");
+    let all: BTreeSet<&str> = STATES.iter().chain(answers).copied().collect();
+    let first_cells = section("states").lines().skip(2).map(|line| line.split('|').nth(1).unwrap());
+    let told: BTreeSet<&str> = first_cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    assert_eq!(all, told, "left: the code; right: docs/reference.md, under <!-- states -->");
+    let page = include_str!("../src/page.html");
+    let table = page.split_once("const STATES = {").unwrap().1.split_once("};").unwrap().0;
+    let shown: BTreeSet<&str> =
+        table.split("],").filter_map(|entry| Some(entry.split_once(": [")?.0.trim().trim_matches('"'))).collect();
+    assert_eq!(all, shown, "left: the code; right: STATES in src/page.html");
 }
 
 /// Every word that begins as reasons do.

@@ -75,9 +75,30 @@ pub struct MemoryView {
     pub oom_kills: Option<u64>,
 }
 
+/// All states of a guard, but those that are an answer's ([`Answer::LABELS`]).
+///
+/// [`Answer::LABELS`]: crate::evict::Answer::LABELS
+pub const STATES: [&str; 15] = [
+    "watching",
+    "sustaining",
+    "confirming",
+    "evicting",
+    "held",
+    "blocked",
+    "over",
+    "evicted",
+    "dry-run",
+    "resolving",
+    "waiting",
+    "no-limit",
+    "beyond-limit",
+    "invalid",
+    "never",
+];
+
 pub(super) fn views(entry: &Entry, now: Moment) -> Vec<GuardView> {
-    let owner = entry.pod.owner.as_ref().map(owner_text);
-    let base = |state, why: String| GuardView {
+    let owner = entry.pod.owner.as_ref().map(Owner::workload);
+    let base = |state: &'static str, why: String| GuardView {
         namespace: entry.pod.id.namespace.clone(),
         pod: entry.pod.id.name.clone(),
         uid: entry.pod.id.uid.0.clone(),
@@ -197,14 +218,6 @@ fn state_of(entry: &Entry, target: &Target, now: Moment) -> (&'static str, Strin
         }
         _ if over.is_some() => ("over", "above its threshold; the pod is being acted on for another container".into()),
         _ => ("watching", "below its threshold".into()),
-    }
-}
-
-/// `Deployment/web`.
-pub(crate) fn owner_text(owner: &Owner) -> String {
-    match owner.deployment() {
-        Some(deployment) => format!("Deployment/{deployment}"),
-        None => format!("{}/{}", owner.kind, owner.name),
     }
 }
 

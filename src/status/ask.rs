@@ -88,6 +88,8 @@ pub struct Agent {
     pub name: String,
     /// The node it is on.
     pub node: String,
+    /// It is being ended: in a rollout, another one on its node sees the same.
+    pub going: bool,
     /// What it sees.
     pub answer: Result<Page, String>,
 }
@@ -199,9 +201,17 @@ impl Recent {
 /// # Errors
 /// When the agents cannot be found, or the pods not be selected.
 pub async fn survey(client: &Client, query: &Query) -> anyhow::Result<Survey> {
-    let (agents, selected, ended) =
-        futures::join!(agents(client, query), selected(client, query), ended(client, query));
-    Ok(Survey { agents: agents?, selected: selected?, ended })
+    let (agents, ended) = futures::join!(agents_alone(client, query), ended(client, query));
+    Ok(Survey { ended, ..agents? })
+}
+
+/// The same without Events: for the API server, to find them among all others is the dearest part.
+///
+/// # Errors
+/// As [`survey`].
+pub async fn agents_alone(client: &Client, query: &Query) -> anyhow::Result<Survey> {
+    let (agents, selected) = futures::join!(agents(client, query), selected(client, query));
+    Ok(Survey { agents: agents?, selected: selected?, ended: Ok(Vec::new()) })
 }
 
 async fn agents(client: &Client, query: &Query) -> anyhow::Result<Vec<Agent>> {
@@ -224,7 +234,8 @@ async fn agents(client: &Client, query: &Query) -> anyhow::Result<Vec<Agent>> {
     }
     let asked = found.into_iter().map(|pod| ask(client, pod, query.timeout));
     let mut agents: Vec<Agent> = stream::iter(asked).buffer_unordered(AT_ONCE).collect().await;
-    agents.sort_by(|a, b| (&a.node, &a.namespace, &a.name).cmp(&(&b.node, &b.namespace, &b.name)));
+    // Of two on a node, the one that stays comes first.
+    agents.sort_by(|a, b| (&a.node, a.going, &a.namespace, &a.name).cmp(&(&b.node, b.going, &b.namespace, &b.name)));
     Ok(agents)
 }
 
@@ -234,11 +245,12 @@ async fn ask(client: &Client, pod: Pod, timeout: Duration) -> Agent {
     let port = ports.clone().find(|p| p.name.as_deref() == Some("http")).map_or(PORT, |p| p.container_port);
     let phase = pod.status.and_then(|s| s.phase).unwrap_or_default();
     let (namespace, name) = (pod.metadata.namespace.unwrap_or_default(), pod.metadata.name.unwrap_or_default());
+    let going = pod.metadata.deletion_timestamp.is_some();
     let answer = match phase.as_str() {
         "Running" => page(client, &namespace, &name, port, timeout).await,
         phase => Err(format!("its pod is {phase}, not Running")),
     };
-    Agent { node: spec.node_name.unwrap_or_default(), answer, namespace, name }
+    Agent { node: spec.node_name.unwrap_or_default(), going, answer, namespace, name }
 }
 
 async fn page(client: &Client, namespace: &str, name: &str, port: i32, timeout: Duration) -> Result<Page, String> {
@@ -283,7 +295,11 @@ async fn selected(client: &Client, query: &Query) -> anyhow::Result<Option<BTree
     }
 }
 
-async fn ended(client: &Client, query: &Query) -> Result<Vec<Ended>, String> {
+/// What Events tell of evictions.
+///
+/// # Errors
+/// In words, when they cannot be listed.
+pub async fn ended(client: &Client, query: &Query) -> Result<Vec<Ended>, String> {
     let events: Api<Event> = match &query.namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),

@@ -1,5 +1,6 @@
 //! A survey as rows, the nearest first; and what each cell says.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -62,11 +63,14 @@ pub struct Row {
 #[must_use]
 pub fn rows(survey: &Survey, query: &Query) -> Vec<Row> {
     let ended = survey.evictions();
+    let mut seen = BTreeSet::new();
     let mut rows: Vec<Row> = (survey.pages())
         .flat_map(|(agent, page)| page.guards.iter().map(move |guarded| (agent, guarded)))
         .filter(|(agent, _)| query.node.as_ref().is_none_or(|node| *node == agent.node))
         .filter(|(_, g)| query.namespace.as_ref().is_none_or(|namespace| *namespace == g.namespace))
         .filter(|(_, g)| survey.selected.as_ref().is_none_or(|uids| uids.contains(&g.uid)))
+        // In a rollout, two agents of a node tell of the same.
+        .filter(|(_, g)| seen.insert((&g.uid, &g.container)))
         .map(|(agent, guarded)| row(&agent.node, guarded, &ended))
         .collect();
     sort(&mut rows, Order::Nearness);

@@ -31,7 +31,7 @@ pub fn text(survey: &Survey, query: &Query, wide: bool, now: Timestamp) -> Strin
     } else {
         out += &aligned(&lines(&rows, wide, now));
     }
-    for silent in silent(survey) {
+    for silent in silent(survey, query) {
         let _ = writeln!(out, "{silent}");
     }
     if let Err(why) = &survey.ended {
@@ -98,10 +98,13 @@ fn aligned(lines: &[Vec<String>]) -> String {
     let mut out = String::new();
     for line in lines {
         let mut text = String::new();
-        for (cell, width) in line.iter().zip(&widths) {
+        for ((cell, width), title) in line.iter().zip(&widths).zip(&lines[0]) {
             // The share belongs to the bar before it.
-            let gap = if cell.ends_with('%') || *width == 0 { 0 } else { 2 };
-            let gap = if text.is_empty() { 0 } else { gap.max(1) };
+            let gap = match title.as_str() {
+                _ if text.is_empty() => 0,
+                "" => 1,
+                _ => 2,
+            };
             let _ = write!(text, "{:gap$}{cell}{:pad$}", "", "", pad = width - cell.width());
         }
         let _ = writeln!(out, "{}", text.trim_end());
@@ -111,13 +114,21 @@ fn aligned(lines: &[Vec<String>]) -> String {
 
 /// A line for each agent that does not say what it sees, or one that says that there are none.
 #[must_use]
-pub fn silent(survey: &Survey) -> Vec<String> {
+pub fn silent(survey: &Survey, query: &Query) -> Vec<String> {
     if survey.agents.is_empty() {
-        return vec![format!("No agents: there is no pod with the label {}.", super::ask::AGENTS)];
+        let named = |what: &str, name: &Option<String>| {
+            name.as_ref().map_or_else(String::new, |n| format!(" {what} {}", printable(n)))
+        };
+        let (namespace, node) = (named("in namespace", &query.agents_namespace), named("on node", &query.node));
+        let label = super::ask::AGENTS;
+        return vec![format!(
+            "No agents: there is no pod with the label {label}{namespace}{node}. Is pre-oom-killer installed in this cluster (README, Install)?"
+        )];
     }
     let told = |agent: &Agent| {
         let why = match &agent.answer {
             Ok(page) if page.listed => return None,
+            _ if agent.going => "it is being ended",
             Ok(_) => "it does not know the pods of its node yet",
             Err(why) => why,
         };

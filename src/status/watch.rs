@@ -16,13 +16,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use super::ask::{Query, Survey, survey};
+use super::ask::{Query, Survey, agents_alone, ended};
 use super::rows::{Order, Row, bar, rough, rows, sort};
 use super::table::silent;
 use crate::printable::printable;
 
 /// Keys that were pressed and are not obeyed yet.
 const KEYS: usize = 64;
+/// Events are listed so often: the API server looks through all of the cluster's for them. The agents' own memory of
+/// evictions is read each time.
+const EVENTS_EACH: Duration = Duration::from_secs(30);
 /// Lines for agents that do not answer; the rest are counted.
 const MOST_SILENT: usize = 3;
 /// A longer filter finds nothing more.
@@ -60,7 +63,7 @@ impl View {
     /// Takes a survey in.
     pub fn take(&mut self, survey: &Survey, query: &Query, now: Timestamp) {
         self.rows = rows(survey, query);
-        self.silent = silent(survey);
+        self.silent = silent(survey, query);
         self.agents = survey.agents.len();
         self.taken = Some(now);
         self.trouble = survey
@@ -349,7 +352,16 @@ pub async fn watch(client: Client, query: Query, interval: Duration) -> anyhow::
     let looking = tokio::spawn({
         let query = query.clone();
         async move {
-            while told.send(survey(&client, &query).await).await.is_ok() {
+            let (mut events, mut events_at) = (Ok(Vec::new()), None);
+            loop {
+                if events_at.is_none_or(|at: tokio::time::Instant| at.elapsed() >= EVENTS_EACH) {
+                    (events, events_at) = (ended(&client, &query).await, Some(tokio::time::Instant::now()));
+                }
+                let survey = agents_alone(&client, &query).await;
+                let survey = survey.map(|survey| Survey { ended: events.clone(), ..survey });
+                if told.send(survey).await.is_err() {
+                    break;
+                }
                 tokio::time::sleep(interval).await;
             }
         }
