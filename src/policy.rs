@@ -372,9 +372,6 @@ const SHORTEST_WHILE_RISING: Duration = Duration::from_millis(1);
 pub const LONGEST_LOOK: Duration = Duration::from_secs(1);
 /// The fastest filling that is reckoned with, in bytes a second (measured: 1–4 GiB/s a core).
 const FASTEST_FILLING: u64 = 4 << 30;
-/// From the moment a look is due to the POST of the eviction, as far as it is ours: a late timer, reading, a thread that has
-/// to be woken (measured: 0.6 ms, and 2 ms at the 99th percentile). What an eviction takes counts from there.
-const LOOK_TO_POST: Duration = Duration::from_millis(2);
 /// Without a limit nothing says how near a kill is; then the growth seen decides, with this factor
 /// for growth that rises between two looks.
 const GROWTH_MAY_RISE: u64 = 4;
@@ -384,7 +381,7 @@ const GROWTH_MAY_RISE: u64 = 4;
 ///
 /// A ramp of rate r can be saved if the headroom (limit − threshold) lasts longer than an
 /// eviction (E) and one look: r < (limit − threshold) ÷ (E + 5 ms). At that rate the room is used
-/// up after room ÷ r, and the look that finds it has to be E and [`LOOK_TO_POST`] before.
+/// up after room ÷ r, and the eviction has to begin E before.
 #[must_use]
 pub fn next_look(
     rule: &Rule,
@@ -401,7 +398,7 @@ pub fn next_look(
                 return LONGEST_LOOK; // it can never act
             }
             let rate = fastest_saved(headroom, eviction_takes);
-            filled_after(room, rate).saturating_sub(eviction_takes + LOOK_TO_POST)
+            filled_after(room, rate).saturating_sub(eviction_takes)
         }
         (Some(threshold), ..) => {
             let growth = growth.and_then(|g| u64::try_from(g).ok()).unwrap_or(0);

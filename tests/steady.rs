@@ -109,7 +109,7 @@ fn the_steady_state_allocates_nothing_opens_nothing_and_shares_wake_ups() {
     let (counts, allocated) = rig.ten_seconds();
     assert_eq!(allocated, 0, "{counts:?}");
     // Ten containers near their threshold want 200 looks a second each; they share their wake-ups.
-    assert!(counts.looks > 1_000 && counts.wakeups <= 200, "{counts:?}");
+    assert!(counts.looks > 1_000 && counts.wakeups < 200, "{counts:?}");
 }
 
 /// 250 quiet containers with limits from 128 MiB to 4 GiB, 20 to 55 % used: what that costs is a matter of counts.
@@ -126,6 +126,6 @@ fn a_quiet_node_is_seldom_looked_at() {
     assert_eq!(allocated, 0, "{counts:?}");
     assert!((1_000..4_000).contains(&counts.looks), "{counts:?}");
     assert!(counts.wakeups <= 50, "{counts:?}");
-    assert!(counts.stats <= 150, "where no answer depends on it, only what people are shown: {counts:?}");
+    assert!(counts.stats <= 100, "where no answer depends on it, only what people are shown: {counts:?}");
     assert!((200..=250).contains(&counts.limits), "once a second, for a resize: {counts:?}");
 }
