@@ -5,16 +5,18 @@
 //! | [`input`] | files, directories, stdin → documents |
 //! | [`tree`] | a document whose values know their lines |
 //! | [`objects`] | documents → objects, pod templates, disruption budgets |
+//! | [`scale`] | how many pods there are of a template: `replicas`, autoscalers |
 //! | [`rules`] | what will happen, and what is wrong; annotations are read by [`crate::guard`] |
-//! | `opt_in`, `target`, `company` | … with the label and the keys; with each container; for budgets, replicas and owner |
+//! | `opt_in`, `target`, [`company`] | … with the label and the keys; with each container; for budgets, replicas and owner |
 //! | [`print`] | as text and JSON |
 
-mod company;
+pub mod company;
 pub mod input;
 pub mod objects;
 mod opt_in;
 pub mod print;
 pub mod rules;
+pub mod scale;
 mod target;
 pub mod tree;
 
@@ -22,8 +24,9 @@ use std::io::Read;
 
 use clap::{Args, ValueEnum};
 
+use company::Company;
 use input::{Input, Unreadable};
-use objects::{Budget, Template, objects};
+use objects::{Template, objects};
 use rules::{Finding, Judgement, Level, Outcome, judge};
 
 /// The flags of `check`.
@@ -101,9 +104,9 @@ impl Report {
     #[must_use]
     pub fn of_input(input: Input) -> Report {
         let all = objects(&input.documents);
-        let budgets: Vec<Budget<'_>> = all.iter().filter_map(|o| Budget::of(*o)).collect();
+        let company = Company::of(&all);
         let templates: Vec<Template<'_>> = all.iter().filter_map(|o| o.template()).collect();
-        let judged = templates.iter().map(|template| (template, judge(template, &budgets)));
+        let judged = templates.iter().map(|template| (template, judge(template, &company)));
         let relevant = judged.filter(|(_, said)| !said.targets.is_empty() || !said.findings.is_empty());
         let checked = relevant.map(|(template, said)| checked(template, said)).collect();
         Report { checked, objects: all.len(), templates: templates.len(), unreadable: input.unreadable }

@@ -161,6 +161,7 @@ fn template(checked: &Checked) -> Value {
                 "level": f.level,
                 "code": f.code,
                 "file": f.file,
+                "document": f.document,
                 "line": f.line,
                 "field": f.field,
                 "message": f.message,
