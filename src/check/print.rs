@@ -85,7 +85,8 @@ fn one(out: &mut String, checked: &Checked, paint: Paint) -> fmt::Result {
             writeln!(out, "{}{line}", if n == 0 { "  " } else { "    " })?;
         }
     }
-    if checked.targets.is_empty() {
+    // Of a warning alone, it is open whether something is.
+    if checked.targets.is_empty() && checked.findings.iter().any(|f| f.level == Level::Error) {
         writeln!(out, "  nothing is guarded:")?;
     }
     for Finding { level, file, line, field, message, .. } in &checked.findings {
