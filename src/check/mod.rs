@@ -7,13 +7,14 @@
 //! | [`objects`] | documents → objects, pod templates, disruption budgets |
 //! | [`scale`] | how many pods there are of a template: `replicas`, autoscalers |
 //! | [`rules`] | what will happen, and what is wrong; annotations are read by [`crate::guard`] |
-//! | `opt_in`, `target`, [`company`] | … with the label and the keys; with each container; for budgets, replicas and owner |
+//! | `opt_in`, `target`, `prestop`, [`company`] | … with the label and the keys; with each container; before it ends; for budgets, replicas and owner |
 //! | [`print`] | as text and JSON |
 
 pub mod company;
 pub mod input;
 pub mod objects;
 mod opt_in;
+mod prestop;
 pub mod print;
 pub mod rules;
 pub mod scale;
