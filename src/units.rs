@@ -159,7 +159,8 @@ pub fn parse_quantity(text: &str) -> Result<Bytes, QuantityError> {
 /// # Errors
 /// See [`QuantityError`].
 pub fn parse_memory(text: &str) -> Result<Bytes, QuantityError> {
-    let text = &with_digits(text).ok_or(QuantityError::Malformed)?;
+    let text = with_digits(text).ok_or(QuantityError::Malformed)?;
+    let text = text.as_str();
     let (number, tens) = match text.split_once(['e', 'E']) {
         Some((number, exponent)) if !exponent.is_empty() && exponent.bytes().all(|b| b.is_ascii_digit()) => {
             (number, exponent.parse().map_err(|_| QuantityError::TooLarge)?)

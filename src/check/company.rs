@@ -34,7 +34,7 @@ impl<'a> Judge<'a> {
         let replicas = Replicas::of(template, &company.autoscalers);
         // What a controller made is judged by its owner, and of what is scaled to zero nothing is evicted.
         if !template.object.is_controlled() && replicas.is_none_or(|r| r.most > 0) {
-            self.budgets(&budgets, replicas.as_ref());
+            self.blocking(&budgets, replicas.as_ref());
             if let Some(replicas) = replicas.filter(|_| budgets.is_empty()) {
                 self.without_budget(&replicas);
             }
@@ -57,7 +57,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn budgets(&mut self, budgets: &[&Budget<'_>], replicas: Option<&Replicas<'_>>) {
+    fn blocking(&mut self, budgets: &[&Budget<'_>], replicas: Option<&Replicas<'_>>) {
         let object = self.template.object;
         for budget in budgets {
             if let Some((field, why)) = budget.never_allows(self.template, replicas) {

@@ -125,7 +125,7 @@ impl<'a> Judge<'a> {
         let threshold = format!("{PREFIX}{}", keys::THRESHOLD);
         for (list, old, new, write) in [
             ("labels", OLD_LABEL, LABEL, format!("the label `{LABEL}: {ENABLED}`")),
-            ("annotations", OLD_THRESHOLD, &threshold, format!("the annotation {threshold}")),
+            ("annotations", OLD_THRESHOLD, threshold.as_str(), format!("the annotation {threshold}")),
         ] {
             let theirs = self.metadata(list).find(|(key, _)| *key == old);
             if let Some((_, node)) = theirs.filter(|_| self.metadata(list).all(|(key, _)| key != new)) {

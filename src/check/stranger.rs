@@ -8,8 +8,8 @@ use crate::guard::{LABEL, PREFIX};
 /// What is said of an object without a pod template that `check` knows.
 pub(super) fn stranger(object: Object<'_>) -> Option<Finding> {
     // Its own metadata says nothing of pods: charts write their labels to everything.
-    let below = object.node.entries().filter(|(key, _)| *key != "metadata");
-    let (field, line) = below.into_iter().find_map(|(key, node)| ours_in(key, node))?;
+    let mut below = object.node.entries().filter(|(key, _)| *key != "metadata");
+    let (field, line) = below.find_map(|(key, node)| ours_in(key, node))?;
     let version = object.node.get("apiVersion").and_then(Node::scalar).unwrap_or("no apiVersion");
     let message = format!(
         "check does not look into {} ({version}): give its pods (`kubectl get pods -o yaml`), or its template in a Deployment",

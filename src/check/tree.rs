@@ -265,10 +265,10 @@ impl<'de> Visitor<'de> for Builder {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
         // Of a key that is there twice, kubectl takes the last.
-        let (mut entries, mut places) = (Vec::new(), HashMap::new());
+        let (mut entries, mut places) = (Vec::new(), HashMap::<_, usize>::new());
         while let Some((key, value)) = map.next_entry::<String, Spanned<Raw>>()? {
-            match places.get(&key) {
-                Some(place) => entries[*place] = (key, value),
+            match places.get(&key).copied() {
+                Some(place) => entries[place] = (key, value),
                 None => {
                     places.insert(key.clone(), entries.len());
                     entries.push((key, value));
