@@ -298,7 +298,23 @@ mod tests {
         ] {
             assert_eq!(parse_memory(text), Ok(Bytes(bytes)), "{text}");
         }
-        for text in ["", "m", "e9", "-1", "1e-3", "1e99", "1e99999999999", "12 Mi", "64MB", "∞", ".", ".Gi", "+", "++1", "1..Gi"] {
+        for text in [
+            "",
+            "m",
+            "e9",
+            "-1",
+            "1e-3",
+            "1e99",
+            "1e99999999999",
+            "12 Mi",
+            "64MB",
+            "∞",
+            ".",
+            ".Gi",
+            "+",
+            "++1",
+            "1..Gi",
+        ] {
             assert!(parse_memory(text).is_err(), "{text}");
         }
     }

@@ -1,6 +1,6 @@
 //! What an eviction means for the others: disruption budgets, the other replicas, the owner.
 
-use super::objects::{Budget, Object};
+use super::objects::{Budget, Object, Template};
 use super::rules::{Judge, Level};
 use super::scale::{Autoscaler, Replicas, Source};
 use super::tree::Node;
@@ -12,6 +12,8 @@ pub struct Company<'a> {
     pub budgets: Vec<Budget<'a>>,
     /// All autoscalers.
     pub autoscalers: Vec<Autoscaler<'a>>,
+    /// All pod templates.
+    pub templates: Vec<Template<'a>>,
 }
 
 impl<'a> Company<'a> {
@@ -21,7 +23,14 @@ impl<'a> Company<'a> {
         Company {
             budgets: objects.iter().filter_map(|o| Budget::of(*o)).collect(),
             autoscalers: objects.iter().filter_map(|o| Autoscaler::of(*o)).collect(),
+            templates: objects.iter().filter_map(|o| o.template()).collect(),
         }
+    }
+
+    /// A budget counts the pods of all workloads that it selects: whether it selects this one's alone.
+    fn is_alone(&self, template: &Template<'_>, budget: &Budget<'_>) -> bool {
+        let mut others = self.templates.iter().filter(|other| !std::ptr::eq(other.node, template.node));
+        !others.any(|other| !other.object.is_controlled() && budget.selects(other))
     }
 }
 
@@ -34,7 +43,7 @@ impl<'a> Judge<'a> {
         let replicas = Replicas::of(template, &company.autoscalers);
         // What a controller made is judged by its owner, and of what is scaled to zero nothing is evicted.
         if !template.object.is_controlled() && replicas.is_none_or(|r| r.most > 0) {
-            self.blocking(&budgets, replicas.as_ref());
+            self.blocking(company, &budgets, replicas.as_ref());
             if let Some(replicas) = replicas.filter(|_| budgets.is_empty()) {
                 self.without_budget(&replicas);
             }
@@ -57,10 +66,11 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn blocking(&mut self, budgets: &[&Budget<'_>], replicas: Option<&Replicas<'_>>) {
+    fn blocking(&mut self, company: &Company<'a>, budgets: &[&Budget<'_>], replicas: Option<&Replicas<'_>>) {
         let object = self.template.object;
         for budget in budgets {
-            if let Some((field, why)) = budget.never_allows(self.template, replicas) {
+            let alone = company.is_alone(self.template, budget);
+            if let Some((field, why)) = budget.never_allows(self.template, replicas, alone) {
                 let text = format!("it can never allow an eviction of {}/{}: {why}", object.kind, object.name());
                 self.find_in(budget.object, Level::Warning, "pdb-blocks", spec_field(budget.object, field), text);
             }
@@ -87,8 +97,7 @@ impl<'a> Judge<'a> {
             Source::Assumed => "replicas is not written, so 1, and ",
             Source::Autoscaler(_) => "it may be scaled down to 1, and then ",
         };
-        let surge =
-            if self.template.surges() { " (its surge is for rollouts, and does not help here)" } else { "" };
+        let surge = if self.template.surges() { " (its surge is for rollouts, and does not help here)" } else { "" };
         let text = format!(
             "{assumed}an eviction leaves none until the next pod is ready{surge}: write 2 or more, with a PodDisruptionBudget"
         );

@@ -176,12 +176,13 @@ impl<'a> Budget<'a> {
     }
 
     /// Why it can never allow an eviction of one of this template's pods, with the field that says so. `replicas`: how many
-    /// there are; none where the kind does not tell.
+    /// there are; none where the kind does not tell. `alone`: it selects no other pods.
     #[must_use]
     pub fn never_allows(
         &self,
         template: &Template<'_>,
         replicas: Option<&Replicas<'_>>,
+        alone: bool,
     ) -> Option<(&'static str, String)> {
         let bound = |key| self.object.node.at(&["spec", key]).and_then(Node::scalar);
         let percent = |text: &str| text.strip_suffix('%').and_then(|p| p.parse::<i64>().ok());
@@ -204,7 +205,8 @@ impl<'a> Budget<'a> {
             Some(percent) => (percent.saturating_mul(replicas.most)).saturating_add(99) / 100,
             None => least.parse().ok()?,
         };
-        (needed >= replicas.most).then(|| {
+        let all = percent(least).is_some_and(|percent| percent >= 100);
+        (needed >= replicas.most && (alone || all)).then(|| {
             let of = counted(replicas);
             ("minAvailable", format!("minAvailable {least} of {of} allows none: write less, or maxUnavailable 1"))
         })
@@ -252,7 +254,7 @@ mod tests {
         let all = objects(&input.documents);
         let (template, budget) = (all[0].template().unwrap(), Budget::of(all[1]).unwrap());
         let replicas = Replicas::of(&template, &[]);
-        (budget.selects(&template), budget.never_allows(&template, replicas.as_ref()).is_some())
+        (budget.selects(&template), budget.never_allows(&template, replicas.as_ref(), true).is_some())
     }
 
     #[test]

@@ -130,7 +130,8 @@ impl<'a> Judge<'a> {
             let theirs = self.metadata(list).find(|(key, _)| *key == old);
             if let Some((_, node)) = theirs.filter(|_| self.metadata(list).all(|(key, _)| key != new)) {
                 let field = self.template.field(&format!("metadata.{list}[{old}]"));
-                let text = format!("only preoomkiller-controller knows it, and it has no effect here: write {write}, too");
+                let text =
+                    format!("only preoomkiller-controller knows it, and it has no effect here: write {write}, too");
                 self.warn("old-key", (field, node.line), text);
             }
         }

@@ -53,7 +53,9 @@ fn hook(container: &Node) -> PreStop {
     let command = hook.at(&["exec", "command"]).map_or(&[][..], Node::items);
     let command: Vec<_> = command.iter().filter_map(Node::scalar).collect();
     let slept = match command[..] {
-        [shell, "-c", script] if SHELLS.contains(&program(shell)) => slept(&script.split_whitespace().collect::<Vec<_>>()),
+        [shell, "-c", script] if SHELLS.contains(&program(shell)) => {
+            slept(&script.split_whitespace().collect::<Vec<_>>())
+        }
         _ => slept(&command),
     };
     slept.map_or(PreStop::Unknown, PreStop::Sleeps)

@@ -87,13 +87,7 @@ pub(super) struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    pub(super) fn find(
-        &mut self,
-        level: Level,
-        code: &'static str,
-        place: (String, u64),
-        message: impl Into<String>,
-    ) {
+    pub(super) fn find(&mut self, level: Level, code: &'static str, place: (String, u64), message: impl Into<String>) {
         self.find_in(self.template.object, level, code, place, message);
     }
 

@@ -129,7 +129,9 @@ impl Judge<'_> {
     /// A share of the limit past which a pod is deleted should lie between threshold and limit.
     fn force_delete(&mut self, shown: &str, percent: Percent, threshold: Bytes, limit: Option<Bytes>) {
         let text = match limit {
-            None => format!("{shown} has no memory limit to take {percent} of, so it has no effect: write resources.limits.memory"),
+            None => format!(
+                "{shown} has no memory limit to take {percent} of, so it has no effect: write resources.limits.memory"
+            ),
             Some(limit) if percent.of(limit) <= threshold => format!(
                 "{percent} of {limit} is not above the threshold ({threshold}), so {shown} need only be over it for the pod to be \
                  deleted where a budget blocks its eviction: write more"
