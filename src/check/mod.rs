@@ -122,8 +122,7 @@ impl Report {
             }
         });
         let checked = checked.collect();
-        let templates = all.iter().filter(|object| object.template().is_some()).count();
-        Report { checked, objects: all.len(), templates, unreadable: input.unreadable }
+        Report { checked, objects: all.len(), templates: company.templates.len(), unreadable: input.unreadable }
     }
 
     /// How many templates are guarded.

@@ -107,10 +107,10 @@ impl<'a> Judge<'a> {
     fn on_owner(&mut self) {
         let above: Vec<_> = self.template.above().collect();
         let lacking = |key: &str| key.starts_with(PREFIX) && self.metadata("annotations").all(|(own, _)| own != key);
-        let keys = |metadata: &'a Node| metadata.get("annotations").into_iter().flat_map(Node::entries);
+        let annotations = |metadata: &'a Node| metadata.get("annotations").into_iter().flat_map(Node::entries);
         let strays: Vec<_> = above
             .into_iter()
-            .flat_map(|(shown, metadata)| keys(metadata).map(move |(key, node)| (shown, key, node)))
+            .flat_map(|(shown, metadata)| annotations(metadata).map(move |(key, node)| (shown, key, node)))
             .filter(|(_, key, _)| lacking(key))
             .collect();
         for (shown, key, node) in strays {
