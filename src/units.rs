@@ -155,11 +155,14 @@ pub fn parse_quantity(text: &str) -> Result<Bytes, QuantityError> {
 }
 
 /// Reads an amount of memory as a pod's `resources` may have it: a quantity, or a number of bytes without a unit, in plain
-/// (`268435456`), exponential (`256e6`) or milli notation (`1024m`). Fractions of a byte are rounded up.
+/// (`268435456`), exponential (`256e6`) or milli notation (`1024m`), and as the API server takes it (`+512Mi`, `.5Gi`, `1.Gi`).
+/// Fractions of a byte are rounded up.
 ///
 /// # Errors
 /// See [`QuantityError`].
 pub fn parse_memory(text: &str) -> Result<Bytes, QuantityError> {
+    let text = with_digits(text).ok_or(QuantityError::Malformed)?;
+    let text = text.as_str();
     let (number, tens) = match text.split_once(['e', 'E']) {
         Some((number, exponent)) if !exponent.is_empty() && exponent.bytes().all(|b| b.is_ascii_digit()) => {
             (number, exponent.parse().map_err(|_| QuantityError::TooLarge)?)
@@ -172,6 +175,19 @@ pub fn parse_memory(text: &str) -> Result<Bytes, QuantityError> {
     let bytes = decimal.digits.checked_mul(power(tens)?).ok_or(QuantityError::TooLarge)?;
     let bytes = bytes.div_ceil(power(decimal.scale + thousandths)?);
     u64::try_from(bytes).map(Bytes).map_err(|_| QuantityError::TooLarge)
+}
+
+/// `+.5Gi` as `0.5Gi`, `1.Gi` as `1.0Gi`; none where there is no digit.
+fn with_digits(text: &str) -> Option<String> {
+    let text = text.strip_prefix('+').unwrap_or(text);
+    let number = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(number);
+    match number.split_once('.') {
+        Some(("", "")) => None,
+        Some(("", fraction)) => Some(format!("0.{fraction}{unit}")),
+        Some((whole, "")) => Some(format!("{whole}.0{unit}")),
+        _ => Some(text.to_owned()),
+    }
 }
 
 /// `digits ÷ 10^scale`, read from plain decimal notation.
@@ -276,10 +292,31 @@ mod tests {
             ("128974848000m", 128_974_848),
             ("512m", 1),
             ("0", 0),
+            (".5Gi", 512 << 20),
+            ("1.Gi", 1 << 30),
+            ("1.", 1),
+            ("+512Mi", 512 << 20),
+            ("+.5e3", 500),
         ] {
             assert_eq!(parse_memory(text), Ok(Bytes(bytes)), "{text}");
         }
-        for text in ["", "m", "e9", "-1", "1e-3", "1e99", "1e99999999999", "12 Mi", "64MB", "∞"] {
+        for text in [
+            "",
+            "m",
+            "e9",
+            "-1",
+            "1e-3",
+            "1e99",
+            "1e99999999999",
+            "12 Mi",
+            "64MB",
+            "∞",
+            ".",
+            ".Gi",
+            "+",
+            "++1",
+            "1..Gi",
+        ] {
             assert!(parse_memory(text).is_err(), "{text}");
         }
     }

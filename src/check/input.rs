@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::tree::{Node, parse};
+use super::tree::{Node, Tree, parse};
 
 /// A larger file is no manifest. (The API server takes objects of about 1.5 MB; a chart with all its definitions is some MB.)
 pub const LARGEST_FILE: u64 = 32 << 20;
@@ -99,6 +99,10 @@ impl Input {
             if is_empty(part) {
                 continue;
             }
+            let parsed = parse(part, line);
+            if parsed.as_ref().is_ok_and(|root| root.value == Tree::Null) {
+                continue;
+            }
             number += 1;
             if number > MOST_DOCUMENTS {
                 self.refuse(
@@ -109,7 +113,7 @@ impl Input {
                 );
                 return;
             }
-            match parse(part, line) {
+            match parsed {
                 Ok(root) if root.get("kind").and_then(Node::text).is_some() => {
                     self.documents.push(Document { file: file.to_owned(), number, root });
                 }
@@ -233,7 +237,7 @@ mod tests {
 
     #[test]
     fn documents_are_numbered_without_the_empty_ones() {
-        let input = read("# a chart\n---\n# nothing\n---\nkind: A\n--- # here\nkind: B\n---\n...\n");
+        let input = read("# a chart\n---\nnull # nothing\n---\nkind: A\n--- # here\nkind: B\n---\n...\n--- ~\n");
         let found: Vec<_> = input.documents.iter().map(|d| (d.number, d.root.line)).collect();
         assert_eq!(found, [(1, 5), (2, 7)]);
         assert_eq!(input.unreadable, []);
@@ -262,7 +266,6 @@ mod tests {
             (format!("kind: {}", "[".repeat(100_000)), "nest"),
             ((0..200).fold("kind: A\nx:\n".into(), |text, n| format!("{text}{}-\n", " ".repeat(n))), "nest"),
             (format!("{{\"kind\": \"A\", \"x\": {}", "[".repeat(100_000)), "nest"),
-            ("kind: A\nkind: B\n".into(), "duplicate"),
             ("kind: A\n\tspec: x\n".into(), "tab"),
             ("kind: A\nspec: {{ .Values.x }}\n".into(), "template that was not rendered"),
             ("{{- if .Values.on }}\nkind: A\n{{- end }}\n".into(), "template that was not rendered"),
@@ -270,6 +273,7 @@ mod tests {
             ("- a\n- b\n".into(), "no `kind`"),
             (String::new(), "empty"),
             ("# only\n---\n".into(), "empty"),
+            ("null\n---\n~ # nothing\n".into(), "empty"),
             ("kind: A\na: *nowhere\n".into(), "anchor"),
         ] {
             let told = message(&text);

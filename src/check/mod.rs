@@ -5,16 +5,21 @@
 //! | [`input`] | files, directories, stdin → documents |
 //! | [`tree`] | a document whose values know their lines |
 //! | [`objects`] | documents → objects, pod templates, disruption budgets |
+//! | [`scale`] | how many pods there are of a template: `replicas`, autoscalers |
 //! | [`rules`] | what will happen, and what is wrong; annotations are read by [`crate::guard`] |
-//! | `opt_in`, `target`, `company` | … with the label and the keys; with each container; for budgets, replicas and owner |
+//! | `opt_in`, `target`, `prestop`, [`company`] | … with the label and the keys; with each container; before it ends; for budgets, replicas and owner |
+//! | `stranger` | objects that are not looked into |
 //! | [`print`] | as text and JSON |
 
-mod company;
+pub mod company;
 pub mod input;
 pub mod objects;
 mod opt_in;
+mod prestop;
 pub mod print;
 pub mod rules;
+pub mod scale;
+mod stranger;
 mod target;
 pub mod tree;
 
@@ -22,9 +27,11 @@ use std::io::Read;
 
 use clap::{Args, ValueEnum};
 
+use company::Company;
 use input::{Input, Unreadable};
-use objects::{Budget, Template, objects};
+use objects::{Object, objects};
 use rules::{Finding, Judgement, Level, Outcome, judge};
+use stranger::stranger;
 
 /// The flags of `check`.
 #[derive(Clone, Debug, Args)]
@@ -49,14 +56,14 @@ pub enum Form {
     Json,
 }
 
-/// One pod template that has something to do with us.
+/// One pod template that has something to do with us, or an object that may have one.
 #[derive(Debug)]
 pub struct Checked {
     /// The file as it was named.
     pub file: String,
     /// Which document of it, from 1.
     pub document: usize,
-    /// Where the template's metadata is.
+    /// Where the template's metadata is; of an object that is not looked into, where it begins.
     pub line: u64,
     /// `kind`.
     pub kind: String,
@@ -101,12 +108,21 @@ impl Report {
     #[must_use]
     pub fn of_input(input: Input) -> Report {
         let all = objects(&input.documents);
-        let budgets: Vec<Budget<'_>> = all.iter().filter_map(|o| Budget::of(*o)).collect();
-        let templates: Vec<Template<'_>> = all.iter().filter_map(|o| o.template()).collect();
-        let judged = templates.iter().map(|template| (template, judge(template, &budgets)));
-        let relevant = judged.filter(|(_, said)| !said.targets.is_empty() || !said.findings.is_empty());
-        let checked = relevant.map(|(template, said)| checked(template, said)).collect();
-        Report { checked, objects: all.len(), templates: templates.len(), unreadable: input.unreadable }
+        let company = Company::of(&all);
+        let checked = all.iter().filter_map(|object| match object.template() {
+            Some(template) => {
+                let said = judge(&template, &company);
+                let relevant = !said.targets.is_empty() || !said.findings.is_empty();
+                relevant.then(|| checked(*object, template.line(), said))
+            }
+            None => {
+                let finding = stranger(*object)?;
+                let said = Judgement { targets: Vec::new(), findings: vec![finding] };
+                Some(checked(*object, object.node.line, said))
+            }
+        });
+        let checked = checked.collect();
+        Report { checked, objects: all.len(), templates: company.templates.len(), unreadable: input.unreadable }
     }
 
     /// How many templates are guarded.
@@ -132,12 +148,11 @@ impl Report {
     }
 }
 
-fn checked(template: &Template<'_>, said: Judgement) -> Checked {
-    let object = template.object;
+fn checked(object: Object<'_>, line: u64, said: Judgement) -> Checked {
     Checked {
         file: object.file.to_owned(),
         document: object.document,
-        line: template.line(),
+        line,
         kind: object.kind.to_owned(),
         namespace: object.namespace().map(str::to_owned),
         name: object.name().to_owned(),

@@ -1,6 +1,7 @@
 //! Documents → Kubernetes objects, the pod templates in them, and disruption budgets.
 
 use super::input::Document;
+use super::scale::{Replicas, Source};
 use super::tree::Node;
 
 /// Lists in lists: nobody writes more.
@@ -55,7 +56,20 @@ impl<'a> Object<'a> {
         self.node.at(&["metadata", "namespace"]).and_then(Node::scalar)
     }
 
-    fn is_of(&self, group: &str) -> bool {
+    /// In one namespace, as far as that is written: `helm template -n` leaves it out.
+    #[must_use]
+    pub fn beside(&self, other: Object<'_>) -> bool {
+        self.namespace().zip(other.namespace()).is_none_or(|(own, others)| own == others)
+    }
+
+    /// A controller made it, and answers for it: a ReplicaSet of a Deployment, a Pod of a ReplicaSet.
+    #[must_use]
+    pub fn is_controlled(&self) -> bool {
+        let owners = self.node.at(&["metadata", "ownerReferences"]).map_or(&[][..], Node::items);
+        owners.iter().any(|owner| owner.get("controller").and_then(Node::scalar) == Some("true"))
+    }
+
+    pub(super) fn is_of(&self, group: &str) -> bool {
         let version = self.node.get("apiVersion").and_then(Node::scalar).unwrap_or_default();
         version.is_empty() || version.split_once('/').map_or("", |(g, _)| g) == group
     }
@@ -65,6 +79,7 @@ impl<'a> Object<'a> {
     pub fn template(self) -> Option<Template<'a>> {
         let (group, path): (&str, &[&str]) = match self.kind {
             "Pod" => ("", &[]),
+            "ReplicationController" => ("", &["spec", "template"]),
             "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" => ("apps", &["spec", "template"]),
             "Job" => ("batch", &["spec", "template"]),
             "CronJob" => ("batch", &["spec", "jobTemplate", "spec", "template"]),
@@ -111,18 +126,7 @@ impl<'a> Template<'a> {
         self.node.get("metadata").unwrap_or(self.node).line
     }
 
-    /// How many pods there are of it at once; none where that is not written anywhere.
-    #[must_use]
-    pub fn replicas(&self) -> Option<i64> {
-        match self.object.kind {
-            "Deployment" | "StatefulSet" | "ReplicaSet" => {
-                Some(self.object.node.at(&["spec", "replicas"]).and_then(Node::number).unwrap_or(1))
-            }
-            _ => None,
-        }
-    }
-
-    /// A Deployment that starts a new pod before it ends an old one.
+    /// A Deployment that, in a rollout, starts a new pod before it ends an old one.
     #[must_use]
     pub fn surges(&self) -> bool {
         let strategy = |path: &[&str]| self.object.node.at(&["spec", "strategy"]).and_then(|s| s.at(path));
@@ -155,7 +159,7 @@ impl<'a> Budget<'a> {
         let Some(selector) = self.object.node.at(&["spec", "selector"]) else { return false };
         let mut equal = selector.get("matchLabels").into_iter().flat_map(Node::entries);
         let mut others = selector.get("matchExpressions").map_or(&[][..], Node::items).iter();
-        self.object.namespace() == template.object.namespace()
+        self.object.beside(template.object)
             && equal.all(|(key, value)| label(key) == Some(value.scalar().unwrap_or_default()))
             && others.all(|test| {
                 let key = test.get("key").and_then(Node::scalar).unwrap_or_default();
@@ -171,34 +175,54 @@ impl<'a> Budget<'a> {
             })
     }
 
-    /// Why it can never allow an eviction of one of this template's pods, with the field that says so.
+    /// Why it can never allow an eviction of one of this template's pods, with the field that says so. `replicas`: how many
+    /// there are; none where the kind does not tell. `alone`: it selects no other pods.
     #[must_use]
-    pub fn never_allows(&self, template: &Template<'_>) -> Option<(&'static str, String)> {
+    pub fn never_allows(
+        &self,
+        template: &Template<'_>,
+        replicas: Option<&Replicas<'_>>,
+        alone: bool,
+    ) -> Option<(&'static str, String)> {
         let bound = |key| self.object.node.at(&["spec", key]).and_then(Node::scalar);
         let percent = |text: &str| text.strip_suffix('%').and_then(|p| p.parse::<i64>().ok());
-        let scaled = template.replicas();
+        // Of a pod it depends on the others that the budget selects.
+        let unscaled = |field, with| {
+            (replicas.is_none() && template.object.kind != "Pod").then(|| (field, unscaled(template, with)))
+        };
         if let Some(most) = bound("maxUnavailable") {
             if percent(most).or_else(|| most.parse().ok()) == Some(0) {
                 return Some(("maxUnavailable", format!("maxUnavailable {most} allows none: write at least 1")));
             }
-            return scaled.is_none().then(|| ("maxUnavailable", unscaled(template, "maxUnavailable")));
+            return unscaled("maxUnavailable", "maxUnavailable");
         }
         let least = bound("minAvailable")?;
-        let Some(count) = scaled else {
-            return percent(least).map(|_| ("minAvailable", unscaled(template, "a percentage")));
+        let Some(replicas) = replicas else {
+            return percent(least).and_then(|_| unscaled("minAvailable", "a percentage"));
         };
         // Percentages are rounded up, as the disruption controller does.
         let needed = match percent(least) {
-            Some(percent) => (percent.saturating_mul(count)).saturating_add(99) / 100,
+            Some(percent) => (percent.saturating_mul(replicas.most)).saturating_add(99) / 100,
             None => least.parse().ok()?,
         };
-        (needed >= count).then(|| {
-            let pods = if count == 1 { "pod" } else { "pods" };
-            (
-                "minAvailable",
-                format!("minAvailable {least} of {count} {pods} allows none: write less, or maxUnavailable 1"),
-            )
+        let all = percent(least).is_some_and(|percent| percent >= 100);
+        (needed >= replicas.most && (alone || all)).then(|| {
+            let of = counted(replicas);
+            ("minAvailable", format!("minAvailable {least} of {of} allows none: write less, or maxUnavailable 1"))
         })
+    }
+}
+
+/// "3 pods", and what that rests on.
+fn counted(replicas: &Replicas<'_>) -> String {
+    let count = replicas.most;
+    let pods = if count == 1 { "pod" } else { "pods" };
+    match replicas.from {
+        Source::Written => format!("{count} {pods}"),
+        Source::Assumed => format!("{count} {pods} (replicas is not written, so 1)"),
+        Source::Autoscaler(by) => {
+            format!("at most {count} {pods} ({}/{})", by.object.kind, by.object.name())
+        }
     }
 }
 
@@ -229,7 +253,8 @@ mod tests {
         assert_eq!(input.unreadable, []);
         let all = objects(&input.documents);
         let (template, budget) = (all[0].template().unwrap(), Budget::of(all[1]).unwrap());
-        (budget.selects(&template), budget.never_allows(&template).is_some())
+        let replicas = Replicas::of(&template, &[]);
+        (budget.selects(&template), budget.never_allows(&template, replicas.as_ref(), true).is_some())
     }
 
     #[test]
@@ -254,6 +279,7 @@ mod tests {
         let three = "{kind: Deployment, apiVersion: apps/v1, spec: {replicas: 3, template: TEMPLATE}}";
         let one = "{kind: StatefulSet, apiVersion: apps/v1, spec: {template: TEMPLATE}}";
         let each = "{kind: DaemonSet, apiVersion: apps/v1, spec: {template: TEMPLATE}}";
+        let pod = "{kind: Pod, apiVersion: v1, metadata: {labels: {app: web}}, spec: {}}";
         for (workload, budget, never) in [
             (three, "maxUnavailable: 0", true),
             (three, "maxUnavailable: 0%", true),
@@ -269,12 +295,32 @@ mod tests {
             (each, "maxUnavailable: 1", true),
             (each, "minAvailable: 50%", true),
             (each, "minAvailable: 1", false),
+            (pod, "maxUnavailable: 1", false),
+            (pod, "maxUnavailable: 0", true),
         ] {
             assert_eq!(
                 verdict(workload, &format!("{{{budget}, selector: {{}}}}")),
                 (true, never),
                 "{workload} {budget}"
             );
+        }
+    }
+
+    #[test]
+    fn one_namespace_is_enough_to_be_beside() {
+        for (workload, budget, beside) in
+            [("", "", true), ("a", "", true), ("", "a", true), ("a", "a", true), ("a", "b", false)]
+        {
+            let namespaced = |namespace: &str| match namespace {
+                "" => "{name: x}".to_owned(),
+                namespace => format!("{{name: x, namespace: {namespace}}}"),
+            };
+            let mut input = Input::default();
+            for namespace in [workload, budget] {
+                input.take_text("f", &format!("{{kind: X, metadata: {}}}", namespaced(namespace)), true);
+            }
+            let all = objects(&input.documents);
+            assert_eq!(all[0].beside(all[1]), beside, "{workload} {budget}");
         }
     }
 }

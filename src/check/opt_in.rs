@@ -7,7 +7,24 @@ use crate::guard::{ENABLED, LABEL, PREFIX, keys, near};
 /// Values of the label that say in so many words that there is no guard.
 const OFF: [&str; 5] = ["", "disabled", "false", "no", "off"];
 
+/// What opts in to preoomkiller-controller, and its threshold.
+const OLD_LABEL: &str = "preoomkiller-enabled";
+const OLD_THRESHOLD: &str = "preoomkiller.alpha.k8s.zapier.com/memory-threshold";
+
 impl<'a> Judge<'a> {
+    /// A template without containers, that has something to do with us: the rest of it is elsewhere.
+    pub(super) fn is_patch(&mut self) -> bool {
+        if self.template.node.at(&["spec", "containers"]).is_some_and(|list| !list.items().is_empty()) {
+            return false;
+        }
+        if ["labels", "annotations"].iter().any(|list| self.metadata(list).any(|(key, _)| key.contains(LABEL))) {
+            let place = (self.template.field("spec.containers"), self.template.line());
+            let text = "it has no containers, so it looks like a patch: give the output of `kubectl kustomize`";
+            self.warn("patch", place, text);
+        }
+        true
+    }
+
     /// Whether the template has the label; tells of all near misses.
     pub(super) fn opted_in(&mut self) -> bool {
         self.misplaced();
@@ -82,15 +99,40 @@ impl<'a> Judge<'a> {
                 self.error("annotation-key", (field, node.line), text);
             }
         }
-        let has_own = self.metadata("annotations").any(|(key, _)| key.starts_with(PREFIX));
+        self.on_owner();
+        self.of_the_controller();
+    }
+
+    /// Our keys on the owner: each that the template lacks has no effect.
+    fn on_owner(&mut self) {
         let above: Vec<_> = self.template.above().collect();
-        for (shown, metadata) in above {
-            let keys = metadata.get("annotations").into_iter().flat_map(Node::entries);
-            let strays: Vec<_> = keys.filter(|(key, _)| key.starts_with(PREFIX) && !has_own).collect();
-            for (key, node) in strays {
-                let (kind, here) = (self.template.object.kind, self.template.field("metadata.annotations"));
-                let text = format!("it is on the {kind}, not on its pods, and has no effect: write it under {here}");
-                self.error("annotation-on-owner", (format!("{shown}.annotations[{key}]"), node.line), text);
+        let lacking = |key: &str| key.starts_with(PREFIX) && self.metadata("annotations").all(|(own, _)| own != key);
+        let annotations = |metadata: &'a Node| metadata.get("annotations").into_iter().flat_map(Node::entries);
+        let strays: Vec<_> = above
+            .into_iter()
+            .flat_map(|(shown, metadata)| annotations(metadata).map(move |(key, node)| (shown, key, node)))
+            .filter(|(_, key, _)| lacking(key))
+            .collect();
+        for (shown, key, node) in strays {
+            let (kind, here) = (self.template.object.kind, self.template.field("metadata.annotations"));
+            let text = format!("it is on the {kind}, not on its pods, and has no effect: move it to {here}");
+            self.error("annotation-on-owner", (format!("{shown}.annotations[{key}]"), node.line), text);
+        }
+    }
+
+    /// preoomkiller-controller's label and annotation without ours.
+    fn of_the_controller(&mut self) {
+        let threshold = format!("{PREFIX}{}", keys::THRESHOLD);
+        for (list, old, new, write) in [
+            ("labels", OLD_LABEL, LABEL, format!("the label `{LABEL}: {ENABLED}`")),
+            ("annotations", OLD_THRESHOLD, threshold.as_str(), format!("the annotation {threshold}")),
+        ] {
+            let theirs = self.metadata(list).find(|(key, _)| *key == old);
+            if let Some((_, node)) = theirs.filter(|_| self.metadata(list).all(|(key, _)| key != new)) {
+                let field = self.template.field(&format!("metadata.{list}[{old}]"));
+                let text =
+                    format!("only preoomkiller-controller knows it, and it has no effect here: write {write}, too");
+                self.warn("old-key", (field, node.line), text);
             }
         }
     }
@@ -102,7 +144,8 @@ fn is_near_label(key: &str) -> bool {
     let name = key.rsplit('/').next().unwrap_or_default().to_ascii_lowercase().replace(['_', '.'], "-");
     let below = key.strip_prefix(LABEL).is_some_and(|rest| rest.starts_with(['/', '.']));
     let ours = key.strip_prefix(PREFIX).is_some_and(|name| near(name, keys::ALL).is_some());
-    own && near(&name, [LABEL]).is_some() || below && !ours
+    let enabled = name.strip_prefix(LABEL).is_some_and(|rest| rest.trim_start_matches('-') == ENABLED);
+    own && (near(&name, [LABEL]).is_some() || enabled) || below && !ours
 }
 
 /// The name of an annotation whose key was meant to be one of ours, though its prefix is not ours.

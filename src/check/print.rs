@@ -85,7 +85,8 @@ fn one(out: &mut String, checked: &Checked, paint: Paint) -> fmt::Result {
             writeln!(out, "{}{line}", if n == 0 { "  " } else { "    " })?;
         }
     }
-    if checked.targets.is_empty() {
+    // Of a warning alone, it is open whether something is.
+    if checked.targets.is_empty() && checked.findings.iter().any(|f| f.level == Level::Error) {
         writeln!(out, "  nothing is guarded:")?;
     }
     for Finding { level, file, line, field, message, .. } in &checked.findings {
@@ -161,6 +162,7 @@ fn template(checked: &Checked) -> Value {
                 "level": f.level,
                 "code": f.code,
                 "file": f.file,
+                "document": f.document,
                 "line": f.line,
                 "field": f.field,
                 "message": f.message,

@@ -5,7 +5,8 @@
 
 use serde_json::json;
 
-use super::objects::{Budget, Template};
+use super::company::Company;
+use super::objects::{Object, Template};
 use super::tree::{Node, UNRENDERED};
 use crate::guard::{self, ENABLED, LABEL, PREFIX, Problem, Warning, keys};
 use crate::pods::Pod;
@@ -59,6 +60,8 @@ pub struct Finding {
     pub code: &'static str,
     /// The file, which for a disruption budget may be another one than the template's.
     pub file: String,
+    /// Which document of it, from 1.
+    pub document: usize,
     /// The field, as a path in the object.
     pub field: String,
     /// The field's line, or that of what it is missing in.
@@ -67,12 +70,12 @@ pub struct Finding {
     pub message: String,
 }
 
-/// Judges a template, in the company of the input's disruption budgets.
+/// Judges a template, in the company of what else is in the input.
 #[must_use]
-pub fn judge(template: &Template<'_>, budgets: &[Budget<'_>]) -> Judgement {
+pub fn judge(template: &Template<'_>, company: &Company<'_>) -> Judgement {
     let mut judge = Judge { template, said: Judgement::default() };
-    if judge.opted_in() {
-        judge.guard(budgets);
+    if !judge.is_patch() && judge.opted_in() {
+        judge.guard(company);
     }
     judge.said.findings.sort_by_key(|f| (f.level, f.line));
     judge.said
@@ -84,15 +87,21 @@ pub(super) struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    pub(super) fn find(
+    pub(super) fn find(&mut self, level: Level, code: &'static str, place: (String, u64), message: impl Into<String>) {
+        self.find_in(self.template.object, level, code, place, message);
+    }
+
+    /// Of an object that need not be the template's own.
+    pub(super) fn find_in(
         &mut self,
+        Object { file, document, .. }: Object<'_>,
         level: Level,
         code: &'static str,
         (field, line): (String, u64),
         message: impl Into<String>,
     ) {
-        let file = self.template.object.file.to_owned();
-        self.said.findings.push(Finding { level, code, file, field, line, message: message.into() });
+        let message = message.into();
+        self.said.findings.push(Finding { level, code, file: file.to_owned(), document, field, line, message });
     }
 
     pub(super) fn error(&mut self, code: &'static str, place: (String, u64), message: impl Into<String>) {
@@ -127,7 +136,7 @@ impl<'a> Judge<'a> {
     }
 
     /// The template has opted in: what is its guard worth?
-    fn guard(&mut self, budgets: &[Budget<'_>]) {
+    fn guard(&mut self, company: &Company<'a>) {
         if !self.texts_are_texts() {
             return;
         }
@@ -172,7 +181,7 @@ impl<'a> Judge<'a> {
             self.warn("no-target", self.annotation(keys::TARGET), text);
         }
         if self.said.targets.iter().any(|target| !target.never) {
-            self.company(budgets);
+            self.company(company);
         }
     }
 

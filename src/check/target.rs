@@ -3,12 +3,13 @@
 use std::fmt::Write;
 
 use super::objects::Template;
+use super::prestop::PreStop;
 use super::rules::{Judge, Level, Outcome};
 use super::tree::Node;
 use crate::guard::{self, DryRun, Guard, Threshold, keys};
 use crate::policy::{LONGEST_LOOK, fastest_saved};
 use crate::sampler::EVICTION_TAKES;
-use crate::units::{Bytes, parse_memory};
+use crate::units::{Bytes, Percent, parse_memory};
 
 impl Judge<'_> {
     pub(super) fn target(&mut self, guard: &Guard, name: Option<&str>) {
@@ -71,17 +72,21 @@ impl Judge<'_> {
                 self.error("beyond-limit", self.annotation(keys::THRESHOLD), text);
             }
             (Some(threshold), limit) => {
-                let rate = limit.map(|limit| fastest_saved(limit.less(threshold), EVICTION_TAKES));
+                let before = PreStop::of(self.template, name, guard.eviction_grace);
+                let rate = limit.map(|limit| fastest_saved(limit.less(threshold), before.takes() + EVICTION_TAKES));
                 outcome.fastest_growth = rate;
-                outcome.text = words(guard, threshold, limit, rate);
+                outcome.text = words(guard, threshold, limit, rate.map(|rate| (rate, before)));
                 if let (Some(limit), Some(rate)) = (limit, rate) {
-                    self.headroom(&shown, threshold, limit, rate);
+                    self.headroom(&shown, threshold, limit, rate, before);
                 } else if readable {
                     let place = self.container_field(name, memory.index, "limits");
                     let text = format!(
                         "{shown} has no memory limit: nothing but the node's memory bounds it; write resources.limits.memory"
                     );
                     self.warn("no-limit", place, text);
+                }
+                if let Some(percent) = guard.rule.force_delete {
+                    self.force_delete(&shown, percent, threshold, limit);
                 }
                 if let (Some(request), Some(limit)) = (memory.request, limit)
                     && threshold < request
@@ -99,19 +104,41 @@ impl Judge<'_> {
     }
 
     /// A container that fills its limit within the longest time between two looks is to be caught, whatever its size.
-    fn headroom(&mut self, shown: &str, threshold: Bytes, limit: Bytes, rate: u64) {
+    fn headroom(&mut self, shown: &str, threshold: Bytes, limit: Bytes, rate: u64, before: PreStop) {
         let within_a_look = u128::from(limit.0) * 1_000_000_000 / LONGEST_LOOK.as_nanos();
         let fastest_there_is = fastest_saved(Bytes(u64::MAX), EVICTION_TAKES);
         if rate < fastest_there_is && u128::from(rate) < within_a_look {
+            let eviction = EVICTION_TAKES.as_millis();
+            let (takes, write) = match before {
+                PreStop::Sleeps(time) => (
+                    format!("about {eviction} ms, after {} of preStop", seconds(time)),
+                    "a shorter preStop, an eviction-grace-period, or less here",
+                ),
+                PreStop::None | PreStop::Unknown => (format!("about {eviction} ms"), "less"),
+            };
             let text = format!(
                 "{shown} has {} from {threshold} to its limit of {limit}: only growth below {}/s can be caught (an eviction takes \
-                 about {} ms); write less",
+                 {takes}); write {write}",
                 limit.less(threshold),
                 Bytes(rate),
-                EVICTION_TAKES.as_millis()
             );
             self.warn("near-limit", self.annotation(keys::THRESHOLD), text);
         }
+    }
+
+    /// A share of the limit past which a pod is deleted should lie between threshold and limit.
+    fn force_delete(&mut self, shown: &str, percent: Percent, threshold: Bytes, limit: Option<Bytes>) {
+        let text = match limit {
+            None => format!(
+                "{shown} has no memory limit to take {percent} of, so it has no effect: write resources.limits.memory"
+            ),
+            Some(limit) if percent.of(limit) <= threshold => format!(
+                "{percent} of {limit} is not above the threshold ({threshold}), so {shown} need only be over it for the pod to be \
+                 deleted where a budget blocks its eviction: write more"
+            ),
+            Some(_) => return,
+        };
+        self.warn("force-delete", self.annotation(keys::FORCE_DELETE), text);
     }
 
     fn container_field(&self, name: Option<&str>, index: Option<Index>, list: &str) -> (String, u64) {
@@ -128,7 +155,7 @@ impl Judge<'_> {
 }
 
 /// "evicted above 60 % of 256Mi = 153.6Mi of working set, …".
-fn words(guard: &Guard, threshold: Bytes, limit: Option<Bytes>, rate: Option<u64>) -> String {
+fn words(guard: &Guard, threshold: Bytes, limit: Option<Bytes>, rate: Option<(u64, PreStop)>) -> String {
     let signal = guard.rule.signal.as_str().replace('-', " ");
     let verb = match guard.dry_run {
         DryRun::Off => "evicted",
@@ -148,8 +175,13 @@ fn words(guard: &Guard, threshold: Bytes, limit: Option<Bytes>, rate: Option<u64
     if let Some(percent) = guard.rule.force_delete {
         let _ = write!(text, "; past {percent} deleted if a budget blocks that");
     }
-    if let Some(rate) = rate {
-        let _ = write!(text, "; in time up to {}/s", Bytes(rate));
+    if let Some((rate, before)) = rate {
+        let _ = write!(text, "; in time up to {}/s ", Bytes(rate));
+        let _ = match before {
+            PreStop::None => write!(text, "if it ends at once on SIGTERM"),
+            PreStop::Sleeps(time) => write!(text, "with {} of preStop", seconds(time)),
+            PreStop::Unknown => write!(text, "if preStop and SIGTERM end it at once"),
+        };
     }
     text
 }
@@ -181,7 +213,10 @@ const LISTS: [&str; 2] = ["containers", "initContainers"];
 impl<'a> Memory<'a> {
     fn of(template: &'a Template<'a>, name: Option<&str>) -> Memory<'a> {
         let spec = template.node.get("spec");
-        let amount = |node: &'a Node, list: &str| node.at(&["resources", list, "memory"]).and_then(Node::scalar);
+        let amount = |node: &'a Node, list: &str| {
+            let text = node.at(&["resources", list, "memory"]).and_then(Node::scalar);
+            text.filter(|text| parse_memory(text) != Ok(Bytes(0))) // 0 is none to the kubelet
+        };
         let read = |text: &'a str, index| parse_memory(text).map(Some).map_err(|_| (text, index));
         let pods = spec.and_then(|s| amount(s, "limits"));
         let all = LISTS.into_iter().flat_map(|list| {
@@ -213,11 +248,17 @@ fn group_limit<'a>(
     all: impl Iterator<Item = (&'static str, &'a Node)>,
     amount: impl Fn(&'a Node, &str) -> Option<&'a str>,
 ) -> Option<Bytes> {
-    let (mut together, mut alone) = (Bytes(0), Bytes(0));
+    let (mut main, mut sidecars, mut starting) = (Bytes(0), Bytes(0), Bytes(0));
     for (list, node) in all {
         let limit = parse_memory(amount(node, "limits")?).ok()?;
-        let sidecar = node.get("restartPolicy").and_then(Node::scalar) == Some("Always");
-        if list == "containers" || sidecar { together = together.plus(limit) } else { alone = alone.max(limit) }
+        if list == "containers" {
+            main = main.plus(limit);
+        } else if node.get("restartPolicy").and_then(Node::scalar) == Some("Always") {
+            sidecars = sidecars.plus(limit);
+        } else {
+            // It runs beside the sidecars that stand before it.
+            starting = starting.max(sidecars.plus(limit));
+        }
     }
-    Some(together.max(alone))
+    Some(main.plus(sidecars).max(starting))
 }

@@ -1,9 +1,10 @@
 //! A document as a tree whose every value knows its line.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::{Options, Spanned};
+use serde_saphyr::{DuplicateKeyPolicy, Options, Spanned};
 
 /// Levels of nesting; definitions of custom resources have some 40.
 const DEEPEST: usize = 128;
@@ -104,10 +105,12 @@ pub fn parse(text: &str, line: u64) -> Result<Node, Wrong> {
 }
 
 fn parse_here(text: &str, line: u64) -> Result<Node, Wrong> {
-    let json = text.trim_start().starts_with(['{', '[']) && !text.contains("{{");
+    let begin = text.trim_start();
+    let json = begin.starts_with(['{', '[']) && !begin.starts_with("{{");
     // YAML allows no tab where indentation could be; in JSON it is a space like any other.
     let spaced = if json { Some(text.replace('\t', " ")) } else { None };
     let options = serde_saphyr::options! {
+        duplicate_keys: DuplicateKeyPolicy::PassThrough,
         budget: serde_saphyr::budget! {
             max_depth: DEEPEST,
             max_nodes: MOST_VALUES,
@@ -123,16 +126,18 @@ fn parse_here(text: &str, line: u64) -> Result<Node, Wrong> {
     if json && let Ok(Spanned { value: Raw(value), .. }) = serde_json::from_str(text) {
         return Ok(value.placed(line, line));
     }
-    if let Some(before) = text.find("{{") {
-        let at = line + text[..before].bytes().map(|b| u64::from(b == b'\n')).sum::<u64>();
-        return Err((Some(at), UNRENDERED.into()));
-    }
-    Err(error)
+    let (at, said) = error;
+    let hint = if text.contains("{{") { IF_UNRENDERED } else { "" };
+    Err((at, said + hint))
 }
 
 /// What is said of a template.
 pub const UNRENDERED: &str =
     "it has `{{` in it, so it is a template that was not rendered: give the output of `helm template` or the like";
+
+/// What is said where that may be why a document is no YAML.
+const IF_UNRENDERED: &str =
+    "; it has `{{` in it: if it is a template that was not rendered, give the output of `helm template` or the like";
 
 fn read(text: &str, line: u64, options: Options) -> Result<Node, Wrong> {
     match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options) {
@@ -259,9 +264,16 @@ impl<'de> Visitor<'de> for Builder {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
-        let mut entries = Vec::new();
-        while let Some(entry) = map.next_entry()? {
-            entries.push(entry);
+        // Of a key that is there twice, kubectl takes the last.
+        let (mut entries, mut places) = (Vec::new(), HashMap::<_, usize>::new());
+        while let Some((key, value)) = map.next_entry::<String, Spanned<Raw>>()? {
+            match places.get(&key).copied() {
+                Some(place) => entries[place] = (key, value),
+                None => {
+                    places.insert(key.clone(), entries.len());
+                    entries.push((key, value));
+                }
+            }
         }
         Ok(Raw(RawTree::Map(entries)))
     }
@@ -288,6 +300,34 @@ mod tests {
         let node = parse("x: &x {memory: 1Gi}\ny:\n  <<: *x\nz: *x\n", 1).unwrap();
         assert_eq!(node.at(&["y", "memory"]).and_then(Node::text), Some("1Gi"));
         assert_eq!(node.at(&["z", "memory"]).and_then(Node::text), Some("1Gi"));
+    }
+
+    #[test]
+    fn of_a_key_twice_the_last_is_taken() {
+        for text in [
+            "a: 1\nb: {c: 2, c: 3}\na: 4\n",
+            "{\"a\": 1,\n\"b\": {\"c\": 2, \"c\": 3},\n\"a\": 4, \"e\": \"\\ud83d\\ude00\"}",
+        ] {
+            let node = parse(text, 1).unwrap();
+            let number = |path: &[&str]| node.at(path).and_then(Node::number);
+            assert_eq!((number(&["a"]), number(&["b", "c"])), (Some(4), Some(3)), "{text}");
+        }
+        let merged = parse("x: &x {memory: 1Gi}\ny: {<<: *x, memory: 2Gi}\nz: {memory: 2Gi, <<: *x}\n", 1).unwrap();
+        for key in ["y", "z"] {
+            assert_eq!(merged.at(&[key, "memory"]).and_then(Node::text), Some("2Gi"), "{key}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_comes_before_the_hint_at_a_template() {
+        let (line, said) = parse("a: \"{{ .x }}\"\nb: [\nc: d\n", 1).unwrap_err();
+        assert!(line.is_some_and(|l| l > 1), "{line:?}");
+        assert!(said.starts_with("it is no valid YAML: ") && said.ends_with(IF_UNRENDERED), "{said}");
+    }
+
+    #[test]
+    fn braces_in_json_are_text() {
+        assert!(parse("{\n\t\"a\": \"{{ .x }}\"}", 1).is_ok());
     }
 
     #[test]
