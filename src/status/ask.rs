@@ -223,8 +223,10 @@ async fn agents(client: &Client, query: &Query) -> anyhow::Result<Vec<Agent>> {
     let mut found = Vec::new();
     loop {
         let page = within(query.timeout, all.list(&params)).await.map_err(|why| match query.agents_namespace {
-            Some(_) => anyhow!("cannot list the agents' pods: {why}"),
-            None => anyhow!("cannot list the agents' pods of all namespaces: {why}; --agents-namespace names theirs"),
+            None if why.starts_with("403") => {
+                anyhow!("cannot list the agents' pods of all namespaces: {why}; --agents-namespace names theirs")
+            }
+            _ => anyhow!("cannot list the agents' pods: {why}"),
         })?;
         found.extend(page.items);
         match next_page(params, page.metadata) {
