@@ -656,6 +656,18 @@ mod tests {
     }
 
     #[test]
+    fn a_look_that_found_the_same_counts_as_one() {
+        let mut history = History::default();
+        for (millis, usage) in [(0, 10), (100, 20), (200, 30)] {
+            history.observe(&rule("60"), &sample(millis, level(usage * MIB, None, 0)), TAKES);
+        }
+        history.same(Duration::from_millis(300));
+        let mib_a_second = history.growth().unwrap() / i64::try_from(MIB).unwrap();
+        assert_eq!(mib_a_second, 50, "10 MiB in the last 200 ms");
+        assert_eq!(history.last_rise(), None);
+    }
+
+    #[test]
     fn what_rises_fast_is_looked_at_when_it_crosses() {
         let mut history = History::default();
         let rise = |history: &mut History, millis: u64, usage: u64| {
