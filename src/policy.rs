@@ -284,9 +284,7 @@ impl History {
 
     /// Takes in that the next look found the usage of the one before.
     pub fn same(&mut self, at: Moment) {
-        let before = self.looks[(self.next + LOOKS - 1) % LOOKS];
-        self.looks[self.next] = before.map(|look| Look { at, clean: None, ..look });
-        self.next = (self.next + 1) % LOOKS;
+        self.push(self.back(0).map(|look| Look { at, clean: None, ..look }));
     }
 
     /// There was a time without a look, or the rule is another: nothing is known to have lasted.
@@ -295,9 +293,18 @@ impl History {
     }
 
     fn remember(&mut self, sample: &Sample) {
-        self.looks[self.next] =
-            Some(Look { at: sample.at, usage: sample.own.usage, clean: sample.own.stat.map(Stat::clean_cache) });
+        let clean = sample.own.stat.map(Stat::clean_cache);
+        self.push(Some(Look { at: sample.at, usage: sample.own.usage, clean }));
+    }
+
+    fn push(&mut self, look: Option<Look>) {
+        self.looks[self.next] = look;
         self.next = (self.next + 1) % LOOKS;
+    }
+
+    /// The look that was so many before the last.
+    fn back(&self, n: usize) -> Option<Look> {
+        self.looks[(self.next + LOOKS - 1 - n) % LOOKS]
     }
 
     /// Growth of usage less clean cache over the last looks, in bytes a second. Where the cache of
@@ -324,8 +331,7 @@ impl History {
     /// little of a ramp that has just begun.
     #[must_use]
     pub fn last_rise(&self) -> Option<u64> {
-        let back = |n: usize| self.looks[(self.next + LOOKS - 1 - n) % LOOKS];
-        let (last, before) = (back(0)?, back(1)?);
+        let (last, before) = (self.back(0)?, self.back(1)?);
         let risen = u128::from(last.usage.less(before.usage).0);
         let nanos = last.at.checked_sub(before.at)?.as_nanos();
         let rate = (risen * 1_000_000_000).checked_div(nanos)?;
@@ -333,10 +339,9 @@ impl History {
     }
 
     fn growth_with(&self, cached: impl Fn(Option<Bytes>, Option<Bytes>) -> i128) -> Option<i64> {
-        let back = |n: usize| self.looks[(self.next + LOOKS - 1 - n) % LOOKS];
-        let last = back(0)?;
-        let mut first = back(1)?;
-        for look in (2..LOOKS).filter_map(back) {
+        let last = self.back(0)?;
+        let mut first = self.back(1)?;
+        for look in (2..LOOKS).filter_map(|n| self.back(n)) {
             if last.at.saturating_sub(look.at) > GROWTH_WINDOW {
                 break;
             }
