@@ -357,6 +357,15 @@ mod tests {
         now: Moment,
     }
 
+    fn rule(percent: &str) -> Rule {
+        Rule {
+            threshold: Threshold::Percent(Percent::parse(percent).unwrap()),
+            signal: Signal::WorkingSet,
+            sustained_for: Duration::ZERO,
+            force_delete: None,
+        }
+    }
+
     fn write(dir: &Path, name: &str, text: &str) {
         std::fs::write(dir.join(name), text).unwrap();
     }
@@ -379,12 +388,7 @@ mod tests {
             let watch = Watch {
                 id: TargetId(1),
                 groups: Groups { own: Arc::new(group.unwrap()), pod: None, stands_for_container: false },
-                rule: Rule {
-                    threshold: Threshold::Percent(Percent::parse("60").unwrap()),
-                    signal: Signal::WorkingSet,
-                    sustained_for: Duration::ZERO,
-                    force_delete: None,
-                },
+                rule: rule("60"),
                 view: Arc::clone(&rig.view),
             };
             rig.sampler.obey(Command::Watch(Box::new(watch)), Moment::ZERO);
@@ -514,13 +518,7 @@ mod tests {
         while rig.now < Duration::from_millis(900) {
             assert!(rig.turn().is_none());
         }
-        let rule = Rule {
-            threshold: Threshold::Percent(Percent::parse("10").unwrap()),
-            signal: Signal::WorkingSet,
-            sustained_for: Duration::ZERO,
-            force_delete: None,
-        };
-        rig.sampler.obey(Command::Rule(TargetId(1), rule, 1), rig.now);
+        rig.sampler.obey(Command::Rule(TargetId(1), rule("10"), 1), rig.now);
         assert!(matches!(rig.turn(), Some(What::Over { .. })));
     }
 
