@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::uio::pread;
-use pre_oom_killer::cgroup::{Group, Machine, Version};
+use pre_oom_killer::cgroup::{Group, Machine, StatReader, Version};
 use pre_oom_killer::controller::{Controller, Effect, Settings};
 use pre_oom_killer::guard::{DryRun, Rule, Signal, Threshold};
 use pre_oom_killer::pods::{Pod, PodChange};
@@ -46,12 +46,12 @@ fn main() {
     let counts: &[usize] = if args.quick { &[10, 100, 500, 1_000] } else { &[10, 100, 500, 1_000, 2_000, 5_000] };
     let most = groups_that_can_be_open(*counts.last().expect("some"));
     let counts: Vec<usize> = counts.iter().map(|n| *n.min(&most)).collect();
-    let machine = Machine::read().expect("/proc/meminfo");
+    let machine = Machine::open().expect("/proc/meminfo");
     let version = if tree.hierarchy() == Hierarchy::V1 { Version::V1 } else { Version::V2 };
-    let groups: Vec<_> = (0..most).map(|i| group(&tree, machine, version, i)).collect();
+    let groups: Vec<_> = (0..most).map(|i| group(&tree, &machine, version, i)).collect();
 
     let looks = if args.quick { 300_000 } else { 3_000_000 };
-    let each: Vec<_> = counts.iter().map(|&n| (n, costs(&groups[..n], machine, looks))).collect();
+    let each: Vec<_> = counts.iter().map(|&n| (n, costs(&groups[..n], looks))).collect();
     for (n, (ours, bare)) in &each {
         let row = Row::new(format!("growth_sweep_{n}_ns"), *ours, Worse::Higher);
         rows.push(
@@ -93,7 +93,7 @@ fn groups_that_can_be_open(wanted: usize) -> usize {
     most
 }
 
-fn group(tree: &Tree, machine: Machine, version: Version, i: usize) -> Arc<Group> {
+fn group(tree: &Tree, machine: &Machine, version: Version, i: usize) -> Arc<Group> {
     let group = tree.container("5eeb5eeb-0000-4000-8000-000000000000", &format!("{i:064x}"));
     group.set_limit(Some(LIMIT));
     Arc::new(Group::open(group.dir(), version, machine).expect("it can be read").expect("it is there"))
@@ -107,10 +107,10 @@ struct Rig {
 }
 
 impl Rig {
-    fn new(groups: &[Arc<Group>], machine: Machine) -> Rig {
+    fn new(groups: &[Arc<Group>]) -> Rig {
         let shared = Arc::new(Shared::default());
         let (sender, reports) = mpsc::channel(16);
-        let mut sampler = Sampler::new(machine, Arc::clone(&shared), sender);
+        let mut sampler = Sampler::new(StatReader::default(), Arc::clone(&shared), sender);
         for (i, own) in groups.iter().enumerate() {
             let watch = Watch {
                 id: TargetId(i as u64),
@@ -122,6 +122,7 @@ impl Rig {
                     force_delete: None,
                 },
                 view: Arc::default(),
+                latency: Arc::default(),
             };
             sampler.obey(Command::Watch(Box::new(watch)), Moment::ZERO);
         }
@@ -133,16 +134,17 @@ impl Rig {
     /// One pass over all; answers how long it took.
     fn pass(&mut self) -> Duration {
         self.now += STEP;
+        let now = self.now;
         let begin = Instant::now();
-        black_box(self.sampler.sweep(self.now));
+        black_box(self.sampler.sweep(&|| now));
         begin.elapsed()
     }
 }
 
 /// Nanoseconds a look of the sampler, and a read of a bare loop that does the same reads on the same descriptors: medians
 /// over passes in turn, with about so many looks.
-fn costs(groups: &[Arc<Group>], machine: Machine, looks: usize) -> (f64, f64) {
-    let mut rig = Rig::new(groups, machine);
+fn costs(groups: &[Arc<Group>], looks: usize) -> (f64, f64) {
+    let mut rig = Rig::new(groups);
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
     let mut buffer = [0u8; 64];
     for _ in 0..(looks / groups.len()).max(100) {

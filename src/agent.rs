@@ -1,6 +1,10 @@
 //! Wires everything together; shutdown in two signals.
 
+mod tasks;
+
+use std::collections::BTreeSet;
 use std::pin::pin;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -11,22 +15,24 @@ use jiff::Timestamp;
 use kube::Client;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch as published};
 use tokio::task::JoinSet;
-use tracing::{Level, debug, info, warn};
+use tracing::{Level, debug, error, info, warn};
 
-use crate::cgroup::{Hierarchy, Machine};
-use crate::cli::Config;
-use crate::client::{self, Contact};
+use self::tasks::Tasks;
+use crate::cgroup::{Hierarchy, Machine, StatReader};
+use crate::cli::{Config, EXIT_USAGE, RunArgs};
+use crate::client::{self, Contact, Line};
 use crate::controller::{Controller, Effect, Settings};
 use crate::evict::{Answer, Order, evict};
 use crate::guard::DryRun;
-use crate::http::{Pages, State, listen, serve};
+use crate::http::{Pages, State, Unheard, Views, listen, serve};
+use crate::log;
 use crate::metrics::Metrics;
-use crate::pods::{PodChange, watch};
+use crate::pods::{PodChange, Trouble, TroubleKind, watch};
 use crate::policy::{Me, Moment};
 use crate::recent::Recent;
-use crate::report::{self, Notice};
+use crate::report::{self, Notice, Pace};
 use crate::resolve::{Groups, Unresolved, Want, resolve};
 use crate::rights;
 use crate::rights::confinement::Confinement;
@@ -38,19 +44,62 @@ const REPORTS: usize = 1024;
 const QUESTIONS: usize = 16;
 /// So many commands wait for the sampler, which takes them in at each wake-up; more wait here.
 const COMMANDS: usize = 1024;
-/// While an eviction may come soon its connection is used so often: kube's pool and the API server
-/// let one go that was idle for 90 s.
-const KEEP_OPEN_EACH: Duration = Duration::from_secs(60);
+/// While an eviction may come soon its connection is tried so often, so that it is open, and one that went dead in
+/// silence is found before the eviction finds it. (kube's pool and the API server let one go that was idle for 90 s.)
+const PING_EACH: Duration = Duration::from_secs(10);
+/// While an eviction waits because nobody answered, the server's return is looked for so often.
+const LOOK_FOR_LIFE_EACH: Duration = Duration::from_secs(1);
 /// A stopping agent waits so long for the Events that tell of its last evictions.
 const EVENTS_FLUSH: Duration = Duration::from_secs(3);
+/// So many kinds of trouble are logged in one outage.
+const MOST_TROUBLES: usize = 8;
 const HURRIED: &str = "stopped by a second signal";
+
+/// The command `run`: with what was found wrong with its words already.
+pub fn command(args: RunArgs, mut problems: Vec<String>) -> ExitCode {
+    let config = match args.validate() {
+        Ok(config) if problems.is_empty() => config,
+        result => {
+            problems.extend(result.err().unwrap_or_default());
+            for problem in problems {
+                eprintln!("error: {problem}");
+            }
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    let log = match log::start(&config) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("error: no thread for the log: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // Walks of the cgroup tree: one at a time, and a name look-up beside it.
+        .max_blocking_threads(2)
+        .build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(run(config)),
+        Err(error) => Err(error.into()),
+    };
+    let code = match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    };
+    log.flush();
+    code
+}
 
 /// Runs the agent until it is told to stop.
 ///
 /// # Errors
 /// When it cannot start: no cgroups, no way to an API server, the port is taken.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    let machine = Machine::read().context("cannot read /proc/meminfo")?;
+    let machine = Machine::open().context("cannot open /proc/meminfo")?;
     run_on(config, machine).await
 }
 
@@ -72,11 +121,11 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
         Confinement::Impersonation => client::as_node(kube.clone(), &config.node),
     };
     let reads = client::reading(acting.clone(), &contact)?;
-    let writes = client::writing(acting)?;
+    let writes = client::writing(acting, &contact)?;
     // The account itself is asked about; where it is the one that acts, by the same client.
     let own = match config.confinement {
         Confinement::None | Confinement::Policy => writes.clone(),
-        Confinement::Impersonation => client::writing(kube)?,
+        Confinement::Impersonation => client::writing(kube, &contact)?,
     };
     let listener = listen(config.listen)?;
     info!(
@@ -98,18 +147,27 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
     let metrics = Metrics::new();
     let (commands, obeyed) = std::sync::mpsc::sync_channel(COMMANDS);
     let (reported, reports) = mpsc::channel(REPORTS);
-    let sampler = Sampler::new(machine, Arc::clone(&shared), reported);
+    let stats = StatReader::new();
+    let sampler = Sampler::new(stats.clone(), Arc::clone(&shared), reported);
     std::thread::Builder::new().name("sampler".into()).spawn(move || sampler.run(clock, &obeyed))?;
 
     let (notices, queued) = report::queue();
     let signed = config.pod_name.clone().or(Some(config.node.clone()));
-    let events = tokio::spawn(report::write_events(writes.clone(), signed, queued, metrics.clone()));
+    let events = tokio::spawn(report::write_events(writes.client().clone(), signed, queued, metrics.clone()));
     let me = config.pod_namespace.zip(config.pod_name).map(|(namespace, name)| rights::Me { namespace, name });
     let silent = config.dry_run == DryRun::Client;
-    let asker = rights::Asker { acting: writes.clone(), own, mode: config.confinement, me, silent };
+    let asker = rights::Asker {
+        acting: writes.client().clone(),
+        own: own.client().clone(),
+        mode: config.confinement,
+        me,
+        silent,
+    };
     tokio::spawn(rights::find_out(asker, metrics.clone()));
     let (ask, questions) = mpsc::channel(QUESTIONS);
+    let (publish, state) = published::channel(State::default());
     let pages = Pages {
+        state,
         ask,
         metrics: metrics.clone(),
         shared: Arc::clone(&shared),
@@ -119,7 +177,7 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
         dry_run: config.dry_run,
         started: wall,
     };
-    tokio::spawn(serve(listener, pages));
+    serve(listener, pages)?;
 
     let agent = Agent {
         controller: Controller::new(Settings {
@@ -132,21 +190,26 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
         clock,
         hierarchy,
         machine,
+        stats,
         writes,
         commands,
         shared,
         metrics,
         notices,
         recent: Recent::default(),
-        wall,
         wants: Vec::new(),
-        walk: JoinSet::new(),
-        posts: JoinSet::new(),
+        walk: Tasks::new(),
+        posts: Tasks::new(),
+        pace: Pace::default(),
         contact,
         node: config.node,
         silent,
-        kept_open_at: None,
-        unheard_since: None,
+        pings: JoinSet::new(),
+        pinged_at: None,
+        away: false,
+        unanswered: false,
+        outage: None,
+        publish,
     };
     let stopped = agent.turn(reads, &mut signals, reports, questions).await;
     // The queue's other end is gone now: the writer ends when it has written what is left.
@@ -188,44 +251,76 @@ fn raise_file_limit() {
     }
 }
 
-type Resolved = Vec<(TargetId, Result<Groups, Unresolved>)>;
+async fn until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
 
 struct Agent {
     controller: Controller,
     clock: Clock,
     hierarchy: Hierarchy,
     machine: Machine,
-    writes: Client,
+    stats: StatReader,
+    writes: Line,
     commands: std::sync::mpsc::SyncSender<Command>,
     shared: Arc<Shared>,
     metrics: Metrics,
     notices: report::Queue,
     /// For the page.
     recent: Recent,
-    /// The wall clock at [`Moment::ZERO`].
-    wall: Timestamp,
     /// To be found by the next walk.
     wants: Vec<(TargetId, Want)>,
     /// At most one walk at a time.
-    walk: JoinSet<Resolved>,
+    walk: Tasks<Vec<TargetId>, Vec<Result<Groups, Unresolved>>>,
     /// Requests that await their answer.
-    posts: JoinSet<Answered>,
+    posts: Tasks<Request, Answer>,
+    /// How much is told.
+    pace: Pace,
     contact: Contact,
     node: String,
     /// Nothing is to be sent.
     silent: bool,
-    /// When the connection for evictions was last used.
-    kept_open_at: Option<Moment>,
-    /// Since when the pods can be neither listed nor watched.
-    unheard_since: Option<Moment>,
+    /// At most one at a time: whether the server answered.
+    pings: JoinSet<bool>,
+    /// When the last of them was sent.
+    pinged_at: Option<Moment>,
+    /// The last of them was not answered, and nothing else was since.
+    away: bool,
+    /// An eviction may wait because nobody answered.
+    unanswered: bool,
+    /// The pods can be neither listed nor watched.
+    outage: Option<Outage>,
+    /// For the pages.
+    publish: published::Sender<State>,
 }
 
-/// An answer, and how long it took.
-struct Answered {
+/// Nothing is heard of the pods.
+struct Outage {
+    unheard: Unheard,
+    /// What was logged of it.
+    told: BTreeSet<TroubleKind>,
+}
+
+impl Outage {
+    fn begin(since: Moment) -> Outage {
+        Outage { unheard: Unheard { since, error: String::new() }, told: BTreeSet::new() }
+    }
+
+    /// Each kind of trouble is told once in an outage: "connection refused" must not hide the 403 that follows.
+    fn is_news(&mut self, trouble: &Trouble) -> bool {
+        self.unheard.error.clone_from(&trouble.words);
+        self.told.len() < MOST_TROUBLES && self.told.insert(trouble.kind)
+    }
+}
+
+/// A request that awaits its answer.
+struct Request {
     number: u64,
     order: Order,
-    answer: Answer,
-    took: Duration,
+    since: Moment,
 }
 
 impl Agent {
@@ -234,30 +329,38 @@ impl Agent {
         reads: Client,
         signals: &mut Signals,
         mut reports: mpsc::Receiver<Report>,
-        mut questions: mpsc::Receiver<oneshot::Sender<State>>,
+        mut questions: mpsc::Receiver<oneshot::Sender<Views>>,
     ) -> anyhow::Result<()> {
         let (contact, shared) = (self.contact.clone(), Arc::clone(&self.shared));
         let mut pods = pin!(watch(reads, &self.node));
+        let mut published = false;
         loop {
+            self.controller.set_wall(self.wall());
             let tick = self.controller.next_tick();
-            let wake = async {
-                match tick {
-                    Some(at) => tokio::time::sleep_until(self.clock.instant(at)).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let look_for_life = self.look_for_life_at().map(|at| self.clock.instant(at));
+            let wake = until(tick.map(|at| self.clock.instant(at)));
             tokio::select! {
                 biased;
                 () = signals.next() => break,
                 Some(report) = reports.recv() => self.reported(report),
-                Some(Ok(answered)) = self.posts.join_next() => self.answered(&answered),
-                Some(Ok(found)) = self.walk.join_next() => self.found(found),
+                Some((request, answer)) = self.posts.next() => self.answered(&request, answer),
+                Some((ids, found)) = self.walk.next() => self.found(ids, found),
                 () = contact.made() => self.heard(),
+                () = contact.answered() => self.sign_of_life(),
+                Some(answered) = self.pings.join_next() => self.away |= !answered.unwrap_or(false),
                 Some(change) = pods.next() => self.pod_changed(change),
+                // Only when there is nothing more urgent: it goes through all pods.
+                () = std::future::ready(()), if !published => {
+                    self.publish.send_replace(self.state());
+                    published = true;
+                    continue;
+                }
                 Some(question) = questions.recv() => self.answer(question),
                 () = shared.eviction_near.notified() => self.keep_open(),
                 () = wake => self.controller.tick(self.clock.now()),
+                () = until(look_for_life) => self.look_for_life(),
             }
+            published = false;
             self.act();
         }
         info!(evictions = self.posts.len(), "stopping: waiting for the answers that are due");
@@ -265,9 +368,8 @@ impl Agent {
             tokio::select! {
                 biased;
                 () = signals.next() => return Err(anyhow!(HURRIED)),
-                answered = self.posts.join_next() => match answered {
-                    Some(Ok(answered)) => self.answered(&answered),
-                    Some(Err(_)) => {}
+                answered = self.posts.next() => match answered {
+                    Some((request, answer)) => self.answered(&request, answer),
                     None => return Ok(()),
                 },
                 Some(question) = questions.recv() => self.answer(question),
@@ -276,21 +378,41 @@ impl Agent {
         }
     }
 
+    /// What the wall clock would have shown at [`Moment::ZERO`], as it goes now.
+    fn wall(&self) -> Timestamp {
+        let now = Timestamp::now();
+        jiff::SignedDuration::try_from(self.clock.now())
+            .ok()
+            .and_then(|since| now.checked_sub(since).ok())
+            .unwrap_or(now)
+    }
+
     fn pod_changed(&mut self, change: PodChange) {
-        if let PodChange::Trouble(error) = &change {
+        if let PodChange::Trouble(trouble) = &change {
             self.metrics.watch_restarts.inc();
-            if self.unheard_since.is_none() {
-                self.unheard_since = Some(self.clock.now());
-                warn!(error, "the pods cannot be watched; those known stay guarded, and it is tried again");
+            let outage = self.outage.get_or_insert_with(|| Outage::begin(self.clock.now()));
+            if outage.is_news(trouble) {
+                warn!(
+                    error = trouble.words,
+                    "the pods cannot be watched; those known stay guarded, and it is tried again"
+                );
             }
         }
         self.controller.pod_changed(self.clock.now(), change);
     }
 
     fn heard(&mut self) {
-        if let Some(since) = self.unheard_since.take() {
-            let seconds = self.clock.now().saturating_sub(since).as_secs();
+        if let Some(outage) = self.outage.take() {
+            let seconds = self.clock.now().saturating_sub(outage.unheard.since).as_secs();
             info!(seconds, "the API server answers again");
+        }
+    }
+
+    /// The server answers again: what was not answered need not wait any longer. While it is there, a request that
+    /// fails all the same keeps its back-off.
+    fn sign_of_life(&mut self) {
+        if std::mem::take(&mut self.away) {
+            self.controller.heard(self.clock.now());
         }
     }
 
@@ -310,27 +432,42 @@ impl Agent {
         self.controller.reported(self.clock.now(), report);
     }
 
-    fn answered(&mut self, answered: &Answered) {
-        let Answered { number, order, answer, took } = answered;
+    fn answered(&mut self, request: &Request, answer: Result<Answer, String>) {
+        let Request { number, order, since } = request;
+        // It may have been sent: as where no answer came.
+        let answer = &answer.unwrap_or_else(|message| Answer::Unknown { message });
         let mode = if order.dry_run { DryRun::Server } else { DryRun::Off };
         self.metrics.answered(order.act, Some(answer), mode);
-        self.metrics.eviction.observe(took.as_secs_f64());
+        self.metrics.eviction.observe(self.clock.now().saturating_sub(*since).as_secs_f64());
         self.controller.answered(self.clock.now(), *number, answer);
+        if matches!(answer, Answer::Unknown { .. }) {
+            // Is it the server that does not answer, or only this request that fails?
+            self.unanswered = true;
+            self.ping();
+        }
     }
 
-    fn found(&mut self, found: Resolved) {
+    fn found(&mut self, ids: Vec<TargetId>, found: Result<Vec<Result<Groups, Unresolved>>, String>) {
         let now = self.clock.now();
-        for (id, result) in found {
+        // Nothing found, as far as the controller goes: it asks again.
+        let found = found.unwrap_or_else(|_| ids.iter().map(|_| Err(Unresolved::NotFound)).collect());
+        for (id, result) in ids.into_iter().zip(found) {
             self.controller.resolved(now, id, result);
         }
     }
 
-    fn answer(&mut self, question: oneshot::Sender<State>) {
-        // Whoever asked may have gone.
-        let _ = question.send(State {
+    fn state(&self) -> State {
+        State {
             listed: self.controller.listed(),
-            list_age: self.unheard_since.map_or(Duration::ZERO, |since| self.clock.now().saturating_sub(since)),
+            unheard: self.outage.as_ref().map(|outage| outage.unheard.clone()),
             counts: self.controller.counts(),
+        }
+    }
+
+    fn answer(&mut self, question: oneshot::Sender<Views>) {
+        // Whoever asked may have gone.
+        let _ = question.send(Views {
+            state: self.state(),
             guards: self.controller.guards(self.clock.now()),
             recent: self.recent.all(),
         });
@@ -339,6 +476,8 @@ impl Agent {
     /// Does what the controller asks for, until it asks for no more.
     fn act(&mut self) {
         loop {
+            let (stats, clock) = (self.stats.clone(), self.clock);
+            self.controller.decide(clock.now(), &mut |_, groups| read_all(groups, &stats, &|| clock.now()));
             let effects = self.controller.effects();
             if effects.is_empty() {
                 break;
@@ -349,11 +488,14 @@ impl Agent {
         }
         if self.walk.is_empty() && !self.wants.is_empty() {
             let wants = std::mem::take(&mut self.wants);
-            let (hierarchy, machine) = (self.hierarchy.clone(), self.machine);
-            self.walk.spawn_blocking(move || {
-                let (ids, wants): (Vec<_>, Vec<_>) = wants.into_iter().unzip();
-                let found = resolve(&hierarchy, machine, &wants);
-                ids.into_iter().zip(found).collect()
+            let (hierarchy, machine) = (self.hierarchy.clone(), self.machine.clone());
+            let (stats, clock) = (self.stats.clone(), self.clock);
+            let (ids, wants): (Vec<_>, Vec<_>) = wants.into_iter().unzip();
+            self.walk.spawn_blocking(ids, move || {
+                let found = resolve(&hierarchy, &machine, &wants);
+                let groups = found.iter().flatten().flat_map(|g| [Some(&g.own), g.pod.as_ref()]).flatten();
+                stats.read_first(groups, &|| clock.now());
+                found
             });
         }
     }
@@ -363,11 +505,6 @@ impl Agent {
             Effect::Resolve(id, want) => self.wants.push((id, want)),
             // The thread ends only after this side.
             Effect::Sampler(command) => drop(self.commands.send(command)),
-            Effect::Reread(id, groups) => {
-                let now = self.clock.now();
-                let read = read_all(&groups, self.machine, now);
-                self.controller.reread(now, id, read);
-            }
             Effect::Post(number, order) => self.post(number, order),
             Effect::Tell(notice) => self.tell(*notice),
             Effect::EvictionTakes(takes) => {
@@ -378,30 +515,50 @@ impl Agent {
     }
 
     fn post(&mut self, number: u64, order: Order) {
-        let (client, clock) = (self.writes.clone(), self.clock);
-        let began = clock.now();
-        self.posts.spawn(async move {
-            let answer = evict(&client, &order).await;
-            Answered { number, order, answer, took: clock.now().saturating_sub(began) }
-        });
+        let (line, sent) = (self.writes.clone(), order.clone());
+        let request = Request { number, order, since: self.clock.now() };
+        self.posts.spawn(request, async move { evict(line.client(), line.another(), &sent).await });
     }
 
-    /// A TCP and TLS handshake takes some of the time that an eviction has.
+    /// A TCP and TLS handshake takes some of the time that an eviction has, and a connection that went dead all of it.
     fn keep_open(&mut self) {
-        let now = self.clock.now();
-        if self.silent || self.kept_open_at.is_some_and(|at| now < at + KEEP_OPEN_EACH) {
+        if self.pinged_at.is_none_or(|at| self.clock.now() >= at + PING_EACH) {
+            self.ping();
+        }
+    }
+
+    fn ping(&mut self) {
+        if self.silent || !self.pings.is_empty() {
             return;
         }
-        self.kept_open_at = Some(now);
-        let (client, node) = (self.writes.clone(), self.node.clone());
-        tokio::spawn(async move { client::keep_open(&client, &node).await });
+        self.pinged_at = Some(self.clock.now());
+        let (line, node) = (self.writes.clone(), self.node.clone());
+        // While it is away the connections are new ones each time, and there are none to leave behind.
+        let renew = !self.away;
+        self.pings.spawn(async move { line.ping(&node, renew).await });
+    }
+
+    /// When to see whether the server is back; `None`: nothing waits for it, or that is being seen now.
+    fn look_for_life_at(&self) -> Option<Moment> {
+        let wanted = self.unanswered && !self.silent && self.pings.is_empty();
+        wanted.then(|| self.pinged_at.map_or(Moment::ZERO, |at| at + LOOK_FOR_LIFE_EACH))
+    }
+
+    fn look_for_life(&mut self) {
+        self.unanswered = self.controller.waits_for_the_server();
+        if self.unanswered {
+            self.ping();
+        }
     }
 
     fn tell(&mut self, notice: Notice) {
-        report::log(&notice);
         self.metrics.told(&notice.subject);
-        let at = self.wall.saturating_add(self.clock.now()).unwrap_or(Timestamp::MAX);
-        self.recent.keep(at, &notice);
+        self.recent.keep(Timestamp::now(), &notice);
+        if !self.pace.allows(self.clock.now(), &notice) {
+            self.metrics.notices_dropped.inc();
+            return;
+        }
+        report::log(&notice);
         if !self.notices.put(notice) {
             self.metrics.events_lost.inc();
         }

@@ -17,6 +17,10 @@ const MOST_BURST: u32 = 10_000;
 /// Nor is a wait beyond this one that anybody wants.
 const LONGEST: Duration = Duration::from_secs(3600);
 
+/// What is logged where nothing else is asked for. The libraries tell of each connection that failed, at WARN and
+/// ERROR, what is told by us in words of our own.
+const LOG: &str = "info,kube=off,tower=off,hyper=off,rustls=off";
+
 /// `EX_USAGE` of sysexits.h: what was asked for makes no sense.
 pub const EXIT_USAGE: u8 = 64;
 
@@ -34,7 +38,7 @@ pub struct Cli {
 pub enum Command {
     /// Guard the opted-in pods of this node
     #[command(args_override_self = true)]
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Say what will happen to the pods of manifests, and what is wrong with them
     #[cfg(feature = "desk")]
     Check(crate::check::CheckArgs),
@@ -108,7 +112,10 @@ pub struct RunArgs {
     /// Evictions at once on this node [default: 10]
     #[arg(long, env = "PRE_OOM_KILLER_EVICTION_BURST", value_name = "COUNT")]
     pub eviction_burst: Option<String>,
-    /// One more eviction after each of these [default: 6s]
+    /// Evictions beyond --eviction-burst of containers that would be killed otherwise [default: 30]
+    #[arg(long, env = "PRE_OOM_KILLER_RESCUE_BURST", value_name = "COUNT")]
+    pub rescue_burst: Option<String>,
+    /// One more eviction, and one more rescue, after each of these [default: 6s]
     #[arg(long, env = "PRE_OOM_KILLER_EVICTION_REFILL", value_name = "DURATION")]
     pub eviction_refill: Option<String>,
     /// Containers that started less than this ago are held, unless their end is near; 0s: none is
@@ -118,7 +125,7 @@ pub struct RunArgs {
     /// Form of the log on stderr: text; json; auto (text on a terminal) [default: auto]
     #[arg(long, env = "PRE_OOM_KILLER_LOG_FORMAT", value_name = "auto|text|json")]
     pub log_format: Option<String>,
-    /// What is logged, as `info` or `info,kube=debug` [default: info]
+    /// What is logged, as `info` or `info,kube=debug` [default: info of the agent itself alone]
     #[arg(long, env = "RUST_LOG", value_name = "FILTER")]
     pub log: Option<String>,
     /// The agent's own pod, from the downward API: never evicted
@@ -211,10 +218,14 @@ impl RunArgs {
         let excluded = given(self.exclude_namespaces).unwrap_or_default();
         let excluded = excluded.split(',').map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned).collect();
         let normal = Limits::default();
-        let burst = given(self.eviction_burst).map_or(Ok(normal.burst), |text| {
-            let count = text.parse().ok().filter(|n| (1..=MOST_BURST).contains(n));
-            count.ok_or_else(|| format!("--eviction-burst \"{text}\": write a number from 1 to {MOST_BURST}"))
-        });
+        let count = |flag: &str, value: Option<String>, normal, least: u32| {
+            value.map_or(Ok(normal), |text| {
+                let count = text.parse().ok().filter(|n| (least..=MOST_BURST).contains(n));
+                count.ok_or_else(|| format!("{flag} \"{text}\": write a number from {least} to {MOST_BURST}"))
+            })
+        };
+        let burst = count("--eviction-burst", given(self.eviction_burst), normal.burst, 1);
+        let rescues = count("--rescue-burst", given(self.rescue_burst), normal.rescue_burst, 0);
         let span = |flag: &str, value: Option<String>, normal, least: Duration| {
             value.map_or(Ok(normal), |text| {
                 let span = duration(&text).filter(|d| (least..=LONGEST).contains(d));
@@ -224,9 +235,11 @@ impl RunArgs {
         let refill = span("--eviction-refill", given(self.eviction_refill), normal.refill, Duration::from_millis(100));
         let minimum_age = span("--minimum-age", given(self.minimum_age), normal.minimum_age, Duration::ZERO);
         let mut limits = normal;
-        match burst {
-            Ok(burst) => limits.burst = burst,
-            Err(problem) => problems.push(problem),
+        for (value, field) in [(burst, &mut limits.burst), (rescues, &mut limits.rescue_burst)] {
+            match value {
+                Ok(value) => *field = value,
+                Err(problem) => problems.push(problem),
+            }
         }
         for (value, field) in [(refill, &mut limits.refill), (minimum_age, &mut limits.minimum_age)] {
             match value {
@@ -243,7 +256,7 @@ impl RunArgs {
                 LogFormat::Auto
             }
         };
-        let log = given(self.log).unwrap_or_else(|| "info".into());
+        let log = given(self.log).unwrap_or_else(|| LOG.into());
         if let Err(error) = EnvFilter::try_new(&log) {
             problems.push(format!("--log (or RUST_LOG) \"{log}\": {error}; write `info` or `info,kube=debug`"));
         }
@@ -343,14 +356,20 @@ mod tests {
 
     #[test]
     fn restraint_can_be_set() {
-        let words = ["--node-name=n", "--eviction-burst=3", "--eviction-refill=1m", "--minimum-age=0s"];
+        let words =
+            ["--node-name=n", "--eviction-burst=3", "--rescue-burst=0", "--eviction-refill=1m", "--minimum-age=0s"];
         let config = parse(&[&words[..], &["--exclude-namespaces", "kube-system, infra,"]].concat()).unwrap();
-        let limits = Limits { burst: 3, refill: Duration::from_secs(60), minimum_age: Duration::ZERO };
+        let limits = Limits { burst: 3, rescue_burst: 0, refill: Duration::from_secs(60), minimum_age: Duration::ZERO };
         assert_eq!(config.limits, limits);
         assert_eq!(config.excluded, ["infra".to_owned(), "kube-system".to_owned()].into());
-        for bad in
-            ["--eviction-burst=0", "--eviction-burst=x", "--eviction-refill=0s", "--minimum-age=2h", "--minimum-age=60"]
-        {
+        for bad in [
+            "--eviction-burst=0",
+            "--rescue-burst=x",
+            "--eviction-burst=x",
+            "--eviction-refill=0s",
+            "--minimum-age=2h",
+            "--minimum-age=60",
+        ] {
             assert_eq!(parse(&["--node-name=n", bad]).unwrap_err().len(), 1, "{bad}");
         }
     }

@@ -1,9 +1,11 @@
 //! The requests that end a pod: an eviction or, past a disruption budget, a deletion; each with a
 //! UID precondition. What the answer means, and when to try again.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes as Body;
+use futures::future::{Either, select};
 use http::StatusCode;
 use http_body_util::{BodyExt, Limited};
 use k8s_openapi::api::core::v1::Pod as ApiPod;
@@ -12,11 +14,19 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta, 
 use kube::api::PostParams;
 use kube::core::Request;
 use kube::{Client, Resource};
+use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::client::Spare;
 use crate::pods::{PodRef, chain, shortened};
 
 /// How long an answer is waited for: webhooks inside an eviction take 8–30 s (measured).
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// An eviction can be sent twice (its uid is its precondition), and takes 9–16 ms where all is well (measured): one
+/// without an answer after so long may lie on a connection that went dead in silence, and goes out once more on another.
+pub const HEDGE_AFTER: Duration = Duration::from_secs(1);
+/// Where the second request fails, the server is most likely away and the first one's connection dead: then it is given
+/// only so long, for what waits for an answer cannot be sent when the server is back.
+const FIRST_WITHIN: Duration = Duration::from_secs(3);
 /// Whatever a server (or a webhook behind it) asks for, a container that is over is not left alone
 /// for longer.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -44,18 +54,19 @@ pub struct Order {
     /// Seconds until SIGKILL; none: the pod's own. A running termination cannot be hurried, so
     /// the first request carries the grace that is wanted.
     pub grace: Option<u32>,
-    /// `?dryRun=All`.
+    /// `dryRun=All`: the server answers truly and changes nothing.
     pub dry_run: bool,
 }
 
-/// What the server said.
+/// What the server said. No answer is the end of a pod's guard: while the watch shows the pod, whatever was answered
+/// is asked again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// 201: the pod is being ended.
     Accepted,
-    /// 404: it is gone already.
+    /// 404: it is gone, or a cache behind the server does not have it yet.
     Gone,
-    /// 409: another pod has the name now.
+    /// 409: another pod has the name now, or a cache behind the server says so.
     Replaced,
     /// 403: its namespace is going away, and it with it.
     NamespaceTerminating,
@@ -68,8 +79,22 @@ pub enum Answer {
         /// `Retry-After`.
         retry_after: Option<Duration>,
     },
-    /// 429 by API priority and fairness.
+    /// Somebody's webhook said no, with a code of its choice: 400 if it gave none, and none of them means what it
+    /// does without a webhook. Those that guard a drain mean "not now".
+    Denied {
+        /// The webhook's name.
+        webhook: Option<String>,
+        /// The HTTP status.
+        code: u16,
+        /// The server's words, and in them the webhook's.
+        message: String,
+        /// `Retry-After`.
+        retry_after: Option<Duration>,
+    },
+    /// 429 by API priority and fairness, or by somebody who is neither a budget nor a webhook.
     Throttled {
+        /// The server's words. Priority and fairness has none.
+        message: Option<String>,
         /// `Retry-After`.
         retry_after: Option<Duration>,
     },
@@ -94,29 +119,34 @@ pub enum Answer {
         /// What went wrong.
         message: String,
     },
-    /// 400, 405, 406, 415: this agent sent something wrong.
+    /// 400, 405, 406, 415 by the server itself: this agent sent something wrong.
     Mistake {
         /// The HTTP status.
         code: u16,
         /// The server's words.
         message: String,
     },
+    /// Accepted, but the watch shows that the pod is not being ended: an admission webhook can make a dry run of any
+    /// request. No single answer says so; whoever follows the pod does.
+    Ineffective,
 }
 
 impl Answer {
     /// All values of [`Answer::label`].
-    pub const LABELS: [&str; 11] = [
+    pub const LABELS: [&str; 13] = [
         "accepted",
         "gone",
         "replaced",
         "namespace-terminating",
         "blocked",
+        "denied",
         "throttled",
         "refused",
         "unauthorized",
         "failing",
         "unknown",
         "mistake",
+        "ineffective",
     ];
 
     /// One word for it, as metrics have it.
@@ -128,56 +158,122 @@ impl Answer {
             Answer::Replaced => 2,
             Answer::NamespaceTerminating => 3,
             Answer::Blocked { .. } => 4,
-            Answer::Throttled { .. } => 5,
-            Answer::Refused { .. } => 6,
-            Answer::Unauthorized => 7,
-            Answer::Failing { .. } => 8,
-            Answer::Unknown { .. } => 9,
-            Answer::Mistake { .. } => 10,
+            Answer::Denied { .. } => 5,
+            Answer::Throttled { .. } => 6,
+            Answer::Refused { .. } => 7,
+            Answer::Unauthorized => 8,
+            Answer::Failing { .. } => 9,
+            Answer::Unknown { .. } => 10,
+            Answer::Mistake { .. } => 11,
+            Answer::Ineffective => 12,
         }]
     }
 
     /// When to try again after the `attempt`th answer (the first is 0) if the container is still
-    /// over; `None`: never. `jitter` is from 0 to 1, so that agents do not act in step. What a
-    /// disruption budget asks to wait counts only where the container has that much time `left`.
+    /// over; `None` only for [`Answer::Accepted`]. `jitter` is from 0 to 1, so that agents do not act in step. Where the
+    /// container has so much time `left`, a try falls into its first quarter at the latest (but for what somebody has
+    /// to repair); and what a budget or a webhook asks to wait counts only where it has that much time.
     #[must_use]
     pub fn retry_after(&self, attempt: u32, jitter: f64, left: Option<Duration>) -> Option<Duration> {
         let (first, most, floor) = match self {
-            Answer::Accepted
-            | Answer::Gone
-            | Answer::Replaced
-            | Answer::NamespaceTerminating
-            | Answer::Mistake { .. } => return None,
-            Answer::Blocked { retry_after, .. } => {
+            Answer::Accepted => return None,
+            // They may allow it at any time.
+            Answer::Blocked { retry_after, .. } | Answer::Denied { retry_after, .. } => {
                 let floor = retry_after.filter(|floor| left.is_none_or(|left| left > *floor)).unwrap_or_default();
                 (Duration::from_secs(1), Duration::from_secs(30), floor)
             }
-            Answer::Throttled { retry_after } => {
+            Answer::NamespaceTerminating | Answer::Ineffective => {
+                (Duration::from_secs(1), Duration::from_secs(30), Duration::ZERO)
+            }
+            Answer::Throttled { retry_after, .. } => {
                 let floor = retry_after.unwrap_or(Duration::from_secs(1));
                 (floor, Duration::from_secs(30), floor)
             }
             // Somebody has to repair something first.
-            Answer::Refused { .. } => {
+            Answer::Refused { .. } | Answer::Mistake { .. } => {
                 let minute = Duration::from_secs(60);
                 (minute, minute, minute)
             }
-            Answer::Unauthorized | Answer::Failing { .. } | Answer::Unknown { .. } => {
-                (Duration::from_millis(200), Duration::from_secs(10), Duration::ZERO)
-            }
+            Answer::Gone
+            | Answer::Replaced
+            | Answer::Unauthorized
+            | Answer::Failing { .. }
+            | Answer::Unknown { .. } => (Duration::from_millis(200), Duration::from_secs(10), Duration::ZERO),
         };
-        let back_off = first.saturating_mul(1 << attempt.min(16)).min(most);
+        let in_time = left.map_or(most, |left| (left / 4).max(first));
+        let back_off = first.saturating_mul(1 << attempt.min(16)).min(most).min(in_time);
         // From half to the whole of it; a floor is only ever exceeded.
         let jittered = back_off.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0);
         Some(jittered.max(floor.mul_f64(1.0 + jitter.clamp(0.0, 1.0) / 5.0)))
     }
 }
 
-/// Sends one request and says what came of it. Takes at most [`ANSWER_WITHIN`].
-pub async fn evict(client: &Client, order: &Order) -> Answer {
-    match tokio::time::timeout(ANSWER_WITHIN, send(client, order)).await {
-        Ok(Ok((code, retry_after, body))) => answer_to(order.act, code, retry_after, &body),
-        Ok(Err(error)) => Answer::Unknown { message: chain(error.as_ref()) },
-        Err(_) => Answer::Unknown { message: format!("no answer within {} s", ANSWER_WITHIN.as_secs()) },
+/// Asks for what is ordered and says what came of it. Takes at most [`ANSWER_WITHIN`].
+///
+/// Without an answer after [`HEDGE_AFTER`] it asks once more, with the same precondition, by `another` client, so that no
+/// connection from before is used. The first request goes on, for a webhook behind it may take its time; the
+/// first answer counts, and one that says nothing ([`Answer::Unknown`]) only where the other says nothing either.
+/// (tower's `Hedge` does not fit: it learns from many requests when one is late, takes an error for an answer, and
+/// asks through the same connections.)
+pub async fn evict(client: &Client, another: impl Future<Output = Option<Spare>>, order: &Order) -> Answer {
+    let again = async {
+        let Some(spare) = another.await else { return std::future::pending().await };
+        // Seldom needed, so only then there is room for it.
+        let answer = Box::pin(ask(spare.client(), order)).await;
+        if !matches!(answer, Answer::Unknown { .. }) {
+            spare.was_first();
+        }
+        answer
+    };
+    hedged(&PATIENCE, ask(client, order), again).await
+}
+
+/// How long is waited for what.
+struct Patience {
+    /// For the first request alone.
+    hedge: Duration,
+    /// For the first request where the second one has failed.
+    first: Duration,
+    /// For both.
+    answer: Duration,
+}
+
+const PATIENCE: Patience = Patience { hedge: HEDGE_AFTER, first: FIRST_WITHIN, answer: ANSWER_WITHIN };
+
+/// The answer of `first` or, where that is late, of `again`. The loser is dropped, and its connection with it.
+async fn hedged(
+    patience: &Patience,
+    first: impl Future<Output = Answer>,
+    again: impl Future<Output = Answer>,
+) -> Answer {
+    let end = Instant::now() + patience.answer;
+    let mut first = pin!(first);
+    if let Ok(answer) = timeout(patience.hedge, &mut first).await {
+        return answer;
+    }
+    let again = pin!(again);
+    let (answer, other, within) = match timeout_at(end, select(first, again)).await {
+        // The second one is on a connection that was made just now.
+        Ok(Either::Left((answer, again))) => (answer, Either::Left(again), patience.answer),
+        Ok(Either::Right((answer, first))) => (answer, Either::Right(first), patience.first),
+        Err(_) => {
+            let message = format!("no answer within {} s, by two connections", patience.answer.as_secs());
+            return Answer::Unknown { message };
+        }
+    };
+    if !matches!(answer, Answer::Unknown { .. }) {
+        return answer;
+    }
+    match timeout_at(end.min(Instant::now() + within), other).await {
+        Ok(late) if !matches!(late, Answer::Unknown { .. }) => late,
+        _ => answer,
+    }
+}
+
+async fn ask(client: &Client, order: &Order) -> Answer {
+    match send(client, order).await {
+        Ok((code, retry_after, body)) => answer_to(order.act, code, retry_after, &body),
+        Err(error) => Answer::Unknown { message: chain(error.as_ref()) },
     }
 }
 
@@ -207,11 +303,11 @@ pub fn request(order: &Order) -> anyhow::Result<http::Request<Vec<u8>>> {
         ..DeleteOptions::default()
     };
     let path = ApiPod::url_path(&(), Some(&order.pod.namespace));
-    // As a query parameter: only there does admission see it.
-    let params = PostParams { dry_run: order.dry_run, ..PostParams::default() };
     if order.act == Act::Delete {
-        let dry_run = if order.dry_run { "?dryRun=All" } else { "" };
-        let request = http::Request::delete(format!("{path}/{}{dry_run}", order.pod.name));
+        // In the body: of a DELETE that has one, the server does not read the query (measured), and deletes.
+        let dry_run = order.dry_run.then(|| vec!["All".to_owned()]);
+        let options = DeleteOptions { dry_run, ..options };
+        let request = http::Request::delete(format!("{path}/{}", order.pod.name));
         let request = request.header(http::header::CONTENT_TYPE, "application/json");
         return Ok(request.body(serde_json::to_vec(&options)?)?);
     }
@@ -223,6 +319,8 @@ pub fn request(order: &Order) -> anyhow::Result<http::Request<Vec<u8>>> {
         },
         delete_options: Some(options),
     };
+    // As a query parameter: only there does admission see it.
+    let params = PostParams { dry_run: order.dry_run, ..PostParams::default() };
     let body = serde_json::to_vec(&eviction)?;
     Ok(Request::new(path).create_subresource("eviction", &order.pod.name, &params, body)?)
 }
@@ -245,7 +343,7 @@ fn is_pod(code: StatusCode, body: &[u8]) -> bool {
     code.is_success() && serde_json::from_slice::<Kind>(body).is_ok_and(|k| k.kind == "Pod")
 }
 
-/// The meaning of an answer, by code first.
+/// The meaning of an answer: whose word it is, then by code.
 #[must_use]
 pub fn classify(code: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> Answer {
     let status: Status = serde_json::from_slice(body).unwrap_or_default();
@@ -257,8 +355,13 @@ pub fn classify(code: StatusCode, retry_after: Option<Duration>, body: &[u8]) ->
         (code, _) => code,
     };
     let details = status.details.unwrap_or_default();
+    // The server repeats it as the header; whoever stands between may drop that.
+    let told_wait = details.retry_after_seconds.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);
+    let retry_after = retry_after.or(told_wait.map(Duration::from_secs)).map(|wait| wait.min(LONGEST_RETRY_AFTER));
     let causes = details.causes.unwrap_or_default();
     let cause = |reason: &str| causes.iter().find(|c| c.reason.as_deref() == Some(reason));
+    let reason = status.reason.as_deref().unwrap_or_default();
+    let own_words = status.message.is_some();
     let message = match status.message {
         Some(mut message) => {
             message.truncate(message.floor_char_boundary(MESSAGE_BYTES));
@@ -266,27 +369,46 @@ pub fn classify(code: StatusCode, retry_after: Option<Duration>, body: &[u8]) ->
         }
         None => shortened(String::from_utf8_lossy(body).trim()),
     };
+    // Code, reason and details are the webhook's then, and as it likes.
+    if code >= 400
+        && own_words
+        && let Some(webhook) = denying_webhook(&message)
+    {
+        let webhook = Some(webhook.to_owned()).filter(|name| !name.is_empty());
+        return Answer::Denied { webhook, code, message, retry_after };
+    }
     match code {
         200..=299 if success => Answer::Accepted,
         // Whoever else answers on the way (a proxy's page) has not seen the pod.
-        404 if status.reason.as_deref() == Some("NotFound") => Answer::Gone,
-        409 if details.kind.as_deref() == Some("Pod") => Answer::Replaced,
+        404 if reason == "NotFound" => Answer::Gone,
+        409 if matches!(details.kind.as_deref(), Some("Pod" | "pods")) => Answer::Replaced,
         403 if cause("NamespaceTerminating").is_some() => Answer::NamespaceTerminating,
         429 => match cause("DisruptionBudget") {
             Some(cause) => {
                 let message = cause.message.clone().unwrap_or(message);
                 Answer::Blocked { budget: budget_name(&message), message, retry_after }
             }
-            None => Answer::Throttled { retry_after },
+            None => Answer::Throttled { message: own_words.then_some(message), retry_after },
         },
         403 | 413 | 422 => Answer::Refused { code, message },
         // The one 500 that does not pass: it has no reason, others have InternalError.
         500 if message.contains("more than one PodDisruptionBudget") => Answer::Refused { code, message },
         401 => Answer::Unauthorized,
-        400 | 405 | 406 | 415 => Answer::Mistake { code, message },
+        400 | 405 | 406 | 415 if OUR_MISTAKES.contains(&reason) => Answer::Mistake { code, message },
+        // Somebody in front of the server, or a plugin inside it, who gives no reason.
+        400 | 405 | 406 | 415 if own_words => Answer::Refused { code, message },
         409 | 500 => Answer::Failing { code, message },
         _ => Answer::Unknown { message: format!("{code}: {message}") },
     }
+}
+
+/// The reasons that the server itself gives where a request is wrong.
+const OUR_MISTAKES: [&str; 4] = ["BadRequest", "MethodNotAllowed", "NotAcceptable", "UnsupportedMediaType"];
+
+/// From `admission webhook "NAME" denied the request: …` or `… without explanation`.
+fn denying_webhook(message: &str) -> Option<&str> {
+    let (name, rest) = message.strip_prefix("admission webhook \"")?.split_once('"')?;
+    rest.starts_with(" denied the request").then_some(name)
 }
 
 /// From `The disruption budget NAME needs …` and its variants.
@@ -343,11 +465,12 @@ mod tests {
         let request = request(&order).unwrap();
         assert_eq!(
             (request.method().as_str(), request.uri().to_string().as_str()),
-            ("DELETE", "/api/v1/namespaces/demo/pods/web-1?dryRun=All")
+            ("DELETE", "/api/v1/namespaces/demo/pods/web-1")
         );
         let body: serde_json::Value = serde_json::from_slice(request.body()).unwrap();
         assert_eq!(body["preconditions"], serde_json::json!({"uid": "59435a07"}));
         assert_eq!(body["gracePeriodSeconds"], 5);
+        assert_eq!(body["dryRun"], serde_json::json!(["All"]), "where the server reads it");
     }
 
     /// The real server answers a deletion with the pod, an eviction never.
@@ -374,7 +497,7 @@ mod tests {
             async { response }
         });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(async { evict(&Client::new(service, "default"), &order()).await })
+        runtime.block_on(async { evict(&Client::new(service, "default"), std::future::pending(), &order()).await })
     }
 
     #[test]
@@ -388,10 +511,64 @@ mod tests {
         assert_eq!(answer_of(201, None, success(ANSWER_SIZE)).label(), "unknown", "it may have happened");
     }
 
+    /// When each of two requests is answered (in milliseconds from its beginning; `None`: never) and how, and what
+    /// comes of it. The second one goes out after 100 ms; where it failed, the first has 300 ms more; 1 s for both.
+    #[test]
+    fn the_first_answer_counts_and_a_failure_only_where_there_is_no_other() {
+        let patience = Patience {
+            hedge: Duration::from_millis(100),
+            first: Duration::from_millis(300),
+            answer: Duration::from_secs(1),
+        };
+        let lost = |message: &str| Answer::Unknown { message: message.into() };
+        let (done, gone) = (Answer::Accepted, Answer::Gone);
+        let both_late = lost("no answer within 1 s, by two connections");
+        type Told = Option<(u64, Answer)>;
+        let rows: [(Told, Told, Answer, u64, bool); 11] = [
+            (Some((10, done.clone())), None, done.clone(), 10, false),
+            // It failed at once: when to ask again is somebody else's to say.
+            (Some((10, lost("1"))), Some((10, done.clone())), lost("1"), 10, false),
+            (None, Some((50, done.clone())), done.clone(), 150, true),
+            (Some((200, done.clone())), None, done.clone(), 200, true),
+            (Some((200, gone.clone())), Some((400, done.clone())), gone.clone(), 200, true),
+            // A webhook may take its time behind the second one, too.
+            (Some((200, lost("1"))), Some((600, done.clone())), done.clone(), 700, true),
+            (Some((300, done.clone())), Some((50, lost("2"))), done.clone(), 300, true),
+            // The server is away: what waits can be sent when it is back.
+            (Some((900, done.clone())), Some((50, lost("2"))), lost("2"), 450, true),
+            (None, Some((50, lost("2"))), lost("2"), 450, true),
+            (Some((200, lost("1"))), Some((200, lost("2"))), lost("1"), 300, true),
+            (None, None, both_late, 1000, true),
+        ];
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        for (first, second, answer, millis, twice) in rows {
+            let row = format!("{first:?}, {second:?}");
+            let begun = std::cell::Cell::new(0);
+            let asked = async |told: Told| {
+                begun.set(begun.get() + 1);
+                match told {
+                    Some((millis, answer)) => {
+                        tokio::time::sleep(Duration::from_millis(millis)).await;
+                        answer
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            let took = runtime.block_on(async {
+                let begin = Instant::now();
+                assert_eq!(hedged(&patience, asked(first), asked(second)).await, answer, "{row}");
+                begin.elapsed()
+            });
+            let expected = Duration::from_millis(millis);
+            assert!(took >= expected && took < expected + Duration::from_millis(90), "{row}: {took:?}");
+            assert_eq!(begun.get(), 1 + usize::from(twice), "{row}");
+        }
+    }
+
     #[test]
     fn retry_after_is_read_in_seconds_and_up_to_a_minute() {
         let throttled = |header| match answer_of(429, header, b"Too many requests".to_vec()) {
-            Answer::Throttled { retry_after } => retry_after.map(|d| d.as_secs()),
+            Answer::Throttled { retry_after, .. } => retry_after.map(|d| d.as_secs()),
             other => panic!("{other:?}"),
         };
         assert_eq!(throttled(None), None);
@@ -438,6 +615,14 @@ mod tests {
             (503, String::new(), "unknown"),
             (504, status(504, "Timeout", "{}"), "unknown"),
             (400, status(400, "BadRequest", "null"), "mistake"),
+            (400, r#"{"kind":"Status","status":"Failure","message":"no","code":400}"#.into(), "refused"),
+            (400, "<html>Bad Request</html>".into(), "unknown"),
+            (405, status(405, "MethodNotAllowed", "{}"), "mistake"),
+            (406, status(406, "NotAcceptable", "{}"), "mistake"),
+            (409, status(409, "Conflict", r#"{"name":"a","kind":"pods"}"#), "replaced"),
+            (409, status(409, "Conflict", "null"), "failing"),
+            (429, status(429, "TooManyRequests", "null"), "throttled"),
+            (404, status(404, "NotFound", r#"{"name":"a","kind":"pod"}"#), "gone"),
             (415, status(415, "UnsupportedMediaType", "null"), "mistake"),
             (200, status(403, "Forbidden", "{}"), "refused"),
         ];
@@ -448,6 +633,108 @@ mod tests {
                 assert!(["guarded", "race", "bare-pdb"].contains(&budget.unwrap().as_str()));
             }
         }
+    }
+
+    /// Each answer to an eviction that a real server was seen to give (`fixtures/api-answers`), in the meaning it has.
+    #[test]
+    fn every_recorded_answer_has_its_meaning() {
+        let meaning = |name: &str| match name {
+            // A webhook that answers, and says no: whatever its code.
+            "evict-400-webhook-before-pdb" | "evict-400-webhook-code-200" | "evict-400-webhook-denied" => "denied",
+            "evict-400-webhook-dryrun" | "evict-400-webhook-message" => "denied",
+            "evict-403-webhook" | "evict-403-webhook-reason" | "evict-404-webhook" | "evict-409-webhook" => "denied",
+            "evict-429-webhook" | "evict-429-webhook-before-pdb" | "evict-429-webhook-reason" => "denied",
+            "evict-500-webhook" | "evict-503-webhook" => "denied",
+            // One that does not answer, or not as it should.
+            "evict-500-webhook-http-500" | "evict-500-webhook-not-json" => "failing",
+            "evict-500-webhook-timeout" | "evict-500-webhook-unreachable" => "failing",
+            "evict-400-empty-name" | "evict-400-name-mismatch" | "evict-400-namespace-mismatch" => "mistake",
+            "evict-400-not-json" | "evict-400-wrong-kind" | "evict-unknown-field-strict" => "mistake",
+            "evict-415" | "evict-get-405" => "mistake",
+            "evict-401" => "unauthorized",
+            "evict-403-ns-terminating" | "evict-403-ns-terminating-nopod" => "namespace-terminating",
+            "evict-403-anonymous" | "evict-403-rbac" | "evict-403-rbac-nosuchpod" | "evict-get-403" => "refused",
+            "evict-403-impersonate-gate-off" | "evict-403-impersonate-other-node" => "refused",
+            "evict-403-noderestriction" | "evict-403-vap-forbidden" | "evict-403-vap-own-node" => "refused",
+            "evict-413-vap-toolarge" | "evict-422-dryrun-unknown" | "evict-422-vap-default" => "refused",
+            "evict-422-vap-invalid" | "evict-vap-cel-error" => "refused",
+            "evict-500-two-pdbs" | "evict-500-two-pdbs-dryrun" => "refused",
+            "evict-404" | "evict-404-namespace" => "gone",
+            "evict-409-uid" | "evict-409-resourceversion" | "evict-409-dryrun-wrong-uid" => "replaced",
+            "evict-429-apf" => "throttled",
+            "evict-429-pdb" | "evict-429-pdb-dryrun" | "evict-429-pdb-unmanaged" => "blocked",
+            "evict-429-pdb-unobserved" | "evict-429-pdb-wrong-uid" => "blocked",
+            "evict-201" | "evict-201-dryrun" | "evict-201-dryrun-query" | "evict-201-grace-negative" => "accepted",
+            "evict-201-grace0" | "evict-201-pdb-allows" | "evict-201-twice" | "evict-bare" => "accepted",
+            "evict-completed" | "evict-completed-dryrun" | "evict-failed" | "evict-finalizer-after-exit" => "accepted",
+            "evict-mirror" | "evict-pending-unscheduled" | "evict-policy-v1beta1" => "accepted",
+            "evict-terminating" | "evict-terminating-grace2" | "evict-terminating-longer-grace" => "accepted",
+            "evict-terminating-shorter-grace" | "evict-unknown-field-warn" => "accepted",
+            other => panic!("{other} has no meaning"),
+        };
+        let text = include_str!("../fixtures/api-answers/evictions.json");
+        let all: std::collections::BTreeMap<String, serde_json::Value> = serde_json::from_str(text).unwrap();
+        let answers: Vec<_> = all.iter().filter(|(name, _)| *name != "about").collect();
+        assert!(answers.len() > 60, "{}", answers.len());
+        for (name, answer) in answers {
+            let code = StatusCode::from_u16(u16::try_from(answer["status"].as_u64().unwrap()).unwrap()).unwrap();
+            let retry_after = answer["retryAfter"].as_str().map(|s| Duration::from_secs(s.parse().unwrap()));
+            let body = match &answer["body"] {
+                serde_json::Value::String(text) => text.clone(),
+                body => body.to_string(),
+            };
+            let meant = classify(code, retry_after, body.as_bytes());
+            assert_eq!(meant.label(), meaning(name), "{name}: {meant:?}");
+            if let Answer::Denied { webhook, code: told, message, retry_after } = meant {
+                assert_eq!(webhook.as_deref(), Some("guard.facts.example.com"), "{name}");
+                assert_eq!(told, code.as_u16(), "{name}");
+                assert_eq!(Some(&*message), answer["body"]["message"].as_str(), "{name}: the server's words");
+                let waits = name == "evict-429-webhook-reason";
+                assert_eq!(retry_after, waits.then_some(Duration::from_secs(7)), "{name}");
+            }
+        }
+    }
+
+    /// With any code, and with reason and details of its own choice.
+    #[test]
+    fn a_webhooks_denial_is_known_by_its_words() {
+        let words = r#"admission webhook \"drain.example.com\" denied the request: not now"#;
+        for code in [400u16, 401, 403, 404, 405, 406, 409, 415, 422, 429, 451, 500, 501, 502, 503, 504] {
+            for rest in [
+                String::new(),
+                r#","reason":"NotFound","details":{"name":"a","kind":"pods"}"#.into(),
+                r#","reason":"TooManyRequests","details":{"causes":[{"reason":"DisruptionBudget","message":"m"}]}"#
+                    .into(),
+                r#","reason":"Forbidden","details":{"causes":[{"reason":"NamespaceTerminating"}]}"#.into(),
+                r#","reason":"BadRequest","details":{"retryAfterSeconds":9}"#.into(),
+            ] {
+                let body = format!(r#"{{"kind":"Status","status":"Failure","message":"{words}","code":{code}{rest}}}"#);
+                let answer = classify(StatusCode::from_u16(code).unwrap(), None, body.as_bytes());
+                let Answer::Denied { webhook, code: told, message, retry_after } = answer else { panic!("{answer:?}") };
+                assert_eq!((webhook.as_deref(), told), (Some("drain.example.com"), code), "{body}");
+                assert_eq!(message, words.replace('\\', ""), "{body}");
+                assert_eq!(retry_after, rest.contains("retryAfter").then_some(Duration::from_secs(9)), "{body}");
+            }
+        }
+        let label = |code: u16, message: &str| {
+            let body = format!(r#"{{"kind":"Status","status":"Failure","message":"{message}","code":{code}}}"#);
+            classify(StatusCode::from_u16(code).unwrap(), None, body.as_bytes()).label()
+        };
+        assert_eq!(label(403, r#"pods \"a\" is forbidden: admission webhook \"x\" denied the request"#), "refused");
+        assert_eq!(label(500, r#"admission webhook \"x\" attempted to modify the object"#), "failing");
+        assert_eq!(label(201, r#"admission webhook \"x\" denied the request"#), "unknown");
+    }
+
+    /// A 429 in JSON is somebody's word, not that of priority and fairness.
+    #[test]
+    fn what_throttles_in_words_keeps_them() {
+        let message = |body: &str| match classify(StatusCode::TOO_MANY_REQUESTS, None, body.as_bytes()) {
+            Answer::Throttled { message, .. } => message,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(message("Too many requests, please try again later.\n"), None);
+        let body = r#"{"kind":"Status","status":"Failure","message":"quota of evictions is used up","code":429}"#;
+        assert_eq!(message(body).as_deref(), Some("quota of evictions is used up"));
     }
 
     #[test]
@@ -467,13 +754,57 @@ mod tests {
         assert_eq!(just, Some(Duration::from_secs(1)), "nor so");
         let far = blocked(told).retry_after(0, 1.0, Some(Duration::from_secs(11)));
         assert_eq!(far, Some(Duration::from_secs(12)), "the floor and a fifth: agents told the same part again");
-        assert_eq!(seconds(&Answer::Throttled { retry_after: told }, 0, 0.0), Some(10.0));
+        assert_eq!(seconds(&Answer::Throttled { message: None, retry_after: told }, 0, 0.0), Some(10.0));
         let refused = Answer::Refused { code: 403, message: String::new() };
         assert_eq!(seconds(&refused, 7, 0.0), Some(60.0));
         assert_eq!(seconds(&Answer::Unauthorized, 0, 1.0), Some(0.2));
         assert_eq!(Answer::Accepted.retry_after(0, 0.5, None), None);
-        let mistake = Answer::Mistake { code: 400, message: String::new() };
-        assert_eq!(mistake.retry_after(0, 0.5, None), None);
+    }
+
+    /// While the watch shows the pod, nothing that a server says is the end of it.
+    #[test]
+    fn everything_but_accepted_is_asked_again_at_the_pace_of_its_kind() {
+        let text = String::new;
+        let passing = (0.2, 10.0);
+        let (budget, minute) = ((1.0, 30.0), (60.0, 60.0));
+        for (answer, (first, most)) in [
+            (Answer::Gone, passing),
+            (Answer::Replaced, passing),
+            (Answer::Unauthorized, passing),
+            (Answer::Failing { code: 500, message: text() }, passing),
+            (Answer::Unknown { message: text() }, passing),
+            (Answer::NamespaceTerminating, budget),
+            (Answer::Blocked { budget: None, message: text(), retry_after: None }, budget),
+            (Answer::Denied { webhook: None, code: 400, message: text(), retry_after: None }, budget),
+            (Answer::Ineffective, budget),
+            (Answer::Throttled { message: None, retry_after: None }, budget),
+            (Answer::Refused { code: 403, message: text() }, minute),
+            (Answer::Mistake { code: 400, message: text() }, minute),
+        ] {
+            let wait = |attempt, jitter, left: Option<f64>| {
+                let left = left.map(Duration::from_secs_f64);
+                answer.retry_after(attempt, jitter, left).map(|d| (d.as_secs_f64() * 1000.0).round() / 1000.0)
+            };
+            let is_kept = matches!(answer, Answer::Throttled { .. } | Answer::Refused { .. } | Answer::Mistake { .. });
+            let exceeded = if is_kept { first * 1.2 } else { first };
+            assert_eq!(wait(0, 1.0, None), Some(exceeded), "{answer:?}");
+            assert_eq!(wait(99, 1.0, None), Some(f64::max(most, exceeded)), "{answer:?}");
+            // By the time left: within its first quarter, and no sooner than the first time.
+            let quarter = if most > 30.0 { exceeded } else { 5.0 };
+            assert_eq!(wait(99, 1.0, Some(20.0)), Some(quarter), "{answer:?}");
+            assert_eq!(wait(99, 1.0, Some(0.0)), Some(exceeded), "{answer:?}");
+        }
+        assert_eq!(Answer::Accepted.retry_after(0, 0.5, Some(Duration::ZERO)), None);
+    }
+
+    #[test]
+    fn a_webhooks_wait_is_kept_where_there_is_the_time_for_it() {
+        let seven = Some(Duration::from_secs(7));
+        let denied = Answer::Denied { webhook: None, code: 429, message: String::new(), retry_after: seven };
+        let wait = |left: Option<u64>| denied.retry_after(0, 0.0, left.map(Duration::from_secs));
+        assert_eq!(wait(None), seven);
+        assert_eq!(wait(Some(8)), seven);
+        assert_eq!(wait(Some(7)), Some(Duration::from_millis(500)));
     }
 
     proptest! {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::pods::{Kind, Pod, shortened};
+use crate::pods::{Kind, Pod, PodUid, shortened};
 use crate::units::{Bytes, Percent, PercentError, QuantityError, parse_quantity};
 
 /// The opt-in label; only the value [`ENABLED`] opts in.
@@ -24,6 +24,8 @@ pub mod keys {
     pub const TARGET: &str = "target-container-name";
     /// Above what.
     pub const THRESHOLD: &str = "memory-usage-threshold";
+    /// By how much replicas differ.
+    pub const SPREAD: &str = "threshold-spread";
     /// Measured how.
     pub const SIGNAL: &str = "memory-signal";
     /// For how long.
@@ -34,17 +36,34 @@ pub mod keys {
     pub const DRY_RUN: &str = "dry-run";
     /// Past a disruption budget.
     pub const FORCE_DELETE: &str = "force-delete-threshold";
-    /// All of them.
-    pub const ALL: [&str; 7] = [TARGET, THRESHOLD, SIGNAL, SUSTAINED, GRACE, DRY_RUN, FORCE_DELETE];
+    /// All of them that a user writes on a pod.
+    pub const ALL: [&str; 8] = [TARGET, THRESHOLD, SPREAD, SIGNAL, SUSTAINED, GRACE, DRY_RUN, FORCE_DELETE];
+    /// Who has opted the pod in, where it was not the pod's author: a stamp, not for users to write.
+    pub const GUARDED_BY: &str = "guarded-by";
+    /// The value of [`GUARDED_BY`] that the policy for whole namespaces stamps.
+    pub const BY_NAMESPACE: &str = "namespace";
+    /// On a namespace alone: guard Jobs' pods, too.
+    pub const INCLUDE_JOBS: &str = "include-jobs";
 }
 
+/// Values of [`LABEL`] that say in so many words that there is no guard.
+pub const OFF: [&str; 5] = ["", "disabled", "false", "no", "off"];
+/// The threshold of pods that their namespace's label guards, where neither says another one (the chart's default).
+pub const NAMESPACE_THRESHOLD: &str = "80";
 /// The longest `sustained-for`.
 pub const MAX_SUSTAINED: Duration = Duration::from_secs(600);
+/// The largest `threshold-spread`, in percentage points of the limit.
+pub const MAX_SPREAD: &str = "20";
 /// The smallest threshold that is a quantity: less is surely a slip of the unit.
 pub const MIN_QUANTITY: Bytes = Bytes::MIB;
+/// The shortest `eviction-grace-period`, in seconds. With 0 the API server would take the pod away at once, while its
+/// containers may still run: a force deletion.
+pub const MIN_GRACE: u32 = 1;
 /// The longest `eviction-grace-period`: a day, in seconds.
 pub const MAX_GRACE: u32 = 86_400;
 
+/// So many containers are named in a message.
+const MOST_NAMES: usize = 12;
 /// So many unknown keys are told of one pod.
 const MOST_UNKNOWN: usize = 8;
 
@@ -55,6 +74,10 @@ pub struct Guard {
     pub containers: Vec<String>,
     /// The pod's own group is guarded too (`*`).
     pub pod_group: bool,
+    /// The threshold as it is written; the rule's may be lower, by a part of the spread.
+    pub threshold: Threshold,
+    /// By at most so many percentage points each pod's threshold is lower than what is written.
+    pub spread: Option<Percent>,
     /// When to act.
     pub rule: Rule,
     /// Grace period of the eviction in seconds; none: the pod's own.
@@ -215,6 +238,20 @@ pub enum Problem {
         /// Their names.
         has: String,
     },
+    /// A spread that would lower the threshold to nothing.
+    #[error("{key} \"{value}\" is not below the threshold of {threshold}: write fewer percentage points", key = keys::SPREAD)]
+    SpreadTooWide {
+        /// What was written.
+        value: String,
+        /// The threshold as it is written.
+        threshold: Threshold,
+    },
+    /// A spread of something that is no percentage.
+    #[error("{key} \"{value}\" is given in percentage points of the limit, but the threshold is a quantity: write the threshold as a percentage such as \"60\", or leave the spread out", key = keys::SPREAD)]
+    SpreadOfQuantity {
+        /// What was written.
+        value: String,
+    },
     /// Any other key with a value it does not take.
     #[error("{key} \"{value}\" is invalid: write {expected}")]
     BadValue {
@@ -243,6 +280,7 @@ impl Problem {
             | Problem::NoSuchContainer { .. }
             | Problem::InitContainer { .. }
             | Problem::Ambiguous { .. } => Some(keys::TARGET),
+            Problem::SpreadTooWide { .. } | Problem::SpreadOfQuantity { .. } => Some(keys::SPREAD),
             Problem::BadValue { key, .. } => Some(key),
             Problem::Unreadable(_) => None,
         }
@@ -275,6 +313,12 @@ pub struct Reading {
     pub warnings: Vec<Warning>,
 }
 
+/// The namespace's label has opted the pod in, not the pod's author.
+#[must_use]
+pub fn by_namespace(pod: &Pod) -> bool {
+    pod.annotations.get(keys::GUARDED_BY).is_some_and(|by| by == keys::BY_NAMESPACE)
+}
+
 /// Reads a pod's guard; `None` where the label does not opt in.
 #[must_use]
 pub fn read(pod: &Pod) -> Option<Reading> {
@@ -298,6 +342,8 @@ pub fn read(pod: &Pod) -> Option<Reading> {
     }));
     let mut threshold = None;
     take(read_threshold(value(keys::THRESHOLD)).map(|t| threshold = Some(t)));
+    let mut spread = None;
+    take(read_spread(value(keys::SPREAD), threshold).map(|s| spread = s));
     let mut signal = Signal::default();
     take(optional(keys::SIGNAL, value(keys::SIGNAL), "\"working-set\", \"usage\" or \"unreclaimable\"", |text| {
         signal = [Signal::WorkingSet, Signal::Usage, Signal::Unreclaimable].into_iter().find(|s| s.as_str() == text)?;
@@ -314,9 +360,9 @@ pub fn read(pod: &Pod) -> Option<Reading> {
         },
     ));
     let mut eviction_grace = None;
-    take(optional(keys::GRACE, value(keys::GRACE), "whole seconds from \"0\" to \"86400\"", |text| {
+    take(optional(keys::GRACE, value(keys::GRACE), "whole seconds from \"1\" to \"86400\"", |text| {
         let digits = text.bytes().all(|b| b.is_ascii_digit());
-        let seconds = text.parse().ok().filter(|s| digits && *s <= MAX_GRACE)?;
+        let seconds = text.parse().ok().filter(|s| digits && (MIN_GRACE..=MAX_GRACE).contains(s))?;
         eviction_grace = Some(seconds);
         Some(())
     }));
@@ -340,13 +386,15 @@ pub fn read(pod: &Pod) -> Option<Reading> {
         Some(threshold) if problems.is_empty() => Ok(Guard {
             containers,
             pod_group,
-            rule: Rule { threshold, signal, sustained_for, force_delete },
+            threshold,
+            spread,
+            rule: Rule { threshold: spread_out(threshold, spread, &pod.id.uid), signal, sustained_for, force_delete },
             eviction_grace,
             dry_run,
         }),
         _ => Err(problems),
     };
-    let unknown = pod.annotations.keys().filter(|k| !keys::ALL.contains(&k.as_str()));
+    let unknown = pod.annotations.keys().filter(|k| !keys::ALL.contains(&k.as_str()) && *k != keys::GUARDED_BY);
     let warnings = unknown
         .take(MOST_UNKNOWN)
         .map(|key| Warning::UnknownKey { key: shortened(key), nearest: nearest(key, &keys::ALL) })
@@ -364,7 +412,7 @@ fn targets(pod: &Pod, value: Option<&str>) -> Result<(Vec<String>, bool), Proble
         let main = names(&[Kind::Main]);
         return match main.len() {
             1 => Ok((main, false)),
-            count => Err(Problem::Ambiguous { count, has: main.join(", ") }),
+            count => Err(Problem::Ambiguous { count, has: listed(&main) }),
         };
     };
     let guardable = names(&[Kind::Main, Kind::Sidecar, Kind::Ephemeral]);
@@ -380,7 +428,7 @@ fn targets(pod: &Pod, value: Option<&str>) -> Result<(Vec<String>, bool), Proble
         match container.map(|c| c.kind) {
             None => {
                 let nearest = near(name, guardable.iter().map(String::as_str)).map(str::to_owned);
-                return Err(Problem::NoSuchContainer { name: shortened(name), has: guardable.join(", "), nearest });
+                return Err(Problem::NoSuchContainer { name: shortened(name), has: listed(&guardable), nearest });
             }
             Some(Kind::Init) => {
                 return Err(Problem::InitContainer { name: shortened(name) });
@@ -389,6 +437,15 @@ fn targets(pod: &Pod, value: Option<&str>) -> Result<(Vec<String>, bool), Proble
         }
     }
     Ok((chosen, false))
+}
+
+/// The first names of a list: a message is kept, so it has a bound.
+fn listed(names: &[String]) -> String {
+    let first = names.iter().take(MOST_NAMES).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(MOST_NAMES) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
 }
 
 /// A bare number is a percentage; anything with a letter is a quantity.
@@ -404,6 +461,46 @@ fn read_threshold(value: Option<&str>) -> Result<Threshold, Problem> {
         return Err(Problem::TinyQuantity { value: shortened(value) });
     }
     Ok(Threshold::Quantity(bytes))
+}
+
+/// Percentage points from 0 to 20, less than the threshold.
+fn read_spread(value: Option<&str>, threshold: Option<Threshold>) -> Result<Option<Percent>, Problem> {
+    let Some(text) = value else { return Ok(None) };
+    let bad = || Problem::BadValue {
+        key: keys::SPREAD,
+        value: shortened(text),
+        expected: "percentage points of the limit from \"0\" to \"20\" such as \"5\"",
+    };
+    if !text.is_empty() && text.bytes().all(|b| b == b'0') {
+        return Ok(None);
+    }
+    let most = Percent::parse(MAX_SPREAD).map_err(|_| bad())?;
+    let spread = Percent::parse(text).ok().filter(|s| *s <= most).ok_or_else(bad)?;
+    match threshold {
+        Some(Threshold::Quantity(_)) => Err(Problem::SpreadOfQuantity { value: shortened(text) }),
+        Some(threshold @ Threshold::Percent(percent)) if spread >= percent => {
+            Err(Problem::SpreadTooWide { value: shortened(text), threshold })
+        }
+        _ => Ok(Some(spread)),
+    }
+}
+
+/// A pod's own threshold: lower by a part of the spread that its uid decides, so that replicas which grow in step do not
+/// reach it in step.
+#[must_use]
+pub fn spread_out(threshold: Threshold, spread: Option<Percent>, uid: &PodUid) -> Threshold {
+    match (threshold, spread) {
+        (Threshold::Percent(percent), Some(spread)) => {
+            let part = u32::try_from(fnv1a(uid.0.as_bytes()) % u64::from(Percent::PARTS)).unwrap_or(0);
+            Threshold::Percent(percent.lowered(spread, part))
+        }
+        _ => threshold,
+    }
+}
+
+/// FNV-1a with 64 bits (<https://datatracker.ietf.org/doc/html/draft-eastlake-fnv>): simple enough for any tool to agree.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// A key that may be absent; `set` answers `None` for a value that it does not take.
@@ -435,7 +532,8 @@ pub fn near<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<
 }
 
 /// The known word with the fewest edits from `word`.
-fn nearest(word: &str, known: &[&'static str]) -> &'static str {
+#[must_use]
+pub fn nearest(word: &str, known: &[&'static str]) -> &'static str {
     let nearest = known.iter().min_by_key(|k| edits(word, k));
     nearest.copied().unwrap_or("")
 }
@@ -478,6 +576,49 @@ mod tests {
 
     fn guard(containers: &[&str], annotations: &[(&str, &str)]) -> Result<Guard, Vec<Problem>> {
         read(&pod(containers, annotations)).unwrap().guard
+    }
+
+    #[test]
+    fn replicas_are_spread_below_the_threshold_by_their_uids() {
+        assert_eq!(
+            (fnv1a(b""), fnv1a(b"foobar")),
+            (0xcbf2_9ce4_8422_2325, 0x8594_4171_f739_67e8),
+            "the published values"
+        );
+        let with = |uid: &str, spread: &str| {
+            let mut pod = pod(&["app"], &[(keys::THRESHOLD, "60"), (keys::SPREAD, spread)]);
+            pod.id.uid.0 = uid.to_owned();
+            read(&pod).unwrap().guard
+        };
+        let own = |uid: &str, spread: &str| match with(uid, spread).unwrap().rule.threshold {
+            Threshold::Percent(percent) => percent,
+            Threshold::Quantity(_) => panic!(),
+        };
+        let percent = |text: &str| Percent::parse(text).unwrap();
+        assert_eq!(own("u", "0"), percent("60"));
+        assert_eq!(own("59435a07-8d0f-4d3a-a1a5-1a2b3c4d5e6f", "5"), own("59435a07-8d0f-4d3a-a1a5-1a2b3c4d5e6f", "5"));
+        let all: Vec<_> = (0..1000).map(|i| own(&format!("59435a07-8d0f-4d3a-a1a5-{i:012}"), "5")).collect();
+        assert!(all.iter().all(|p| (percent("55")..=percent("60")).contains(p)));
+        // Each fifth of the range has about a fifth of them.
+        for fifth in 0..5 {
+            let from = percent(&format!("{}", 55 + fifth));
+            let to = percent(&format!("{}", 56 + fifth));
+            let within = all.iter().filter(|p| (from..to).contains(*p)).count();
+            assert!((140..=260).contains(&within), "{within} from {from} to {to}");
+        }
+        let guard = with("u", "5").unwrap();
+        assert_eq!((guard.threshold.to_string(), guard.spread.unwrap().to_string()), ("60 %".into(), "5 %".into()));
+        for bad in ["", "-1", "21", "x", "5Mi", "0.0.0"] {
+            assert!(matches!(&with("u", bad).unwrap_err()[..], [Problem::BadValue { key: keys::SPREAD, .. }]), "{bad}");
+        }
+        let wide = pod(&["app"], &[(keys::THRESHOLD, "10"), (keys::SPREAD, "10")]);
+        let problems = read(&wide).unwrap().guard.unwrap_err();
+        assert!(matches!(&problems[..], [Problem::SpreadTooWide { .. }]), "{problems:?}");
+        let of_quantity = pod(&["app"], &[(keys::THRESHOLD, "10Mi"), (keys::SPREAD, "5")]);
+        let problems = read(&of_quantity).unwrap().guard.unwrap_err();
+        assert!(
+            matches!(&problems[..], [Problem::SpreadOfQuantity { .. }]) && problems[0].to_string().contains("quantity")
+        );
     }
 
     #[test]
@@ -609,6 +750,17 @@ mod tests {
         );
     }
 
+    /// 0 would be a force deletion: the pod's name is free while its containers still run.
+    #[test]
+    fn a_grace_below_a_second_or_beyond_a_day_is_none() {
+        let grace = |text| guard(&["app"], &[(keys::THRESHOLD, "60"), (keys::GRACE, text)]).map(|g| g.eviction_grace);
+        assert_eq!((grace("1"), grace("86400")), (Ok(Some(1)), Ok(Some(86_400))));
+        for text in ["0", "00", "-0", "-1", "+1", "86401", "0.5", ""] {
+            let problem = grace(text).expect_err(text).remove(0).to_string();
+            assert!(problem.ends_with("write whole seconds from \"1\" to \"86400\""), "{problem}");
+        }
+    }
+
     #[test]
     fn all_problems_are_told_at_once() {
         let problems = guard(
@@ -656,6 +808,19 @@ mod tests {
         let told: Vec<_> = reading.warnings.iter().map(ToString::to_string).collect();
         assert!(told[0].ends_with("dryrun is unknown and ignored: did you mean dry-run?"));
         assert!(told[1].ends_with("did you mean memory-usage-threshold?"), "{told:?}");
+    }
+
+    #[test]
+    fn the_stamp_of_a_namespace_is_no_unknown_key() {
+        for (by, stamped) in [("namespace", true), ("somebody", false)] {
+            let pod = pod(&["app"], &[(keys::THRESHOLD, "60"), (keys::GUARDED_BY, by)]);
+            let reading = read(&pod).unwrap();
+            assert!(reading.guard.is_ok() && reading.warnings.is_empty(), "{reading:?}");
+            assert_eq!(by_namespace(&pod), stamped, "{by}");
+        }
+        // That of a namespace has no meaning on a pod.
+        let reading = read(&pod(&["app"], &[(keys::THRESHOLD, "60"), (keys::INCLUDE_JOBS, "true")])).unwrap();
+        assert_eq!(reading.warnings.len(), 1);
     }
 
     #[test]

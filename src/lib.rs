@@ -15,14 +15,14 @@
 //! | what is kept of a pod, the watch | [`pods`] |
 //! | label, annotations, their messages | [`guard`]; numbers: [`units`] |
 //! | where a container's cgroup is | [`resolve`] |
-//! | what the kernel's files say | [`cgroup`] |
+//! | what the kernel's files say | [`cgroup`]; files that are slow: `cgroup/slow.rs` |
 //! | when memory is looked at, and what is read | [`sampler`] (the thread; what it does with one container: `sampler/target.rs`); the schedule itself: [`policy::next_look`] |
-//! | when a container is over, who is never evicted | [`policy`] |
-//! | what is done about it, and when again | [`controller`] (no clock, no I/O) |
-//! | back-off, budget, minimum age | [`restraint`] |
+//! | when a container is over, its deadline, who is never evicted | [`policy`]; how fast it grows: [`growth`] |
+//! | what is done about it, and when again | [`controller`] (no clock, no I/O); the eviction itself: `controller/eviction.rs` |
+//! | back-off, turn, budgets, minimum age, what keeps dying young | [`restraint`] |
 //! | the request, the meaning of its answer | [`evict`] |
 //! | what the agent may do, and whether it is confined to its node | [`rights`] |
-//! | log lines and Events | [`report`] |
+//! | log lines and Events | [`report`]; how they reach stderr: [`log`] |
 //! | `/metrics` and the other pages | [`metrics`], [`http`]; `/api/guards`: [`controller::view`], [`recent`]; `/`: `page.html` |
 //! | start, wiring, shutdown | [`agent`] |
 //!
@@ -42,8 +42,10 @@ pub mod cli;
 pub mod client;
 pub mod controller;
 pub mod evict;
+pub mod growth;
 pub mod guard;
 pub mod http;
+pub mod log;
 pub mod metrics;
 pub mod pods;
 pub mod policy;

@@ -1,11 +1,9 @@
 //! `pre-oom-killer run`, `check` and `status`: see the library for what is where.
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use pre_oom_killer::agent;
-use pre_oom_killer::cli::{Cli, Command, Config, EXIT_USAGE, LogFormat, RunArgs, without_unknown_flags};
-use tracing_subscriber::EnvFilter;
+use pre_oom_killer::cli::{Cli, Command, EXIT_USAGE, without_unknown_flags};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().collect();
@@ -17,7 +15,7 @@ fn main() -> ExitCode {
     }
     let (words, unknown) = if first == Some("run") { without_unknown_flags(words) } else { (words, Vec::new()) };
     match Cli::read(words) {
-        Ok(Cli { command: Command::Run(args) }) => run(args, unknown),
+        Ok(Cli { command: Command::Run(args) }) => agent::command(*args, unknown),
         #[cfg(feature = "desk")]
         Ok(Cli { command: Command::Check(args) }) => desk::check(&args),
         #[cfg(feature = "desk")]
@@ -93,48 +91,5 @@ mod desk {
             form => table::text(&survey, &query, form == Some(status::Form::Wide), jiff::Timestamp::now()),
         };
         Ok((text, survey.answered()))
-    }
-}
-
-fn run(args: RunArgs, mut problems: Vec<String>) -> ExitCode {
-    let config = match args.validate() {
-        Ok(config) if problems.is_empty() => config,
-        result => {
-            problems.extend(result.err().unwrap_or_default());
-            for problem in problems {
-                eprintln!("error: {problem}");
-            }
-            return ExitCode::from(EXIT_USAGE);
-        }
-    };
-    log(&config);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        // Walks of the cgroup tree: one at a time, and a name look-up beside it.
-        .max_blocking_threads(2)
-        .build();
-    let result = match runtime {
-        Ok(runtime) => runtime.block_on(agent::run(config)),
-        Err(error) => Err(error.into()),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Logs to stderr as asked for.
-fn log(config: &Config) {
-    // Validated already; what cannot be parsed is not logged.
-    let filter = EnvFilter::try_new(&config.log).unwrap_or_default();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    let terminal = std::io::stderr().is_terminal();
-    match config.log_format {
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-        LogFormat::Auto if !terminal => builder.json().flatten_event(true).init(),
-        LogFormat::Auto | LogFormat::Text => builder.with_ansi(pre_oom_killer::cli::colours(terminal)).init(),
     }
 }

@@ -58,6 +58,7 @@ pub struct Metrics {
     registry: Arc<Registry>,
     guarded: Gauge,
     unresolved: Gauge,
+    unreadable: Gauge,
     invalid: Gauge,
     samples: Counter,
     stat_reads: Counter,
@@ -81,6 +82,8 @@ pub struct Metrics {
     pub watch_restarts: Counter,
     /// Events that could not be written.
     pub events_lost: Counter,
+    /// Notices that were neither logged nor written, for there were too many ([`crate::report::Pace`]).
+    pub notices_dropped: Counter,
 }
 
 impl Default for Metrics {
@@ -110,6 +113,8 @@ impl Metrics {
         let r = &mut registry;
         let guarded = gauge(r, "guarded_containers", "Containers and pod groups whose memory is being read");
         let unresolved = gauge(r, "unresolved_containers", "Running guarded containers whose cgroup was not found");
+        let unreadable =
+            gauge(r, "unreadable_containers", "Guarded containers and pod groups whose memory cannot be read");
         let invalid = gauge(r, "invalid_guards", "Opted-in pods whose annotations are invalid");
         let samples = counter(r, "samples", "Looks at a container's memory");
         let stat_reads = counter(r, "stat_reads", "Looks that had to read memory.stat too");
@@ -166,6 +171,11 @@ impl Metrics {
         let slow = counter(r, "slow", "Evicted pods that were still there and growing after their grace");
         let watch_restarts = counter(r, "watch_restarts", "Times the watch of pods failed and was begun anew");
         let events_lost = counter(r, "events_lost", "Events that could not be written");
+        let notices_dropped = counter(
+            r,
+            "notices_dropped",
+            "Notices neither logged nor written as Events, for there were too many of their pod, their namespace or the node",
+        );
         // Every answer is there from the start, so that a rate of the first one can be seen.
         for answer in Answer::LABELS {
             drop(evictions.get_or_create(&AnswerLabels { answer, dry_run: "off" }));
@@ -174,6 +184,7 @@ impl Metrics {
             registry: Arc::new(registry),
             guarded,
             unresolved,
+            unreadable,
             invalid,
             samples,
             stat_reads,
@@ -192,6 +203,7 @@ impl Metrics {
             eviction,
             watch_restarts,
             events_lost,
+            notices_dropped,
         }
     }
 
@@ -207,8 +219,8 @@ impl Metrics {
             Subject::Held { why, .. } => {
                 self.held.get_or_create(&WhyLabels { reason: why.label() }).inc();
             }
-            Subject::Missed { reason, .. } => {
-                self.missed.get_or_create(&WhyLabels { reason: reason.label() }).inc();
+            Subject::Missed { reason, count, .. } => {
+                self.missed.get_or_create(&WhyLabels { reason: reason.label() }).inc_by(*count);
             }
             Subject::Slow { .. } => {
                 self.slow.inc();
@@ -234,6 +246,7 @@ impl Metrics {
         let gauge = |gauge: &Gauge, n: usize| gauge.set(i64::try_from(n).unwrap_or(i64::MAX));
         gauge(&self.guarded, counts.guarded);
         gauge(&self.unresolved, counts.unresolved);
+        gauge(&self.unreadable, counts.unreadable);
         gauge(&self.invalid, counts.invalid);
         gauge(&self.blocked, counts.blocked);
         gauge(&self.held_now, counts.held);
@@ -262,7 +275,7 @@ mod tests {
         metrics.confinement(Confinement::Policy, State::NotAsked);
         metrics.confinement(Confinement::Policy, State::Holds);
         let page = metrics.page(
-            Counts { guarded: 3, unresolved: 1, invalid: 2, blocked: 4, held: 5 },
+            Counts { guarded: 3, unresolved: 1, unreadable: 6, invalid: 2, blocked: 4, held: 5 },
             Duration::from_secs(7),
             &Shared::default(),
         );
@@ -270,6 +283,7 @@ mod tests {
             concat!("pre_oom_killer_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
             "pre_oom_killer_guarded_containers 3",
             "pre_oom_killer_unresolved_containers 1",
+            "pre_oom_killer_unreadable_containers 6",
             "pre_oom_killer_invalid_guards 2",
             "pre_oom_killer_blocked_pods 4",
             "pre_oom_killer_held_pods 5",

@@ -1,33 +1,39 @@
 //! The opted-in pods of this node, as the API server tells them: list, then watch.
 //!
 //! Only what is used is kept. A pod that the server (or an older or newer one) describes in a way
-//! we cannot read is passed on with what is wrong with it; it never hides the others.
+//! we cannot read is passed on with what is wrong with it; it never hides the others. So is one that is larger than the
+//! bounds here: whoever may create pods must not be able to make the agent grow.
 
+mod cut;
+mod feed;
+
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
+use std::marker::PhantomData;
 
-use futures::{Stream, StreamExt, stream};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client};
-use serde::de::DeserializeOwned;
+use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use tokio::time::timeout;
+use serde_json::value::RawValue;
 
 use crate::guard;
 
-/// Bounds one watch request, so that one that hangs unnoticed ends (facts: at most 200 s).
-const WATCH_TIMEOUT: Duration = Duration::from_secs(190);
+pub use self::feed::watch;
 
-/// Lists are asked for in pages. Servers that answer from their cache may send everything at once.
-const PAGE: u32 = 100;
-/// A page whose headers came may still stop in its middle; kube has a bound for watches alone.
-const PAGE_WITHIN: Duration = Duration::from_secs(30);
+/// So many containers of a pod are kept: more than any pod that is meant has.
+const MOST_CONTAINERS: usize = 100;
+/// The longest name and the like: the API server's bound for most of them.
+const LONGEST_NAME: usize = 253;
+/// So many annotations are kept, of those that are ours: many more than there are.
+const MOST_KEYS: usize = 64;
+/// The longest value of one: that names [`MOST_CONTAINERS`] containers.
+const LONGEST_VALUE: usize = 16 * 1024;
+/// Owners are few; only the controlling one is kept.
+const MOST_OWNERS: usize = 100;
 
 /// Where a pod is found, and which of its namesakes it is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PodRef {
     /// `metadata.namespace`.
     pub namespace: String,
@@ -103,6 +109,10 @@ pub struct Container {
     pub started_at: Option<Timestamp>,
     /// Its instances that the kernel ended for lack of memory, as `state` and `lastState` tell.
     pub oom_killed: Vec<ContainerId>,
+    /// When they started and ended.
+    pub oom_lives: Vec<(Timestamp, Timestamp)>,
+    /// `restartCount`.
+    pub restarts: u32,
 }
 
 /// The controlling owner (`ownerReferences` with `controller: true`).
@@ -176,6 +186,10 @@ pub struct Pod {
     pub runtime_class: bool,
     /// The controlling owner.
     pub owner: Option<Owner>,
+    /// `metadata.creationTimestamp`, in whole seconds.
+    pub created: Option<Timestamp>,
+    /// Condition `Ready` is `True`.
+    pub ready: bool,
     /// `metadata.deletionTimestamp` is set.
     pub terminating: bool,
     /// `status.phase`.
@@ -200,41 +214,41 @@ pub enum PodChange {
     /// The list is complete.
     Listed,
     /// The server could not be asked; the stream goes on after a back-off.
-    Trouble(String),
+    Trouble(Trouble),
 }
 
-/// Lists and watches the pods of `node` that carry the opt-in label. Never ends; every error is
-/// followed by another try, with jittered exponential back-off (0.8 s to 30 s).
-pub fn watch(client: Client, node: &str) -> impl Stream<Item = PodChange> + use<> {
-    let config = watcher::Config::default()
-        // Both: the field is indexed in the server's watch cache, a label is not.
-        .fields(&format!("spec.nodeName={node}"))
-        .labels(&format!("{}={}", guard::LABEL, guard::ENABLED))
-        .any_semantic()
-        .page_size(PAGE)
-        .timeout(u32::try_from(WATCH_TIMEOUT.as_secs()).unwrap_or(u32::MAX));
-    let begin = move || Box::pin(watcher(Api::<Watched>::all(client.clone()), config.clone()).default_backoff());
-    let first = begin();
-    stream::unfold((first, begin, false), async |(mut events, begin, listing)| {
-        let next = if listing { timeout(PAGE_WITHIN, events.next()).await } else { Ok(events.next().await) };
-        let Ok(event) = next else {
-            let text = format!("the list of pods stopped in its middle for {} s", PAGE_WITHIN.as_secs());
-            return Some((PodChange::Trouble(text), (begin(), begin, false)));
-        };
-        let change = match event? {
-            Ok(watcher::Event::Init) => PodChange::Listing,
-            Ok(watcher::Event::InitDone) => PodChange::Listed,
-            Ok(watcher::Event::InitApply(w) | watcher::Event::Apply(w)) => PodChange::Applied(Box::new(w.pod)),
-            Ok(watcher::Event::Delete(w)) => PodChange::Gone(w.pod.id),
-            Err(error) => PodChange::Trouble(chain(&error)),
-        };
-        let listing = match change {
-            PodChange::Listing => true,
-            PodChange::Listed | PodChange::Trouble(_) => false,
-            PodChange::Applied(_) | PodChange::Gone(_) => listing,
-        };
-        Some((change, (events, begin, listing)))
-    })
+/// Why the pods cannot be listed or watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// What of it is told once in an outage.
+    pub kind: TroubleKind,
+    /// In words.
+    pub words: String,
+}
+
+/// See [`Trouble`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TroubleKind {
+    /// There is no connection, or no answer.
+    Unreachable,
+    /// This code was answered.
+    Answered(u16),
+    /// What was answered cannot be read.
+    Unreadable,
+}
+
+impl Trouble {
+    /// There is no answer.
+    #[must_use]
+    pub fn unreachable(words: String) -> Trouble {
+        Trouble { kind: TroubleKind::Unreachable, words }
+    }
+
+    /// The answer makes no sense.
+    #[must_use]
+    pub fn unreadable(words: String) -> Trouble {
+        Trouble { kind: TroubleKind::Unreadable, words }
+    }
 }
 
 /// An error and its causes in one line.
@@ -254,75 +268,55 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// A [`Pod`] in the form that kube's watcher asks for.
-#[derive(Clone, Debug)]
-struct Watched {
-    pod: Pod,
-    /// Only the resource version is filled: the watcher resumes from it.
-    meta: ObjectMeta,
-}
-
-impl kube::Resource for Watched {
-    type DynamicType = ();
-    type Scope = k8s_openapi::NamespaceResourceScope;
-
-    fn kind((): &()) -> std::borrow::Cow<'_, str> {
-        "Pod".into()
-    }
-    fn group((): &()) -> std::borrow::Cow<'_, str> {
-        "".into()
-    }
-    fn version((): &()) -> std::borrow::Cow<'_, str> {
-        "v1".into()
-    }
-    fn plural((): &()) -> std::borrow::Cow<'_, str> {
-        "pods".into()
-    }
-    fn meta(&self) -> &ObjectMeta {
-        &self.meta
-    }
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.meta
-    }
-}
-
-impl<'de> Deserialize<'de> for Watched {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = RawPod::deserialize(deserializer)?;
-        let meta =
-            ObjectMeta { resource_version: raw.metadata.value.resource_version.clone(), ..ObjectMeta::default() };
-        Ok(Watched { pod: Pod::from(raw), meta })
-    }
-}
-
 impl Pod {
     /// Reads one pod object, as an API server or a file has it.
     ///
     /// # Errors
     /// Only for text that is not JSON; what is wrong inside is in [`Pod::unreadable`].
     pub fn from_json(text: &str) -> Result<Pod, serde_json::Error> {
-        serde_json::from_str::<RawPod>(text).map(Pod::from)
+        serde_json::from_str::<RawPod>(text).map(|raw| raw.into_pod().0)
     }
 }
 
-impl From<RawPod> for Pod {
-    fn from(raw: RawPod) -> Pod {
+/// A pod of which no more is known than who it is, and why.
+fn head_only(id: PodRef, why: String) -> Pod {
+    Pod {
+        id,
+        node: None,
+        label: None,
+        annotations: BTreeMap::new(),
+        mirror: false,
+        runtime_class: false,
+        owner: None,
+        created: None,
+        ready: false,
+        terminating: false,
+        phase: Phase::Unknown,
+        grace: None,
+        containers: Vec::new(),
+        unreadable: vec![why],
+    }
+}
+
+impl RawPod<'_> {
+    /// The pod, and its resource version (empty if there is none).
+    fn into_pod(self) -> (Pod, String) {
         let mut unreadable = Vec::new();
-        let (meta, spec, status) = (raw.metadata.value, raw.spec.value, raw.status.value);
-        for (part, error) in [
-            ("metadata", raw.metadata.error),
-            ("metadata.labels", meta.labels.error),
-            ("metadata.annotations", meta.annotations.error),
-            ("metadata.ownerReferences", meta.owner_references.error),
-            ("spec", raw.spec.error),
-            ("status", raw.status.error),
-        ] {
-            unreadable.extend(error.map(|e| shortened(&format!("{part}: {e}"))));
+        let meta: RawMeta<'_> = read_part("metadata", self.metadata, &mut unreadable);
+        let labels: Picked = read_part("metadata.labels", meta.labels, &mut unreadable);
+        let annotations: Picked = read_part("metadata.annotations", meta.annotations, &mut unreadable);
+        let owners: Capped<RawOwner, MOST_OWNERS> =
+            read_part("metadata.ownerReferences", meta.owner_references, &mut unreadable);
+        let mut spec: RawSpec = read_part("spec", self.spec, &mut unreadable);
+        let status: RawPodStatus = read_part("status", self.status, &mut unreadable);
+        let count = spec.containers.0.len() + spec.init_containers.0.len() + spec.ephemeral_containers.0.len();
+        if count > MOST_CONTAINERS {
+            unreadable.push(format!("spec: {count} containers; at most {MOST_CONTAINERS} are read"));
+            spec = RawSpec::default();
         }
 
-        let labels = meta.labels.value;
-        let template_hash = labels.get("pod-template-hash").cloned();
-        let owner = meta.owner_references.value.into_iter().find(|o| o.controller).map(|o| Owner {
+        let template_hash = labels.0.get("pod-template-hash").cloned();
+        let owner = owners.0.into_iter().find(|o| o.controller).map(|o| Owner {
             api_version: o.api_version,
             kind: o.kind,
             name: o.name,
@@ -334,12 +328,12 @@ impl From<RawPod> for Pod {
             Some("Always") => Kind::Sidecar,
             _ => Kind::Init,
         };
-        let named = (spec.containers.iter().map(|c| (c, Kind::Main)))
-            .chain(spec.init_containers.iter().map(|c| (c, init_kind(c))))
-            .chain((spec.ephemeral_containers.iter()).map(|c| (c, Kind::Ephemeral)));
-        let statuses = (status.container_statuses.iter())
-            .chain(&status.init_container_statuses)
-            .chain(&status.ephemeral_container_statuses);
+        let named = (spec.containers.0.iter().map(|c| (c, Kind::Main)))
+            .chain(spec.init_containers.0.iter().map(|c| (c, init_kind(c))))
+            .chain((spec.ephemeral_containers.0.iter()).map(|c| (c, Kind::Ephemeral)));
+        let statuses = (status.container_statuses.0.iter())
+            .chain(&status.init_container_statuses.0)
+            .chain(&status.ephemeral_container_statuses.0);
         let by_name: BTreeMap<&str, &RawStatus> = statuses.map(|s| (s.name.as_str(), s)).collect();
         let containers = named
             .map(|(c, kind)| {
@@ -354,30 +348,33 @@ impl From<RawPod> for Pod {
                         .map(ContainerId::from_status),
                     running: running.is_some(),
                     oom_killed: status.map(|s| s.oom_killed()).unwrap_or_default(),
+                    oom_lives: status.map(|s| s.oom_lives()).unwrap_or_default(),
+                    restarts: status.map_or(0, |s| s.restart_count),
                     started_at: running.and_then(|r| r.started_at.as_deref()).and_then(|t| t.parse().ok()),
                 }
             })
             .collect();
 
-        let annotations = meta.annotations.value;
-        let mirror = annotations.contains_key("kubernetes.io/config.mirror");
-        Pod {
+        let mirror = annotations.0.contains_key(MIRROR);
+        let pod = Pod {
             id: PodRef { namespace: meta.namespace, name: meta.name, uid: PodUid(meta.uid) },
             node: spec.node_name,
             runtime_class: spec.runtime_class_name.is_some(),
             grace: spec.termination_grace_period_seconds.and_then(|s| u32::try_from(s).ok()),
-            label: labels.get(guard::LABEL).cloned(),
-            annotations: annotations
-                .into_iter()
+            label: labels.0.get(guard::LABEL).cloned(),
+            annotations: (annotations.0.into_iter())
                 .filter_map(|(k, v)| Some((k.strip_prefix(guard::PREFIX)?.to_owned(), v)))
                 .collect(),
             mirror,
             owner,
+            created: meta.creation_timestamp.as_deref().and_then(|t| t.parse().ok()),
+            ready: status.conditions.0.iter().any(|c| c.kind == "Ready" && c.status == "True"),
             terminating: meta.deletion_timestamp.is_some(),
             phase: status.phase,
             containers,
             unreadable,
-        }
+        };
+        (pod, meta.resource_version.unwrap_or_default())
     }
 }
 
@@ -390,35 +387,123 @@ pub fn shortened(text: &str) -> String {
     }
 }
 
-/// A part of an object, or why it could not be read.
-#[derive(Debug, Default)]
-struct Part<T> {
-    value: T,
-    error: Option<String>,
-}
-
-impl<'de, T: DeserializeOwned + Default> Deserialize<'de> for Part<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = serde_json::Value::deserialize(deserializer)?;
-        if value.is_null() {
-            return Ok(Part::default());
+/// Reads a part of an object; one that cannot be read is empty, and named.
+fn read_part<'a, T: Deserialize<'a> + Default>(
+    name: &str,
+    raw: Option<&'a RawValue>,
+    unreadable: &mut Vec<String>,
+) -> T {
+    // Not a tree of values first, which takes many times what the text does.
+    match raw.map(|raw| serde_json::from_str::<Option<T>>(raw.get())) {
+        None => T::default(),
+        Some(Ok(value)) => value.unwrap_or_default(),
+        Some(Err(error)) => {
+            let text = error.to_string();
+            let words = text.split(" at line ").next().unwrap_or_default();
+            unreadable.push(shortened(&format!("{name}: {words}")));
+            T::default()
         }
-        Ok(match T::deserialize(value) {
-            Ok(value) => Part { value, error: None },
-            Err(error) => Part { value: T::default(), error: Some(error.to_string()) },
-        })
     }
 }
 
+/// Each part is read by itself, so that one that cannot be read does not hide the others.
 #[derive(Debug, Deserialize)]
-struct RawPod {
+struct RawPod<'a> {
     // Where even the names in the metadata cannot be read, they are empty.
-    #[serde(default)]
-    metadata: Part<RawMeta>,
-    #[serde(default)]
-    spec: Part<RawSpec>,
-    #[serde(default)]
-    status: Part<RawPodStatus>,
+    #[serde(borrow, default)]
+    metadata: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    spec: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    status: Option<&'a RawValue>,
+}
+
+/// A list, and no more of it than that.
+#[derive(Debug)]
+struct Capped<T, const MOST: usize>(Vec<T>);
+
+impl<T, const MOST: usize> Default for Capped<T, MOST> {
+    fn default() -> Self {
+        Capped(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for Capped<T, MOST> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader<T, const MOST: usize>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Reader<T, MOST> {
+            type Value = Capped<T, MOST>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let mut all = Vec::new();
+                while let Some(one) = seq.next_element()? {
+                    if all.len() == MOST {
+                        return Err(A::Error::custom(format_args!("a list of more than {MOST}")));
+                    }
+                    all.push(one);
+                }
+                Ok(Capped(all))
+            }
+        }
+        deserializer.deserialize_seq(Reader(PhantomData))
+    }
+}
+
+/// Set by the kubelet on the mirror of a static pod.
+pub const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// Those labels or annotations that are used.
+#[derive(Debug, Default)]
+struct Picked(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Picked {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Picked;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Picked, A::Error> {
+                let mut picked = BTreeMap::new();
+                while let Some(key) = map.next_key::<Cow<'_, str>>()? {
+                    let ours = key.starts_with(guard::PREFIX);
+                    if !ours && ![guard::LABEL, "pod-template-hash", MIRROR].contains(&&*key) {
+                        map.next_value::<IgnoredAny>()?;
+                        continue;
+                    }
+                    let value: String = map.next_value()?;
+                    if value.len() > LONGEST_VALUE {
+                        return Err(A::Error::custom(format_args!("a value of more than {LONGEST_VALUE} bytes")));
+                    }
+                    picked.insert(key.into_owned(), value);
+                    if picked.len() > MOST_KEYS {
+                        return Err(A::Error::custom(format_args!("more than {MOST_KEYS} keys of pre-oom-killer")));
+                    }
+                }
+                Ok(Picked(picked))
+            }
+        }
+        deserializer.deserialize_map(Reader)
+    }
+}
+
+/// A name, or the like.
+fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.len() > LONGEST_NAME {
+        return Err(D::Error::custom(format_args!("a name of more than {LONGEST_NAME} bytes")));
+    }
+    Ok(text)
+}
+
+/// The same, where it may be absent.
+fn some_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    struct Name(#[serde(deserialize_with = "name")] String);
+    Ok(Option::<Name>::deserialize(deserializer)?.map(|name| name.0))
 }
 
 /// `null` is an empty value, as in a watch's bookmark (`spec.containers`).
@@ -428,23 +513,36 @@ fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializ
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct RawMeta {
+struct RawMeta<'a> {
+    #[serde(deserialize_with = "name")]
     name: String,
+    #[serde(deserialize_with = "name")]
     namespace: String,
+    #[serde(deserialize_with = "name")]
     uid: String,
+    #[serde(deserialize_with = "some_name")]
     resource_version: Option<String>,
-    deletion_timestamp: Option<String>,
-    labels: Part<BTreeMap<String, String>>,
-    annotations: Part<BTreeMap<String, String>>,
-    owner_references: Part<Vec<RawOwner>>,
+    #[serde(deserialize_with = "some_name")]
+    creation_timestamp: Option<String>,
+    deletion_timestamp: Option<IgnoredAny>,
+    #[serde(borrow)]
+    labels: Option<&'a RawValue>,
+    #[serde(borrow)]
+    annotations: Option<&'a RawValue>,
+    #[serde(borrow)]
+    owner_references: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawOwner {
+    #[serde(deserialize_with = "name")]
     api_version: String,
+    #[serde(deserialize_with = "name")]
     kind: String,
+    #[serde(deserialize_with = "name")]
     name: String,
+    #[serde(deserialize_with = "name")]
     uid: String,
     #[serde(default, deserialize_with = "nullable")]
     controller: bool,
@@ -453,20 +551,22 @@ struct RawOwner {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct RawSpec {
+    #[serde(deserialize_with = "some_name")]
     node_name: Option<String>,
-    runtime_class_name: Option<String>,
+    runtime_class_name: Option<IgnoredAny>,
     termination_grace_period_seconds: Option<i64>,
     #[serde(deserialize_with = "nullable")]
-    containers: Vec<RawContainer>,
+    containers: Capped<RawContainer, MOST_CONTAINERS>,
     #[serde(deserialize_with = "nullable")]
-    init_containers: Vec<RawContainer>,
+    init_containers: Capped<RawContainer, MOST_CONTAINERS>,
     #[serde(deserialize_with = "nullable")]
-    ephemeral_containers: Vec<RawContainer>,
+    ephemeral_containers: Capped<RawContainer, MOST_CONTAINERS>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawContainer {
+    #[serde(deserialize_with = "name")]
     name: String,
     restart_policy: Option<String>,
 }
@@ -477,16 +577,29 @@ struct RawPodStatus {
     #[serde(deserialize_with = "nullable")]
     phase: Phase,
     #[serde(deserialize_with = "nullable")]
-    container_statuses: Vec<RawStatus>,
+    conditions: Capped<RawCondition, MOST_CONTAINERS>,
     #[serde(deserialize_with = "nullable")]
-    init_container_statuses: Vec<RawStatus>,
+    container_statuses: Capped<RawStatus, MOST_CONTAINERS>,
     #[serde(deserialize_with = "nullable")]
-    ephemeral_container_statuses: Vec<RawStatus>,
+    init_container_statuses: Capped<RawStatus, MOST_CONTAINERS>,
+    #[serde(deserialize_with = "nullable")]
+    ephemeral_container_statuses: Capped<RawStatus, MOST_CONTAINERS>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawCondition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
 }
 
 #[derive(Debug, Deserialize)]
 struct RawStatus {
+    #[serde(deserialize_with = "name")]
     name: String,
+    #[serde(default, rename = "restartCount", deserialize_with = "nullable")]
+    restart_count: u32,
     #[serde(rename = "containerID")]
     container_id: Option<String>,
     #[serde(default, deserialize_with = "nullable")]
@@ -496,10 +609,18 @@ struct RawStatus {
 }
 
 impl RawStatus {
-    fn oom_killed(&self) -> Vec<ContainerId> {
+    fn killed(&self) -> impl Iterator<Item = &RawTerminated> {
         let ended = [&self.state, &self.last_state].into_iter().filter_map(|s| s.terminated.as_ref());
-        let killed = ended.filter(|t| t.reason.as_deref() == Some("OOMKilled"));
-        killed.filter_map(|t| ContainerId::from_status(t.container_id.as_deref()?).ok()).collect()
+        ended.filter(|t| t.reason.as_deref() == Some("OOMKilled"))
+    }
+
+    fn oom_killed(&self) -> Vec<ContainerId> {
+        self.killed().filter_map(|t| ContainerId::from_status(t.container_id.as_deref()?).ok()).collect()
+    }
+
+    fn oom_lives(&self) -> Vec<(Timestamp, Timestamp)> {
+        let at = |text: &Option<String>| text.as_deref().and_then(|t| t.parse().ok());
+        self.killed().filter_map(|t| Some((at(&t.started_at)?, at(&t.finished_at)?))).collect()
     }
 }
 
@@ -515,6 +636,10 @@ struct RawTerminated {
     reason: Option<String>,
     #[serde(rename = "containerID")]
     container_id: Option<String>,
+    #[serde(rename = "startedAt")]
+    started_at: Option<String>,
+    #[serde(rename = "finishedAt")]
+    finished_at: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -644,11 +769,41 @@ mod tests {
         assert_eq!(read(&json!({})).phase, Phase::Unknown);
     }
 
+    /// What is beyond the bounds is named, and costs no more than that.
     #[test]
-    fn a_bookmark_is_no_pod() {
-        let line = r#"{"type":"BOOKMARK","object":{"kind":"Pod","apiVersion":"v1","metadata":{"resourceVersion":"1039"},"spec":{"containers":null},"status":{}}}"#;
-        let event: kube::core::WatchEvent<Watched> = serde_json::from_str(line).unwrap();
-        assert!(matches!(event, kube::core::WatchEvent::Bookmark(_)));
+    fn what_is_beyond_the_bounds_is_unreadable() {
+        let key = |n: usize| format!("{}k{n}", guard::PREFIX);
+        let many_keys: serde_json::Value = (0..=MOST_KEYS).map(|n| (key(n), "x")).collect();
+        let containers = |n: usize| json!((0..n).map(|n| json!({"name": format!("c{n}")})).collect::<Vec<_>>());
+        for (path, value, words) in [
+            ("/metadata/annotations", many_keys, "metadata.annotations: more than 64 keys of pre-oom-killer"),
+            (
+                "/metadata/annotations",
+                json!({key(0): "x".repeat(LONGEST_VALUE + 1)}),
+                "metadata.annotations: a value of more than 16384 bytes",
+            ),
+            ("/spec/containers", containers(5000), "spec: a list of more than 100"),
+            ("/spec/containers", containers(99), "spec: 101 containers; at most 100 are read"),
+            ("/spec/containers/0/name", json!("x".repeat(254)), "spec: a name of more than 253 bytes"),
+            ("/status/containerStatuses", containers(101), "status: a list of more than 100"),
+            (
+                "/metadata/ownerReferences/0/name",
+                json!("x".repeat(254)),
+                "metadata.ownerReferences: a name of more than 253 bytes",
+            ),
+        ] {
+            let mut pod = deployed();
+            *pod.pointer_mut(path).unwrap() = value;
+            let pod = read(&pod);
+            assert_eq!(pod.unreadable, [words], "{path}");
+            assert_eq!(pod.id.name, "web-58f6dff65f-p9cf2", "{path}");
+            assert!(pod.containers.len() <= MOST_CONTAINERS && pod.annotations.len() <= MOST_KEYS);
+        }
+        // What is not ours may be as it likes.
+        let mut pod = deployed();
+        pod["metadata"]["annotations"]["other"] = json!("x".repeat(200_000));
+        pod["spec"]["containers"] = containers(98);
+        assert_eq!((read(&pod).unreadable, read(&pod).containers.len()), (Vec::new(), 100));
     }
 
     fn any_json() -> impl Strategy<Value = serde_json::Value> {

@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::cgroup::Stat;
+use crate::growth::Trend;
 use crate::guard::{Rule, Signal, Threshold};
 use crate::pods::{Phase, Pod};
 use crate::units::Bytes;
@@ -84,8 +85,10 @@ pub fn never(pod: &Pod, me: &Me) -> Option<Never> {
 /// One group's memory at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level {
-    /// All that is charged.
+    /// All that is charged; where it was read on both sides of stat, the lesser of the two.
     pub usage: Bytes,
+    /// The greater of the two.
+    pub most_usage: Bytes,
     /// The limit in effect, if there is one.
     pub limit: Option<Bytes>,
     /// The cache in it, where it was read at this moment.
@@ -126,8 +129,10 @@ impl Level {
 /// What was read of a guarded container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// When.
+    /// When: just before it was read.
     pub at: Moment,
+    /// When all of it had been read.
+    pub until: Moment,
     /// Its own group.
     pub own: Level,
     /// The pod's group, where there is one above.
@@ -140,6 +145,22 @@ impl Sample {
     #[must_use]
     pub fn base(&self) -> Option<Bytes> {
         self.own.limit.or(self.pod.and_then(|p| p.limit))
+    }
+
+    /// Less than a twentieth of its limit is left at one of the levels: whatever growth seems to be, a kill can come at once.
+    #[must_use]
+    pub fn is_tight(&self) -> bool {
+        let is_tight = |level: &Level| {
+            let least = level.limit.map(|limit| Bytes(limit.0 / TIGHT_PART));
+            level.stat.is_some() && level.room().zip(least).is_some_and(|(room, least)| room < least)
+        };
+        !self.is_torn() && (is_tight(&self.own) || self.pod.as_ref().is_some_and(is_tight))
+    }
+
+    /// Its reads, which take some 30 µs, lie so far apart that they need not fit together.
+    #[must_use]
+    pub fn is_torn(&self) -> bool {
+        self.until.saturating_sub(self.at) > TORN
     }
 
     /// The smallest room over both levels; `None` where neither has a limit.
@@ -183,12 +204,17 @@ pub struct Evidence {
     pub limit: Option<Bytes>,
     /// The threshold.
     pub threshold: Bytes,
-    /// Growth of what cannot be reclaimed, in bytes a second; `None` before the second look.
+    /// How fast what cannot be reclaimed grew over the last quarter of a second, in bytes a second; `None` before the
+    /// second look.
     pub growth: Option<i64>,
-    /// The same at the least, where the cache of an earlier look is not known: what haste rests on.
-    pub growth_at_least: Option<i64>,
+    /// The same over the last minute; `None` in the first seconds.
+    pub slow_growth: Option<i64>,
+    /// A lower bound of both, in bytes a second: what haste rests on.
+    pub growth_at_least: i64,
     /// What is left before a kill.
     pub room: Option<Bytes>,
+    /// See [`Sample::is_tight`].
+    pub tight: bool,
     /// It was to be over for longer, but would not have lived so long.
     pub waived: bool,
     /// Past `force-delete-threshold` too, by usage less clean cache.
@@ -213,36 +239,40 @@ pub enum Verdict {
     Over(Evidence),
 }
 
-/// Growth is seen over a quarter of a second; what it says of a time farther away than this is no
-/// more than noise (a reader of clean cache shows some MiB/s for a moment, measured). A container
-/// that has longer to live is not hurried yet: it is looked at again before.
-const FORESEEN: Duration = Duration::from_secs(5);
-/// How many looks back growth is measured. At 5 ms a look it is 75 ms.
-const LOOKS: usize = 16;
-/// Growth is taken over at most this time, or over the last two looks where they are farther apart.
-const GROWTH_WINDOW: Duration = Duration::from_millis(250);
-
-#[derive(Clone, Copy, Debug)]
-struct Look {
-    at: Moment,
-    usage: Bytes,
-    clean: Option<Bytes>,
+impl Evidence {
+    /// How long an eviction can still wait: after that it comes too late. `eviction_takes` is what nine of ten evictions
+    /// take, from the request to the end of the group. Zero: it is too late to wait. `None`: nothing says that it will be
+    /// killed.
+    #[must_use]
+    pub fn deadline(&self, eviction_takes: Duration) -> Option<Duration> {
+        if self.tight {
+            return Some(Duration::ZERO);
+        }
+        let left = time_left(self.room, Some(self.growth_at_least))?;
+        Some(left.saturating_sub(eviction_takes).saturating_sub(DEADLINE_MARGIN))
+    }
 }
 
-/// What is remembered of a container: a few looks, and since when it is over. Of fixed size.
+/// A thread that had to wait for longer than this between the reads of a sample may have read of two states of the memory:
+/// cache that was there for the one and not for the other looks like a leak.
+pub const TORN: Duration = Duration::from_millis(2);
+/// Less than this part of the limit is the deadline, whatever growth seems to be.
+const TIGHT_PART: u64 = 20;
+/// An eviction is sent so long before the last moment that seems to do: growth may rise, and an answer may be late
+/// (a stall of 1.4 s was seen in one of twenty, on a disk that was busy).
+pub const DEADLINE_MARGIN: Duration = Duration::from_millis(500);
+
+/// What is remembered of a container: how its memory changed, and since when it is over. Of fixed size.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    looks: [Option<Look>; LOOKS],
-    /// Where the next look goes.
-    next: usize,
+    trend: Trend,
     over_since: Option<Moment>,
 }
 
 impl History {
-    /// Takes a sample in, then judges it. `eviction_takes` is how long an eviction takes from the
-    /// POST until memory comes free.
+    /// Takes a sample in, then judges it. `eviction_takes`: see [`Evidence::deadline`].
     pub fn observe(&mut self, rule: &Rule, sample: &Sample, eviction_takes: Duration) -> Verdict {
-        self.remember(sample);
+        self.trend.remember(sample);
         let Some(threshold) = sample.threshold(rule) else {
             self.over_since = None;
             return Verdict::NoLimit;
@@ -256,103 +286,47 @@ impl History {
             return if beyond { Verdict::BeyondLimit } else { Verdict::Under };
         }
         let since = *self.over_since.get_or_insert(sample.at);
-        let (growth, growth_at_least) = (self.growth(), self.growth_at_least());
-        let room = sample.room();
         let until = since + rule.sustained_for;
-        let mut waived = false;
-        if sample.at < until {
-            let near = (until - sample.at).min(FORESEEN) + eviction_takes;
-            waived = time_left(room, growth_at_least).is_some_and(|left| left < near);
-            if !waived {
-                return Verdict::Sustaining { until };
-            }
-        }
-        Verdict::Over(Evidence {
+        let evidence = Evidence {
             at: sample.at,
             signal: rule.signal,
             value,
             usage: sample.own.usage,
             limit: sample.base(),
             threshold,
-            growth,
-            growth_at_least,
-            room,
-            waived,
+            growth: self.trend.fast(),
+            slow_growth: self.trend.slow(),
+            growth_at_least: self.trend.at_least(),
+            room: sample.room(),
+            tight: sample.is_tight(),
+            waived: sample.at < until,
             critical: sample.critical(rule),
-        })
+        };
+        if evidence.waived && evidence.deadline(eviction_takes) != Some(Duration::ZERO) {
+            return Verdict::Sustaining { until };
+        }
+        Verdict::Over(evidence)
     }
 
     /// Takes in that the next look found the usage of the one before.
     pub fn same(&mut self, at: Moment) {
-        self.push(self.back(0).map(|look| Look { at, clean: None, ..look }));
+        self.trend.same(at);
     }
 
-    /// There was a time without a look, or the rule is another: nothing is known to have lasted.
-    pub fn interrupted(&mut self) {
+    /// The rule is another: nothing is known to have lasted.
+    pub fn judged_anew(&mut self) {
         self.over_since = None;
     }
 
-    fn remember(&mut self, sample: &Sample) {
-        let clean = sample.own.stat.map(Stat::clean_cache);
-        self.push(Some(Look { at: sample.at, usage: sample.own.usage, clean }));
+    /// There was a time without a look.
+    pub fn interrupted(&mut self) {
+        *self = History::default();
     }
 
-    fn push(&mut self, look: Option<Look>) {
-        self.looks[self.next] = look;
-        self.next = (self.next + 1) % LOOKS;
-    }
-
-    /// The look that was so many before the last.
-    fn back(&self, n: usize) -> Option<Look> {
-        self.looks[(self.next + LOOKS - 1 - n) % LOOKS]
-    }
-
-    /// Growth of usage less clean cache over the last looks, in bytes a second. Where the cache of
-    /// one of the two looks is not known, it is taken to be the same.
+    /// How its memory changes.
     #[must_use]
-    pub fn growth(&self) -> Option<i64> {
-        self.growth_with(|last, first| match (last, first) {
-            (Some(last), Some(first)) => i128::from(last.0) - i128::from(first.0),
-            _ => 0,
-        })
-    }
-
-    /// The same, but where only the earlier look's cache is not known, it is taken to have been none: that a file
-    /// was read meanwhile is no growth that anybody need fear.
-    #[must_use]
-    pub fn growth_at_least(&self) -> Option<i64> {
-        self.growth_with(|last, first| match (last, first) {
-            (Some(last), first) => i128::from(last.0) - i128::from(first.map_or(0, |f| f.0)),
-            (None, _) => 0,
-        })
-    }
-
-    /// How fast usage rose between the last two looks, in bytes a second; `None`: it did not. Growth over a longer time says
-    /// little of a ramp that has just begun.
-    #[must_use]
-    pub fn last_rise(&self) -> Option<u64> {
-        let (last, before) = (self.back(0)?, self.back(1)?);
-        let risen = u128::from(last.usage.less(before.usage).0);
-        let nanos = last.at.checked_sub(before.at)?.as_nanos();
-        let rate = (risen * 1_000_000_000).checked_div(nanos)?;
-        u64::try_from(rate).ok().filter(|rate| *rate > 0)
-    }
-
-    fn growth_with(&self, cached: impl Fn(Option<Bytes>, Option<Bytes>) -> i128) -> Option<i64> {
-        let last = self.back(0)?;
-        let mut first = self.back(1)?;
-        for look in (2..LOOKS).filter_map(|n| self.back(n)) {
-            if last.at.saturating_sub(look.at) > GROWTH_WINDOW {
-                break;
-            }
-            first = look;
-        }
-        let nanos = i128::try_from(last.at.checked_sub(first.at)?.as_nanos()).ok()?;
-        if nanos == 0 {
-            return None;
-        }
-        let used = i128::from(last.usage.0) - i128::from(first.usage.0);
-        i64::try_from((used - cached(last.clean, first.clean)) * 1_000_000_000 / nanos).ok()
+    pub fn trend(&self) -> &Trend {
+        &self.trend
     }
 }
 
@@ -453,6 +427,7 @@ mod tests {
     fn level(usage: u64, limit: Option<u64>, inactive: u64) -> Level {
         Level {
             usage: Bytes(usage),
+            most_usage: Bytes(usage),
             limit: limit.map(Bytes),
             stat: Some(Stat { inactive_file: Bytes(inactive), ..Stat::default() }),
             swap_left: Bytes(0),
@@ -460,7 +435,7 @@ mod tests {
     }
 
     fn sample(millis: u64, own: Level) -> Sample {
-        Sample { at: Duration::from_millis(millis), own, pod: None }
+        Sample { at: Duration::from_millis(millis), until: Duration::from_millis(millis), own, pod: None }
     }
 
     fn judge(rule: &Rule, sample: &Sample) -> Verdict {
@@ -482,6 +457,7 @@ mod tests {
     fn the_signal_decides_what_counts() {
         let own = Level {
             usage: Bytes(100),
+            most_usage: Bytes(100),
             limit: Some(Bytes(100)),
             stat: Some(Stat {
                 inactive_file: Bytes(30),
@@ -550,25 +526,8 @@ mod tests {
             history.observe(&rule, &sample, TAKES)
         };
         assert_eq!(at(0, 61 * MIB), until(10));
-        // 10 MiB a second with 29 MiB left: gone before the 9 s are over.
-        assert!(matches!(at(1, 71 * MIB), Verdict::Over(Evidence { waived: true, .. })));
-    }
-
-    #[test]
-    fn a_window_that_ends_before_the_room_does_is_kept() {
-        let rule = Rule { sustained_for: Duration::from_secs(10), ..rule("60") };
-        let after = |room: u64| {
-            let mut history = History::default();
-            let mut at = |seconds: u64, usage: u64| {
-                history.observe(&rule, &sample(seconds * 1000, level(usage, Some(1_000_000), 0)), TAKES)
-            };
-            at(0, 700_000);
-            at(8, 1_000_000 - room - 100_000);
-            at(9, 1_000_000 - room)
-        };
-        // 100,000 bytes a second; a second is left of the window, and 60 ms for the eviction.
-        assert_eq!(after(106_000), Verdict::Sustaining { until: Duration::from_secs(10) });
-        assert!(matches!(after(105_999), Verdict::Over(Evidence { waived: true, .. })));
+        assert_eq!(at(1, 95 * MIB), until(10), "a twentieth is left");
+        assert!(matches!(at(2, 95 * MIB + 1), Verdict::Over(Evidence { waived: true, .. })));
     }
 
     #[test]
@@ -577,26 +536,56 @@ mod tests {
         let mut history = History::default();
         let over = |seconds: u64| sample(seconds * 1000, level(61 * MIB, Some(100 * MIB), 0));
         history.observe(&rule, &over(0), TAKES);
-        history.interrupted();
+        history.judged_anew();
         let until = Duration::from_secs(20);
         assert_eq!(history.observe(&rule, &over(10), TAKES), Verdict::Sustaining { until });
     }
 
     /// Noise in the growth is no reason to cut a long window short; an end that is near is.
     #[test]
-    fn a_long_window_is_waived_only_when_the_end_is_near() {
+    fn a_long_window_is_waived_only_at_the_deadline() {
         let rule = Rule { sustained_for: Duration::from_secs(300), ..rule("60") };
         let mut history = History::default();
         let mut waived_at = None;
-        for second in 0..40 {
-            // 1 MiB a second from 61 of 100 on: 39 s to live.
-            let sample = sample(second * 1000, level((61 + second) * MIB, Some(100 * MIB), 0));
+        for tick in 0..80 {
+            // 2 MiB a second from 61 of 1000 MiB on, looked at each half second.
+            let sample = sample(tick * 500, level(920 * MIB + tick * MIB, Some(1000 * MIB), 0));
             if let Verdict::Over(evidence) = history.observe(&rule, &sample, TAKES) {
                 assert!(evidence.waived);
-                waived_at = waived_at.or(Some(second));
+                waived_at = waived_at.or(Some(evidence));
             }
         }
-        assert_eq!(waived_at, Some(34), "5 s before its end");
+        let evidence = waived_at.unwrap();
+        assert_eq!(evidence.room, Some(Bytes(50 * MIB - MIB)), "less than a twentieth of its limit is left");
+        assert_eq!(evidence.deadline(TAKES), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn the_deadline_is_what_is_left_less_an_eviction_and_a_margin() {
+        let over = |room: u64, growth_at_least| {
+            let Verdict::Over(evidence) = judge(&rule("60"), &sample(0, level(1000 * MIB - room, Some(1000 * MIB), 0)))
+            else {
+                panic!("over")
+            };
+            Evidence { growth_at_least, ..evidence }.deadline(Duration::from_millis(500))
+        };
+        let mib = i64::try_from(MIB).unwrap();
+        assert_eq!(over(300 * MIB, 100 * mib), Some(Duration::from_secs(2)));
+        assert_eq!(over(100 * MIB, 100 * mib), Some(Duration::ZERO));
+        assert_eq!(over(300 * MIB, 0), None, "nothing says that it will be killed");
+        assert_eq!(over(50 * MIB, 0), None);
+        assert_eq!(over(50 * MIB - 1, 0), Some(Duration::ZERO), "but it has next to nothing left");
+    }
+
+    /// Nothing that was read in pieces makes it so.
+    #[test]
+    fn a_torn_sample_is_not_tight() {
+        let whole = sample(0, level(99 * MIB, Some(100 * MIB), 0));
+        assert!(whole.is_tight());
+        assert!(!Sample { until: TORN + Duration::from_nanos(1), ..whole }.is_tight());
+        let unread = Level { stat: None, ..whole.own };
+        assert!(!Sample { own: unread, ..whole }.is_tight(), "it may be full of cache");
+        assert!(Sample { pod: Some(whole.own), own: level(MIB, Some(100 * MIB), 0), ..whole }.is_tight());
     }
 
     #[test]
@@ -613,29 +602,6 @@ mod tests {
     }
 
     #[test]
-    fn growth_is_of_what_cannot_be_reclaimed() {
-        let mut history = History::default();
-        let limit = Some(100 * MIB);
-        for (millis, usage, inactive) in [(0, 15, 5), (100, 25, 15), (200, 45, 25)] {
-            let sample = sample(millis, level(usage * MIB, limit, inactive * MIB));
-            history.observe(&rule("60"), &sample, TAKES);
-        }
-        let mib_a_second = |growth: Option<i64>| growth.unwrap() / i64::try_from(MIB).unwrap();
-        assert_eq!(mib_a_second(history.growth()), 50, "20 MiB more in 200 ms, beside 10 of cache");
-        assert_eq!(mib_a_second(history.growth_at_least()), 50);
-    }
-
-    #[test]
-    fn growth_is_taken_over_the_last_quarter_of_a_second() {
-        let mut history = History::default();
-        for (millis, usage) in [(0, 0), (100, 50), (200, 51), (350, 75)] {
-            history.observe(&rule("60"), &sample(millis, level(usage * MIB, None, 0)), TAKES);
-        }
-        let mib_a_second = history.growth().unwrap() / i64::try_from(MIB).unwrap();
-        assert_eq!(mib_a_second, 100, "25 MiB in 250 ms");
-    }
-
-    #[test]
     fn what_does_not_grow_has_no_end() {
         let room = Some(Bytes(100));
         assert_eq!(time_left(room, Some(50)), Some(Duration::from_secs(2)));
@@ -645,39 +611,11 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_read_is_no_reason_for_haste() {
-        let rule = Rule { signal: Signal::Usage, sustained_for: Duration::from_secs(10), ..rule("60") };
-        let limit = Some(100 * MIB);
-        let before = Level { stat: None, ..level(50 * MIB, limit, 0) };
-        let until = Duration::from_millis(10_100);
-        let judge = |inactive| {
-            let mut history = History::default();
-            history.observe(&rule, &sample(0, before), TAKES);
-            history.observe(&rule, &sample(100, level(70 * MIB, limit, inactive)), TAKES)
-        };
-        assert_eq!(judge(40 * MIB), Verdict::Sustaining { until }, "all of it may be cache");
-        let Verdict::Over(evidence) = judge(0) else { panic!("none of it is cache") };
-        assert!(evidence.waived && evidence.growth_at_least == evidence.growth);
-    }
-
-    #[test]
-    fn a_look_that_found_the_same_counts_as_one() {
-        let mut history = History::default();
-        for (millis, usage) in [(0, 10), (100, 20), (200, 30)] {
-            history.observe(&rule("60"), &sample(millis, level(usage * MIB, None, 0)), TAKES);
-        }
-        history.same(Duration::from_millis(300));
-        let mib_a_second = history.growth().unwrap() / i64::try_from(MIB).unwrap();
-        assert_eq!(mib_a_second, 50, "10 MiB in the last 200 ms");
-        assert_eq!(history.last_rise(), None);
-    }
-
-    #[test]
     fn what_rises_fast_is_looked_at_when_it_crosses() {
         let mut history = History::default();
         let rise = |history: &mut History, millis: u64, usage: u64| {
             history.observe(&rule("60"), &sample(millis, level(usage * MIB, Some(1000 * MIB), 0)), TAKES);
-            history.last_rise().map(|rate| rate / MIB)
+            history.trend().last_rise().map(|rate| rate / MIB)
         };
         assert_eq!(rise(&mut history, 0, 100), None);
         assert_eq!(rise(&mut history, 100, 90), None, "it fell");
@@ -793,6 +731,7 @@ mod tests {
             growth in prop::option::of(any::<i64>()), takes in 0u64..100_000_000_000) {
             let own = Level {
                 usage: Bytes(usage),
+                most_usage: Bytes(usage),
                 limit: limit.map(Bytes),
                 stat: Some(Stat {
                     inactive_file: Bytes(stat[0]), active_file: Bytes(stat[1]), dirty: Bytes(stat[2]),
@@ -800,7 +739,8 @@ mod tests {
                 }),
                 swap_left: Bytes(stat[0]),
             };
-            let sample = Sample { at: Duration::from_millis(at.into()), own, pod: Some(own) };
+            let at = Duration::from_millis(at.into());
+            let sample = Sample { at, until: at, own, pod: Some(own) };
             let takes = Duration::from_nanos(takes);
             let mut history = History::default();
             history.observe(&rule("60"), &sample, takes);

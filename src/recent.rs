@@ -75,7 +75,7 @@ fn view(number: u64, at: Timestamp, notice: &Notice) -> RecentView {
         uid: notice.pod.uid.0.clone(),
         owner: notice.owner.as_ref().map(Owner::workload),
         container: notice.container.clone(),
-        words: cut(notice.subject.words()),
+        words: cut(notice.words()),
         facts: notice.subject.facts(),
     }
 }
@@ -94,7 +94,7 @@ mod tests {
     fn notice(subject: Subject) -> Notice {
         let uid = PodUid("u".into());
         let pod = PodRef { namespace: "demo".into(), name: "web".into(), uid };
-        Notice { pod, owner: None, container: Some("app".into()), subject }
+        Notice { pod, owner: None, container: Some("app".into()), by_namespace: false, subject }
     }
 
     fn slow(seconds: u64) -> Subject {

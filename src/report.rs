@@ -3,6 +3,8 @@
 //! Events are written by a task of their own from a bounded queue: one that cannot be written
 //! never delays an eviction.
 
+mod pace;
+
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -23,12 +25,16 @@ use crate::restraint::Why;
 use crate::sampler::LastLook;
 use crate::units::Bytes;
 
+pub use self::pace::Pace;
+
 /// The API server's bound for the note of an Event, in bytes (measured: 422 above it).
 const NOTE_BYTES: usize = 1024;
 /// So many notices of each line wait for a slow server; more are logged and counted, not written.
 const QUEUE: usize = 256;
 /// So many Events are remembered, to count up those that are equal.
 const RECORDERS: usize = 64;
+/// What is added where nobody wrote the guard into the pod's own manifest: where to look for it.
+const BY_NAMESPACE: &str = " (guarded by its namespace's label)";
 /// How long one Event may take.
 const EVENT_WITHIN: Duration = Duration::from_secs(5);
 
@@ -41,6 +47,8 @@ pub struct Notice {
     pub owner: Option<Owner>,
     /// Which container; none: the pod as a whole, or its own group.
     pub container: Option<String>,
+    /// Its namespace's label has opted it in.
+    pub by_namespace: bool,
     /// What.
     pub subject: Subject,
 }
@@ -94,6 +102,10 @@ pub enum Subject {
         reason: MissReason,
         /// The last look at it, and how long ago that was.
         look: Option<Box<(LastLook, Duration)>>,
+        /// How many kills the kernel has counted of it.
+        count: u64,
+        /// The container has ended by it; else only some of its processes have.
+        whole: bool,
     },
     /// It has opted in, but is never evicted.
     Never(Never),
@@ -132,11 +144,15 @@ pub enum MissReason {
     InvalidGuard,
     /// The node ran out of memory, not the container.
     NodeWide,
+    /// What else is in the pod filled the pod's limit.
+    PodLimit,
+    /// A limit that was set inside the container was hit.
+    InnerLimit,
 }
 
 impl MissReason {
     /// All of them.
-    pub const ALL: [MissReason; 9] = [
+    pub const ALL: [MissReason; 11] = [
         MissReason::TooFast,
         MissReason::Sustaining,
         MissReason::Blocked,
@@ -146,6 +162,8 @@ impl MissReason {
         MissReason::DryRun,
         MissReason::InvalidGuard,
         MissReason::NodeWide,
+        MissReason::PodLimit,
+        MissReason::InnerLimit,
     ];
 
     /// One word, as metrics have it.
@@ -161,6 +179,8 @@ impl MissReason {
             MissReason::DryRun => "dry-run",
             MissReason::InvalidGuard => "invalid-guard",
             MissReason::NodeWide => "node-wide",
+            MissReason::PodLimit => "pod-limit",
+            MissReason::InnerLimit => "inner-limit",
         }
     }
 
@@ -177,6 +197,10 @@ impl MissReason {
             MissReason::DryRun => "its eviction was a dry run",
             MissReason::InvalidGuard => "its guard was invalid",
             MissReason::NodeWide => "the node ran out of memory, no limit of its own was hit",
+            MissReason::PodLimit => {
+                "the pod's limit was hit, which other containers or tmpfs fill, too; target-container-name \"*\" guards it"
+            }
+            MissReason::InnerLimit => "a limit that was set inside the container was hit, not the container's own",
         }
     }
 }
@@ -210,8 +234,8 @@ impl Subject {
                 rate(*growth),
                 since.as_secs()
             ),
-            Subject::Missed { reason, look } => {
-                let last = match look {
+            Subject::Missed { reason, look, count, whole } => {
+                let mut last = match look {
                     Some(last) => format!(
                         "last read {} before: usage {}, limit {}, growing {}",
                         short(last.1),
@@ -221,7 +245,23 @@ impl Subject {
                     ),
                     None => "never read".into(),
                 };
-                format!("OOM-killed by the kernel and not evicted before: {} ({last})", reason.words())
+                if *reason == MissReason::PodLimit
+                    && let Some(pod) = look.as_ref().and_then(|look| look.0.sample.pod)
+                {
+                    let limit = pod.limit.map_or("none".into(), |l| l.to_string());
+                    // Writing to a String cannot fail.
+                    let _ = write!(last, "; the pod: usage {}, limit {limit}", pod.usage);
+                }
+                let killed = match (whole, count) {
+                    (true, _) => "The container was OOM-killed by the kernel and not evicted before".into(),
+                    (false, 1) => {
+                        "One of its processes was OOM-killed by the kernel, and it was not evicted before".to_owned()
+                    }
+                    (false, n) => {
+                        format!("{n} of its processes were OOM-killed by the kernel, and it was not evicted before")
+                    }
+                };
+                format!("{killed}: {} ({last})", reason.words())
             }
             Subject::Never(never) => format!("Not guarded: {never}"),
             Subject::InvalidGuard(problems) => {
@@ -300,6 +340,7 @@ impl Subject {
             limit: e.limit.map(|l| l.0),
             threshold: Some(e.threshold.0),
             growth: e.growth,
+            slow_growth: e.slow_growth,
             room: e.room.map(|r| r.0),
             ..Facts::default()
         };
@@ -318,7 +359,7 @@ impl Subject {
             }
             Subject::Held { evidence, why, .. } => Facts { cause: Some(why.label()), ..of(evidence) },
             Subject::Slow { growth, .. } => Facts { growth: Some(*growth), ..Facts::default() },
-            Subject::Missed { reason, look } => {
+            Subject::Missed { reason, look, .. } => {
                 let look = look.as_ref().map(|look| &look.0);
                 Facts {
                     cause: Some(reason.label()),
@@ -364,9 +405,12 @@ pub struct Facts {
     /// The threshold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threshold: Option<u64>,
-    /// Bytes a second.
+    /// Over the last quarter of a second, in bytes a second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub growth: Option<i64>,
+    /// Over the last minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_growth: Option<i64>,
     /// What was left before a kill.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub room: Option<u64>,
@@ -380,33 +424,41 @@ fn answer_words(act: Act, answer: &Answer) -> String {
         Act::Evict => "Eviction",
         Act::Delete => "Deletion",
     };
+    const AGAIN: &str = "retrying while the container stays above its threshold";
     match answer {
         Answer::Accepted => format!("{what} accepted"),
-        Answer::Gone => "Gone before it could be evicted".into(),
-        Answer::Replaced => "Replaced by another pod of its name before it could be evicted".into(),
-        Answer::NamespaceTerminating => "Its namespace is being terminated".into(),
+        Answer::Gone => "Gone before it could be evicted (404); retrying while the watch still shows it".into(),
+        Answer::Replaced => {
+            "Replaced by another pod of its name before it could be evicted (409); retrying while the watch still shows it"
+                .into()
+        }
+        Answer::NamespaceTerminating => "Its namespace is being terminated; retrying while the pod is left".into(),
         Answer::Blocked { budget: Some(budget), message, .. } => {
-            format!("{what} blocked by PodDisruptionBudget {budget} ({message}); tried again while over")
+            format!("{what} blocked by PodDisruptionBudget {budget} ({message}); {AGAIN}")
         }
-        Answer::Blocked { budget: None, message, .. } => {
-            format!("{what} blocked ({message}); tried again while over")
-        }
-        Answer::Throttled { .. } => {
-            format!("{what} put off: the API server is throttling; tried again while over")
-        }
+        Answer::Blocked { budget: None, message, .. } => format!("{what} blocked ({message}); {AGAIN}"),
+        // The server's words begin with the webhook's name.
+        Answer::Denied { code, message, .. } => format!("{what} denied ({code}: {message}); {AGAIN}"),
+        Answer::Throttled { message: None, .. } => format!("{what} put off: the API server is throttling; {AGAIN}"),
+        Answer::Throttled { message: Some(message), .. } => format!("{what} put off (429: {message}); {AGAIN}"),
         Answer::Refused { code, message } => {
-            format!("{what} refused ({code}: {message}); tried again once a minute while over")
+            format!("{what} refused ({code}: {message}); retrying once a minute while the container stays above its threshold")
         }
-        Answer::Unauthorized => format!("{what} failed: the API server does not accept this agent's token (401)"),
-        Answer::Failing { code, message } => {
-            format!("{what} failed ({code}: {message}); tried again while over")
+        Answer::Unauthorized => {
+            format!("{what} failed: the API server does not accept this agent's token (401); {AGAIN}")
         }
+        Answer::Failing { code, message } => format!("{what} failed ({code}: {message}); {AGAIN}"),
         Answer::Unknown { message } => {
-            format!("{what} without an answer ({message}); tried again while over")
+            let request = what.to_lowercase();
+            format!("No response to the {request} request ({message}); {AGAIN}")
         }
-        Answer::Mistake { code, message } => {
-            format!("{what} not understood ({code}: {message}); not tried again: this is a bug of pre-oom-killer")
-        }
+        Answer::Mistake { code, message } => format!(
+            "{what} not understood ({code}: {message}): this is a bug of pre-oom-killer; retrying once a minute while the container stays above its threshold"
+        ),
+        Answer::Ineffective => format!(
+            "The server accepted the {}, but the pod was not marked for deletion (an admission webhook may have turned it into a dry run); {AGAIN}",
+            what.to_lowercase()
+        ),
     }
 }
 
@@ -434,6 +486,9 @@ pub fn evidence_words(e: &Evidence) -> String {
         Some(growth) => write!(text, ", growing {}", rate(growth)),
         None => write!(text, ", growth not known yet"),
     };
+    if let Some(slow) = e.slow_growth.filter(|slow| *slow != 0) {
+        let _ = write!(text, ", {} over the last minute", rate(slow));
+    }
     if let Some(room) = e.room {
         let _ = write!(text, ", {room} left before an OOM kill");
     }
@@ -450,12 +505,21 @@ fn rate(growth: i64) -> String {
     format!("{sign}{}/s", Bytes(growth.unsigned_abs()))
 }
 
+impl Notice {
+    /// The whole of it in words, with whose guard it is.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let by = if self.by_namespace { BY_NAMESPACE } else { "" };
+        self.subject.words() + by
+    }
+}
+
 /// Writes the log line of a notice.
 pub fn log(notice: &Notice) {
     let subject = &notice.subject;
     let container = notice.container.as_deref().unwrap_or("");
     let (namespace, pod, uid) = (&notice.pod.namespace, &notice.pod.name, &notice.pod.uid.0);
-    let (reason, message) = (subject.reason(), subject.words());
+    let (reason, message) = (subject.reason(), notice.words());
     let owner = notice.owner.as_ref().map(Owner::workload);
     let facts = subject.facts();
     macro_rules! line {
@@ -476,6 +540,7 @@ pub fn log(notice: &Notice) {
                 limit = facts.limit,
                 threshold = facts.threshold,
                 growth = facts.growth,
+                slow_growth = facts.slow_growth,
                 room = facts.room,
                 took_ms = facts.took_ms,
                 "{message}"
@@ -618,12 +683,12 @@ fn events(notice: &Notice) -> Vec<(Event, ObjectReference)> {
         field_path: container.map(|c| format!("spec.containers{{{c}}}")),
         ..ObjectReference::default()
     };
-    let mut all = vec![(event(format!("{place}{}", subject.words())), pod)];
+    let mut all = vec![(event(format!("{place}{}", notice.words())), pod)];
     if let Some(owner) = &notice.owner
         && subject.is_about_an_eviction()
     {
         let of = owner.deployment().map_or(String::new(), |d| format!(" of Deployment {d}"));
-        let note = format!("pod {}{of}: {place}{}", notice.pod.name, subject.words());
+        let note = format!("pod {}{of}: {place}{}", notice.pod.name, notice.words());
         let reference = ObjectReference {
             api_version: Some(owner.api_version.clone()),
             kind: Some(owner.kind.clone()),
@@ -663,8 +728,10 @@ pub(crate) mod tests {
             limit: Some(Bytes(256 << 20)),
             threshold: Bytes(161_061_273),
             growth: Some(13_000_000),
-            growth_at_least: Some(13_000_000),
+            slow_growth: None,
+            growth_at_least: 13_000_000,
             room: Some(Bytes(96 << 20)),
+            tight: false,
             waived: false,
             critical: false,
         }
@@ -681,6 +748,7 @@ pub(crate) mod tests {
                 template_hash: Some("58f6dff65f".into()),
             }),
             container: Some("app".into()),
+            by_namespace: false,
             subject,
         }
     }
@@ -703,6 +771,14 @@ pub(crate) mod tests {
         let on: Vec<_> = events.iter().map(|(_, r)| r.kind.clone().unwrap()).collect();
         assert_eq!(on, ["Pod", "ReplicaSet"]);
         assert!(events.iter().all(|(e, _)| e.reason == "PreOOMEvicted"));
+    }
+
+    #[test]
+    fn a_guard_that_the_namespace_has_given_is_told_as_such() {
+        let pods = notice(Subject::NoLimit);
+        let namespaces = Notice { by_namespace: true, ..pods.clone() };
+        let note = |notice: &Notice| events(notice)[0].0.note.clone().unwrap();
+        assert_eq!(note(&namespaces), format!("{} (guarded by its namespace's label)", note(&pods)));
     }
 
     #[test]

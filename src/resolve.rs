@@ -67,7 +67,7 @@ pub enum Unresolved {
 }
 
 /// Finds and opens the groups of all `wants`, in their order.
-pub fn resolve(hierarchy: &Hierarchy, machine: Machine, wants: &[Want]) -> Vec<Result<Groups, Unresolved>> {
+pub fn resolve(hierarchy: &Hierarchy, machine: &Machine, wants: &[Want]) -> Vec<Result<Groups, Unresolved>> {
     let found = walk(&hierarchy.root, wants, MAX_DIRS);
     let mut opened: HashMap<PathBuf, Arc<Group>> = HashMap::new();
     let mut open = |dir: &Path| -> Result<Option<Arc<Group>>, ReadError> {
@@ -277,8 +277,7 @@ mod tests {
             }
             let hierarchy = Hierarchy { root: root.path().to_owned(), version: crate::cgroup::Version::V2 };
             let want = Want { pod_may_stand_for_it: true, settled: true, may_have_none, ..want(uid) };
-            let machine = Machine::new(Bytes(1 << 40), Bytes(0));
-            resolve(&hierarchy, machine, &[want]).remove(0).unwrap().stands_for_container
+            resolve(&hierarchy, &Machine::without_swap(), &[want]).remove(0).unwrap().stands_for_container
         };
         assert!(!found("0\n", false));
         assert!(!found("4096\n", true));

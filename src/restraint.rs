@@ -1,27 +1,34 @@
-//! May we act now, and if not, until when: per-owner back-off, per-node budget, minimum age. Pure.
+//! May we act now, and if not, until when. Pure.
 //!
-//! What is true of a container (over or not) never depends on this; a threshold set too low must
-//! not become a storm, though.
+//! What is true of a container (over or not) never depends on this. Restraint exists against loops, a threshold set too low
+//! above all; it is no reason to leave a container to the kernel that is going to be killed anyway. So every hold ends at
+//! the container's *deadline*, the moment from which on an eviction comes too late ([`Evidence::deadline`]), with two
+//! exceptions: containers of an owner whose containers keep dying young, and a node that has spent its rescues too.
+//!
+//! [`Evidence::deadline`]: crate::policy::Evidence::deadline
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
-use crate::policy::{Moment, time_left};
-use crate::units::Bytes;
+use jiff::SignedDuration;
+
+use crate::policy::Moment;
 
 /// After the second eviction of an owner's pods within [`QUIET`], the next waits so long …
 const FIRST_BACK_OFF: Duration = Duration::from_secs(10);
 /// … doubling up to this.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(300);
-/// An owner without an eviction for so long is forgotten.
-const QUIET: Duration = Duration::from_secs(600);
+/// An owner without an eviction for so long is forgotten. A container that lived so long is not part of a loop.
+pub const QUIET: Duration = Duration::from_secs(600);
 /// After so many evictions of an owner's pods its back-off is at its longest.
 const MOST_TIMES: usize = 6;
-/// A young container is not held where its room lasts less than so many evictions …
-const URGENT_EVICTIONS: u32 = 4;
-/// … or less than this.
-const URGENT: Duration = Duration::from_millis(500);
+/// Nobody is asked about again sooner than this.
+const SOONEST: Duration = Duration::from_millis(5);
+/// After so many generations of young ends an owner's young containers are left alone.
+pub const GENERATIONS: u32 = 3;
+/// Young ends of so many owners are remembered. Kills, unlike evictions, are bounded by nothing of ours.
+const MOST_OWNERS: usize = 4096;
 
 /// Whose evictions are counted together: the Deployment where the names tell it, else the
 /// controlling owner, else the pod.
@@ -46,7 +53,9 @@ impl fmt::Display for OwnerKey {
 pub struct Limits {
     /// So many evictions at once.
     pub burst: u32,
-    /// One more after each of these.
+    /// Beyond them, so many of containers that are at their deadline.
+    pub rescue_burst: u32,
+    /// One more of each after each of these.
     pub refill: Duration,
     /// Containers younger than this are held; 0: none is.
     pub minimum_age: Duration,
@@ -54,7 +63,32 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { burst: 10, refill: Duration::from_secs(6), minimum_age: Duration::from_secs(60) }
+        Limits { burst: 10, rescue_burst: 30, refill: Duration::from_secs(6), minimum_age: Duration::from_secs(60) }
+    }
+}
+
+/// What restraint needs to know of a container that is to be acted on.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// Whose pod it is in.
+    pub owner: &'a OwnerKey,
+    /// How long it has been running; `None`: not known, as old as may be.
+    pub age: Option<Duration>,
+    /// How long it can still wait; zero: not at all; `None`: nothing says that it will be killed.
+    pub deadline: Option<Duration>,
+    /// Since the owner's last eviction another pod of it has been made, which is ready on this node.
+    pub replaced: bool,
+    /// Pods of other namespaces are guarded on this node.
+    pub others: bool,
+}
+
+impl Candidate<'_> {
+    fn at_deadline(&self) -> bool {
+        self.deadline == Some(Duration::ZERO)
+    }
+
+    fn is_younger_than(&self, age: Duration) -> bool {
+        self.age.is_some_and(|own| own < age)
     }
 }
 
@@ -72,15 +106,21 @@ pub struct Held {
 pub enum Why {
     /// The container is younger than the minimum age.
     Young,
-    /// Pods of this owner were evicted before.
+    /// Pods of this owner were evicted before, and the container lived no longer than a loop's would.
     Owner,
+    /// Pods of this owner go one after the other as long as there is the time for it.
+    Turn,
     /// This node has spent its evictions.
     Budget,
+    /// It has spent those for containers at their deadline, too.
+    Rescues,
+    /// The owner's containers keep dying young.
+    DiesYoung,
 }
 
 impl Why {
     /// All of them.
-    pub const ALL: [Why; 3] = [Why::Young, Why::Owner, Why::Budget];
+    pub const ALL: [Why; 6] = [Why::Young, Why::Owner, Why::Turn, Why::Budget, Why::Rescues, Why::DiesYoung];
 
     /// One word, as metrics have it.
     #[must_use]
@@ -88,7 +128,10 @@ impl Why {
         match self {
             Why::Young => "minimum-age",
             Why::Owner => "owner-back-off",
+            Why::Turn => "owner-turn",
             Why::Budget => "node-budget",
+            Why::Rescues => "rescue-budget",
+            Why::DiesYoung => "keeps-dying-young",
         }
     }
 }
@@ -98,12 +141,43 @@ impl fmt::Display for Why {
         f.write_str(match self {
             Why::Young => "the container has just started (--minimum-age)",
             Why::Owner => "pods of this owner were evicted shortly before (back-off)",
+            Why::Turn => "another pod of this owner was evicted shortly before, and there is time to wait for its replacement",
             Why::Budget => "this node has evicted as many pods as it may for now (--eviction-burst, --eviction-refill)",
+            Why::Rescues => {
+                "this node has evicted as many pods as it may, those that cannot wait included (--rescue-burst, --eviction-refill)"
+            }
+            Why::DiesYoung => {
+                "containers of this owner keep dying within --minimum-age of their start, so they are left to the kernel and its crash-loop back-off"
+            }
         })
     }
 }
 
-/// How far the budget had come at a moment.
+/// Which budget a token is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purse {
+    Evictions,
+    Rescues,
+}
+
+/// A token that was taken.
+#[derive(Debug)]
+#[must_use = "an eviction that does not happen gives its token back"]
+pub struct Reservation {
+    owner: OwnerKey,
+    at: Moment,
+    purse: Purse,
+}
+
+impl Reservation {
+    /// Whose pod it is for.
+    #[must_use]
+    pub fn owner(&self) -> &OwnerKey {
+        &self.owner
+    }
+}
+
+/// How far a budget had come at a moment.
 #[derive(Clone, Copy, Debug)]
 struct Tokens {
     left: u32,
@@ -111,148 +185,266 @@ struct Tokens {
     refilled: Moment,
 }
 
-impl Tokens {
-    fn refill(&mut self, limits: Limits, now: Moment) {
-        while self.left < limits.burst && self.refilled + limits.refill <= now {
-            self.left += 1;
-            self.refilled += limits.refill;
+/// A token bucket. Kept as the times at which tokens were spent, so that what did not happen after all can be taken out as
+/// if it had never been, however late that is told.
+#[derive(Debug)]
+struct Bucket {
+    burst: u32,
+    refill: Duration,
+    /// Before all that are in `spent`.
+    tokens: Tokens,
+    /// When tokens were spent, and for which namespace; the oldest first.
+    spent: VecDeque<(Moment, String)>,
+}
+
+impl Bucket {
+    fn new(burst: u32, refill: Duration) -> Bucket {
+        Bucket { burst, refill, tokens: Tokens { left: burst, refilled: Moment::ZERO }, spent: VecDeque::new() }
+    }
+
+    fn refill(&self, tokens: &mut Tokens, now: Moment) {
+        while tokens.left < self.burst && tokens.refilled + self.refill <= now {
+            tokens.left += 1;
+            tokens.refilled += self.refill;
         }
-        if self.left >= limits.burst {
-            // A full budget gathers nothing: the next token is counted from the first that is spent.
-            self.refilled = now;
+        if tokens.left >= self.burst {
+            // A full bucket gathers nothing: the next token is counted from the first that is spent.
+            tokens.refilled = now;
         }
     }
 
-    fn spend(&mut self, limits: Limits, at: Moment) {
-        self.refill(limits, at);
-        self.left = self.left.saturating_sub(1);
+    fn spend(&self, tokens: &mut Tokens, at: Moment) {
+        self.refill(tokens, at);
+        tokens.left = tokens.left.saturating_sub(1);
+    }
+
+    fn tokens_at(&self, now: Moment) -> Tokens {
+        let mut tokens = self.tokens;
+        self.spent.iter().for_each(|(at, _)| self.spend(&mut tokens, *at));
+        self.refill(&mut tokens, now);
+        tokens
+    }
+
+    /// A token for this namespace, or when there is the next. `shared`: no namespace has more than half of the bucket.
+    fn may(&self, now: Moment, namespace: &str, shared: bool) -> Result<(), Moment> {
+        let tokens = self.tokens_at(now);
+        let missing = (self.burst - tokens.left) as usize;
+        let own = self.spent.iter().rev().take(missing).filter(|(_, of)| of == namespace).count();
+        let is_greedy = shared && own >= (self.burst as usize).div_ceil(2);
+        if tokens.left == 0 || is_greedy { Err(tokens.refilled + self.refill) } else { Ok(()) }
+    }
+
+    fn put_in(&mut self, at: Moment, namespace: &str) {
+        let i = self.spent.partition_point(|(t, _)| *t <= at);
+        self.spent.insert(i, (at, namespace.to_owned()));
+    }
+
+    /// What was forgotten meanwhile cannot be given back.
+    fn take_out(&mut self, at: Moment, namespace: &str) {
+        if let Some(i) = self.spent.iter().position(|(t, of)| *t == at && of == namespace) {
+            self.spent.remove(i);
+        }
+    }
+
+    fn forget(&mut self, now: Moment) {
+        while self.spent.front().is_some_and(|(at, _)| *at + QUIET <= now) {
+            if let Some((at, _)) = self.spent.pop_front() {
+                let mut tokens = self.tokens;
+                self.spend(&mut tokens, at);
+                self.tokens = tokens;
+            }
+        }
     }
 }
 
-/// What was done on this node in the last minutes. Kept as the times at which it was done, so that
-/// what did not happen after all can be taken out as if it had never been, however late that is
-/// told. Its size is bounded by the budget: each is remembered for ten minutes, and took a token.
+/// How an owner's containers ended young: by an eviction or an OOM kill within the minimum age. Replicas that die in step
+/// are one generation. Moments are counted from the agent's start; what was before is negative.
+#[derive(Clone, Copy, Debug)]
+struct YoungEnds {
+    generations: u32,
+    /// When the last generation that was counted ended.
+    counted: SignedDuration,
+    /// When the last of them ended, counted or not.
+    last: SignedDuration,
+}
+
+impl YoungEnds {
+    fn is_over(&self, now: SignedDuration) -> bool {
+        now >= self.last.saturating_add(signed(QUIET))
+    }
+}
+
+fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}
+
+/// What was done on this node in the last minutes. Its size is bounded by the budgets, for each eviction is remembered for
+/// ten minutes and took a token, and by [`MOST_OWNERS`].
 #[derive(Debug)]
 pub struct Restraint {
     limits: Limits,
     /// Evictions of each owner's pods, the oldest first.
     owners: HashMap<OwnerKey, VecDeque<Moment>>,
-    /// Before all that are in `spent`.
-    tokens: Tokens,
-    /// When tokens were spent, the oldest first.
-    spent: VecDeque<Moment>,
+    young_ends: HashMap<OwnerKey, YoungEnds>,
+    evictions: Bucket,
+    rescues: Bucket,
 }
 
 impl Restraint {
-    /// With a full budget.
+    /// With full budgets.
     #[must_use]
     pub fn new(limits: Limits) -> Restraint {
-        let tokens = Tokens { left: limits.burst, refilled: Moment::ZERO };
-        Restraint { limits, owners: HashMap::new(), tokens, spent: VecDeque::new() }
-    }
-
-    /// A container of this age (`None`: not known), whose room lasts as given, is too young to act
-    /// on. Without memory, so it holds across nodes and restarts of the agent.
-    ///
-    /// # Errors
-    /// Until when it is held.
-    pub fn old_enough(
-        &self,
-        now: Moment,
-        age: Option<Duration>,
-        room: Option<Bytes>,
-        growth: Option<i64>,
-        eviction_takes: Duration,
-    ) -> Result<(), Held> {
-        let Some(missing) = age.and_then(|age| self.limits.minimum_age.checked_sub(age)) else {
-            return Ok(());
-        };
-        if missing.is_zero() || is_urgent(room, growth, eviction_takes) {
-            return Ok(());
+        Restraint {
+            limits,
+            owners: HashMap::new(),
+            young_ends: HashMap::new(),
+            evictions: Bucket::new(limits.burst, limits.refill),
+            rescues: Bucket::new(limits.rescue_burst, limits.refill),
         }
-        Err(Held { until: now + missing, why: Why::Young })
     }
 
-    /// Takes a token for an eviction of one of this owner's pods. `again`: the one of an earlier
-    /// request for the same eviction, whose answer was lost; it is taken in exchange.
+    /// Takes a token for the eviction of a candidate's pod. `again`: the reservation of an earlier attempt with unknown
+    /// outcome. The new one replaces it, so one eviction is never charged twice.
     ///
     /// # Errors
     /// Until when it is held. `again` is kept then.
     pub fn reserve(
         &mut self,
         now: Moment,
-        owner: &OwnerKey,
+        candidate: &Candidate<'_>,
         again: &mut Option<Reservation>,
     ) -> Result<Reservation, Held> {
         self.forget(now);
         if let Some(earlier) = again {
             self.take_out(earlier);
         }
-        let may = self.may(now, owner);
+        let may = self.may(now, candidate);
         if let (Err(_), Some(earlier)) = (&may, &again) {
-            self.put_in(&earlier.owner, earlier.at);
+            self.put_in(&earlier.owner, earlier.at, earlier.purse);
         }
-        may?;
+        let purse = may?;
         *again = None;
-        self.put_in(owner, now);
-        Ok(Reservation { owner: owner.clone(), at: now })
+        self.put_in(candidate.owner, now, purse);
+        Ok(Reservation { owner: candidate.owner.clone(), at: now, purse })
     }
 
     /// Gives back what an eviction took that did not happen.
-    pub fn refund(&mut self, reservation: Reservation) {
-        self.take_out(&reservation);
+    pub fn refund(&mut self, reservation: &Reservation) {
+        self.take_out(reservation);
     }
 
-    fn may(&self, now: Moment, owner: &OwnerKey) -> Result<(), Held> {
-        let until = self.owners.get(owner).and_then(next_of);
-        if let Some(until) = until.filter(|until| now < *until) {
-            return Err(Held { until, why: Why::Owner });
+    /// When this owner's last eviction was, of those that are remembered.
+    #[must_use]
+    pub fn last_eviction(&self, owner: &OwnerKey) -> Option<Moment> {
+        self.owners.get(owner)?.back().copied()
+    }
+
+    /// A container of this owner ran from `started` to `ended` and was then evicted, or killed for lack of memory. It counts
+    /// as a generation if it was young, and if it started after the last one that was counted had ended.
+    pub fn ended(&mut self, owner: &OwnerKey, started: SignedDuration, ended: SignedDuration) {
+        self.young_ends(owner, started, ended, 1);
+    }
+
+    /// The same for a container of which only the last end is told, and that there were more of the kind before it.
+    pub fn young_ends(&mut self, owner: &OwnerKey, started: SignedDuration, ended: SignedDuration, generations: u32) {
+        if ended.saturating_sub(started) >= signed(self.limits.minimum_age) {
+            return;
         }
-        let mut tokens = self.tokens;
-        self.spent.iter().for_each(|at| tokens.spend(self.limits, *at));
-        tokens.refill(self.limits, now);
-        match tokens.left {
-            0 => Err(Held { until: tokens.refilled + self.limits.refill, why: Why::Budget }),
-            _ => Ok(()),
+        if self.young_ends.len() >= MOST_OWNERS && !self.young_ends.contains_key(owner) {
+            return;
+        }
+        match self.young_ends.get_mut(owner).filter(|ends| !ends.is_over(ended)) {
+            None => {
+                let ends = YoungEnds { generations, counted: ended, last: ended };
+                self.young_ends.insert(owner.clone(), ends);
+            }
+            Some(ends) => {
+                if started > ends.counted {
+                    ends.generations = ends.generations.saturating_add(generations);
+                    ends.counted = ended;
+                }
+                ends.last = ends.last.max(ended);
+            }
         }
     }
 
-    fn put_in(&mut self, owner: &OwnerKey, at: Moment) {
-        let insert = |times: &mut VecDeque<Moment>| times.insert(times.partition_point(|t| *t <= at), at);
-        insert(&mut self.spent);
+    fn may(&self, now: Moment, candidate: &Candidate<'_>) -> Result<Purse, Held> {
+        let Candidate { owner, age, .. } = *candidate;
+        let missing_age = age.map_or(Duration::ZERO, |age| self.limits.minimum_age.saturating_sub(age));
+        // Where nobody could wait for longer, the hold ends there.
+        let held = |until: Moment, why: Why| {
+            let until = candidate.deadline.map_or(until, |left| until.min(now + left.max(SOONEST)));
+            Err(Held { until, why })
+        };
+        if !missing_age.is_zero()
+            && let Some(ends) = self.young_ends.get(owner)
+            && ends.generations >= GENERATIONS
+            && !ends.is_over(signed(now))
+        {
+            let quiet = Duration::try_from(ends.last.saturating_add(signed(QUIET))).unwrap_or_default();
+            return Err(Held { until: quiet.min(now + missing_age), why: Why::DiesYoung });
+        }
+        if !candidate.at_deadline() {
+            if !missing_age.is_zero() {
+                return held(now + missing_age, Why::Young);
+            }
+            let next = self.owners.get(owner).and_then(next_of).filter(|next| now < *next);
+            match next {
+                Some(next) if candidate.is_younger_than(QUIET) => return held(next, Why::Owner),
+                Some(next) if !candidate.replaced => return held(next, Why::Turn),
+                _ => {}
+            }
+        }
+        let Err(next) = self.evictions.may(now, &owner.namespace, false) else {
+            return Ok(Purse::Evictions);
+        };
+        if !candidate.at_deadline() {
+            return held(next, Why::Budget);
+        }
+        match self.rescues.may(now, &owner.namespace, candidate.others) {
+            Ok(()) => Ok(Purse::Rescues),
+            Err(rescue) => Err(Held { until: next.min(rescue), why: Why::Rescues }),
+        }
+    }
+
+    fn purse(&mut self, purse: Purse) -> &mut Bucket {
+        match purse {
+            Purse::Evictions => &mut self.evictions,
+            Purse::Rescues => &mut self.rescues,
+        }
+    }
+
+    fn put_in(&mut self, owner: &OwnerKey, at: Moment, purse: Purse) {
+        self.purse(purse).put_in(at, &owner.namespace);
         let times = self.owners.entry(owner.clone()).or_default();
-        insert(times);
+        times.insert(times.partition_point(|t| *t <= at), at);
     }
 
     fn take_out(&mut self, reservation: &Reservation) {
-        let at = reservation.at;
-        let remove = |times: &mut VecDeque<Moment>| {
-            // What was forgotten meanwhile cannot be given back.
-            if let Ok(i) = times.binary_search(&at) {
-                times.remove(i);
-            }
-        };
-        remove(&mut self.spent);
-        if let Some(times) = self.owners.get_mut(&reservation.owner) {
-            remove(times);
+        let Reservation { owner, at, purse } = reservation;
+        self.purse(*purse).take_out(*at, &owner.namespace);
+        if let Some(times) = self.owners.get_mut(owner)
+            && let Ok(i) = times.binary_search(at)
+        {
+            times.remove(i);
         }
     }
 
     /// How many owners are remembered.
     #[must_use]
     pub fn remembered(&self) -> usize {
-        self.owners.len()
+        self.owners.len() + self.young_ends.len()
     }
 
     /// What is older than ten minutes.
     fn forget(&mut self, now: Moment) {
-        while let Some(at) = self.spent.front().copied().filter(|at| *at + QUIET <= now) {
-            self.tokens.spend(self.limits, at);
-            self.spent.pop_front();
-        }
+        self.evictions.forget(now);
+        self.rescues.forget(now);
+        self.young_ends.retain(|_, ends| !ends.is_over(signed(now)));
         self.owners.retain(|_, times| {
-            // As many as are needed to know that the back-off is at its longest.
-            while times.len() > MOST_TIMES {
+            // As many as are needed to know that the back-off is at its longest; of those that are younger, some may still
+            // turn out not to have happened.
+            while times.len() > MOST_TIMES && times.front().is_some_and(|first| *first + QUIET <= now) {
                 times.pop_front();
             }
             times.back().is_some_and(|last| now < *last + QUIET)
@@ -276,21 +468,6 @@ fn next_of(times: &VecDeque<Moment>) -> Option<Moment> {
     Some(last + FIRST_BACK_OFF.saturating_mul(1 << doublings.min(16)).min(LONGEST_BACK_OFF))
 }
 
-/// The room lasts less than four evictions, at least half a second, at the growth seen.
-#[must_use]
-pub fn is_urgent(room: Option<Bytes>, growth: Option<i64>, eviction_takes: Duration) -> bool {
-    let urgent = URGENT.max(eviction_takes * URGENT_EVICTIONS);
-    time_left(room, growth).is_some_and(|left| left < urgent)
-}
-
-/// A token that was taken.
-#[derive(Debug)]
-#[must_use = "an eviction that does not happen gives its token back"]
-pub struct Reservation {
-    owner: OwnerKey,
-    at: Moment,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -308,123 +485,275 @@ mod tests {
         Restraint::new(Limits { burst: 1000, ..Limits::default() })
     }
 
+    /// One that lives for five minutes, and that nothing says will be killed.
+    fn flat(owner: &OwnerKey) -> Candidate<'_> {
+        Candidate { owner, age: Some(seconds(300)), deadline: None, replaced: false, others: false }
+    }
+
+    fn old(owner: &OwnerKey) -> Candidate<'_> {
+        Candidate { age: Some(QUIET), ..flat(owner) }
+    }
+
+    fn dying(owner: &OwnerKey) -> Candidate<'_> {
+        Candidate { deadline: Some(Duration::ZERO), ..old(owner) }
+    }
+
+    fn ask(restraint: &mut Restraint, now: Duration, candidate: &Candidate<'_>) -> Result<(), (u64, Why)> {
+        let asked = restraint.reserve(now, candidate, &mut None);
+        asked.map(|_| ()).map_err(|held| (held.until.as_secs(), held.why))
+    }
+
     #[test]
     fn an_owner_backs_off_from_its_second_eviction_on() {
-        let mut restraint = plenty();
-        let mut now = seconds(0);
-        let mut waits = Vec::new();
-        for _ in 0..8 {
-            if let Err(held) = restraint.reserve(now, &owner("a"), &mut None) {
-                assert_eq!(held.why, Why::Owner);
-                waits.push((held.until - now).as_secs());
-                now = held.until;
-                assert!(restraint.reserve(now - Duration::from_nanos(1), &owner("a"), &mut None).is_err());
-                assert!(restraint.reserve(now, &owner("a"), &mut None).is_ok());
+        for (candidate, why) in [(flat as fn(&OwnerKey) -> Candidate<'_>, Why::Owner), (old, Why::Turn)] {
+            let mut restraint = plenty();
+            let (a, b) = (owner("a"), owner("b"));
+            let mut now = seconds(0);
+            let mut waits = Vec::new();
+            for _ in 0..8 {
+                if let Err(held) = restraint.reserve(now, &candidate(&a), &mut None) {
+                    assert_eq!(held.why, why);
+                    waits.push((held.until - now).as_secs());
+                    now = held.until;
+                    let just_before = now - Duration::from_nanos(1);
+                    assert!(restraint.reserve(just_before, &candidate(&a), &mut None).is_err());
+                    assert!(restraint.reserve(now, &candidate(&a), &mut None).is_ok());
+                }
             }
+            assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300]);
+            assert_eq!(ask(&mut restraint, now, &candidate(&b)), Ok(()), "others do not wait");
+            assert_eq!(restraint.remembered(), 2);
+            assert_eq!(ask(&mut restraint, now + QUIET, &candidate(&a)), Ok(()), "forgotten");
+            assert_eq!(restraint.remembered(), 1);
         }
-        assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300]);
-        assert!(restraint.reserve(now, &owner("b"), &mut None).is_ok(), "others do not wait");
-        assert_eq!(restraint.remembered(), 2);
-        assert!(restraint.reserve(now + QUIET, &owner("a"), &mut None).is_ok(), "forgotten");
-        assert_eq!(restraint.remembered(), 1);
+    }
+
+    #[test]
+    fn a_turn_comes_when_the_pod_before_is_replaced_and_a_back_off_does_not_end_by_that() {
+        let mut restraint = plenty();
+        let a = owner("a");
+        assert_eq!(ask(&mut restraint, seconds(0), &old(&a)), Ok(()));
+        assert_eq!(ask(&mut restraint, seconds(2), &old(&a)), Err((10, Why::Turn)));
+        let young = Candidate { age: Some(QUIET - seconds(1)), replaced: true, ..old(&a) };
+        assert_eq!(ask(&mut restraint, seconds(2), &young), Err((10, Why::Owner)));
+        assert_eq!(ask(&mut restraint, seconds(2), &Candidate { replaced: true, ..old(&a) }), Ok(()));
+        let unknown = Candidate { age: None, ..old(&a) };
+        assert_eq!(ask(&mut restraint, seconds(3), &unknown), Err((22, Why::Turn)), "as old as it may be");
+    }
+
+    /// Whichever the hold, and whatever happened before.
+    #[test]
+    fn no_hold_lasts_beyond_the_deadline() {
+        let mut restraint = Restraint::new(Limits { burst: 1, ..Limits::default() });
+        let (a, b) = (owner("a"), owner("b"));
+        let in_three = Some(seconds(3));
+        let newborn = Candidate { age: Some(seconds(20)), deadline: in_three, ..old(&a) };
+        assert_eq!(ask(&mut restraint, seconds(100), &newborn), Err((103, Why::Young)));
+        let newborn = Candidate { deadline: Some(Duration::ZERO), ..newborn };
+        assert_eq!(ask(&mut restraint, seconds(103), &newborn), Ok(()));
+        assert_eq!(
+            ask(&mut restraint, seconds(104), &Candidate { deadline: in_three, ..old(&a) }),
+            Err((107, Why::Turn))
+        );
+        assert_eq!(
+            ask(&mut restraint, seconds(104), &Candidate { deadline: in_three, ..flat(&a) }),
+            Err((107, Why::Owner))
+        );
+        assert_eq!(
+            ask(&mut restraint, seconds(104), &Candidate { deadline: in_three, ..old(&b) }),
+            Err((107, Why::Budget))
+        );
+        assert_eq!(ask(&mut restraint, seconds(107), &dying(&a)), Ok(()));
+        assert_eq!(ask(&mut restraint, seconds(107), &dying(&b)), Ok(()));
     }
 
     #[test]
     fn people_are_told_why_and_whose() {
         assert_eq!(owner("web").to_string(), "Deployment web");
         for why in Why::ALL {
-            let flag = if why == Why::Owner { "back-off" } else { "--" };
-            assert!(why.to_string().contains(flag), "{why}");
+            let word = match why {
+                Why::Owner => "back-off",
+                Why::Turn => "replacement",
+                _ => "--",
+            };
+            assert!(why.to_string().contains(word), "{why}");
         }
     }
 
     #[test]
-    fn the_node_has_a_budget() {
+    fn the_node_has_a_budget_and_another_for_rescues() {
         let mut restraint = Restraint::new(Limits::default());
-        for i in 0..10 {
-            assert!(restraint.reserve(seconds(1), &owner(&i.to_string()), &mut None).is_ok());
+        let owners: Vec<_> = (0..50).map(|i| owner(&i.to_string())).collect();
+        for owner in &owners[..10] {
+            assert_eq!(ask(&mut restraint, seconds(1), &old(owner)), Ok(()));
         }
-        let held = restraint.reserve(seconds(1), &owner("x"), &mut None).unwrap_err();
-        assert_eq!(held, Held { until: seconds(7), why: Why::Budget });
-        assert!(restraint.reserve(seconds(7), &owner("x"), &mut None).is_ok());
-        assert!(restraint.reserve(seconds(7), &owner("y"), &mut None).is_err());
-        let given = restraint.reserve(seconds(13), &owner("y"), &mut None).unwrap();
-        restraint.refund(given);
-        assert!(restraint.reserve(seconds(13), &owner("y"), &mut None).is_ok(), "what did not happen costs nothing");
+        assert_eq!(ask(&mut restraint, seconds(1), &old(&owners[10])), Err((7, Why::Budget)));
+        for owner in &owners[10..40] {
+            assert_eq!(ask(&mut restraint, seconds(1), &dying(owner)), Ok(()));
+        }
+        assert_eq!(ask(&mut restraint, seconds(1), &dying(&owners[40])), Err((7, Why::Rescues)));
+        // One more of each.
+        assert_eq!(ask(&mut restraint, seconds(7), &old(&owners[41])), Ok(()));
+        assert_eq!(ask(&mut restraint, seconds(7), &old(&owners[42])), Err((13, Why::Budget)));
+        assert_eq!(ask(&mut restraint, seconds(7), &dying(&owners[42])), Ok(()));
+        assert_eq!(ask(&mut restraint, seconds(7), &dying(&owners[43])), Err((13, Why::Rescues)));
+        let given = restraint.reserve(seconds(13), &old(&owners[44]), &mut None).unwrap();
+        restraint.refund(&given);
+        assert_eq!(ask(&mut restraint, seconds(13), &old(&owners[45])), Ok(()), "what did not happen costs nothing");
+    }
+
+    #[test]
+    fn no_namespace_takes_more_than_half_of_the_rescues_while_another_could_need_them() {
+        let mut restraint = Restraint::new(Limits { burst: 1, rescue_burst: 5, ..Limits::default() });
+        let (mine, other) = (owner("a"), OwnerKey { namespace: "other".into(), ..owner("a") });
+        let mine = Candidate { others: true, ..dying(&mine) };
+        let other = Candidate { others: true, ..dying(&other) };
+        for _ in 0..4 {
+            assert_eq!(ask(&mut restraint, seconds(1), &mine), Ok(()));
+        }
+        assert_eq!(ask(&mut restraint, seconds(1), &mine), Err((7, Why::Rescues)), "three of five, and the first");
+        assert_eq!(ask(&mut restraint, seconds(1), &other), Ok(()));
+        assert_eq!(
+            ask(&mut restraint, seconds(1), &Candidate { others: false, ..mine }),
+            Ok(()),
+            "nobody else is there"
+        );
+        assert_eq!(ask(&mut restraint, seconds(1), &other), Err((7, Why::Rescues)));
     }
 
     /// An answer can be late: what is given back then is as if it had never been taken, no more.
     #[test]
     fn a_late_refund_gives_no_more_than_was_taken() {
         let mut restraint = Restraint::new(Limits { burst: 1, ..Limits::default() });
-        let refused = restraint.reserve(seconds(0), &owner("a"), &mut None).unwrap();
-        assert!(restraint.reserve(seconds(6), &owner("b"), &mut None).is_ok());
-        restraint.refund(refused);
-        let held = restraint.reserve(seconds(7), &owner("c"), &mut None).unwrap_err();
-        assert_eq!(held, Held { until: seconds(12), why: Why::Budget }, "b's is still spent");
+        let refused = restraint.reserve(seconds(0), &old(&owner("a")), &mut None).unwrap();
+        assert_eq!(ask(&mut restraint, seconds(6), &old(&owner("b"))), Ok(()));
+        restraint.refund(&refused);
+        assert_eq!(ask(&mut restraint, seconds(7), &old(&owner("c"))), Err((12, Why::Budget)), "b's is still spent");
     }
 
     #[test]
     fn a_lost_one_is_exchanged_for_one_of_now() {
         let mut restraint = Restraint::new(Limits { burst: 1, ..Limits::default() });
-        let mut lost = restraint.reserve(seconds(0), &owner("a"), &mut None).ok();
-        assert!(restraint.reserve(seconds(6), &owner("b"), &mut None).is_ok());
-        let held = restraint.reserve(seconds(7), &owner("a"), &mut lost).unwrap_err();
+        let (a, b) = (owner("a"), owner("b"));
+        let mut lost = restraint.reserve(seconds(0), &old(&a), &mut None).ok();
+        assert_eq!(ask(&mut restraint, seconds(6), &old(&b)), Ok(()));
+        let held = restraint.reserve(seconds(7), &old(&a), &mut lost).unwrap_err();
         assert_eq!(held, Held { until: seconds(12), why: Why::Budget });
         assert!(lost.is_some(), "it may have happened");
-        assert!(restraint.reserve(seconds(12), &owner("a"), &mut lost).is_ok(), "not held by itself");
+        assert!(restraint.reserve(seconds(12), &old(&a), &mut lost).is_ok(), "not held by itself");
         assert!(lost.is_none());
-        let held = restraint.reserve(seconds(18), &owner("a"), &mut None).unwrap_err();
-        assert_eq!(held, Held { until: seconds(22), why: Why::Owner }, "it counts once, from its last try on");
+        assert_eq!(
+            ask(&mut restraint, seconds(18), &old(&a)),
+            Err((22, Why::Turn)),
+            "it counts once, from its last try on"
+        );
+    }
+
+    /// Those before it are remembered for as long as the last one may turn out not to have happened.
+    #[test]
+    fn the_longest_back_off_outlasts_a_refund() {
+        let mut restraint = plenty();
+        let a = owner("a");
+        let mut lost = None;
+        for i in 0..7 {
+            lost = restraint.reserve(seconds(i), &dying(&a), &mut None).ok();
+        }
+        assert_eq!(ask(&mut restraint, seconds(8), &flat(&a)), Err((306, Why::Owner)));
+        restraint.refund(&lost.unwrap());
+        assert_eq!(ask(&mut restraint, seconds(8), &flat(&a)), Err((305, Why::Owner)), "six are left");
     }
 
     #[test]
-    fn the_young_are_held_unless_it_is_urgent() {
-        let restraint = plenty();
-        let now = seconds(100);
-        let ask = |age, room: u64, growth| {
-            let takes = Duration::from_millis(200);
-            restraint.old_enough(now, age, Some(Bytes(room)), growth, takes).map_err(|h| h.until)
+    fn the_young_are_held_until_they_are_of_age() {
+        let mut restraint = plenty();
+        let a = owner("a");
+        let aged = |s| Candidate { age: Some(seconds(s)), ..flat(&a) };
+        assert_eq!(ask(&mut restraint, seconds(100), &aged(20)), Err((140, Why::Young)));
+        assert_eq!(ask(&mut restraint, seconds(100), &aged(60)), Ok(()));
+        let mut off = Restraint::new(Limits { minimum_age: Duration::ZERO, ..Limits::default() });
+        assert_eq!(ask(&mut off, seconds(100), &aged(0)), Ok(()));
+    }
+
+    /// A container's start and end, in seconds.
+    fn end(restraint: &mut Restraint, started: i64, ended: i64) {
+        restraint.ended(&owner("a"), SignedDuration::from_secs(started), SignedDuration::from_secs(ended));
+    }
+
+    #[test]
+    fn what_keeps_dying_young_is_left_alone_until_it_is_quiet_or_old() {
+        let mut restraint = plenty();
+        let a = owner("a");
+        let newborn = Candidate { age: Some(seconds(20)), ..dying(&a) };
+        let two = |restraint: &mut Restraint, generation: i64| {
+            end(restraint, generation * 100, generation * 100 + 20);
+            end(restraint, generation * 100 + 1, generation * 100 + 21);
         };
-        assert_eq!(ask(Some(seconds(20)), 1000, Some(1)), Err(seconds(140)));
-        assert_eq!(ask(Some(seconds(60)), 1000, Some(1)), Ok(()));
-        assert_eq!(ask(None, 1000, Some(1)), Ok(()), "no start is known: as old as it may be");
-        assert_eq!(ask(Some(seconds(20)), 799, Some(1000)), Ok(()), "less than four evictions left");
-        assert_eq!(ask(Some(seconds(20)), 800, Some(1000)), Err(seconds(140)));
-        assert_eq!(ask(Some(seconds(20)), 0, None), Err(seconds(140)), "nothing grows");
-        let off = Restraint::new(Limits { minimum_age: Duration::ZERO, ..Limits::default() });
-        assert_eq!(off.old_enough(now, Some(Duration::ZERO), None, None, URGENT), Ok(()));
+        two(&mut restraint, -1);
+        two(&mut restraint, 0);
+        assert!(ask(&mut restraint, seconds(50), &newborn).is_ok(), "two generations, of two each");
+        end(&mut restraint, 100, 170);
+        assert!(ask(&mut restraint, seconds(180), &newborn).is_ok(), "that one was no longer young");
+        end(&mut restraint, 180, 200);
+        assert_eq!(
+            ask(&mut restraint, seconds(210), &newborn),
+            Err((250, Why::DiesYoung)),
+            "though it is at its deadline"
+        );
+        assert_eq!(ask(&mut restraint, seconds(210), &Candidate { owner: &owner("b"), ..newborn }), Ok(()));
+        assert_eq!(ask(&mut restraint, seconds(250), &Candidate { age: Some(seconds(60)), ..newborn }), Ok(()));
+        // Another young end keeps it so, whether it counts as a generation or not.
+        end(&mut restraint, 199, 210);
+        assert!(ask(&mut restraint, seconds(200) + QUIET, &newborn).is_err());
+        assert_eq!(ask(&mut restraint, seconds(210) + QUIET, &newborn), Ok(()), "ten quiet minutes");
+        end(&mut restraint, 820, 830);
+        assert_eq!(ask(&mut restraint, seconds(840), &newborn), Ok(()), "counted anew");
+    }
+
+    #[test]
+    fn only_so_many_owners_are_remembered() {
+        let mut restraint = plenty();
+        for i in 0..2 * MOST_OWNERS {
+            restraint.ended(&owner(&i.to_string()), SignedDuration::ZERO, SignedDuration::from_secs(1));
+        }
+        assert_eq!(restraint.remembered(), MOST_OWNERS);
+        assert!(ask(&mut restraint, QUIET + seconds(1), &old(&owner("a"))).is_ok());
+        assert_eq!(restraint.remembered(), 1);
     }
 
     proptest! {
-        /// In no window are there more evictions than the budget, nor of one owner sooner than its back-off.
+        /// In no window are there more evictions than both budgets, nor of one owner sooner than its back-off unless it
+        /// could not wait; and whoever cannot wait is held by nothing but a budget that is spent.
         #[test]
-        fn neither_bound_is_ever_exceeded(steps in prop::collection::vec((0u64..20_000, 0u8..6, any::<bool>()), 1..300)) {
-            let limits = Limits { burst: 3, ..Limits::default() };
+        fn neither_bound_is_ever_exceeded(
+            steps in prop::collection::vec((0u64..20_000, 0u8..6, any::<bool>(), any::<bool>()), 1..300),
+        ) {
+            let limits = Limits { burst: 3, rescue_burst: 2, ..Limits::default() };
             let mut restraint = Restraint::new(limits);
             let mut now = Duration::ZERO;
-            let mut done: Vec<(Duration, u8)> = Vec::new();
+            let mut done: Vec<(Duration, u8, bool)> = Vec::new();
             let mut late = Vec::new();
-            for (millis, who, refund) in steps {
+            for (millis, who, refund, is_dying) in steps {
                 now += Duration::from_millis(millis);
                 if millis % 3 == 0 {
-                    late.drain(..).for_each(|r| restraint.refund(r));
+                    late.drain(..).for_each(|r| restraint.refund(&r));
                 }
-                if let Ok(reservation) = restraint.reserve(now, &owner(&who.to_string()), &mut None) {
-                    if refund {
-                        late.push(reservation);
-                    } else {
-                        done.push((now, who));
-                    }
+                let owner = owner(&who.to_string());
+                let candidate = if is_dying { dying(&owner) } else { flat(&owner) };
+                match restraint.reserve(now, &candidate, &mut None) {
+                    Ok(reservation) if refund => late.push(reservation),
+                    Ok(_) => done.push((now, who, is_dying)),
+                    Err(held) => prop_assert!(!is_dying || held.why == Why::Rescues, "{held:?}"),
                 }
             }
-            for (i, (at, who)) in done.iter().enumerate() {
+            for (i, (at, who, _)) in done.iter().enumerate() {
                 for window in [seconds(6), seconds(60), seconds(600)] {
-                    let within = done[i..].iter().take_while(|(t, _)| *t < *at + window).count() as u64;
-                    prop_assert!(within <= 3 + window.as_secs() / 6, "{within} in {window:?}");
+                    let within = done[i..].iter().take_while(|(t, ..)| *t < *at + window).count() as u64;
+                    prop_assert!(within <= 3 + 2 + 2 * (window.as_secs() / 6), "{within} in {window:?}");
+                    let unhurried = done[i..].iter().take_while(|(t, ..)| *t < *at + window).filter(|(.., d)| !d).count() as u64;
+                    prop_assert!(unhurried <= 3 + window.as_secs() / 6, "{unhurried} that could wait in {window:?}");
                 }
-                let next = done[i + 1..].iter().find(|(_, w)| w == who);
-                prop_assert!(next.is_none_or(|(t, _)| *t >= *at + FIRST_BACK_OFF));
+                let next = done[i + 1..].iter().find(|(_, w, _)| w == who);
+                prop_assert!(next.is_none_or(|(t, _, is_dying)| *is_dying || *t >= *at + FIRST_BACK_OFF));
             }
             prop_assert!(restraint.remembered() <= 6);
         }

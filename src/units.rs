@@ -91,6 +91,19 @@ impl Percent {
         Ok(Percent(millionths))
     }
 
+    /// In so many parts [`Percent::lowered`] divides.
+    pub const PARTS: u32 = 10_000;
+
+    /// Lower by `part` ten-thousandths of `by`, in whole hundredths of a percent.
+    #[must_use]
+    pub fn lowered(self, by: Percent, part: u32) -> Percent {
+        const HUNDREDTH: u32 = Percent::ONE / 100;
+        let lower = u64::from(by.0) * u64::from(part.min(Self::PARTS)) / u64::from(Self::PARTS);
+        // A part of a u32 is a u32.
+        let lower = u32::try_from(lower).unwrap_or(0) / HUNDREDTH * HUNDREDTH;
+        Percent(self.0.saturating_sub(lower).max(1))
+    }
+
     /// This share of `whole`, rounded down. For whole bytes, being strictly above the exact share
     /// and being strictly above the rounded one are the same.
     #[must_use]

@@ -50,7 +50,7 @@ fn exported() -> (BTreeMap<String, BTreeSet<String>>, BTreeSet<String>) {
     // These have no series before the first of them.
     metrics.answered(Act::Evict, Some(&Answer::Accepted), DryRun::Server);
     metrics.answered(Act::Delete, Some(&Answer::Accepted), DryRun::Off);
-    let counts = Counts { guarded: 0, unresolved: 0, invalid: 0, blocked: 0, held: 0 };
+    let counts = Counts::default();
     let page = |state| {
         metrics.confinement(Confinement::Policy, state);
         metrics.page(counts, Duration::ZERO, &Shared::default())
@@ -145,4 +145,13 @@ fn they_group_and_select_by_labels_that_are_exported() {
             }
         }
     }
+}
+
+/// `check` says it, without a cluster.
+#[test]
+fn the_charts_threshold_for_namespaces_is_the_one_that_check_takes() {
+    let values: Json = serde_saphyr::from_str(&file("chart/values.yaml")).unwrap();
+    assert_eq!(values["namespaces"]["threshold"], pre_oom_killer::guard::NAMESPACE_THRESHOLD);
+    let policy = file("components/namespaces/policy.yaml");
+    assert!(policy.contains(&format!("optional.of('{}')", pre_oom_killer::guard::NAMESPACE_THRESHOLD)));
 }

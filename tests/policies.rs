@@ -1,20 +1,31 @@
 //! The admission policies' expressions, as rendered, evaluated as the API server would: a policy with params once for each
 //! pod of the namespace, all have to pass, and an expression that cannot be evaluated denies.
 //!
-//! `daemonset/install.yaml` is always looked at; the chart's renderings, and a kustomization that moves the namespace, where
+//! A MutatingAdmissionPolicy: what it stamps, which is one variable, for each kind of pod and namespace.
+//!
+//! `daemonset/install.yaml` and the component's policy are always looked at; the chart's renderings, and a kustomization that moves the namespace, where
 //! `tests/run deploy` has made them (in the directory `PRE_OOM_KILLER_RENDERED`).
 //!
-//! What a CEL crate cannot show: the server's own type check and cost limit. A 1.36 server was seen to accept the eviction
-//! policy and the node rule of the deletion policy; the latter's label rule was evaluated here alone.
+//! What a CEL crate cannot show, the server's own type check and cost limit, the leg `apiserver` does: there all three are in
+//! force on a real server (`tests/apiserver/rights.rs`, `namespaces.rs`).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use cel::{Context, Program, Value};
+use cel::objects::Key;
+use cel::{Context, Env, Program, Value};
+use pre_oom_killer::guard::{self, PREFIX, keys};
+use pre_oom_killer::pods::Pod;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
+
+#[path = "stamps/cases.rs"]
+mod cases;
+
+use cases::cases;
 
 /// A ValidatingAdmissionPolicy, as far as it decides.
 #[derive(Clone, Debug, Deserialize)]
@@ -51,11 +62,13 @@ struct Rendered {
 }
 
 const INSTALL: &str = "install.yaml";
+/// The plain manifests' MutatingAdmissionPolicy.
+const COMPONENT: &str = "components/namespaces/policy.yaml";
 /// All that `tests/run deploy` makes.
 const MADE: [&str; 5] = ["chart.yaml", "chart-other.yaml", "chart-release.yaml", "plain-other.yaml", "opt-in.yaml"];
 
 fn read(file: &str) -> Rendered {
-    let path = if file == INSTALL {
+    let path = if [INSTALL, COMPONENT].contains(&file) {
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("daemonset").join(file)
     } else {
         let made =
@@ -322,4 +335,171 @@ fn the_opt_in_can_be_asked_of_whoever_acts_as_a_node() {
     check(&spec, &cases, false);
     let admin = Ask { user: "system:admin".into(), ..ask("without-label") };
     assert_eq!(judge(&spec, &admin, false), Verdict::NotMatched);
+}
+
+// --- a whole namespace -----------------------------------------------------------------------------------------------
+
+/// A MutatingAdmissionPolicy, as far as it decides.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Mutating {
+    failure_policy: String,
+    match_constraints: Json,
+    match_conditions: Vec<Named>,
+    variables: Vec<Named>,
+    mutations: Json,
+}
+
+fn stamping(rendered: &Rendered) -> Mutating {
+    let policy = rendered.find("MutatingAdmissionPolicy", "-namespaces").unwrap();
+    let binding = rendered.find("MutatingAdmissionPolicyBinding", "-namespaces").unwrap();
+    // In all namespaces that the policy itself selects.
+    assert_eq!(binding["spec"], json!({"policyName": policy["metadata"]["name"]}));
+    serde_json::from_value(policy["spec"].clone()).unwrap()
+}
+
+/// The annotations that a pod gets; None: the policy leaves it alone.
+fn stamp(spec: &Mutating, namespace: &Json, pod: &Json) -> Option<BTreeMap<String, String>> {
+    let labels = &namespace["metadata"]["labels"];
+    let selector = &spec.match_constraints["namespaceSelector"];
+    let equal = selector["matchLabels"].as_object().unwrap().iter().all(|(key, value)| labels[key] == *value);
+    let others = selector["matchExpressions"].as_array().unwrap().iter().all(|test| {
+        assert_eq!(test["operator"], "NotIn");
+        !test["values"].as_array().unwrap().contains(&labels[test["key"].as_str().unwrap()])
+    });
+    if !(equal && others) {
+        return None;
+    }
+    // With optional values, as the server has them.
+    let env = Arc::new(Env::stdlib());
+    let mut context = Context::with_env(Arc::clone(&env));
+    context.add_variable_from_value("object", cel::to_value(pod).unwrap());
+    let run = |context: &Context, named: &Named| match env.compile(&named.expression) {
+        Ok(program) => program.execute(context).unwrap_or_else(|error| panic!("{}: {error}", named.name)),
+        Err(errors) => panic!("{}: {errors}", named.name),
+    };
+    // The server gives these no namespaceObject.
+    if !spec.match_conditions.iter().all(|condition| run(&context, condition) == Value::Bool(true)) {
+        return None;
+    }
+    context.add_variable_from_value("namespaceObject", cel::to_value(namespace).unwrap());
+    let mut variables = HashMap::new();
+    for variable in &spec.variables {
+        variables.insert(variable.name.clone(), run(&context, variable));
+        context.add_variable_from_value("variables", variables.clone());
+    }
+    let Value::Map(stamp) = &variables["stamp"] else { panic!("{:?}", variables["stamp"]) };
+    let stamp = stamp.map.iter().map(|(key, value)| match (key, value) {
+        (Key::String(key), Value::String(value)) => (key.to_string(), value.to_string()),
+        other => panic!("{other:?}"),
+    });
+    Some(stamp.collect::<BTreeMap<_, _>>()).filter(|stamp| !stamp.is_empty())
+}
+
+#[test]
+fn pods_are_stamped_by_the_component_of_the_plain_manifests() {
+    namespaces_are_guarded(&read(COMPONENT), "pre-oom-killer", "80");
+}
+
+#[test]
+#[ignore = "needs the chart rendered: tests/run deploy"]
+fn pods_are_stamped_by_the_chart() {
+    for (file, own, threshold) in
+        [("namespaces.yaml", "pre-oom-killer", "80"), ("namespaces-other.yaml", "other", "62.5%")]
+    {
+        namespaces_are_guarded(&read(file), own, threshold);
+    }
+}
+
+fn namespaces_are_guarded(rendered: &Rendered, own: &str, default: &str) {
+    let spec = stamping(rendered);
+    let rule = json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]});
+    assert_eq!(spec.match_constraints["resourceRules"], json!([rule]));
+    // It can never keep a pod from being made.
+    assert_eq!(spec.failure_policy, "Ignore");
+    // All that is done to a pod; a crate cannot evaluate it, the leg `apiserver` does.
+    let mutation = "size(variables.stamp) == 0 ? Object{} : Object{metadata: Object.metadata{labels: \
+                    {'pre-oom-killer': 'enabled'}, annotations: variables.stamp}}";
+    assert_eq!(
+        spec.mutations,
+        json!([{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": mutation}}])
+    );
+
+    for case in cases(own, default) {
+        let name = case.namespace.name.as_deref().unwrap_or("shop");
+        let mut namespace = json!({"metadata": {"name": name, "labels": case.namespace.labels}});
+        namespace["metadata"]["labels"]["kubernetes.io/metadata.name"] = json!(name);
+        if case.namespace.annotations != json!({}) {
+            namespace["metadata"]["annotations"] = case.namespace.annotations;
+        }
+        let stamp = stamp(&spec, &namespace, &case.pod);
+        let rest = stamp.clone().map(|mut stamp| {
+            let by = stamp.remove(&format!("{PREFIX}{}", keys::GUARDED_BY));
+            assert_eq!(by.as_deref(), Some(keys::BY_NAMESPACE), "{}", case.what);
+            stamp.into_iter().map(|(key, value)| (key.strip_prefix(PREFIX).unwrap().to_owned(), value)).collect()
+        });
+        assert_eq!(rest, case.stamp, "{} in {}", case.what, rendered.file);
+
+        // And what comes of it is a guard without a word of warning.
+        let Some(stamp) = stamp else { continue };
+        let mut pod = case.pod;
+        pod["metadata"]["labels"]["pre-oom-killer"] = json!("enabled");
+        for (key, value) in stamp {
+            pod["metadata"]["annotations"][key] = json!(value);
+        }
+        let pod = Pod::from_json(&pod.to_string()).unwrap();
+        let reading = guard::read(&pod).unwrap();
+        assert!(guard::by_namespace(&pod) && reading.guard.is_ok(), "{}: {reading:?}", case.what);
+        assert_eq!(reading.warnings, [], "{}", case.what);
+    }
+}
+
+/// `pre-oom-killer check` says the same of them, without a cluster.
+#[cfg(feature = "desk")]
+#[test]
+fn check_knows_what_the_policy_stamps() {
+    use pre_oom_killer::check::{input::Input, namespaces::Space, objects::objects};
+    let mut seen = (0, 0);
+    for case in cases("pre-oom-killer", guard::NAMESPACE_THRESHOLD) {
+        let pod = &case.pod;
+        let owner = &pod["metadata"]["ownerReferences"];
+        let controller = owner.as_array().into_iter().flatten().find(|owner| owner["controller"] == true);
+        // Of a pod that somebody's own controller makes, there is no template that `check` knows.
+        let object = match controller {
+            None => json!({"apiVersion": "v1", "kind": "Pod", "metadata": pod["metadata"], "spec": pod["spec"]}),
+            Some(owner)
+                if ["ReplicaSet", "StatefulSet", "DaemonSet"].contains(&owner["kind"].as_str().unwrap())
+                    || owner["apiVersion"] == "batch/v1" =>
+            {
+                json!({"apiVersion": owner["apiVersion"], "kind": owner["kind"], "metadata": {}, "spec": {"template": pod}})
+            }
+            Some(_) => continue,
+        };
+        let name = case.namespace.name.as_deref().unwrap_or("shop");
+        let mut object = object;
+        object["metadata"]["namespace"] = name.into();
+        let metadata =
+            json!({"name": name, "labels": case.namespace.labels, "annotations": case.namespace.annotations});
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata});
+        let mut input = Input::default();
+        input.take_text("f", &format!("{object}\n---\n{namespace}"), true);
+        assert_eq!(input.unreadable, [], "{}", case.what);
+        let all = objects(&input.documents);
+        let (template, space) = (all[0].template().unwrap(), Space::of(all[1]).unwrap());
+        let decided = pod["metadata"]["labels"].get(guard::LABEL).is_some();
+        let own = pod["metadata"]["annotations"].as_object().into_iter().flatten();
+        let own: BTreeMap<String, String> = own
+            .filter_map(|(key, value)| Some((key.strip_prefix(PREFIX)?.to_owned(), value.as_str()?.to_owned())))
+            .collect();
+        let containers = pod["spec"]["containers"].as_array().unwrap().iter();
+        let containers: Vec<_> = containers.map(|c| c["name"].as_str().unwrap()).collect();
+        let stamp = (!decided && space.guards(&template)).then(|| space.stamp(&own, &containers));
+        let expected = case.stamp.map(|mut stamp| {
+            stamp.insert(keys::GUARDED_BY.into(), keys::BY_NAMESPACE.into());
+            stamp
+        });
+        assert_eq!(stamp, expected, "{}", case.what);
+        if stamp.is_some() { seen.0 += 1 } else { seen.1 += 1 }
+    }
+    assert!(seen.0 > 20 && seen.1 > 10, "{seen:?}");
 }

@@ -9,10 +9,7 @@ use std::path::{Path, PathBuf};
 use pre_oom_killer::cgroup::{Hierarchy, Machine};
 use pre_oom_killer::pods::{ContainerId, PodUid};
 use pre_oom_killer::resolve::{Unresolved, Want, resolve};
-use pre_oom_killer::units::Bytes;
 use serde::Deserialize;
-
-const MACHINE: Machine = Machine::new(Bytes(64 << 30), Bytes(0));
 
 #[derive(Deserialize)]
 struct Shape {
@@ -76,7 +73,7 @@ fn found(root: &Path, shape: &Shape, settled: bool) -> BTreeMap<String, Expect> 
         })
         .collect();
     let relative = |dir: &Path| dir.strip_prefix(root).map(PathBuf::from).unwrap().display().to_string();
-    let results = resolve(&hierarchy, MACHINE, &wants);
+    let results = resolve(&hierarchy, &Machine::without_swap(), &wants);
     let names = shape.pod.containers.iter().map(|c| c.name.clone());
     let expect = results.into_iter().map(|result| match result {
         Ok(groups) if groups.stands_for_container => Expect::Pods { pod_group: relative(groups.own.dir()) },
@@ -162,7 +159,7 @@ fn the_pods_own_group_is_found_where_there_is_one() {
             may_have_none: false,
         };
         let hierarchy = Hierarchy::detect(root.path()).unwrap();
-        let result = resolve(&hierarchy, MACHINE, &[want]).remove(0);
+        let result = resolve(&hierarchy, &Machine::without_swap(), &[want]).remove(0);
         match pod {
             Some(pod) => assert_eq!(result.unwrap().own.dir(), root.path().join(pod), "{}", shape.id),
             // Row 13 has a pod slice that nothing is charged to; row 14's is named otherwise; row 19 has none.

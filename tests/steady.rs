@@ -6,17 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use pre_oom_killer::cgroup::{Group, Machine, Version};
+use pre_oom_killer::cgroup::{Group, Machine, StatReader, Version};
 use pre_oom_killer::guard::{Rule, Signal, Threshold};
 use pre_oom_killer::resolve::Groups;
 use pre_oom_killer::sampler::{Command, Report, Sampler, Shared, TargetId, Watch};
-use pre_oom_killer::units::{Bytes, Percent};
+use pre_oom_killer::units::Percent;
 use tokio::sync::mpsc;
 
 const MIB: u64 = 1 << 20;
-const MACHINE: Machine = Machine::new(Bytes(8 << 30), Bytes(0));
 
-/// A sampler at `machine`, with the counts that it keeps.
+/// A sampler, with the counts that it keeps.
 struct Rig {
     sampler: Sampler,
     shared: Arc<Shared>,
@@ -28,7 +27,7 @@ impl Rig {
     fn new() -> Rig {
         let shared = Arc::new(Shared::default());
         let (sender, reports) = mpsc::channel(512);
-        let sampler = Sampler::new(MACHINE, Arc::clone(&shared), sender);
+        let sampler = Sampler::new(StatReader::default(), Arc::clone(&shared), sender);
         Rig { sampler, shared, reports, next_id: 0 }
     }
 
@@ -46,7 +45,7 @@ impl Rig {
         ] {
             std::fs::write(dir.path().join(name), text).unwrap();
         }
-        let open = || Arc::new(Group::open(dir.path(), Version::V2, MACHINE).unwrap().unwrap());
+        let open = || Arc::new(Group::open(dir.path(), Version::V2, &Machine::without_swap()).unwrap().unwrap());
         let watch = Watch {
             id: TargetId(self.next_id),
             groups: Groups { own: open(), pod: Some(open()), stands_for_container: false },
@@ -57,6 +56,7 @@ impl Rig {
                 force_delete: None,
             },
             view: Arc::default(),
+            latency: Arc::default(),
         };
         self.next_id += 1;
         self.sampler.obey(Command::Watch(Box::new(watch)), Duration::ZERO);
@@ -67,14 +67,14 @@ impl Rig {
     fn ten_seconds(&mut self) -> (Counts, u64) {
         let mut now = Duration::ZERO;
         while now < Duration::from_secs(1) {
-            now = self.sampler.sweep(now);
+            now = self.sampler.sweep(&|| now);
         }
         while self.reports.try_recv().is_ok() {}
         let before = self.counts();
         let (mut sweeps, end) = (0, now + Duration::from_secs(10));
         let allocated = allocation_counter::measure(|| {
             while now < end {
-                now = self.sampler.sweep(now);
+                now = self.sampler.sweep(&|| now);
                 sweeps += 1;
             }
         });

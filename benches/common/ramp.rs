@@ -149,7 +149,7 @@ fn post(node: &Node, name: &str, uid: &str) -> Instant {
     let pod = PodRef { namespace: NS.into(), name: name.into(), uid: PodUid(uid.into()) };
     let order = Order { pod, act: Act::Evict, grace: None, dry_run: false };
     let began = Instant::now();
-    node.runtime.block_on(evict(&node.client, &order));
+    node.runtime.block_on(evict(&node.client, std::future::pending(), &order));
     began
 }
 

@@ -40,7 +40,7 @@ pub fn be_one_if_asked() {
                 .flatten_event(true)
                 .init();
             let small = |dir: &Path| if dir.to_string_lossy().contains(SMALL) { MAGNIFIED } else { 1 };
-            let machine = Machine::read().expect("/proc/meminfo").magnified(small);
+            let machine = Machine::open().expect("/proc/meminfo").magnified(small);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build();
             runtime.expect("a runtime").block_on(run_on(config, machine)).expect("it runs");
             std::process::exit(0)

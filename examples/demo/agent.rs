@@ -1,20 +1,19 @@
-//! The real agent: built, started, and stopped.
+//! The real agent: started, and stopped.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::Value;
 use standin::Standin;
 
 use crate::pods::NODE;
-use crate::screen::note;
 use crate::stop::{hurry, until};
 
 const POLL: Duration = Duration::from_millis(5);
@@ -23,34 +22,6 @@ const START: Duration = Duration::from_secs(30);
 const STOP: Duration = Duration::from_secs(3);
 /// It writes some five lines.
 const LOG: usize = 1 << 20;
-
-/// Builds the agent as this example was built: same cargo, same profile, same target directory.
-/// Without a cargo (the example was started by hand) it is the one beside us.
-pub fn build() -> anyhow::Result<PathBuf> {
-    let me = std::env::current_exe()?; // TARGET-DIR/PROFILE/examples/demo
-    let mut above = me.ancestors().skip(2);
-    let (Some(directory), Some(target)) = (above.next(), above.next()) else { bail!("not in a target directory") };
-    let binary = directory.join("pre-oom-killer");
-    let Some(cargo) = std::env::var_os("CARGO") else {
-        ensure!(binary.exists(), "{} is not there: run `cargo demo`, or give --agent FILE", binary.display());
-        return Ok(binary);
-    };
-    let profile = directory.file_name().filter(|name| *name != "debug").unwrap_or("dev".as_ref());
-    let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--bin", "pre-oom-killer", "--manifest-path"]);
-    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
-    command.arg("--target-dir").arg(target).arg("--profile").arg(profile);
-    // Cargo tells us who we are, and ring's build script would take that for itself and build all anew.
-    let ours = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(ours)) {
-        command.env_remove(name);
-    }
-    note("Building the agent …");
-    let mut cargo = Group(command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0).spawn()?);
-    let status = until(Duration::MAX, POLL, || Ok(cargo.0.try_wait()?))?;
-    ensure!(status.is_some_and(|s| s.success()), "the agent could not be built");
-    Ok(binary)
-}
 
 /// A child and its children, in a process group of their own, so that Ctrl-C reaches us alone; ended
 /// when dropped.

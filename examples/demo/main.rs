@@ -1,7 +1,8 @@
 //! `cargo demo`: two pods with equal limits fill their memory. One is guarded, and ends on SIGTERM
 //! before its limit; the other is OOM-killed by the kernel. The flow is that of [`show`]:
 //!
-//! 1. `agent.rs` builds the real agent, with the cargo that runs this.
+//! 1. This program is the agent, too: as `demo run …` it does what `pre-oom-killer run …` does, from the same library. So
+//!    cargo builds it all at once, and shows how far it is.
 //! 2. The stand-in makes memory cgroups as kubelet does (where that is not allowed: regular files that
 //!    look the same) and serves the API. `pods.rs` puts two pods there, each with a process of its own.
 //! 3. `agent.rs` starts the agent against the stand-in.
@@ -25,7 +26,7 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, ensure};
 use clap::error::ErrorKind::ValueValidation;
 use clap::{CommandFactory, Parser};
-use pre_oom_killer::cli::EXIT_USAGE;
+use pre_oom_killer::cli::{Cli, Command, EXIT_USAGE};
 use pre_oom_killer::units::{Bytes, Percent, parse_quantity};
 use procfs::{Current, Meminfo};
 use standin::Standin;
@@ -67,7 +68,7 @@ struct Args {
     /// Simulate also where real groups can be made
     #[arg(long)]
     simulate: bool,
-    /// Run this agent instead of building one
+    /// Run this agent instead of the one in this program
     #[arg(long, value_name = "FILE")]
     agent: Option<PathBuf>,
 }
@@ -91,6 +92,13 @@ impl Args {
 
 fn main() -> ExitCode {
     standin::hog::be_one_if_asked();
+    let words: Vec<String> = std::env::args().collect();
+    if words.get(1).is_some_and(|word| word == "run") {
+        return match Cli::read(words) {
+            Ok(Cli { command: Command::Run(args) }) => pre_oom_killer::agent::command(*args, Vec::new()),
+            _ => ExitCode::from(EXIT_USAGE), // the words are ours
+        };
+    }
     let args = match Args::try_parse().and_then(Args::checked) {
         Ok(args) => args,
         Err(error) => {
@@ -106,7 +114,7 @@ fn main() -> ExitCode {
 /// All of it. What it makes ends in reverse: the agent first, the groups last.
 fn show(args: &Args) -> anyhow::Result<()> {
     let mut screen = Screen::new(args.json);
-    let binary = args.agent.clone().map_or_else(agent::build, Ok)?;
+    let binary = args.agent.clone().map_or_else(std::env::current_exe, Ok)?;
     let real = if args.simulate { Err("asked for by --simulate".into()) } else { Tree::real() };
     let tree = match real {
         Ok(tree) => {

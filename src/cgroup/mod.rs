@@ -3,6 +3,9 @@
 //! A group that is gone is a value (`None`), not an error: reading a kept descriptor of a removed
 //! group gives `ENODEV`, opening one `ENOENT`. A reading allocates nothing; only an error does.
 
+mod kills;
+mod slow;
+mod swap;
 mod v1;
 mod v2;
 
@@ -10,10 +13,17 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use thiserror::Error;
 
+pub use self::kills::{Hit, Kills};
+use self::slow::Pace;
+pub use self::slow::{Reading, StatRead, StatReader};
+use self::swap::{MachineSwap, Swap};
+use crate::policy::Moment;
 use crate::units::Bytes;
 
 /// Enough for a number and its newline; what is longer is not a number of bytes.
@@ -66,7 +76,7 @@ impl Version {
     /// `memory.stat`.
     ///
     /// # Errors
-    /// When a line that is needed is missing.
+    /// When the line of the inactive cache is missing; the others only refine what is left before a kill.
     pub fn parse_stat(self, text: &[u8]) -> Result<Stat, Malformed> {
         match self {
             Version::V1 => v1::stat(text),
@@ -78,7 +88,8 @@ impl Version {
     #[must_use]
     pub fn parse_kills(self, text: &[u8]) -> Option<Kills> {
         let killed = field(text, b"oom_kill")?;
-        Some(Kills { killed, limit_hit: field(text, b"oom") })
+        let (together, limit_hit) = (field(text, b"oom_group_kill"), field(text, b"oom"));
+        Some(Kills { killed, together, limit_hit, hit_below: 0 })
     }
 
     /// The count of charges that hit the limit; `None` where the kernel has none.
@@ -108,32 +119,47 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// The limit, unless it is none in effect: not below the machine's memory.
+    /// In bytes; `None`: none. One that the machine's memory cannot reach is a limit all the same: memory can be added to a
+    /// machine, and what it says of itself can be another's view of it.
     #[must_use]
-    pub fn effective(self, machine: Machine) -> Option<Bytes> {
+    pub fn bytes(self) -> Option<Bytes> {
         match self {
-            Limit::Bytes(limit) if limit < machine.memory => Some(limit),
-            Limit::Bytes(_) | Limit::Max => None,
+            Limit::Bytes(limit) => Some(limit),
+            Limit::Max => None,
         }
     }
 }
 
-/// What is needed to know of the machine.
-#[derive(Clone, Copy, Debug)]
+/// What all groups of a machine share.
+#[derive(Clone, Debug)]
 pub struct Machine {
-    /// `MemTotal` of `/proc/meminfo`.
-    pub memory: Bytes,
-    /// `SwapTotal` of `/proc/meminfo`.
-    pub swap: Bytes,
+    swap: Option<Arc<MachineSwap>>,
     /// By how much what is read of a group is multiplied.
     magnified: fn(&Path) -> u64,
 }
 
 impl Machine {
-    /// One with so much memory and swap.
+    /// One that never has swap.
     #[must_use]
-    pub const fn new(memory: Bytes, swap: Bytes) -> Machine {
-        Machine { memory, swap, magnified: |_| 1 }
+    pub const fn without_swap() -> Machine {
+        Machine { swap: None, magnified: |_| 1 }
+    }
+
+    /// This machine.
+    ///
+    /// # Errors
+    /// When `/proc/meminfo` cannot be opened.
+    pub fn open() -> io::Result<Machine> {
+        Machine::of(Path::new("/proc/meminfo"))
+    }
+
+    /// The one that this file, in the form of `/proc/meminfo`, speaks of.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn of(meminfo: &Path) -> io::Result<Machine> {
+        let swap = MachineSwap::open(meminfo)?;
+        Ok(Machine { swap: Some(Arc::new(swap)), ..Machine::without_swap() })
     }
 
     /// Has what is read of the group at a directory multiplied, for benchmarks: small real groups
@@ -141,16 +167,6 @@ impl Machine {
     #[must_use]
     pub fn magnified(self, times: fn(&Path) -> u64) -> Machine {
         Machine { magnified: times, ..self }
-    }
-
-    /// Reads `/proc/meminfo`.
-    ///
-    /// # Errors
-    /// When that file cannot be read.
-    pub fn read() -> anyhow::Result<Machine> {
-        use procfs::Current;
-        let info = procfs::Meminfo::current()?;
-        Ok(Machine::new(Bytes(info.mem_total), Bytes(info.swap_total)))
     }
 }
 
@@ -187,17 +203,6 @@ impl Stat {
     }
 }
 
-/// What a group counts of kills.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kills {
-    /// `oom_kill`: processes killed, for this group's limit or another reason. On v1 only those in
-    /// this very group (measured), on v2 those below too.
-    pub killed: u64,
-    /// v2's `oom`: times that this group's limit was hit with nothing left to reclaim. It stays
-    /// where the whole node ran out of memory. v1 does not count it.
-    pub limit_hit: Option<u64>,
-}
-
 /// A file that says something else than it should.
 #[derive(Debug, Error)]
 #[error("{path}: {what}")]
@@ -206,6 +211,20 @@ pub struct ReadError {
     pub path: String,
     /// What is wrong with it.
     pub what: ReadErrorKind,
+}
+
+impl ReadError {
+    /// The same, to be told once more.
+    fn again(&self) -> ReadError {
+        let what = match &self.what {
+            ReadErrorKind::Io(error) => ReadErrorKind::Io(match error.raw_os_error() {
+                Some(code) => io::Error::from_raw_os_error(code),
+                None => io::Error::new(error.kind(), error.to_string()),
+            }),
+            ReadErrorKind::Malformed(malformed) => ReadErrorKind::Malformed(*malformed),
+        };
+        ReadError { path: self.path.clone(), what }
+    }
 }
 
 /// What can be wrong with a cgroup file.
@@ -249,13 +268,8 @@ pub struct Group {
     /// v1's; v2 counts them in the file of the kills.
     failed_charges: Option<File>,
     swap: Option<Swap>,
-}
-
-#[derive(Debug)]
-struct Swap {
-    current: File,
-    max: File,
-    machine: Bytes,
+    /// How long its stat takes, and what was read of it.
+    pace: Mutex<Pace>,
 }
 
 impl Group {
@@ -263,7 +277,7 @@ impl Group {
     ///
     /// # Errors
     /// When a file is there and cannot be opened.
-    pub fn open(dir: &Path, version: Version, machine: Machine) -> Result<Option<Group>, ReadError> {
+    pub fn open(dir: &Path, version: Version, machine: &Machine) -> Result<Option<Group>, ReadError> {
         let files = version.files();
         let open = |name: &str| {
             let path = dir.join(name);
@@ -273,18 +287,11 @@ impl Group {
         let (Some(usage), Some(limit), Some(stat)) = (open(files.usage)?, open(files.limit)?, open(files.stat)?) else {
             return Ok(None);
         };
-        let swap = if version == Version::V2 && machine.swap > Bytes(0) {
-            // Absent where the kernel was built or started without swap accounting.
-            match (open(v2::SWAP_CURRENT)?, open(v2::SWAP_MAX)?) {
-                (Some(current), Some(max)) => Some(Swap { current, max, machine: machine.swap }),
-                _ => None,
-            }
-        } else {
-            None
-        };
+        let swap = machine.swap.clone().filter(|_| version == Version::V2).map(Swap::new);
         let failed_charges = if version == Version::V1 { open(files.failed_charges)? } else { None };
         let (times, kills) = ((machine.magnified)(dir), open(files.kills)?);
-        Ok(Some(Group { dir: dir.to_owned(), version, times, usage, limit, stat, kills, failed_charges, swap }))
+        let pace = Mutex::default();
+        Ok(Some(Group { dir: dir.to_owned(), version, times, usage, limit, stat, kills, failed_charges, swap, pace }))
     }
 
     /// Its directory.
@@ -332,14 +339,31 @@ impl Group {
         Ok(stat.map(|stat| stat.times(self.times)))
     }
 
-    /// How many processes were killed for lack of memory; `None` if the group is gone, the kernel
-    /// does not count (before 4.13), or the file cannot be read: it is not needed to guard.
+    /// How long its `memory.stat` takes to be read, where that is so long that another thread reads it ([`StatReader`]).
     #[must_use]
-    pub fn kills(&self) -> Option<Kills> {
+    pub fn slow_for(&self) -> Option<Duration> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner).slow_for()
+    }
+
+    /// How many processes were killed for lack of memory, and what for; `None` if the group is gone, the kernel
+    /// does not count (before 4.13), or the file cannot be read: it is not needed to guard. `before` is what was read last:
+    /// what cannot have changed since is not read again.
+    #[must_use]
+    pub fn kills(&self, before: Option<Kills>) -> Option<Kills> {
         let mut buffer = [0; 1024];
         let parse = |text: &[u8]| Ok(self.version.parse_kills(text));
-        let read = self.parsed(self.kills.as_ref()?, self.version.files().kills, &mut buffer, parse);
-        read.ok()??
+        let kills = self.parsed(self.kills.as_ref()?, self.version.files().kills, &mut buffer, parse).ok()??;
+        match (self.version, before) {
+            (Version::V1, _) => kills.map(|kills| Kills { limit_hit: self.failed_charges(), ..kills }),
+            (Version::V2, Some(before)) if kills.is_some_and(|k| k.limit_hit == before.hit_in_all()) => {
+                kills.map(|kills| Kills { limit_hit: before.limit_hit, hit_below: before.hit_below, ..kills })
+            }
+            // So seldom that no descriptor is kept for it.
+            (Version::V2, _) => kills.map(|kills| match std::fs::read(self.dir.join(v2::OWN_EVENTS)) {
+                Ok(own) => kills.with_own(&own),
+                Err(_) => kills,
+            }),
+        }
     }
 
     /// How often memory that was asked for did not fit below this group's limit, so that something had to be
@@ -357,22 +381,12 @@ impl Group {
         self.parsed(file, self.version.files().failed_charges, &mut buffer, parse).ok()??
     }
 
-    /// How much more of this group the kernel could move to swap; 0 where there is none.
-    ///
-    /// # Errors
-    /// When the files cannot be read.
-    pub fn swap_left(&self) -> Result<Bytes, ReadError> {
-        let Some(swap) = &self.swap else {
-            return Ok(Bytes(0));
-        };
-        let mut buffer = [0; NUMBER_BUFFER];
-        let max = match self.parsed(&swap.max, v2::SWAP_MAX, &mut buffer, v2::limit)? {
-            Some(Limit::Bytes(max)) => max.min(swap.machine),
-            Some(Limit::Max) => swap.machine,
-            None => Bytes(0),
-        };
-        let current = self.number(&swap.current, v2::SWAP_CURRENT)?;
-        Ok(max.less(current.unwrap_or(max)))
+    /// How much more of this group the kernel could move to swap at this moment: the least of what the machine has free
+    /// and what the group and each level above it allow. 0 where there is no swap, or something cannot be read: then a
+    /// kill is nearer.
+    #[must_use]
+    pub fn swap_left(&self, now: Moment) -> Bytes {
+        self.swap.as_ref().map_or(Bytes(0), |swap| swap.left(&self.dir, now))
     }
 
     fn number(&self, file: &File, name: &str) -> Result<Option<Bytes>, ReadError> {
@@ -434,6 +448,11 @@ fn field(text: &[u8], key: &[u8]) -> Option<u64> {
 /// The same, where the line has to be there.
 fn required(text: &[u8], key: &'static str) -> Result<Bytes, Malformed> {
     field(text, key.as_bytes()).map(Bytes).ok_or(Malformed::MissingField(key))
+}
+
+/// The same where the line only refines what is left before a kill, and not every kernel has it.
+fn or_none(text: &[u8], key: &'static str) -> Bytes {
+    Bytes(field(text, key.as_bytes()).unwrap_or(0))
 }
 
 /// Where memory groups are.
@@ -510,14 +529,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    pub(super) const MACHINE: Machine = Machine::new(Bytes(8 << 30), Bytes(1 << 30));
-
     fn group(version: Version, contents: &[(&str, &[u8])]) -> (tempfile::TempDir, Group) {
         let dir = tempfile::tempdir().unwrap();
         for (name, content) in contents {
             std::fs::write(dir.path().join(name), content).unwrap();
         }
-        let group = Group::open(dir.path(), version, MACHINE).unwrap().unwrap();
+        let group = Group::open(dir.path(), version, &Machine::without_swap()).unwrap().unwrap();
         (dir, group)
     }
 
@@ -533,17 +550,15 @@ mod tests {
                     b"anon 1\nfile 2\nfile_dirty 5\nfile_writeback 6\ninactive_file 100\nactive_file 200\nslab_reclaimable 7\n",
                 ),
                 ("memory.events", b"low 0\nhigh 0\nmax 9\noom 1\noom_kill 3\noom_group_kill 0\n"),
-                ("memory.swap.current", b"100\n"),
-                ("memory.swap.max", b"max\n"),
             ],
         );
         assert_eq!(group.usage().unwrap(), Some(Bytes(62_914_560)));
         assert_eq!(group.limit().unwrap(), Some(Limit::Bytes(Bytes(128 << 20))));
         let stat = group.stat().unwrap().unwrap();
         assert_eq!(stat.clean_cache(), Bytes(100 + 200 - 5 - 6 + 7));
-        assert_eq!(group.kills(), Some(Kills { killed: 3, limit_hit: Some(1) }));
+        let expected = Kills { killed: 3, together: Some(0), limit_hit: Some(1), hit_below: 0 };
+        assert_eq!(group.kills(None), Some(expected));
         assert_eq!(group.failed_charges(), Some(9));
-        assert_eq!(group.swap_left().unwrap(), Bytes((1 << 30) - 100));
     }
 
     #[test]
@@ -563,20 +578,39 @@ mod tests {
         );
         assert_eq!(group.limit().unwrap(), Some(Limit::Max));
         assert_eq!(group.stat().unwrap().unwrap().clean_cache(), Bytes(289));
-        assert_eq!(group.kills(), Some(Kills { killed: 2, limit_hit: None }));
+        assert_eq!(group.kills(None).map(|k| k.killed), Some(2));
         assert_eq!(group.failed_charges(), Some(9));
-        assert_eq!(group.swap_left().unwrap(), Bytes(0));
     }
 
+    /// Memory can be added to a machine, and a limit above it is one that people wrote.
     #[test]
-    fn a_limit_of_the_machine_or_more_is_none_in_effect() {
-        for (limit, effective) in [
-            (Limit::Max, None),
-            (Limit::Bytes(MACHINE.memory), None),
-            (Limit::Bytes(Bytes(u64::MAX)), None),
-            (Limit::Bytes(Bytes(5)), Some(Bytes(5))),
-        ] {
-            assert_eq!(limit.effective(MACHINE), effective);
+    fn only_the_kernels_own_none_is_no_limit() {
+        let limit = |version: Version, text: &str| version.parse_limit(text.as_bytes()).unwrap().bytes();
+        for n in [5, 8 << 30, 1 << 60, 0x7fff_ffff_fffe_ffff_u64] {
+            for version in [Version::V1, Version::V2] {
+                assert_eq!(limit(version, &format!("{n}\n")), Some(Bytes(n)));
+            }
+        }
+        assert_eq!(limit(Version::V2, "max\n"), None);
+        for page in [4096, 16_384, 65_536] {
+            let none = i64::MAX as u64 / page * page;
+            assert_eq!(limit(Version::V1, &format!("{none}\n")), None, "pages of {page}");
+        }
+    }
+
+    /// Only the inactive cache is in every kernel's file, and needed to tell the working set.
+    #[test]
+    fn what_only_refines_may_be_absent() {
+        let stat = Version::V1.parse_stat(b"total_cache 9\ntotal_inactive_file 100\ntotal_active_file 200\n").unwrap();
+        assert_eq!((stat.inactive_file, stat.clean_cache()), (Bytes(100), Bytes(300)));
+        for version in [Version::V1, Version::V2] {
+            let (total, missing) = match version {
+                Version::V1 => ("total_", Malformed::MissingField("total_inactive_file")),
+                Version::V2 => ("", Malformed::MissingField("inactive_file")),
+            };
+            let stat = version.parse_stat(format!("{total}inactive_file 7\n").as_bytes());
+            assert_eq!(stat, Ok(Stat { inactive_file: Bytes(7), ..Stat::default() }));
+            assert_eq!(version.parse_stat(format!("{total}active_file 7\n").as_bytes()), Err(missing));
         }
     }
 
@@ -608,7 +642,7 @@ mod tests {
 
     #[test]
     fn a_group_that_is_not_there_is_gone() {
-        let group = Group::open(Path::new("/nonexistent/group"), Version::V2, MACHINE);
+        let group = Group::open(Path::new("/nonexistent/group"), Version::V2, &Machine::without_swap());
         assert!(group.unwrap().is_none());
     }
 
@@ -641,9 +675,9 @@ mod tests {
                 let files = version.files();
                 let (_dir, group) = group(version, &[
                     (files.usage, &content), (files.limit, &content), (files.stat, &content),
-                    (files.kills, &content), (files.failed_charges, &content), (v2::SWAP_CURRENT, &content), (v2::SWAP_MAX, &content),
+                    (files.kills, &content), (files.failed_charges, &content),
                 ]);
-                let _ = (group.usage(), group.limit(), group.stat(), group.kills(), group.failed_charges(), group.swap_left());
+                let _ = (group.usage(), group.limit(), group.stat(), group.kills(None), group.failed_charges());
             }
         }
 

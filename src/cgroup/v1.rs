@@ -1,6 +1,6 @@
 //! The memory controller of cgroup v1.
 
-use super::{Files, Limit, Malformed, Stat, number, required};
+use super::{Files, Limit, Malformed, Stat, number, or_none, required};
 use crate::units::Bytes;
 
 pub(super) const FILES: Files = Files {
@@ -11,12 +11,12 @@ pub(super) const FILES: Files = Files {
     failed_charges: "memory.failcnt",
 };
 
-/// `PAGE_COUNTER_MAX` in bytes on 64 bit, with pages of 4 KiB: no limit.
-const NO_LIMIT: u64 = 9_223_372_036_854_771_712;
+/// No limit is `PAGE_COUNTER_MAX`: the largest `long`, rounded down to a page. This is it with pages of 64 KiB, the largest
+/// that a machine has; with 4 KiB it is 9223372036854771712.
+const NO_LIMIT: u64 = 0x7fff_ffff_ffff_0000;
 
 pub(super) fn limit(text: &[u8]) -> Result<Limit, Malformed> {
     Ok(match number(text)? {
-        // Larger pages round it down further; such a limit is above any machine's memory anyway.
         n if n >= NO_LIMIT => Limit::Max,
         n => Limit::Bytes(Bytes(n)),
     })
@@ -26,9 +26,10 @@ pub(super) fn limit(text: &[u8]) -> Result<Limit, Malformed> {
 pub(super) fn stat(text: &[u8]) -> Result<Stat, Malformed> {
     Ok(Stat {
         inactive_file: required(text, "total_inactive_file")?,
-        active_file: required(text, "total_active_file")?,
-        dirty: required(text, "total_dirty")?,
-        writeback: required(text, "total_writeback")?,
+        active_file: or_none(text, "total_active_file"),
+        // Absent from kernels 3.10 to 4.1.
+        dirty: or_none(text, "total_dirty"),
+        writeback: or_none(text, "total_writeback"),
         slab_reclaimable: Bytes(0),
     })
 }

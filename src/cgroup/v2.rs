@@ -1,6 +1,6 @@
 //! The memory controller of cgroup v2.
 
-use super::{Files, Limit, Malformed, Stat, field, number, required};
+use super::{Files, Limit, Malformed, Stat, number, or_none, required};
 use crate::units::Bytes;
 
 pub(super) const FILES: Files = Files {
@@ -11,6 +11,7 @@ pub(super) const FILES: Files = Files {
     failed_charges: "memory.events",
 };
 
+pub(super) const OWN_EVENTS: &str = "memory.events.local";
 pub(super) const SWAP_CURRENT: &str = "memory.swap.current";
 pub(super) const SWAP_MAX: &str = "memory.swap.max";
 
@@ -24,11 +25,10 @@ pub(super) fn limit(text: &[u8]) -> Result<Limit, Malformed> {
 pub(super) fn stat(text: &[u8]) -> Result<Stat, Malformed> {
     Ok(Stat {
         inactive_file: required(text, "inactive_file")?,
-        active_file: required(text, "active_file")?,
-        dirty: required(text, "file_dirty")?,
-        writeback: required(text, "file_writeback")?,
-        // Absent before kernel 5.10's per-byte accounting in some builds: then nothing is known
-        // to be reclaimable.
-        slab_reclaimable: Bytes(field(text, b"slab_reclaimable").unwrap_or(0)),
+        active_file: or_none(text, "active_file"),
+        dirty: or_none(text, "file_dirty"),
+        writeback: or_none(text, "file_writeback"),
+        // Absent before kernel 5.10's per-byte accounting in some builds.
+        slab_reclaimable: or_none(text, "slab_reclaimable"),
     })
 }

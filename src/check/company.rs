@@ -1,5 +1,6 @@
 //! What an eviction means for the others: disruption budgets, the other replicas, the owner.
 
+use super::namespaces::Space;
 use super::objects::{Budget, Object, Template};
 use super::rules::{Judge, Level};
 use super::scale::{Autoscaler, Replicas, Source};
@@ -12,6 +13,8 @@ pub struct Company<'a> {
     pub budgets: Vec<Budget<'a>>,
     /// All autoscalers.
     pub autoscalers: Vec<Autoscaler<'a>>,
+    /// All namespaces.
+    pub spaces: Vec<Space<'a>>,
     /// All pod templates.
     pub templates: Vec<Template<'a>>,
 }
@@ -23,6 +26,7 @@ impl<'a> Company<'a> {
         Company {
             budgets: objects.iter().filter_map(|o| Budget::of(*o)).collect(),
             autoscalers: objects.iter().filter_map(|o| Autoscaler::of(*o)).collect(),
+            spaces: objects.iter().filter_map(|o| Space::of(*o)).collect(),
             templates: objects.iter().filter_map(|o| o.template()).collect(),
         }
     }

@@ -8,11 +8,13 @@
 //! | [`scale`] | how many pods there are of a template: `replicas`, autoscalers |
 //! | [`rules`] | what will happen, and what is wrong; annotations are read by [`crate::guard`] |
 //! | `opt_in`, `target`, `prestop`, [`company`] | … with the label and the keys; with each container; before it ends; for budgets, replicas and owner |
+//! | [`namespaces`] | namespaces that are guarded as a whole |
 //! | `stranger` | objects that are not looked into |
 //! | [`print`] | as text and JSON |
 
 pub mod company;
 pub mod input;
+pub mod namespaces;
 pub mod objects;
 mod opt_in;
 mod prestop;
@@ -29,6 +31,7 @@ use clap::{Args, ValueEnum};
 
 use company::Company;
 use input::{Input, Unreadable};
+use namespaces::Space;
 use objects::{Object, objects};
 use rules::{Finding, Judgement, Level, Outcome, judge};
 use stranger::stranger;
@@ -71,6 +74,8 @@ pub struct Checked {
     pub namespace: Option<String>,
     /// `metadata.name`.
     pub name: String,
+    /// Its namespace's label has opted it in.
+    pub by_namespace: bool,
     /// What will happen.
     pub targets: Vec<Outcome>,
     /// What is wrong.
@@ -116,9 +121,11 @@ impl Report {
                 relevant.then(|| checked(*object, template.line(), said))
             }
             None => {
-                let finding = stranger(*object)?;
-                let said = Judgement { targets: Vec::new(), findings: vec![finding] };
-                Some(checked(*object, object.node.line, said))
+                let said = match Space::of(*object) {
+                    Some(space) => space.judge(),
+                    None => Judgement { findings: stranger(*object).into_iter().collect(), ..Judgement::default() },
+                };
+                (!said.findings.is_empty()).then(|| checked(*object, object.node.line, said))
             }
         });
         let checked = checked.collect();
@@ -156,6 +163,7 @@ fn checked(object: Object<'_>, line: u64, said: Judgement) -> Checked {
         kind: object.kind.to_owned(),
         namespace: object.namespace().map(str::to_owned),
         name: object.name().to_owned(),
+        by_namespace: said.by_namespace,
         targets: said.targets,
         findings: said.findings,
     }

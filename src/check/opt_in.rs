@@ -2,10 +2,7 @@
 
 use super::rules::Judge;
 use super::tree::{Node, UNRENDERED};
-use crate::guard::{ENABLED, LABEL, PREFIX, keys, near};
-
-/// Values of the label that say in so many words that there is no guard.
-const OFF: [&str; 5] = ["", "disabled", "false", "no", "off"];
+use crate::guard::{ENABLED, LABEL, OFF, PREFIX, keys, near};
 
 /// What opts in to preoomkiller-controller, and its threshold.
 const OLD_LABEL: &str = "preoomkiller-enabled";
@@ -44,6 +41,9 @@ impl<'a> Judge<'a> {
                 self.error("label-value", place, text);
             }
             return false;
+        }
+        if self.space.is_some() {
+            return true;
         }
         let typo = self.metadata("labels").find(|(key, _)| is_near_label(key));
         if let Some((key, _)) = typo {

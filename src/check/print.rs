@@ -7,6 +7,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::rules::{Finding, Level};
 use super::{Checked, Report};
+use crate::guard::keys;
 use crate::printable::printable;
 
 /// The JSON's form; a number larger by one says that something that was there has changed.
@@ -75,8 +76,9 @@ fn one(out: &mut String, checked: &Checked, paint: Paint) -> fmt::Result {
         Some(namespace) => format!("{namespace}/{}", checked.name),
         None => checked.name.clone(),
     });
+    let by = if checked.by_namespace { " (guarded by its namespace's label, from Kubernetes 1.36 on)" } else { "" };
     let heading =
-        format!("{}: document {}, {} {name}", printable(&checked.file), checked.document, printable(&checked.kind));
+        format!("{}: document {}, {} {name}{by}", printable(&checked.file), checked.document, printable(&checked.kind));
     writeln!(out, "{}", paint.with("1", heading))?;
     for target in &checked.targets {
         let who =
@@ -85,8 +87,11 @@ fn one(out: &mut String, checked: &Checked, paint: Paint) -> fmt::Result {
             writeln!(out, "{}{line}", if n == 0 { "  " } else { "    " })?;
         }
     }
-    // Of a warning alone, it is open whether something is.
-    if checked.targets.is_empty() && checked.findings.iter().any(|f| f.level == Level::Error) {
+    // Of a warning alone, it is open whether something is; and of a namespace, its pods say.
+    if checked.kind != "Namespace"
+        && checked.targets.is_empty()
+        && checked.findings.iter().any(|f| f.level == Level::Error)
+    {
         writeln!(out, "  nothing is guarded:")?;
     }
     for Finding { level, file, line, field, message, .. } in &checked.findings {
@@ -177,6 +182,7 @@ fn template(checked: &Checked) -> Value {
         "namespace": checked.namespace,
         "name": checked.name,
         "guarded": checked.guarded(),
+        "guardedBy": checked.by_namespace.then_some(keys::BY_NAMESPACE),
         "targets": checked.targets,
         "findings": findings,
     })

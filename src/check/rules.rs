@@ -3,9 +3,12 @@
 //! Whether it has opted in: `opt_in`; what becomes of each container: `target`; what an eviction means for the others:
 //! `company`.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::company::Company;
+use super::namespaces::Space;
 use super::objects::{Object, Template};
 use super::tree::{Node, UNRENDERED};
 use crate::guard::{self, ENABLED, LABEL, PREFIX, Problem, Warning, keys};
@@ -15,6 +18,8 @@ use crate::units::Bytes;
 /// What one template comes to.
 #[derive(Debug, Default)]
 pub struct Judgement {
+    /// Its namespace's label has opted it in.
+    pub by_namespace: bool,
     /// One for each guarded container, and for the pod's own group where it is guarded too.
     pub targets: Vec<Outcome>,
     /// What is wrong or risky.
@@ -73,7 +78,10 @@ pub struct Finding {
 /// Judges a template, in the company of what else is in the input.
 #[must_use]
 pub fn judge(template: &Template<'_>, company: &Company<'_>) -> Judgement {
-    let mut judge = Judge { template, said: Judgement::default() };
+    // An object twice: kubectl applies the last.
+    let space = company.spaces.iter().rev().find(|space| space.guards(template)).copied();
+    let space = space.filter(|_| template.node.at(&["metadata", "labels", LABEL]).is_none());
+    let mut judge = Judge { template, space, said: Judgement::default() };
     if !judge.is_patch() && judge.opted_in() {
         judge.guard(company);
     }
@@ -83,6 +91,8 @@ pub fn judge(template: &Template<'_>, company: &Company<'_>) -> Judgement {
 
 pub(super) struct Judge<'a> {
     pub(super) template: &'a Template<'a>,
+    /// The namespace whose label guards it.
+    pub(super) space: Option<Space<'a>>,
     pub(super) said: Judgement,
 }
 
@@ -131,6 +141,21 @@ impl<'a> Judge<'a> {
         (field.replace(&format!(".{full}"), &format!("[{full}]")), line)
     }
 
+    /// Of an annotation: the template's own, or the namespace's in its place.
+    pub(super) fn of_annotation(&mut self, level: Level, code: &'static str, key: &str, message: impl Into<String>) {
+        match self.of_space(key) {
+            Some((space, place)) => self.find_in(space.object, level, code, place, message),
+            None => self.find(level, code, self.annotation(key), message),
+        }
+    }
+
+    /// Where the namespace says what the template does not.
+    fn of_space(&self, key: &str) -> Option<(Space<'a>, (String, u64))> {
+        let own = self.metadata("annotations").any(|(own, _)| own.strip_prefix(PREFIX) == Some(key));
+        let space = self.space.filter(|_| !own)?;
+        Some((space, space.place(key)?))
+    }
+
     pub(super) fn metadata(&self, key: &str) -> impl Iterator<Item = (&'a str, &'a Node)> + use<'a> {
         self.template.node.at(&["metadata", key]).into_iter().flat_map(Node::entries)
     }
@@ -140,7 +165,8 @@ impl<'a> Judge<'a> {
         if !self.texts_are_texts() {
             return;
         }
-        let Some(reading) = as_pod(self.template).as_ref().and_then(guard::read) else { return };
+        self.said.by_namespace = self.space.is_some();
+        let Some(reading) = as_pod(self.template, self.space).as_ref().and_then(guard::read) else { return };
         for warning in reading.warnings {
             let Warning::UnknownKey { key, nearest } = warning;
             let place = self.annotation(&key);
@@ -150,6 +176,15 @@ impl<'a> Judge<'a> {
         let guard = match reading.guard {
             Ok(guard) => guard,
             Err(problems) => {
+                // Told at the namespace, once; but which containers there are, only the pod says.
+                let (told, problems): (Vec<_>, Vec<_>) = problems.into_iter().partition(|problem| {
+                    problem.key().is_some_and(|key| key != keys::TARGET && self.of_space(key).is_some())
+                });
+                if let Some((space, _)) = told.first().and_then(|problem| self.of_space(problem.key()?)) {
+                    let place = (space.field("metadata.annotations"), space.object.node.line);
+                    let text = "the annotations of its namespace are invalid, so it is not guarded: mend them there";
+                    self.find_in(space.object, Level::Error, "namespace-invalid", place, text);
+                }
                 for problem in problems {
                     // A key that is nearly right, or in the wrong place, was told already.
                     let told = self
@@ -160,9 +195,11 @@ impl<'a> Judge<'a> {
                     if problem == Problem::MissingThreshold && told {
                         continue;
                     }
-                    let place = problem.key().map_or_else(|| self.place(&["spec"]), |key| self.annotation(key));
                     let text = problem.to_string();
-                    self.error(code(&problem), place, text);
+                    match problem.key() {
+                        Some(key) => self.of_annotation(Level::Error, code(&problem), key, text),
+                        None => self.error(code(&problem), self.place(&["spec"]), text),
+                    }
                 }
                 return;
             }
@@ -173,7 +210,8 @@ impl<'a> Judge<'a> {
         if guard.pod_group {
             self.target(&guard, None);
         }
-        if self.template.node.at(&["metadata", "annotations", &format!("{PREFIX}{}", keys::TARGET)]).is_none() {
+        let target = format!("{PREFIX}{}", keys::TARGET);
+        if self.space.is_none() && self.template.node.at(&["metadata", "annotations", &target]).is_none() {
             let name = &guard.containers[0];
             let text = format!(
                 "without it, a sidecar that is injected into the pod makes the guard invalid: write \"{name}\""
@@ -209,7 +247,7 @@ impl<'a> Judge<'a> {
     }
 }
 
-fn code(problem: &Problem) -> &'static str {
+pub(super) fn code(problem: &Problem) -> &'static str {
     match problem {
         Problem::MissingThreshold => "no-threshold",
         Problem::BadPercent { .. } | Problem::BadQuantity { .. } | Problem::TinyQuantity { .. } => "threshold-invalid",
@@ -217,17 +255,25 @@ fn code(problem: &Problem) -> &'static str {
         Problem::NoSuchContainer { .. } | Problem::InitContainer { .. } => "target-unknown",
         Problem::Ambiguous { .. } => "target-missing",
         Problem::BadValue { .. } => "value-invalid",
+        Problem::SpreadTooWide { .. } | Problem::SpreadOfQuantity { .. } => "value-invalid",
         Problem::Unreadable(_) => "unreadable",
     }
 }
 
 /// The part of the template that a guard is read from, as a pod.
-fn as_pod(template: &Template<'_>) -> Option<Pod> {
+fn as_pod(template: &Template<'_>, space: Option<Space<'_>>) -> Option<Pod> {
     let texts = template.node.at(&["metadata", "annotations"]).into_iter().flat_map(Node::entries);
-    let annotations: serde_json::Map<_, _> = texts
-        .filter(|(key, _)| key.starts_with(PREFIX))
-        .filter_map(|(key, node)| Some((key.to_owned(), node.text()?.into())))
-        .collect();
+    let mut annotations: BTreeMap<String, String> =
+        texts.filter_map(|(key, node)| Some((key.strip_prefix(PREFIX)?.to_owned(), node.text()?.to_owned()))).collect();
+    if let Some(space) = space {
+        let containers = template.node.at(&["spec", "containers"]).map_or(&[][..], Node::items);
+        let name = |c: &'_ Node| c.get("name").and_then(Node::scalar).unwrap_or_default().to_owned();
+        let names: Vec<_> = containers.iter().map(name).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        annotations.extend(space.stamp(&annotations, &names));
+    }
+    let annotations: serde_json::Map<_, _> =
+        annotations.into_iter().map(|(key, value)| (format!("{PREFIX}{key}"), value.into())).collect();
     let containers = |list: &str| -> Vec<_> {
         let items = template.node.at(&["spec", list]).map_or(&[][..], Node::items);
         let texts = items.iter().map(|c| {

@@ -22,7 +22,7 @@ impl Judge<'_> {
                 let place = self.container_field(name, index, "limits");
                 let text = format!("\"{text}\" is no amount of memory: write a quantity such as \"512Mi\"");
                 // To a percentage it is as good as none.
-                let percent = matches!(guard.rule.threshold, Threshold::Percent(_));
+                let percent = matches!(guard.threshold, Threshold::Percent(_));
                 self.find(if percent { Level::Error } else { Level::Warning }, "limit-unreadable", place, text);
                 None
             }
@@ -35,7 +35,7 @@ impl Judge<'_> {
                 format!("it is {tiny} in bytes, less than 1Mi: is the unit right? Write a quantity such as \"512Mi\""),
             );
         }
-        let threshold = match guard.rule.threshold {
+        let threshold = match guard.threshold {
             Threshold::Percent(percent) => limit.map(|limit| percent.of(limit)),
             Threshold::Quantity(bytes) => Some(bytes),
         };
@@ -52,15 +52,24 @@ impl Judge<'_> {
         match (threshold, limit) {
             (None, _) => {
                 outcome.never = true;
-                outcome.text = format!("never evicted: {} of no limit", guard.rule.threshold);
+                outcome.text = match name {
+                    Some(_) => format!("never evicted: {} of no limit", guard.threshold),
+                    // No fault: a container without a limit is told by itself.
+                    None => format!(
+                        "not guarded as a whole: no limit to take {} of (not each container, init containers included, has one); each is guarded by its own",
+                        guard.threshold
+                    ),
+                };
                 if name.is_some() && readable {
                     let place = self.container_field(name, memory.index, "limits");
                     let text = format!(
                         "{shown} has no memory limit to take {} of, so it is never evicted: write resources.limits.memory, \
                          or a threshold such as \"512Mi\"",
-                        guard.rule.threshold
+                        guard.threshold
                     );
-                    self.error("no-limit", place, text);
+                    // Of a whole namespace some have none: nobody wrote anything wrong.
+                    let level = if self.space.is_some() { Level::Warning } else { Level::Error };
+                    self.find(level, "no-limit", place, text);
                 }
             }
             (Some(threshold), Some(limit)) if threshold >= limit => {
@@ -69,7 +78,8 @@ impl Judge<'_> {
                 let text = format!(
                     "{threshold} is not below the limit of {shown} ({limit}), so it could never act: write less"
                 );
-                self.error("beyond-limit", self.annotation(keys::THRESHOLD), text);
+                let level = if self.space.is_some() { Level::Warning } else { Level::Error };
+                self.of_annotation(level, "beyond-limit", keys::THRESHOLD, text);
             }
             (Some(threshold), limit) => {
                 let before = PreStop::of(self.template, name, guard.eviction_grace);
@@ -96,7 +106,7 @@ impl Judge<'_> {
                         "{threshold} is below what {shown} requests ({request}): it may be evicted while it uses no more than that; \
                          write more, or request less"
                     );
-                    self.warn("below-request", self.annotation(keys::THRESHOLD), text);
+                    self.of_annotation(Level::Warning, "below-request", keys::THRESHOLD, text);
                 }
             }
         }
@@ -122,7 +132,7 @@ impl Judge<'_> {
                 limit.less(threshold),
                 Bytes(rate),
             );
-            self.warn("near-limit", self.annotation(keys::THRESHOLD), text);
+            self.of_annotation(Level::Warning, "near-limit", keys::THRESHOLD, text);
         }
     }
 
@@ -138,7 +148,7 @@ impl Judge<'_> {
             ),
             Some(_) => return,
         };
-        self.warn("force-delete", self.annotation(keys::FORCE_DELETE), text);
+        self.of_annotation(Level::Warning, "force-delete", keys::FORCE_DELETE, text);
     }
 
     fn container_field(&self, name: Option<&str>, index: Option<Index>, list: &str) -> (String, u64) {
@@ -161,10 +171,17 @@ fn words(guard: &Guard, threshold: Bytes, limit: Option<Bytes>, rate: Option<(u6
         DryRun::Off => "evicted",
         DryRun::Server | DryRun::Client => "only a dry run of an eviction",
     };
-    let mut text = match (guard.rule.threshold, limit) {
-        (Threshold::Percent(percent), Some(limit)) => {
-            format!("{verb} above {percent} of {limit} = {threshold} of {signal}")
-        }
+    let mut text = match (guard.threshold, limit) {
+        (Threshold::Percent(percent), Some(limit)) => match guard.spread {
+            None => format!("{verb} above {percent} of {limit} = {threshold} of {signal}"),
+            Some(spread) => {
+                let lowest = percent.lowered(spread, Percent::PARTS);
+                let least = lowest.of(limit);
+                format!(
+                    "{verb} above {lowest} to {percent} of {limit} = {least} to {threshold} of {signal}, each pod by its uid"
+                )
+            }
+        },
         (_, Some(limit)) => format!("{verb} above {threshold} of {signal}, of {limit}"),
         (_, None) => format!("{verb} above {threshold} of {signal}, of no limit"),
     };

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Effect;
+use super::kills::Unsettled;
 use crate::evict::Act;
 use crate::guard::{DryRun, Guard, Problem};
 use crate::pods::{ContainerId, Kind, Pod};
@@ -14,7 +15,7 @@ use crate::policy::{Evidence, Moment, Never, time_left};
 use crate::report::{MissReason, Notice, Subject};
 use crate::resolve::{Groups, Want};
 use crate::restraint::{Held, OwnerKey, Reservation};
-use crate::sampler::{Command, LastLook, TargetId, View};
+use crate::sampler::{LastLook, TargetId, View};
 
 /// After so long a running container without a charged group has none: Kata, gVisor.
 pub(super) const SETTLED: Duration = Duration::from_secs(2);
@@ -58,6 +59,8 @@ pub(super) enum State {
         view: Arc<View>,
         /// The sampler's last word.
         over: Option<Evidence>,
+        /// Why it cannot be read, until it can be again.
+        unreadable: Option<String>,
     },
 }
 
@@ -65,6 +68,8 @@ pub(super) enum State {
 pub(super) struct Target {
     pub(super) id: TargetId,
     pub(super) name: Name,
+    /// Since when it is known to run.
+    pub(super) since: Moment,
     /// How often its guard was edited; reports by an earlier one do not count.
     pub(super) edit: u32,
     pub(super) state: State,
@@ -75,20 +80,35 @@ pub(super) struct Target {
 pub(super) enum Eviction {
     /// Nothing is over, or nothing may be done.
     Idle,
-    /// A target is over and being read once more.
-    Confirming { target: TargetId, act: Act },
     /// It is over, but restraint says to wait.
-    Held { target: TargetId, act: Act, held: Held },
+    Held { target: TargetId, held: Held },
     /// An answer is awaited.
     Posting { target: TargetId, order: u64 },
-    /// The server did not do it; as long as the target is over it is asked again.
+    /// The server did not do it; as long as one of its targets is over it is asked again.
     Retrying { target: TargetId, at: Moment },
     /// It was only tried; until its target dips.
     Tried { target: TargetId, mode: DryRun, outcome: &'static str, at: Moment },
-    /// Accepted: followed until its process has ended. Nothing more is sent.
-    Leaving { target: TargetId, since: Moment, ask_at: Option<Moment> },
-    /// Nothing more is sent for this pod.
-    Done { target: TargetId, outcome: &'static str, at: Moment },
+    /// Accepted: followed until its process has ended.
+    Leaving(Box<Leaving>),
+}
+
+/// An eviction that was accepted.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    pub(super) target: TargetId,
+    /// What it was about.
+    pub(super) evidence: Evidence,
+    pub(super) act: Act,
+    /// When it was asked for.
+    pub(super) asked: Moment,
+    /// When it was accepted.
+    pub(super) since: Moment,
+    /// What was taken for it; should nothing come of it, the next try takes it in exchange.
+    pub(super) reservation: Option<Reservation>,
+    /// By then the watch should have told that the pod is terminating; none: it has.
+    pub(super) mark_by: Option<Moment>,
+    /// By then its process should have ended.
+    pub(super) end_by: Option<Moment>,
 }
 
 /// The last failure of a pod's eviction. It outlives a dip, so that a container which swings about
@@ -98,6 +118,8 @@ pub(super) struct Failure {
     pub(super) answer: &'static str,
     pub(super) words: String,
     pub(super) blocked: bool,
+    /// Nobody answered, or a token was not accepted: that can be over at any moment.
+    pub(super) unheard: bool,
     pub(super) attempt: u32,
     pub(super) not_before: Moment,
 }
@@ -105,17 +127,29 @@ pub(super) struct Failure {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) pod: Pod,
+    /// Whose evictions count together with this pod's.
+    pub(super) owner: OwnerKey,
+    /// When it was first heard of.
+    pub(super) since: Moment,
     pub(super) guard: Result<Guard, Vec<Problem>>,
+    /// Its namespace's label has opted it in.
+    pub(super) by_namespace: bool,
     pub(super) never: Option<Never>,
     pub(super) targets: Vec<Target>,
     pub(super) eviction: Eviction,
     pub(super) failure: Option<Failure>,
+    /// The same of a deletion past its disruption budget: that it is refused is no reason to evict less often.
+    pub(super) delete_failure: Option<Failure>,
     /// Taken for an eviction whose answer was lost: it may have happened, and is asked for again.
     pub(super) reserved: Option<Reservation>,
+    /// An earlier request may have been carried out: its answer was lost, or nothing is known to have come of it.
+    pub(super) may_have_happened: bool,
     /// What was told, so that it is told once.
     pub(super) told: BTreeSet<String>,
     /// When it is due by time, as the controller has noted it.
     pub(super) noted_due: Option<Moment>,
+    /// Kills of processes, of which it is not known yet whether their container has ended by them.
+    pub(super) unsettled: Vec<Unsettled>,
     /// Containers whose kill was told, or was there before us.
     pub(super) kills: VecDeque<ContainerId>,
     /// The last look at each container that is no more, and what it was waiting for.
@@ -128,14 +162,15 @@ impl Entry {
         let eviction = match self.eviction {
             Eviction::Retrying { at, .. } => Some(at),
             Eviction::Held { held, .. } => Some(held.until),
-            Eviction::Leaving { ask_at, .. } => ask_at,
+            Eviction::Leaving(ref leaving) => [leaving.mark_by, leaving.end_by].into_iter().flatten().min(),
             _ => None,
         };
         let resolves = self.targets.iter().filter_map(|t| match t.state {
             State::Resolving { retry_at, .. } => retry_at,
             State::Watched { .. } => None,
         });
-        resolves.chain(eviction).min()
+        let kills = self.unsettled.iter().filter_map(|u| u.goes_on_at);
+        resolves.chain(eviction).chain(kills).min()
     }
 }
 
@@ -178,28 +213,10 @@ pub(super) fn want(entry: &Entry, target: &Target, now: Moment) -> Want {
 /// The target of an eviction that may still turn out either way.
 pub(super) fn undecided(eviction: &Eviction) -> Option<TargetId> {
     match eviction {
-        Eviction::Confirming { target, .. }
-        | Eviction::Held { target, .. }
-        | Eviction::Retrying { target, .. }
-        | Eviction::Tried { target, .. } => Some(*target),
-        Eviction::Idle | Eviction::Posting { .. } | Eviction::Leaving { .. } | Eviction::Done { .. } => None,
-    }
-}
-
-/// This target is not over, or not there, any more: what was undecided about it is so no longer.
-pub(super) fn turn_from(effects: &mut Vec<Effect>, entry: &mut Entry, id: TargetId) {
-    if undecided(&entry.eviction) == Some(id) {
-        entry.eviction = Eviction::Idle;
-        rearm(effects, entry);
-    }
-}
-
-/// The pod is open for a verdict again: others of its targets may be over and were passed by.
-pub(super) fn rearm(effects: &mut Vec<Effect>, entry: &Entry) {
-    for target in &entry.targets {
-        if matches!(target.state, State::Watched { over: Some(_), .. }) {
-            effects.push(Effect::Sampler(Command::Rearm(target.id)));
+        Eviction::Held { target, .. } | Eviction::Retrying { target, .. } | Eviction::Tried { target, .. } => {
+            Some(*target)
         }
+        Eviction::Idle | Eviction::Posting { .. } | Eviction::Leaving(_) => None,
     }
 }
 
@@ -208,13 +225,23 @@ pub(super) fn failures(failure: Option<&Failure>, now: Moment) -> u32 {
     failure.filter(|f| now < f.not_before + FORGIVEN).map_or(0, |f| f.attempt)
 }
 
-/// How long the container runs; of the pod's own group, its youngest container.
-pub(super) fn age(pod: &Pod, container: Option<&str>, wall: Timestamp, now: Moment) -> Option<Duration> {
-    let meant = pod.containers.iter().filter(|c| container.is_none_or(|name| c.name == name));
-    let started = meant.filter_map(|c| c.started_at).max()?;
-    let since = wall.saturating_add(now).ok()?.duration_since(started);
-    // A clock that was set back makes it look unborn: as young as can be.
-    Some(Duration::try_from(since).unwrap_or_default())
+/// How long a target has been running: by its start as its status has it, or for as long as it has been seen, whichever is
+/// more, so that a wall clock that was set makes nothing young. `None`: its status has no start.
+pub(super) fn age(pod: &Pod, targets: &[Target], of: usize, wall: Timestamp, now: Moment) -> Option<Duration> {
+    // The pod's own group is as old as its youngest container, but for those that somebody put there to debug it.
+    let group = targets[of].name == Name::PodGroup;
+    let meant = pod.containers.iter().filter(|c| match targets[of].name.container() {
+        Some(name) => c.name == name,
+        None => matches!(c.kind, Kind::Main | Kind::Sidecar),
+    });
+    let seen = |container: &str| targets.iter().find(|t| t.name.container() == Some(container)).map(|t| t.since);
+    let ages = meant.filter_map(|c| {
+        let by_clock = wall.saturating_add(now).ok()?.duration_since(c.started_at?);
+        // The group is there before a container that is restarted in it.
+        let since = if group { seen(&c.name).unwrap_or(now) } else { targets[of].since };
+        Some(Duration::try_from(by_clock).unwrap_or_default().max(now.saturating_sub(since)))
+    });
+    ages.min()
 }
 
 pub(super) fn owner_key(pod: &Pod) -> OwnerKey {
@@ -228,16 +255,25 @@ pub(super) fn owner_key(pod: &Pod) -> OwnerKey {
     OwnerKey { namespace: pod.id.namespace.clone(), kind: kind.into(), name: name.into() }
 }
 
-/// How long a target has until its room is used up.
-pub(super) fn urgency(entry: &Entry, id: TargetId) -> Duration {
-    let over = entry.targets.iter().find(|t| t.id == id).and_then(|t| match &t.state {
-        State::Watched { over, view, .. } => {
-            let look = view.last().map(|l| (l.room, l.growth));
-            look.or(over.map(|e| (e.room, e.growth)))
-        }
-        State::Resolving { .. } => None,
-    });
-    over.and_then(|(room, growth)| time_left(room, growth)).unwrap_or(Duration::MAX)
+/// How long what does not grow has: less than what is not over.
+const LONG: Duration = Duration::from_secs(1 << 32);
+
+/// How long a target has until its room is used up, as it seems; the longest where it is not over.
+pub(super) fn urgency(target: &Target) -> Duration {
+    let State::Watched { over: Some(over), view, .. } = &target.state else { return Duration::MAX };
+    let (room, growth) = match view.last() {
+        Some(look) => (look.room, look.growth.max(look.slow_growth)),
+        None => (over.room, over.growth.max(over.slow_growth)),
+    };
+    time_left(room, growth).unwrap_or(LONG)
+}
+
+/// The targets that are over, those with the least time left first.
+pub(super) fn over_targets(entry: &Entry) -> Vec<usize> {
+    let is_over = |t: &Target| matches!(t.state, State::Watched { over: Some(_), .. });
+    let mut over: Vec<_> = (0..entry.targets.len()).filter(|i| is_over(&entry.targets[*i])).collect();
+    over.sort_by_key(|i| urgency(&entry.targets[*i]));
+    over
 }
 
 /// How fast a target grows; `None` if it is not there any more.
@@ -263,7 +299,8 @@ pub(super) fn tell_bad_ids(effects: &mut Vec<Effect>, entry: &mut Entry) {
 }
 
 pub(super) fn notice_of(entry: &Entry, container: Option<String>, subject: Subject) -> Notice {
-    Notice { pod: entry.pod.id.clone(), owner: entry.pod.owner.clone(), container, subject }
+    let (pod, owner) = (entry.pod.id.clone(), entry.pod.owner.clone());
+    Notice { pod, owner, container, by_namespace: entry.by_namespace, subject }
 }
 
 /// Tells something of a pod unless it was told before in the same words.

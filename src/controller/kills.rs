@@ -1,15 +1,52 @@
-//! OOM kills of guarded containers: counted once, told with the reason that they were not prevented.
+//! OOM kills of guarded containers: counted as the kernel counts them, told with the reason that they were not prevented.
+//!
+//! The kernel's counter tells at once that a process was killed, the pod's status after a second that a container was. A
+//! kill that the counter told of is settled when it is known which of the two it was, so that it is counted once.
 
 use super::Effect;
 use super::entry::{Entry, Eviction, Name, State, Target, notice_of};
+use crate::cgroup::Hit;
 use crate::guard::DryRun;
 use crate::pods::ContainerId;
-use crate::policy::{Moment, Never, Verdict};
+use crate::policy::{Moment, Never, Sample, Verdict};
 use crate::report::{MissReason, Subject};
 use crate::sampler::LastLook;
+use crate::units::Bytes;
+use std::time::Duration;
 
 /// Kills of so many of a pod's last containers are remembered, to count each once.
 pub(super) const MOST_KILLS: usize = 16;
+/// A container that has its group so long after a kill goes on without what was killed: the group of one that has ended is
+/// removed within tens of milliseconds (measured), on a busy node within a second or two.
+const GOES_ON: Duration = Duration::from_secs(5);
+/// The pod's limit was hit because of others in it if these hold so much of it more than the limits of both leave: the
+/// sandbox and what a CPU has charged ahead are always there.
+const OTHERS_PART: u64 = 16;
+/// The same at the least.
+const OTHERS_LEAST: Bytes = Bytes(4 << 20);
+/// A pod whose limit is filled to so many eighths was at it, where only the status tells of a kill.
+const FULL: u64 = 7;
+
+/// Kills that the kernel has counted, as [`crate::sampler::What::Killed`] has them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counted {
+    pub(super) count: u64,
+    pub(super) together: bool,
+    pub(super) hit: Hit,
+    pub(super) look: Option<LastLook>,
+}
+
+/// Kills that the kernel has counted, of which it is not known yet whether the container has ended by them.
+#[derive(Debug)]
+pub(super) struct Unsettled {
+    container: String,
+    id: ContainerId,
+    count: u64,
+    reason: MissReason,
+    look: Option<Box<(LastLook, Duration)>>,
+    /// When it has gone on without them; `None`: its group is gone, and the status has the last word.
+    pub(super) goes_on_at: Option<Moment>,
+}
 
 /// Remembers what was last read of a container that is no more, should its status tell of a kill.
 pub(super) fn keep_last_look(entry: &mut Entry, target: &Target, dry_run: DryRun) {
@@ -19,11 +56,88 @@ pub(super) fn keep_last_look(entry: &mut Entry, target: &Target, dry_run: DryRun
     entry.last_looks.insert(name.clone(), (id.clone(), view.last(), reason));
 }
 
+/// Its group is gone: only the status knows whether it has ended by the kills that were counted.
+pub(super) fn group_gone(entry: &mut Entry, target: &Target) {
+    let Name::Container(_, id) = &target.name else { return };
+    entry.unsettled.iter_mut().filter(|u| u.id == *id).for_each(|u| u.goes_on_at = None);
+}
+
+/// Takes in kills that the kernel has counted.
+pub(super) fn counted(
+    effects: &mut Vec<Effect>,
+    entry: &mut Entry,
+    now: Moment,
+    i: usize,
+    kills: Counted,
+    dry_run: DryRun,
+) {
+    let Counted { count, together, hit, look } = kills;
+    let target = &entry.targets[i];
+    let Name::Container(container, id) = target.name.clone() else { return };
+    let reason = match (hit, miss_reason(entry, Some(target), dry_run)) {
+        (Hit::Node, _) => MissReason::NodeWide,
+        (Hit::Inside, MissReason::TooFast) => MissReason::InnerLimit,
+        (Hit::Pod | Hit::Unclear, MissReason::TooFast) if is_pods_doing(entry, look.map(|l| l.sample)) => {
+            MissReason::PodLimit
+        }
+        (_, reason) => reason,
+    };
+    let look = look.map(|look| Box::new((look, now.saturating_sub(look.sample.at))));
+    let goes_on_at = Some(now + GOES_ON);
+    match entry.unsettled.iter_mut().find(|u| u.id == id) {
+        Some(known) => (known.count, known.goes_on_at) = (known.count.saturating_add(count), goes_on_at),
+        None => {
+            let fresh = Unsettled { container, id: id.clone(), count, reason, look, goes_on_at };
+            entry.unsettled.push(fresh);
+        }
+    }
+    if together {
+        // The processes of one container, killed at once: one kill.
+        entry.unsettled.iter_mut().filter(|u| u.id == id).for_each(|u| u.count = 1);
+        settle(effects, entry, |u| (u.id == id).then_some(true));
+    } else if entry.unsettled.len() > MOST_KILLS {
+        let oldest = entry.unsettled[0].id.clone();
+        settle(effects, entry, |u| (u.id == oldest).then_some(false));
+    }
+}
+
+/// Tells of kills that a container has outlived.
+pub(super) fn settle_by_time(effects: &mut Vec<Effect>, entry: &mut Entry, now: Moment) {
+    settle(effects, entry, |u| u.goes_on_at.is_some_and(|at| at <= now).then_some(false));
+}
+
+/// Nothing more will be heard of the pod.
+pub(super) fn settle_all(effects: &mut Vec<Effect>, entry: &mut Entry) {
+    settle(effects, entry, |u| Some(u.goes_on_at.is_none()));
+}
+
+/// Tells those of which it is known now whether the container has ended by them.
+fn settle(effects: &mut Vec<Effect>, entry: &mut Entry, known: impl Fn(&Unsettled) -> Option<bool>) {
+    for unsettled in std::mem::take(&mut entry.unsettled) {
+        let Some(whole) = known(&unsettled) else {
+            entry.unsettled.push(unsettled);
+            continue;
+        };
+        let Unsettled { container, id, count, reason, look, .. } = unsettled;
+        if whole {
+            remember(entry, &id);
+        }
+        let subject = Subject::Missed { reason, look, count, whole };
+        effects.push(Effect::Tell(Box::new(notice_of(entry, Some(container), subject))));
+    }
+}
+
 /// Tells the kills that a pod's status has news of.
 pub(super) fn tell_kills(effects: &mut Vec<Effect>, entry: &mut Entry, dry_run: DryRun, now: Moment) {
     if entry.never.is_some_and(|n| !matches!(n, Never::Terminating | Never::Finished)) {
         return; // never was guarded
     }
+    let containers = entry.pod.containers.clone();
+    settle(effects, entry, |u| {
+        let killed = containers.iter().any(|c| c.oom_killed.contains(&u.id));
+        let runs = containers.iter().any(|c| c.running && c.id.as_ref().is_some_and(|id| id.as_ref() == Ok(&u.id)));
+        if killed { Some(true) } else { (!runs).then_some(false) }
+    });
     let guarded = |name: &String| entry.guard.as_ref().map_or(true, |g| g.containers.contains(name));
     let killed: Vec<(String, ContainerId)> = (entry.pod.containers.iter())
         .filter(|c| guarded(&c.name))
@@ -45,20 +159,20 @@ pub(super) fn tell_kills(effects: &mut Vec<Effect>, entry: &mut Entry, dry_run: 
             (None, Some((_, look, reason))) => (*look, *reason),
             (None, None) => (None, miss_reason(entry, None, dry_run)),
         };
-        missed(effects, entry, now, &name, &id, look, reason);
+        let sample = look.map(|look| look.sample);
+        let reason = match reason {
+            MissReason::TooFast if was_pod_full(sample) && is_pods_doing(entry, sample) => MissReason::PodLimit,
+            reason => reason,
+        };
+        remember(entry, &id);
+        let look = look.map(|look| Box::new((look, now.saturating_sub(look.sample.at))));
+        let subject = Subject::Missed { reason, look, count: 1, whole: true };
+        effects.push(Effect::Tell(Box::new(notice_of(entry, Some(name), subject))));
     }
 }
 
-/// Tells that a container was killed all the same, once.
-pub(super) fn missed(
-    effects: &mut Vec<Effect>,
-    entry: &mut Entry,
-    now: Moment,
-    container: &str,
-    id: &ContainerId,
-    look: Option<LastLook>,
-    reason: MissReason,
-) {
+/// The end of this instance by a kill is told once.
+fn remember(entry: &mut Entry, id: &ContainerId) {
     if entry.kills.contains(id) {
         return;
     }
@@ -69,21 +183,35 @@ pub(super) fn missed(
         forgotten.map(|i| entry.kills.remove(i));
     }
     entry.kills.push_back(id.clone());
-    let look = look.map(|look| Box::new((look, now.saturating_sub(look.sample.at))));
-    let notice = notice_of(entry, Some(container.to_owned()), Subject::Missed { reason, look });
-    effects.push(Effect::Tell(Box::new(notice)));
+}
+
+/// Whether the pod came to its limit by what others in it hold, and not by this container, which was last read so. Where
+/// the pod's own group is guarded, too, that is no reason.
+fn is_pods_doing(entry: &Entry, sample: Option<Sample>) -> bool {
+    let guards_pod = entry.guard.as_ref().is_ok_and(|g| g.pod_group);
+    let Some(Sample { own, pod: Some(pod), .. }) = sample else { return false };
+    let Some(limit) = pod.limit.filter(|_| !guards_pod) else { return false };
+    // Usage alone: the cache in it counts in the pod's, too.
+    let (own_left, pod_left) = (own.limit.unwrap_or(limit).less(own.usage), limit.less(pod.usage));
+    own_left.less(pod_left) >= Bytes(limit.0 / OTHERS_PART).max(OTHERS_LEAST)
+}
+
+/// Whether the pod was about at its limit.
+fn was_pod_full(sample: Option<Sample>) -> bool {
+    let pod = sample.and_then(|s| s.pod);
+    pod.is_some_and(|pod| pod.limit.is_some_and(|limit| pod.usage >= Bytes(limit.0 / 8).times(FULL)))
 }
 
 /// Why a container that is killed now was not evicted before.
 pub(super) fn miss_reason(entry: &Entry, target: Option<&Target>, dry_run: DryRun) -> MissReason {
     let Ok(guard) = &entry.guard else { return MissReason::InvalidGuard };
     match (&entry.eviction, &entry.failure) {
-        (Eviction::Leaving { .. }, _) => return MissReason::Terminating,
+        (Eviction::Leaving(_), _) => return MissReason::Terminating,
         _ if entry.never == Some(Never::Terminating) => return MissReason::Terminating,
         _ if dry_run.max(guard.dry_run) != DryRun::Off => return MissReason::DryRun,
         (Eviction::Held { .. }, _) => return MissReason::Held,
         (Eviction::Retrying { .. }, Some(failure)) if failure.blocked => return MissReason::Blocked,
-        (Eviction::Retrying { .. } | Eviction::Done { .. }, _) => return MissReason::Refused,
+        (Eviction::Retrying { .. }, _) => return MissReason::Refused,
         _ => {}
     }
     match target.map(|t| &t.state) {

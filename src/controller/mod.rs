@@ -2,7 +2,9 @@
 //! resolutions, the sampler's reports, answers and time go in; effects come out. No clock, no I/O.
 
 mod entry;
+mod eviction;
 mod kills;
+mod latency;
 #[cfg(test)]
 mod tests;
 pub mod view;
@@ -11,22 +13,23 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use self::entry::{
-    Entry, Eviction, Failure, Name, SETTLED, State, Target, age, bad_ids, failures, growth_of, notice_of, owner_key,
-    rearm, tell, tell_bad_ids, turn_from, undecided, urgency, want, wanted,
+    Entry, Eviction, Name, SETTLED, State, Target, bad_ids, owner_key, tell, tell_bad_ids, undecided, want, wanted,
 };
-use self::kills::{keep_last_look, miss_reason, missed, tell_kills};
+use self::eviction::signed;
+use self::kills::{Counted, counted, group_gone, keep_last_look, settle_all, settle_by_time, tell_kills};
+use self::latency::Latencies;
 use crate::cgroup::ReadError;
-use crate::evict::{Act, Answer, Order};
-use crate::guard::{self, DryRun, Guard, Rule};
-use crate::pods::{Owner, Pod, PodChange, PodRef};
-use crate::policy::{Evidence, History, Me, Moment, Never, Sample, Verdict, never, time_left};
-use crate::report::{MissReason, Notice, Subject};
+use crate::evict::{Act, Order};
+use crate::guard::{self, DryRun, Guard, Problem, Rule};
+use crate::pods::{Container, ContainerId, Owner, Pod, PodChange, PodRef};
+use crate::policy::{Evidence, Me, Moment, Never, Sample, never};
+use crate::report::{Notice, Subject};
 use crate::resolve::{Groups, Unresolved, Want};
-use crate::restraint::{Limits, Reservation, Restraint, Why};
-use crate::sampler::{Command, EVICTION_TAKES, Report, TargetId, View, Watch, What};
+use crate::restraint::{GENERATIONS, Limits, QUIET, Reservation, Restraint};
+use crate::sampler::{Command, Report, TargetId, View, Watch, What};
 
 /// A group appears 45–130 ms before its container's first instruction, its id in the watch
 /// 20–70 ms after (measured): so it is there when we look, and what is missing now comes at once
@@ -34,18 +37,8 @@ use crate::sampler::{Command, EVICTION_TAKES, Report, TargetId, View, Watch, Wha
 const FIRST_RESOLVE_RETRY: Duration = Duration::from_millis(20);
 /// A container whose group is still missing is looked for so often.
 const LAST_RESOLVE_RETRY: Duration = Duration::from_secs(10);
-/// How much the last answer counts in the time that an eviction takes.
-const TAKES_WEIGHT: f64 = 0.25;
-/// From the answer to SIGTERM's effect (measured: answer after 12 ms, exit after 32).
-const ANSWER_TO_EXIT: Duration = Duration::from_millis(20);
-/// A slow server makes every container "near"; beyond this that helps nobody.
-const MOST_TAKES: Duration = Duration::from_secs(2);
-/// The API server's default for `spec.terminationGracePeriodSeconds`.
-const DEFAULT_GRACE: u32 = 30;
-/// After its grace, the kubelet kills; it needs a moment for that.
-const KILL_MARGIN: Duration = Duration::from_secs(5);
-/// How soon to see whether an earlier request was answered meanwhile.
-const ANSWER_LOOK: Duration = Duration::from_millis(200);
+/// Reads all of a target anew; `None` if its group is gone.
+pub type Read<'a> = dyn FnMut(TargetId, &Groups) -> Result<Option<Sample>, ReadError> + 'a;
 
 /// What the outside has to do.
 #[derive(Debug)]
@@ -54,8 +47,6 @@ pub enum Effect {
     Resolve(TargetId, Want),
     /// Tell the sampler.
     Sampler(Command),
-    /// Read all of this target anew; answer with [`Controller::reread`].
-    Reread(TargetId, Groups),
     /// Send this; answer with [`Controller::answered`] under the same number.
     Post(u64, Order),
     /// Tell people.
@@ -71,11 +62,14 @@ struct InFlight {
     pod: PodRef,
     owner: Option<Owner>,
     container: Option<String>,
+    by_namespace: bool,
     evidence: Evidence,
     act: Act,
     mode: DryRun,
     grace: Option<u32>,
     pod_grace: Option<u32>,
+    /// The container's.
+    age: Option<Duration>,
     since: Moment,
     reservation: Reservation,
     /// The answer to an earlier request for the same was lost.
@@ -94,7 +88,7 @@ pub struct Settings {
     pub dry_run: DryRun,
     /// How many evictions, how soon.
     pub limits: Limits,
-    /// The wall clock at [`Moment::ZERO`].
+    /// The wall clock at [`Moment::ZERO`]; see [`Controller::set_wall`].
     pub wall: Timestamp,
     /// For the jitter of retries.
     pub seed: u64,
@@ -115,6 +109,13 @@ pub struct Controller {
     in_flight: BTreeMap<u64, InFlight>,
     next_order: u64,
     restraint: Restraint,
+    latencies: Latencies,
+    /// Pods to be decided about.
+    open: BTreeSet<Key>,
+    /// The watch is broken.
+    away: bool,
+    /// The wall clock at [`Moment::ZERO`].
+    wall: Timestamp,
     takes: Option<Duration>,
     random: fastrand::Rng,
     effects: Vec<Effect>,
@@ -127,6 +128,10 @@ impl Controller {
         Controller {
             restraint: Restraint::new(settings.limits),
             random: fastrand::Rng::with_seed(settings.seed),
+            latencies: Latencies::default(),
+            open: BTreeSet::new(),
+            away: false,
+            wall: settings.wall,
             settings,
             pods: BTreeMap::new(),
             by_target: HashMap::new(),
@@ -141,7 +146,12 @@ impl Controller {
         }
     }
 
-    /// What is to be done since the last call.
+    /// Tells what the wall clock would have shown at [`Moment::ZERO`], as it goes now: it can be set, and a machine can sleep.
+    pub fn set_wall(&mut self, wall: Timestamp) {
+        self.wall = wall;
+    }
+
+    /// What is to be done since the last call; to be asked after [`Controller::decide`].
     pub fn effects(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.effects)
     }
@@ -190,6 +200,7 @@ impl Controller {
             PodChange::Listing => self.listing = Some(BTreeSet::new()),
             PodChange::Listed => {
                 self.listed = true;
+                self.away = false;
                 if let Some(seen) = self.listing.take() {
                     let gone = self.pods.keys().filter(|k| !seen.contains(*k));
                     for key in gone.cloned().collect::<Vec<_>>() {
@@ -197,7 +208,11 @@ impl Controller {
                     }
                 }
             }
-            PodChange::Applied(pod) => self.applied(now, *pod),
+            PodChange::Applied(pod) => {
+                // A watch that goes on tells of changes without a list.
+                self.away &= self.listing.is_some();
+                self.applied(now, *pod);
+            }
             PodChange::Gone(gone) => {
                 let key = (gone.namespace, gone.name);
                 // The word about an earlier pod of the name says nothing about this one.
@@ -205,7 +220,7 @@ impl Controller {
                     self.remove(&key);
                 }
             }
-            PodChange::Trouble(_) => {}
+            PodChange::Trouble(_) => self.away = true,
         }
     }
 
@@ -221,25 +236,56 @@ impl Controller {
             self.remove(&key);
             return;
         };
+        let by_namespace = guard::by_namespace(&pod);
         pod.annotations.clear(); // read, and they can be large
         let never = never(&pod, &self.settings.me);
+        let owner = owner_key(&pod);
+        let is_new = !self.pods.contains_key(&key);
         let entry = self.pods.entry(key.clone()).or_insert_with(|| Entry {
+            owner: owner.clone(),
+            since: now,
             pod: pod.clone(),
             guard: Err(Vec::new()),
+            by_namespace,
             never,
             targets: Vec::new(),
             eviction: Eviction::Idle,
             failure: None,
+            delete_failure: None,
             reserved: None,
+            may_have_happened: false,
             noted_due: None,
             told: BTreeSet::new(),
             // Kills from before we knew the pod are not ours to tell.
             kills: pod.containers.iter().flat_map(|c| c.oom_killed.clone()).collect(),
+            unsettled: Vec::new(),
             last_looks: BTreeMap::new(),
         });
-        entry.pod = pod;
+        let is_newly_ready = pod.ready && (is_new || !entry.pod.ready);
+        entry.owner.clone_from(&owner);
+        let before = std::mem::replace(&mut entry.pod, pod);
+        entry.by_namespace = by_namespace;
         entry.never = never;
+        if let (Some(Never::Terminating), Eviction::Leaving(leaving)) = (never, &mut entry.eviction) {
+            leaving.mark_by = None;
+        }
         let old_guard = std::mem::replace(&mut entry.guard, reading.guard);
+        let guards = |guard: &Result<Guard, Vec<Problem>>, c: &Container| {
+            guard.as_ref().is_ok_and(|g| g.containers.contains(&c.name))
+        };
+        for container in entry.pod.containers.iter().filter(|c| guards(&entry.guard, c)) {
+            // Each is told with every change of the pod.
+            let told =
+                before.containers.iter().filter(|c| !is_new && c.name == container.name && guards(&old_guard, c));
+            let told: Vec<_> = told.flat_map(|c| &c.oom_lives).collect();
+            for (from, to) in container.oom_lives.iter().filter(|life| !told.contains(life)) {
+                // It has happened, and lived, whatever the clock that told it.
+                let ended = since(self.wall, *to).min(signed(now));
+                let started = ended.saturating_sub(to.duration_since(*from).max(SignedDuration::ZERO));
+                let generations = if is_new { earlier_generations(&entry.pod, container, self.wall, now) } else { 1 };
+                self.restraint.young_ends(&owner, started, ended, generations);
+            }
+        }
         if let Some(never @ (Never::Mirror | Never::Static | Never::ExcludedNamespace)) = never {
             tell(&mut self.effects, entry, None, Subject::Never(never));
         }
@@ -261,7 +307,7 @@ impl Controller {
             std::mem::take(&mut entry.targets).into_iter().partition(|t| wanted.contains(&t.name));
         entry.targets = kept;
         for target in dropped {
-            self.forget(&key, &target);
+            self.forget(now, &key, &target);
         }
         if let Some(rule) = edited {
             self.guard_edited(&key, rule);
@@ -269,6 +315,10 @@ impl Controller {
         if never.is_none() {
             self.watch_new(now, &key, wanted);
         }
+        if is_newly_ready {
+            self.reopen_held(&owner, false);
+        }
+        self.open.insert(key.clone());
         self.note_due(&key);
     }
 
@@ -297,7 +347,7 @@ impl Controller {
             self.next_id += 1;
             self.by_target.insert(id, key.clone());
             let state = State::Resolving { since: now, attempt: 0, retry_at: None, why: None, had_group: false };
-            let target = Target { id, name, edit: 0, state };
+            let target = Target { id, name, since: now, edit: 0, state };
             let want = want(entry, &target, now);
             self.effects.push(Effect::Resolve(id, want));
             entry.targets.push(target);
@@ -305,25 +355,41 @@ impl Controller {
     }
 
     fn remove(&mut self, key: &Key) {
-        if let Some(entry) = self.pods.remove(key) {
+        if let Some(mut entry) = self.pods.remove(key) {
+            settle_all(&mut self.effects, &mut entry);
             if let Some(at) = entry.noted_due {
                 self.due.remove(&(at, key.clone()));
             }
             for target in &entry.targets {
-                self.forget(key, target);
+                self.let_go(target);
             }
         }
     }
 
-    /// A target is no more. Whoever was at it turns to the pod's others.
-    fn forget(&mut self, key: &Key, target: &Target) {
+    /// Forgets a target of a pod that stays. If the pod's eviction was about it, the pod's other targets are considered.
+    fn forget(&mut self, now: Moment, key: &Key, target: &Target) {
+        self.let_go(target);
+        if let Some(entry) = self.pods.get_mut(key) {
+            keep_last_look(entry, target, self.settings.dry_run);
+            let pod = entry.pod.id.clone();
+            // What the sampler saw end is learnt already, or ended before the answer: not when its status says so. And what
+            // is only not guarded any more has not ended.
+            let runs = |name: &str, id: &ContainerId| {
+                let mut containers = entry.pod.containers.iter().filter(|c| c.name == name && c.running);
+                containers.any(|c| matches!(&c.id, Some(Ok(own)) if own == id))
+            };
+            let has_ended = matches!(&target.name, Name::Container(name, id) if !runs(name, id));
+            if has_ended && matches!(target.state, State::Watched { .. }) {
+                self.learn_end(now, &pod, target.id);
+            }
+            self.open.insert(key.clone());
+        }
+    }
+
+    fn let_go(&mut self, target: &Target) {
         self.by_target.remove(&target.id);
         if matches!(target.state, State::Watched { .. }) {
             self.effects.push(Effect::Sampler(Command::Forget(target.id)));
-        }
-        if let Some(entry) = self.pods.get_mut(key) {
-            keep_last_look(entry, target, self.settings.dry_run);
-            turn_from(&mut self.effects, entry, target.id);
         }
     }
 
@@ -341,11 +407,11 @@ impl Controller {
         };
         match (result, &entry.guard) {
             (Ok(groups), Ok(guard)) => {
-                let view = Arc::<View>::default();
-                let watch = Watch { id, groups: groups.clone(), rule: guard.rule, view: Arc::clone(&view) };
+                let (view, latency) = (Arc::<View>::default(), self.latencies.of(&entry.pod.id.namespace));
+                let watch = Watch { id, groups: groups.clone(), rule: guard.rule, view: Arc::clone(&view), latency };
                 self.effects.push(Effect::Sampler(Command::Watch(Box::new(watch))));
                 entry.targets[i].edit = 0;
-                entry.targets[i].state = State::Watched { groups, view, over: None };
+                entry.targets[i].state = State::Watched { groups, view, over: None, unreadable: None };
             }
             (Ok(_), Err(_)) => {}
             (Err(error), _) => {
@@ -381,311 +447,72 @@ impl Controller {
             return;
         }
         let container = entry.targets[i].name.container().map(str::to_owned);
-        let State::Watched { over, view, .. } = &mut entry.targets[i].state else {
+        let State::Watched { over, view, unreadable, .. } = &mut entry.targets[i].state else {
             return;
         };
+        // The first look that can be read again is told as what it finds.
+        match &report.what {
+            What::Unreadable(error) => *unreadable = Some(error.to_string()),
+            What::Killed { .. } | What::Gone => {}
+            _ => *unreadable = None,
+        }
         match report.what {
-            What::Over { evidence, .. } => {
+            What::Over { evidence, .. } | What::Worse(evidence) => {
                 *over = Some(evidence);
-                self.crossed(now, id);
-            }
-            What::Worse(evidence) => {
-                *over = Some(evidence);
-                let blocked = entry.failure.as_ref().is_some_and(|f| f.blocked);
-                match entry.eviction {
-                    Eviction::Retrying { target, .. } if target == id && blocked && evidence.critical => {
-                        self.begin(id, Act::Delete);
-                    }
-                    // Too young, but its end may be near now.
-                    Eviction::Held { target, act, held } if target == id && held.why == Why::Young => {
-                        self.begin(id, act);
-                    }
-                    _ => {}
-                }
+                let key = (entry.pod.id.namespace.clone(), entry.pod.id.name.clone());
+                self.open.insert(key);
             }
             What::Dipped => {
                 *over = None;
-                turn_from(&mut self.effects, entry, id);
+                let key = (entry.pod.id.namespace.clone(), entry.pod.id.name.clone());
+                self.open.insert(key);
             }
-            What::Killed { node_wide, look } => {
+            What::Killed { count, together, hit, look } => {
                 let look = look.map(|look| *look).or(view.last());
-                if let Name::Container(name, instance) = entry.targets[i].name.clone() {
-                    let reason = match node_wide {
-                        true => MissReason::NodeWide,
-                        false => miss_reason(entry, Some(&entry.targets[i]), self.settings.dry_run),
-                    };
-                    missed(&mut self.effects, entry, now, &name, &instance, look, reason);
-                }
+                let kills = Counted { count, together, hit, look };
+                counted(&mut self.effects, entry, now, i, kills, self.settings.dry_run);
             }
             What::Gone => {
                 let target = entry.targets.remove(i);
                 keep_last_look(entry, &target, self.settings.dry_run);
-                turn_from(&mut self.effects, entry, id);
+                group_gone(entry, &target);
+                let pod = entry.pod.id.clone();
                 if entry.never.is_some() {
                     self.by_target.remove(&id);
-                    return;
+                } else {
+                    // Ended, or about to be restarted under a new id; or its group is made anew.
+                    let why = Some("its cgroup is gone".into());
+                    let retry_at = Some(now + FIRST_RESOLVE_RETRY);
+                    let state = State::Resolving { since: now, attempt: 0, retry_at, why, had_group: true };
+                    entry.targets.insert(i, Target { state, ..target });
                 }
-                // Ended, or about to be restarted under a new id; or its group is made anew.
-                let why = Some("its cgroup is gone".into());
-                let retry_at = Some(now + FIRST_RESOLVE_RETRY);
-                let state = State::Resolving { since: now, attempt: 0, retry_at, why, had_group: true };
-                entry.targets.insert(i, Target { state, ..target });
+                self.learn_end(now, &pod, id);
+                self.open.insert((pod.namespace, pod.name));
             }
+            // What the namespace's label guards need not be fit for it, and nobody made a mistake: a line of `status` and
+            // `/api/guards` says so, and no Event.
+            What::NoLimit | What::BeyondLimit if entry.by_namespace => {}
+            // That the pod as a whole has no limit is no fault of the guard: each of its containers is guarded by its own, and
+            // one without is told by itself.
+            What::NoLimit if container.is_none() => {}
             What::NoLimit => tell(&mut self.effects, entry, container, Subject::NoLimit),
             What::BeyondLimit => tell(&mut self.effects, entry, container, Subject::BeyondLimit),
             What::Unreadable(error) => {
                 *over = None;
-                turn_from(&mut self.effects, entry, id);
                 tell(&mut self.effects, entry, container, Subject::Unreadable(error.to_string()));
+                self.open.insert((entry.pod.id.namespace.clone(), entry.pod.id.name.clone()));
             }
-        }
-    }
-
-    /// A target is over: it is acted on now, or when the last failure allows.
-    fn crossed(&mut self, now: Moment, id: TargetId) {
-        let Some((entry, _)) = find(&mut self.pods, &self.by_target, id) else {
-            return;
-        };
-        if !matches!(entry.eviction, Eviction::Idle) || entry.guard.is_err() || entry.never.is_some() {
-            return;
-        }
-        match &entry.failure {
-            Some(failure) if now < failure.not_before => {
-                entry.eviction = Eviction::Retrying { target: id, at: failure.not_before };
-            }
-            _ => self.begin(id, Act::Evict),
-        }
-    }
-
-    /// Has a target read once more before anything is sent for it.
-    fn begin(&mut self, id: TargetId, act: Act) {
-        let Some((entry, i)) = find(&mut self.pods, &self.by_target, id) else {
-            return;
-        };
-        if let State::Watched { groups, .. } = &entry.targets[i].state {
-            self.effects.push(Effect::Reread(id, groups.clone()));
-            entry.eviction = Eviction::Confirming { target: id, act };
-        } else {
-            turn_from(&mut self.effects, entry, id);
-        }
-    }
-
-    /// Takes in the reading before the act: still over, does the guard still say so, and may we?
-    pub fn reread(&mut self, now: Moment, id: TargetId, read: Result<Option<Sample>, ReadError>) {
-        self.at(id, |c| c.confirm(now, id, read));
-    }
-
-    fn confirm(&mut self, now: Moment, id: TargetId, read: Result<Option<Sample>, ReadError>) {
-        let Some((entry, i)) = find(&mut self.pods, &self.by_target, id) else {
-            return;
-        };
-        let Eviction::Confirming { target, act } = entry.eviction else {
-            return;
-        };
-        if target != id {
-            return;
-        }
-        let State::Watched { over, .. } = &mut entry.targets[i].state else {
-            turn_from(&mut self.effects, entry, id);
-            return;
-        };
-        let evidence = match (&entry.guard, read) {
-            (Ok(guard), Ok(Some(sample))) if entry.never.is_none() => judge_again(guard, &sample),
-            _ => None,
-        };
-        let (Some(mut evidence), Ok(guard)) = (evidence, &entry.guard) else {
-            *over = None;
-            self.effects.push(Effect::Sampler(Command::Rearm(id)));
-            turn_from(&mut self.effects, entry, id);
-            return;
-        };
-        // A single reading has no growth; the sampler's has.
-        if let Some(seen) = over {
-            evidence.growth = seen.growth;
-            evidence.growth_at_least = seen.growth_at_least;
-            evidence.waived = seen.waived;
-        }
-        if act == Act::Delete && !evidence.critical {
-            let at = entry.failure.as_ref().map_or(now, |f| f.not_before);
-            entry.eviction = Eviction::Retrying { target: id, at };
-            return;
-        }
-        if self.in_flight.values().any(|request| request.pod == entry.pod.id) {
-            // It lost its label and has it again; what was sent before is still to be answered.
-            entry.eviction = Eviction::Retrying { target: id, at: now + ANSWER_LOOK };
-            return;
-        }
-        let mode = self.settings.dry_run.max(guard.dry_run);
-        let grace = guard.eviction_grace;
-        let container = entry.targets[i].name.container().map(str::to_owned);
-        let takes = self.takes.unwrap_or(EVICTION_TAKES);
-        let age = age(&entry.pod, container.as_deref(), self.settings.wall, now);
-        let may_have_happened = entry.reserved.is_some();
-        let allowed = (self.restraint.old_enough(now, age, evidence.room, evidence.growth_at_least, takes))
-            .and_then(|()| self.restraint.reserve(now, &owner_key(&entry.pod), &mut entry.reserved));
-        let reservation = match allowed {
-            Ok(reservation) => reservation,
-            Err(held) => {
-                entry.eviction = Eviction::Held { target: id, act, held };
-                let until = self.settings.wall.saturating_add(held.until).unwrap_or(Timestamp::MAX);
-                tell(&mut self.effects, entry, container, Subject::Held { evidence, until, why: held.why });
-                return;
-            }
-        };
-        if mode == DryRun::Client {
-            entry.eviction = Eviction::Tried { target: id, mode, outcome: "not sent", at: now };
-            let subject = Subject::Evicted { evidence, act, mode, grace, took: Duration::ZERO };
-            self.effects.push(Effect::Tell(Box::new(notice_of(entry, container, subject))));
-            return;
-        }
-        let order = self.next_order;
-        self.next_order += 1;
-        entry.eviction = Eviction::Posting { target: id, order };
-        let pod = entry.pod.id.clone();
-        self.in_flight.insert(
-            order,
-            InFlight {
-                pod: pod.clone(),
-                owner: entry.pod.owner.clone(),
-                container,
-                evidence,
-                act,
-                mode,
-                grace,
-                pod_grace: entry.pod.grace,
-                since: now,
-                reservation,
-                may_have_happened,
-            },
-        );
-        self.effects.push(Effect::Post(order, Order { pod, act, grace, dry_run: mode == DryRun::Server }));
-    }
-
-    /// Takes in the server's answer to a request.
-    pub fn answered(&mut self, now: Moment, order: u64, answer: &Answer) {
-        let Some(request) = self.in_flight.remove(&order) else {
-            return;
-        };
-        let key = (request.pod.namespace.clone(), request.pod.name.clone());
-        self.take_answer(now, order, request, answer, &key);
-        self.note_due(&key);
-    }
-
-    fn take_answer(&mut self, now: Moment, order: u64, request: InFlight, answer: &Answer, key: &Key) {
-        let took = now.saturating_sub(request.since);
-        let (act, mode, evidence) = (request.act, request.mode, request.evidence);
-        let (grace, whole_grace) = (request.grace, request.grace.or(request.pod_grace).unwrap_or(DEFAULT_GRACE));
-        let subject = match answer {
-            Answer::Accepted => Subject::Evicted { evidence, act, mode, grace, took },
-            answer => Subject::NotEvicted { evidence, act, answer: answer.clone(), mode },
-        };
-        if *answer == Answer::Accepted && mode == DryRun::Off {
-            let seen = took + ANSWER_TO_EXIT;
-            let mixed = |old: Duration| old.mul_f64(1.0 - TAKES_WEIGHT) + seen.mul_f64(TAKES_WEIGHT);
-            let takes = self.takes.map_or(seen, mixed).min(MOST_TAKES);
-            self.takes = Some(takes);
-            self.effects.push(Effect::EvictionTakes(takes));
-        }
-        let entry = self.pods.get_mut(key).filter(|e| e.pod.id.uid == request.pod.uid);
-        let target = match entry.as_ref().map(|e| &e.eviction) {
-            Some(Eviction::Posting { target, order: awaited }) if *awaited == order => Some(*target),
-            _ => None,
-        };
-        let (Some(entry), Some(target)) = (entry, target) else {
-            // The pod is gone or was let go meanwhile; what happened to it is told all the same.
-            if !matches!(answer, Answer::Accepted | Answer::Unknown { .. }) && !request.may_have_happened {
-                self.restraint.refund(request.reservation);
-            }
-            let (pod, owner, container) = (request.pod, request.owner, request.container);
-            self.effects.push(Effect::Tell(Box::new(Notice { pod, owner, container, subject })));
-            return;
-        };
-        match answer {
-            Answer::Accepted => {}
-            Answer::Unknown { .. } => entry.reserved = Some(request.reservation),
-            // Gone, or refused without a look at the pod: that says nothing about the earlier one.
-            _ if request.may_have_happened => entry.reserved = Some(request.reservation),
-            _ => self.restraint.refund(request.reservation),
-        }
-        let container = request.container;
-        let still_meant = entry.guard.as_ref().is_ok_and(|g| self.settings.dry_run.max(g.dry_run) == mode);
-        // It may be gone, or have dipped meanwhile.
-        let over_now = entry.targets.iter().find(|t| t.id == target).and_then(|t| match &t.state {
-            State::Watched { over, .. } => *over,
-            State::Resolving { .. } => None,
-        });
-        let still_over = over_now.is_some();
-        let left = time_left(evidence.room, evidence.growth);
-        match answer.retry_after(failures(entry.failure.as_ref(), now), self.random.f64(), left) {
-            None => {
-                let outcome = answer.label();
-                entry.eviction = match (answer, mode) {
-                    (Answer::Accepted, DryRun::Off) => {
-                        let ask_at = now + Duration::from_secs(u64::from(whole_grace)) + KILL_MARGIN;
-                        Eviction::Leaving { target, since: now, ask_at: Some(ask_at) }
-                    }
-                    (Answer::Mistake { .. } | Answer::Gone | Answer::Replaced | Answer::NamespaceTerminating, _) => {
-                        Eviction::Done { target, outcome, at: now }
-                    }
-                    _ => Eviction::Tried { target, mode, outcome, at: now },
-                };
-                self.effects.push(Effect::Tell(Box::new(notice_of(entry, container, subject))));
-            }
-            Some(wait) => {
-                let blocked = matches!(answer, Answer::Blocked { .. });
-                entry.failure = Some(Failure {
-                    answer: answer.label(),
-                    words: subject.words(),
-                    blocked,
-                    attempt: failures(entry.failure.as_ref(), now).saturating_add(1),
-                    not_before: now + wait,
-                });
-                entry.eviction = Eviction::Retrying { target, at: now + wait };
-                tell(&mut self.effects, entry, container, subject);
-                let critical = over_now.is_some_and(|now| now.critical || evidence.critical);
-                if blocked && act == Act::Evict && critical {
-                    self.begin(target, Act::Delete);
-                    return;
-                }
-            }
-        }
-        // What was tried, or is to be tried again, may not be meant any more.
-        if undecided(&entry.eviction).is_some() && !(still_over && still_meant) {
-            entry.eviction = Eviction::Idle;
-            rearm(&mut self.effects, entry);
         }
     }
 
     /// Does what is due by time: what was held or failed, resolutions, and a look at what was
     /// evicted and should have ended.
     pub fn tick(&mut self, now: Moment) {
-        let mut due = Vec::new();
         let keys: Vec<Key> = self.due.iter().take_while(|(at, _)| *at <= now).map(|(_, key)| key.clone()).collect();
         for key in &keys {
+            self.eviction_due(now, key);
             let Some(entry) = self.pods.get_mut(key) else { continue };
-            match entry.eviction {
-                Eviction::Retrying { target, at } if at <= now => {
-                    due.push((urgency(entry, target), target, Act::Evict));
-                }
-                Eviction::Held { target, act, held } if held.until <= now => {
-                    due.push((urgency(entry, target), target, act));
-                }
-                Eviction::Leaving { target, since, ask_at: Some(at) } if at <= now => {
-                    let growing = growth_of(entry, target);
-                    // Still there and growing is told, once; still there alone is looked at again.
-                    let ask_at = match growing {
-                        Some(growth) if growth > 0 => {
-                            let subject = Subject::Slow { since: now.saturating_sub(since), growth };
-                            tell(&mut self.effects, entry, None, subject);
-                            None
-                        }
-                        Some(_) => Some(now + KILL_MARGIN),
-                        None => None,
-                    };
-                    entry.eviction = Eviction::Leaving { target, since, ask_at };
-                }
-                _ => {}
-            }
+            settle_by_time(&mut self.effects, entry, now);
             for i in 0..entry.targets.len() {
                 let due = match &mut entry.targets[i].state {
                     State::Resolving { retry_at, .. } if retry_at.is_some_and(|at| at <= now) => {
@@ -699,15 +526,15 @@ impl Controller {
                     self.effects.push(Effect::Resolve(entry.targets[i].id, want));
                 }
             }
-        }
-        // Those with the least time left come first, should there not be enough for all.
-        due.sort_unstable_by_key(|(left, target, _)| (*left, *target));
-        for (_, target, act) in due {
-            self.begin(target, act);
-        }
-        for key in &keys {
             self.note_due(key);
         }
+    }
+
+    /// Whether something waits for what [`Controller::heard`] tells.
+    #[must_use]
+    pub fn waits_for_the_server(&self) -> bool {
+        let waits = |e: &Entry| e.failure.as_ref().is_some_and(|f| f.unheard);
+        self.pods.values().any(|e| matches!(e.eviction, Eviction::Retrying { .. }) && waits(e))
     }
 
     /// Whose a target is: the pod, and the container unless it is the pod's own group.
@@ -740,6 +567,7 @@ impl Controller {
             }
             for target in &entry.targets {
                 match target.state {
+                    State::Watched { unreadable: Some(_), .. } => counts.unreadable += 1,
                     State::Watched { .. } => counts.guarded += 1,
                     State::Resolving { .. } => counts.unresolved += 1,
                 }
@@ -761,6 +589,7 @@ impl Controller {
             kills: most(|e| e.kills.len()),
             last_looks: most(|e| e.last_looks.len()),
             owners: self.restraint.remembered(),
+            namespaces: self.latencies.len(),
         }
     }
 }
@@ -772,6 +601,8 @@ pub struct Counts {
     pub guarded: usize,
     /// Targets whose group was not found.
     pub unresolved: usize,
+    /// Targets whose group is there, and cannot be read.
+    pub unreadable: usize,
     /// Pods whose guard is invalid.
     pub invalid: usize,
     /// Pods over, whose eviction a disruption budget blocks.
@@ -797,8 +628,10 @@ pub struct Sizes {
     pub kills: usize,
     /// Last looks kept of the pod with most of them.
     pub last_looks: usize,
-    /// Owners whose evictions are remembered.
+    /// Owners whose evictions, or whose young ends, are remembered.
     pub owners: usize,
+    /// Namespaces of which it is known how long evictions take.
+    pub namespaces: usize,
 }
 
 fn find<'a>(
@@ -811,11 +644,17 @@ fn find<'a>(
     Some((entry, i))
 }
 
-/// Judges one reading by itself; that it was over for long enough was the sampler's to see.
-fn judge_again(guard: &Guard, sample: &Sample) -> Option<Evidence> {
-    let rule = Rule { sustained_for: Duration::ZERO, ..guard.rule };
-    match History::default().observe(&rule, sample, Duration::ZERO) {
-        Verdict::Over(evidence) => Some(evidence),
-        _ => None,
-    }
+/// A time of the wall clock as a moment; before the agent's start it is negative.
+fn since(wall: Timestamp, at: Timestamp) -> SignedDuration {
+    at.duration_since(wall)
+}
+
+/// How many generations a container's last end stands for, of a pod that was there before us: its status tells of one end
+/// and counts all. Where it was restarted more often than once in ten minutes, the others were of the kind, too.
+fn earlier_generations(pod: &Pod, container: &Container, wall: Timestamp, now: Moment) -> u32 {
+    let lived = pod.created.map(|created| signed(now).saturating_sub(since(wall, created)));
+    let restarts = container.restarts.saturating_add(1);
+    let is_loop =
+        lived.is_some_and(|lived| lived < signed(QUIET).saturating_mul(i32::try_from(restarts).unwrap_or(i32::MAX)));
+    if is_loop { container.restarts.clamp(1, GENERATIONS) } else { 1 }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::entry::{Entry, Eviction, State, Target, bad_ids};
-use crate::guard::DryRun;
+use crate::guard::{DryRun, keys};
 use crate::pods::Owner;
 use crate::policy::{Moment, Never, Verdict};
 use crate::report::Subject;
@@ -28,9 +28,9 @@ pub struct GuardView {
     /// The group that is read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
-    /// `watching`, `over`, `sustaining`, `confirming`, `held`, `evicting`, `blocked`, `evicted`, `dry-run`,
+    /// `watching`, `over`, `sustaining`, `held`, `evicting`, `blocked`, `evicted`, `dry-run`,
     /// another answer of the server (`refused`, `failing`, `gone`, …), `no-limit`, `beyond-limit`,
-    /// `resolving`, `waiting`, `never`, `invalid`.
+    /// `unreadable`, `resolving`, `waiting`, `never`, `invalid`.
     pub state: &'static str,
     /// Why, in words.
     pub why: String,
@@ -46,6 +46,9 @@ pub struct GuardView {
     /// As the annotation has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threshold: Option<String>,
+    /// `namespace` where the namespace's label has opted the pod in; none: the pod's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guarded_by: Option<&'static str>,
     /// What was last read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<MemoryView>,
@@ -65,8 +68,10 @@ pub struct MemoryView {
     pub threshold: Option<u64>,
     /// What is left before a kill; null: no limit.
     pub room: Option<u64>,
-    /// Bytes a second, of what cannot be reclaimed.
+    /// Bytes a second over the last quarter of a second, of what cannot be reclaimed.
     pub growth: Option<i64>,
+    /// The same over the last minute; null in the first seconds.
+    pub slow_growth: Option<i64>,
     /// How long ago it was read, in milliseconds.
     pub age_ms: u64,
     /// In how many milliseconds it is read next.
@@ -81,7 +86,6 @@ pub struct MemoryView {
 pub const STATES: [&str; 15] = [
     "watching",
     "sustaining",
-    "confirming",
     "evicting",
     "held",
     "blocked",
@@ -92,9 +96,13 @@ pub const STATES: [&str; 15] = [
     "waiting",
     "no-limit",
     "beyond-limit",
+    "unreadable",
     "invalid",
     "never",
 ];
+
+/// Why a percentage of the pod as a whole is none, where `*` asks for it.
+const POD_WITHOUT_LIMIT: &str = "the pod as a whole has no memory limit to take a percentage of (not each of its containers, init containers included, has one): each container is guarded by its own limit";
 
 pub(super) fn views(entry: &Entry, now: Moment) -> Vec<GuardView> {
     let owner = entry.pod.owner.as_ref().map(Owner::workload);
@@ -111,6 +119,7 @@ pub(super) fn views(entry: &Entry, now: Moment) -> Vec<GuardView> {
         dry_run: None,
         signal: None,
         threshold: None,
+        guarded_by: entry.by_namespace.then_some(keys::BY_NAMESPACE),
         memory: None,
     };
     let guard = match &entry.guard {
@@ -127,6 +136,10 @@ pub(super) fn views(entry: &Entry, now: Moment) -> Vec<GuardView> {
         view.container = target.name.container().map(str::to_owned);
         if let State::Watched { groups, view: v, .. } = &target.state {
             view.cgroup = Some(groups.own.dir().display().to_string());
+            if let Some(takes) = groups.own.slow_for() {
+                let seconds = takes.as_secs_f64();
+                view.why = format!("{}; its memory.stat takes {seconds:.2} s to read", view.why);
+            }
             view.memory = v.last().map(|look| MemoryView {
                 usage: look.sample.own.usage.0,
                 value: look.value.map(|b| b.0),
@@ -134,6 +147,7 @@ pub(super) fn views(entry: &Entry, now: Moment) -> Vec<GuardView> {
                 threshold: look.threshold.map(|b| b.0),
                 room: look.room.map(|b| b.0),
                 growth: look.growth,
+                slow_growth: look.slow_growth,
                 age_ms: millis(now.saturating_sub(look.sample.at)),
                 next_ms: millis(look.next.saturating_sub(now)),
                 oom_kills: look.oom_kills,
@@ -161,12 +175,12 @@ pub(super) fn views(entry: &Entry, now: Moment) -> Vec<GuardView> {
 }
 
 fn state_of(entry: &Entry, target: &Target, now: Moment) -> (&'static str, String) {
-    let (view, over) = match &target.state {
+    let (view, over, unreadable) = match &target.state {
         State::Resolving { why, .. } => {
             let why = why.clone().unwrap_or_else(|| "its cgroup is being looked for".into());
             return ("resolving", why);
         }
-        State::Watched { view, over, .. } => (view, over),
+        State::Watched { view, over, unreadable, .. } => (view, over, unreadable),
     };
     let about_this = |t: &TargetId| *t == target.id;
     // What was asked or is settled for the pod holds for a container that was restarted since, too.
@@ -174,9 +188,6 @@ fn state_of(entry: &Entry, target: &Target, now: Moment) -> (&'static str, Strin
     let ago = |at: &Moment| now.saturating_sub(*at).as_secs();
     let within = |at: &Moment| at.saturating_sub(now).as_secs();
     let told = match &entry.eviction {
-        Eviction::Confirming { target, .. } if about_this(target) => {
-            Some(("confirming", "it is read once more".into()))
-        }
         Eviction::Held { target, held, .. } if about_this(target) => {
             Some(("held", format!("{}; for another {} s", held.why, within(&held.until))))
         }
@@ -195,11 +206,8 @@ fn state_of(entry: &Entry, target: &Target, now: Moment) -> (&'static str, Strin
             let by = if *mode == DryRun::Server { "the server's word" } else { "dry run" };
             Some(("dry-run", format!("{by}: {outcome}, {} s ago; it is not evicted", ago(at))))
         }
-        Eviction::Leaving { target, since, .. } if about_this(target) || orphan(target) => {
-            Some(("evicted", format!("accepted {} s ago; its end is awaited", ago(since))))
-        }
-        Eviction::Done { target, outcome, at } if about_this(target) || orphan(target) => {
-            Some((*outcome, format!("the server's answer {} s ago", ago(at))))
+        Eviction::Leaving(leaving) if about_this(&leaving.target) || orphan(&leaving.target) => {
+            Some(("evicted", format!("accepted {} s ago; its end is awaited", ago(&leaving.since))))
         }
         _ => None,
     };
@@ -209,7 +217,11 @@ fn state_of(entry: &Entry, target: &Target, now: Moment) -> (&'static str, Strin
     if let Some(never) = entry.never {
         return ("never", never.to_string());
     }
+    if let Some(error) = unreadable {
+        return ("unreadable", format!("not guarded: {error}; it is tried again each second"));
+    }
     match view.last().map(|l| l.verdict) {
+        Some(Verdict::NoLimit) if target.name.container().is_none() => ("no-limit", POD_WITHOUT_LIMIT.into()),
         Some(Verdict::NoLimit) => ("no-limit", Subject::NoLimit.words()),
         Some(Verdict::BeyondLimit) => ("beyond-limit", Subject::BeyondLimit.words()),
         Some(Verdict::Sustaining { until }) => {

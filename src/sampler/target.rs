@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::{LastLook, Report, Shared, TargetId, View, Watch, What};
-use crate::cgroup::{Group, Kills, Machine, ReadError};
+use super::{LastLook, Latency, Report, Shared, TargetId, View, Watch, What};
+use crate::cgroup::{Group, Hit, Kills, ReadError, Stat, StatRead, StatReader};
 use crate::guard::{Rule, Signal, Threshold};
-use crate::policy::{Evidence, History, LONGEST_LOOK, Level, Moment, Sample, Verdict, crossing, next_look, time_left};
+use crate::policy::{
+    Evidence, History, LONGEST_LOOK, Level, Moment, SHORTEST_LOOK, Sample, TORN, Verdict, crossing, next_look,
+    time_left,
+};
 use crate::resolve::Groups;
-use crate::restraint;
 use crate::units::Bytes;
 
 /// A container whose next look is due sooner than this by its usage alone may be near a kill: what
@@ -28,8 +30,11 @@ const FAR_AGE: Duration = Duration::from_secs(5);
 /// How old the usage of a near container's pod may be. Between, it is taken to have moved as the
 /// container's has.
 const POD_AGE: Duration = NEAR;
-/// A container that is over and handed over needs no close look: whoever acts reads again.
-const HANDED_OVER_LOOK: Duration = Duration::from_millis(50);
+/// A container that is over and handed over may have to wait for its turn: it takes three looks to see that it has not the
+/// time for that. While its usage rises it is looked at as often as any that is near.
+const HANDED_OVER_LOOK: Duration = Duration::from_millis(10);
+/// Reads that lie too far apart ([`TORN`]) are made again, up to so often in all. After that no haste rests on them.
+const TRIES: usize = 3;
 /// A container that is to be looked at again sooner than this, or would cross its threshold within
 /// [`SOON`] as it grows, may be evicted in a moment: the connection for it is best there already.
 const CLOSE: Duration = Duration::from_millis(30);
@@ -46,36 +51,90 @@ fn is_old(read_at: Moment, age: Duration, now: Moment) -> bool {
     now.saturating_sub(read_at) >= age
 }
 
+/// What a look is made with.
+pub(super) struct With<'a> {
+    pub(super) stats: &'a StatReader,
+    pub(super) shared: &'a Shared,
+    pub(super) clock: &'a dyn Fn() -> Moment,
+}
+
 /// Reads everything there is to know of a target; `None` if its group is gone.
 ///
 /// # Errors
 /// When a file cannot be read or is not of its form.
-pub fn read_all(groups: &Groups, machine: Machine, at: Moment) -> Result<Option<Sample>, ReadError> {
-    let with_stat = |group: &Group| -> Result<Option<Level>, ReadError> {
-        // Stat last: cache that comes between the reads, should this thread have to wait there, is not taken for a leak.
-        let (Some(level), Some(stat)) = (level(group, machine)?, group.stat()?) else {
-            return Ok(None);
-        };
-        Ok(Some(Level { stat: Some(stat), ..level }))
-    };
-    let Some(own) = with_stat(&groups.own)? else {
+pub fn read_all(groups: &Groups, stats: &StatReader, clock: &dyn Fn() -> Moment) -> Result<Option<Sample>, ReadError> {
+    let Some((own, at, until)) = read_whole(&groups.own, stats, clock)? else {
         return Ok(None);
     };
     // That the pod's cannot be read must not stop the guard: then the container's own limit is what counts.
-    let pod = groups.pod.as_ref().and_then(|pod| with_stat(pod).ok()?);
-    Ok(Some(Sample { at, own, pod }))
+    let pod = groups.pod.as_ref().and_then(|pod| read_whole(pod, stats, clock).ok()?);
+    Ok(Some(Sample { at, until, own, pod: pod.map(|(level, ..)| level) }))
+}
+
+/// A group with its stat, and from when to when it was read; `None` if it is gone.
+fn read_whole(
+    group: &Arc<Group>,
+    stats: &StatReader,
+    clock: &dyn Fn() -> Moment,
+) -> Result<Option<(Level, Moment, Moment)>, ReadError> {
+    for tries in 1.. {
+        let began = clock();
+        let Some(level) = level(group, began)? else { return Ok(None) };
+        let Some(level) = with_stat(level, group, stats, clock)? else { return Ok(None) };
+        let Read { level, from, until, is_slow } = level;
+        if is_slow || until.saturating_sub(from) <= TORN || tries >= TRIES {
+            return Ok(Some((level, from, until)));
+        }
+    }
+    Ok(None)
+}
+
+/// What was read of a group, and from when to when.
+struct Read {
+    level: Level,
+    from: Moment,
+    until: Moment,
+    /// Its stat is read by another thread.
+    is_slow: bool,
+}
+
+/// Adds a group's stat to what was read of it just now; `None` if it is gone. Usage is read on both sides of stat, so that
+/// cache which comes or goes between the reads is not taken for a leak. A slow stat is of some time ago: by how much usage
+/// has grown since, that may all be cache.
+fn with_stat(
+    level: Level,
+    group: &Arc<Group>,
+    stats: &StatReader,
+    clock: &dyn Fn() -> Moment,
+) -> Result<Option<Read>, ReadError> {
+    let began = clock();
+    Ok(match stats.read(group, clock)? {
+        StatRead::Gone => None,
+        StatRead::Pending { .. } => Some(Read { level, from: began, until: clock(), is_slow: true }),
+        StatRead::Read(read) => {
+            let is_slow = read.from < began;
+            if is_slow {
+                let inactive_file = read.stat.inactive_file.plus(level.usage.less(read.least_usage));
+                let level = Level { stat: Some(Stat { inactive_file, ..read.stat }), ..level };
+                Some(Read { level, from: read.from, until: clock(), is_slow })
+            } else {
+                let (usage, most_usage) = (read.least_usage, read.most_usage);
+                let level = Level { usage, most_usage, stat: Some(read.stat), ..level };
+                Some(Read { level, from: read.from, until: read.until, is_slow })
+            }
+        }
+    })
 }
 
 /// Usage and limits of a group; `None` if it is gone.
-fn level(group: &Group, machine: Machine) -> Result<Option<Level>, ReadError> {
+fn level(group: &Group, now: Moment) -> Result<Option<Level>, ReadError> {
     // Usage last: memory that comes between the reads makes a container seem nearer, not farther.
     let Some(limit) = group.limit()? else {
         return Ok(None);
     };
-    // That swap cannot be read must not stop the guard; without it the kill is nearer.
-    let swap_left = group.swap_left().unwrap_or_default();
+    let swap_left = group.swap_left(now);
     let usage = group.usage()?;
-    Ok(usage.map(|usage| Level { usage, limit: limit.effective(machine), stat: None, swap_left }))
+    Ok(usage.map(|usage| Level { usage, most_usage: usage, limit: limit.bytes(), stat: None, swap_left }))
 }
 
 /// What was last told of a target.
@@ -100,20 +159,22 @@ pub enum Told {
 /// How bad it was told to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Worse {
-    urgent: bool,
+    /// It cannot wait any longer.
+    at_deadline: bool,
+    /// It is past `force-delete-threshold`.
     critical: bool,
 }
 
 impl Worse {
-    const WORST: Worse = Worse { urgent: true, critical: true };
+    const WORST: Worse = Worse { at_deadline: true, critical: true };
 
     fn of(evidence: &Evidence, takes: Duration) -> Worse {
-        let urgent = restraint::is_urgent(evidence.room, evidence.growth_at_least, takes);
-        Worse { urgent, critical: evidence.critical }
+        let at_deadline = evidence.deadline(takes) == Some(Duration::ZERO);
+        Worse { at_deadline, critical: evidence.critical }
     }
 
     fn and(self, other: Worse) -> Worse {
-        Worse { urgent: self.urgent || other.urgent, critical: self.critical || other.critical }
+        Worse { at_deadline: self.at_deadline || other.at_deadline, critical: self.critical || other.critical }
     }
 }
 
@@ -124,6 +185,7 @@ pub struct Target {
     groups: Groups,
     rule: Rule,
     view: Arc<View>,
+    latency: Arc<Latency>,
     history: History,
     /// As last read, with stat where it was: the cache is still about what it was.
     last: Option<Sample>,
@@ -139,6 +201,8 @@ pub struct Target {
     not_over_at: Option<Moment>,
     kills: Option<Kills>,
     pod_kills: Option<Kills>,
+    /// Both as they were before they were last read.
+    kills_before: (Option<Kills>, Option<Kills>),
     edit: u32,
     told: Told,
     /// An eviction may come soon.
@@ -159,8 +223,6 @@ enum Ground {
     Both,
     /// The cache in it, too.
     Cache,
-    /// All that there is.
-    All,
 }
 
 /// When a target is to be looked at.
@@ -180,6 +242,7 @@ impl Target {
             groups: watch.groups,
             rule: watch.rule,
             view: watch.view,
+            latency: watch.latency,
             history: History::default(),
             last: None,
             stat_read_at: Moment::ZERO,
@@ -191,25 +254,32 @@ impl Target {
             not_over_at: None,
             kills: None,
             pod_kills: None,
+            kills_before: (None, None),
             edit: 0,
             told: Told::Nothing,
             near: false,
-            rests_on: Ground::All,
+            rests_on: Ground::Cache,
             settled: None,
             due: Due { at: now, early: now },
         }
     }
 
     /// Usage, and the limit once a second.
-    fn read_own(&mut self, now: Moment, machine: Machine, shared: &Shared) -> Result<Option<Level>, ReadError> {
+    fn read_own(&mut self, now: Moment, with: &With<'_>) -> Result<Option<Level>, ReadError> {
         match self.last {
             Some(last) if !is_old(self.limit_read_at, LIMIT_AGE, now) => {
-                Ok(self.groups.own.usage()?.map(|usage| Level { usage, stat: None, ..last.own }))
+                Ok(self.groups.own.usage()?.map(|usage| {
+                    // What swap would take counts where the limit is not far, and others take of it, too.
+                    let counts =
+                        last.own.swap_left > Bytes(0) && last.own.limit.is_none_or(|limit| usage.times(2) > limit);
+                    let swap_left = if counts { self.groups.own.swap_left(now) } else { last.own.swap_left };
+                    Level { usage, most_usage: usage, stat: None, swap_left, ..last.own }
+                }))
             }
             _ => {
-                shared.limit_reads.fetch_add(1, Relaxed);
+                with.shared.limit_reads.fetch_add(1, Relaxed);
                 self.limit_read_at = now;
-                level(&self.groups.own, machine)
+                level(&self.groups.own, now)
             }
         }
     }
@@ -222,29 +292,22 @@ impl Target {
 
     /// Reads what else this look needs: stat and the pod's group only where the answer can depend on them. `None`: the
     /// group is gone.
-    fn read(
-        &mut self,
-        own: Level,
-        now: Moment,
-        machine: Machine,
-        takes: Duration,
-        shared: &Shared,
-    ) -> Result<Option<Sample>, ReadError> {
+    fn read(&mut self, own: Level, now: Moment, takes: Duration, with: &With<'_>) -> Result<Option<Sample>, ReadError> {
         let Some(last) = self.last else {
-            return self.read_all(now, machine, shared);
+            return self.read_all(now, with);
         };
         // The pod's has moved by as much, unless others in it moved too.
         let moved = |pod: Level| pod.usage.plus(own.usage.less(last.own.usage)).less(last.own.usage.less(own.usage));
-        let pod = last.pod.map(|pod| Level { usage: moved(pod), ..pod });
-        let mut sample = Sample { at: now, own, pod };
+        let pod = last.pod.map(|pod| Level { usage: moved(pod), most_usage: moved(pod), ..pod });
+        let mut sample = Sample { at: now, until: now, own, pod };
         if self.others_are_old(now) {
             self.others_read_at = now;
             self.pod_read_at = now;
-            let read = self.groups.pod.as_ref().and_then(|pod| level(pod, machine).ok()?);
+            let read = self.groups.pod.as_ref().and_then(|pod| level(pod, now).ok()?);
             sample.pod = read.map(|pod| Level { stat: last.pod.and_then(|p| p.stat), ..pod });
         }
 
-        let growth = self.history.growth();
+        let growth = self.history.trend().fast();
         let by_usage = |s: &Sample| next_look(&self.rule, s, s.room(), growth, takes);
         let threshold = sample.threshold(&self.rule);
         let undecided = self.rule.signal != Signal::Usage && threshold.is_some_and(|t| own.usage > t);
@@ -259,18 +322,22 @@ impl Target {
         if self.rests_on == Ground::Cache && self.is_cache_as_read(own.usage, now) {
             sample.own.stat = last.own.stat;
         } else if self.rests_on == Ground::Cache || is_old(self.stat_read_at, self.stat_age(), now) {
-            shared.stat_reads.fetch_add(1, Relaxed);
-            let Some(stat) = self.groups.own.stat()? else {
+            with.shared.stat_reads.fetch_add(1, Relaxed);
+            let Some(read) = with_stat(own, &self.groups.own, with.stats, with.clock)? else {
                 return Ok(None);
             };
-            sample.own.stat = Some(stat);
+            (sample.own, sample.until) = (read.level, read.until);
+            if read.is_slow {
+                // Of some time ago: no haste rests on it.
+                sample.at = read.from;
+            }
             self.stat_read_at = now;
-            self.stat_read_of = Some(own.usage);
+            self.stat_read_of = Some(own.usage).filter(|usage| *usage == read.level.usage && !read.is_slow);
         }
         let over = (sample.own.value(self.rule.signal)).is_some_and(|v| threshold.is_some_and(|t| v > t));
         if over {
             // A verdict rests on everything read anew.
-            return self.read_all(now, machine, shared);
+            return self.read_all(now, with);
         }
         if due < NEAR
             && is_old(self.pod_read_at, POD_AGE, now)
@@ -278,10 +345,11 @@ impl Target {
             && let Ok(Some(usage)) = group.usage()
         {
             self.pod_read_at = now;
-            pod.usage = usage;
+            (pod.usage, pod.most_usage) = (usage, usage);
             // Its cache matters where, as last known, it makes the pod the nearer of the two.
             if sample.own.stat.is_some() && pod.limit.is_some() && pod.room() < sample.own.room() {
-                pod.stat = group.stat().ok().flatten().or(pod.stat);
+                let read = with_stat(*pod, group, with.stats, with.clock);
+                pod.stat = read.ok().flatten().and_then(|read| read.level.stat).or(pod.stat);
             }
         }
         Ok(Some(sample))
@@ -318,42 +386,37 @@ impl Target {
                 Ground::Usage => true,
                 Ground::Both => !is_old(self.pod_read_at, POD_AGE, now) && !is_old(self.stat_read_at, STAT_AGE, now),
                 Ground::Cache => !is_old(self.pod_read_at, POD_AGE, now) && self.is_cache_as_read(own.usage, now),
-                Ground::All => false,
             }
     }
 
-    fn read_all(&mut self, now: Moment, machine: Machine, shared: &Shared) -> Result<Option<Sample>, ReadError> {
-        shared.stat_reads.fetch_add(1, Relaxed);
-        shared.limit_reads.fetch_add(1, Relaxed);
+    fn read_all(&mut self, now: Moment, with: &With<'_>) -> Result<Option<Sample>, ReadError> {
+        with.shared.stat_reads.fetch_add(1, Relaxed);
+        with.shared.limit_reads.fetch_add(1, Relaxed);
         self.limit_read_at = now;
         self.others_read_at = now;
         self.stat_read_at = now;
         self.pod_read_at = now;
-        self.rests_on = Ground::All;
-        let read = read_all(&self.groups, machine, now);
+        self.rests_on = Ground::Cache;
+        let read = read_all(&self.groups, with.stats, with.clock);
         if let Ok(Some(sample)) = &read {
-            self.stat_read_of = Some(sample.own.usage);
+            let settled = sample.own.usage == sample.own.most_usage && !sample.is_torn();
+            self.stat_read_of = settled.then_some(sample.own.usage);
         }
         read
     }
 
     /// One look: read, see whether there was a kill, and judge.
-    pub(super) fn look(
-        &mut self,
-        now: Moment,
-        machine: Machine,
-        shared: &Shared,
-    ) -> (Option<What>, Option<(What, Told)>) {
-        let own = self.read_own(now, machine, shared);
+    pub(super) fn look(&mut self, now: Moment, with: &With<'_>) -> (Option<What>, Option<(What, Told)>) {
+        let own = self.read_own(now, with);
         if let (Some(interval), Ok(Some(own))) = (self.settled, &own)
             && self.is_as_before(*own, now)
         {
             self.again(now, interval);
             return (None, None);
         }
-        let takes = shared.eviction_takes();
+        let takes = with.shared.eviction_takes();
         let read = own.and_then(|own| match own {
-            Some(own) => self.read(own, now, machine, takes, shared),
+            Some(own) => self.read(own, now, takes, with),
             None => Ok(None),
         });
         let killed = self.killed(now, &read);
@@ -363,10 +426,12 @@ impl Target {
     /// Nothing has moved since the look before: neither has the answer.
     fn again(&mut self, now: Moment, interval: Duration) {
         if let Some(last) = &mut self.last {
-            last.at = now;
+            (last.at, last.until) = (now, now);
         }
         self.history.same(now);
-        self.not_over_at = Some(now);
+        if !matches!(self.told, Told::Over(_)) {
+            self.not_over_at = Some(now);
+        }
         self.wait(now, interval);
         self.view.again(now, self.due.at);
     }
@@ -390,8 +455,9 @@ impl Target {
                 return (self.told != Told::Unreadable).then_some((What::Unreadable(error), Told::Unreadable));
             }
         };
-        let verdict = self.history.observe(&self.rule, &sample, takes);
-        let growth = self.history.growth();
+        let nine_of_ten_take = self.latency.get();
+        let verdict = self.history.observe(&self.rule, &sample, nine_of_ten_take);
+        let (growth, rise) = (self.history.trend().fast(), self.history.trend().last_rise());
 
         // Where this look read no stat, the last one stands for it: that it is not too old is seen to above.
         let stat = sample.own.stat.or(self.last.and_then(|l| l.own.stat));
@@ -399,6 +465,7 @@ impl Target {
         let (room, threshold, value) = (known.room(), known.threshold(&self.rule), known.own.value(self.rule.signal));
         let interval = match verdict {
             Verdict::Over(_) if matches!(self.told, Told::Over(_)) => match self.rule.force_delete {
+                _ if rise.is_some() => SHORTEST_LOOK,
                 Some(percent) if self.told != Told::Over(Worse::WORST) => {
                     let rule = Rule { threshold: Threshold::Percent(percent), ..self.rule };
                     next_look(&rule, &known, room, growth, takes).min(HANDED_OVER_LOOK)
@@ -410,12 +477,16 @@ impl Target {
         let missing = threshold.zip(value).map(|(threshold, value)| threshold.less(value));
         self.wait(now, interval);
         // Not shared with others' wake-ups: a look before it would find nothing.
-        if let Some(at) = missing.and_then(|missing| crossing(missing, self.history.last_rise(), interval)) {
+        if let Some(at) = missing.and_then(|missing| crossing(missing, rise, interval)) {
             self.due = Due { at: now + at, early: now + at };
         }
         self.near = interval < CLOSE || time_left(missing, growth).is_some_and(|left| left < SOON);
-        let is_settled = verdict == Verdict::Under && self.told == Told::Nothing && growth == Some(0);
-        self.settled = is_settled.then_some(interval);
+        let is_told = match verdict {
+            Verdict::Under => self.told == Told::Nothing,
+            Verdict::Over(evidence) => self.told == Told::Over(Worse::of(&evidence, nine_of_ten_take)),
+            _ => false,
+        };
+        self.settled = (is_told && growth == Some(0)).then_some(interval);
         self.last = Some(known);
         self.view.set(LastLook {
             sample,
@@ -423,6 +494,7 @@ impl Target {
             threshold,
             room,
             growth,
+            slow_growth: self.history.trend().slow(),
             verdict,
             next: self.due.at,
             oom_kills: self.kills.map(|k| k.killed),
@@ -432,18 +504,22 @@ impl Target {
         }
         match (verdict, self.told) {
             (Verdict::Over(evidence), Told::Over(told)) => {
-                let worse = told.and(Worse::of(&evidence, takes));
+                let worse = told.and(Worse::of(&evidence, nine_of_ten_take));
                 (worse != told).then_some((What::Worse(evidence), Told::Over(worse)))
             }
             (Verdict::NoLimit, Told::NoLimit) | (Verdict::BeyondLimit, Told::BeyondLimit) => None,
             (Verdict::Over(evidence), _) => {
                 let since_last_look = self.not_over_at.take().map(|at| now.saturating_sub(at));
-                let told = Told::Over(Worse::of(&evidence, takes));
+                let told = Told::Over(Worse::of(&evidence, nine_of_ten_take));
                 Some((What::Over { evidence, since_last_look }, told))
             }
             (Verdict::NoLimit, _) => Some((What::NoLimit, Told::NoLimit)),
             (Verdict::BeyondLimit, _) => Some((What::BeyondLimit, Told::BeyondLimit)),
             (Verdict::Under | Verdict::Sustaining { .. }, Told::Nothing) => None,
+            // What a torn sample, or a slow stat, does not show to be over may be so all the same.
+            (Verdict::Under, Told::Over(_)) if sample.is_torn() && threshold.is_some_and(|t| sample.own.usage > t) => {
+                None
+            }
             (Verdict::Under | Verdict::Sustaining { .. }, _) => Some((What::Dipped, Told::Nothing)),
         }
     }
@@ -458,18 +534,23 @@ impl Target {
         if self.others_read_at != now && !fell {
             return None;
         }
-        let own = self.groups.own.kills();
-        let own_before = std::mem::replace(&mut self.kills, own);
-        let killed = own?.killed > own_before.map_or(0, |k| k.killed);
-        if own_before.is_some() && !killed {
-            return None;
+        let own = self.groups.own.kills(self.kills)?;
+        let pod = self.groups.pod.as_ref().and_then(|p| p.kills(self.pod_kills));
+        self.kills_before = (self.kills.replace(own), std::mem::replace(&mut self.pod_kills, pod));
+        let (own_before, pod_before) = self.kills_before;
+        let own_before = own_before?;
+        let count = own.killed.checked_sub(own_before.killed).filter(|count| *count > 0)?;
+        let hit = Hit::of((own_before, own), pod_before.zip(pod));
+        let together = own_before.together.zip(own.together).is_some_and(|(before, after)| after > before);
+        let mut look = self.view.last().map(Box::new);
+        // What is left of the pod's usage after the kill tells, too, where the look before was long before.
+        if let Some(look) = &mut look
+            && let Some(Ok(Some(now))) = self.groups.pod.as_ref().map(|pod| level(pod, now))
+        {
+            let before = look.sample.pod.map_or(Bytes(0), |pod| pod.usage);
+            look.sample.pod = Some(Level { usage: now.usage.max(before), ..now });
         }
-        let pod = self.groups.pod.as_ref().and_then(|p| p.kills());
-        let pod_before = std::mem::replace(&mut self.pod_kills, pod);
-        own_before?;
-        let hit = |before: Option<Kills>, after: Option<Kills>| Some(after?.limit_hit? > before?.limit_hit?);
-        let by_a_limit = hit(own_before, own).unwrap_or(true) || hit(pod_before, pod).unwrap_or(false);
-        Some(What::Killed { node_wide: !by_a_limit, look: self.view.last().map(Box::new) })
+        Some(What::Killed { count, together, hit, look })
     }
 
     /// Takes it as told.
@@ -481,7 +562,7 @@ impl Target {
     pub fn edited(&mut self, rule: Rule, edit: u32, now: Moment) {
         self.rule = rule;
         self.edit = edit;
-        self.history.interrupted();
+        self.history.judged_anew();
         self.told = Told::Again;
         self.settled = None;
         self.due = Due { at: now, early: now };
@@ -528,9 +609,9 @@ impl Target {
         self.wait(now, HANDED_OVER_LOOK);
     }
 
-    /// A kill could not be told: it is found again at the next look.
-    pub(super) fn uncount_a_kill(&mut self) {
-        self.kills = self.kills.map(|k| Kills { killed: k.killed.saturating_sub(1), ..k });
+    /// Kills could not be told: they are found again at the next look.
+    pub(super) fn uncount_kills(&mut self) {
+        (self.kills, self.pod_kills) = self.kills_before;
     }
 
     fn wait(&mut self, now: Moment, interval: Duration) {

@@ -20,8 +20,10 @@ pub struct LastLook {
     pub threshold: Option<Bytes>,
     /// What is left before a kill.
     pub room: Option<Bytes>,
-    /// Bytes a second.
+    /// Over the last quarter of a second, in bytes a second.
     pub growth: Option<i64>,
+    /// Over the last minute.
+    pub slow_growth: Option<i64>,
     /// What was found.
     pub verdict: Verdict,
     /// When it is looked at next.
@@ -47,6 +49,7 @@ impl View {
             threshold: None,
             room: sample.room(),
             growth: Some(growth),
+            slow_growth: None,
             verdict: Verdict::Under,
             next: sample.at,
             oom_kills: None,

@@ -16,18 +16,21 @@ use kube::client::Body;
 use kube::{Api, Client};
 use serde::Deserialize;
 
+use super::spaces::{Unguarded, unguarded};
 use crate::pods::{chain, shortened};
 
 /// All agents carry it (the chart's and the manifests' label).
 pub const AGENTS: &str = "app.kubernetes.io/name=pre-oom-killer";
+/// The namespace that the manifests put them in.
+pub const AGENTS_NAMESPACE: &str = "pre-oom-killer";
 /// Their port, where the pod does not name one `http`.
 const PORT: i32 = 8080;
 /// Agents asked side by side: a thousand nodes take seconds, and the API server has others to serve.
-const AT_ONCE: usize = 16;
+pub(super) const AT_ONCE: usize = 16;
 /// The largest answer of an agent: some 600 bytes a container, and a node has hundreds.
 const LARGEST_ANSWER: usize = 16 << 20;
 /// Lists are asked for in pages.
-const PAGE: u32 = 500;
+pub(super) const PAGE: u32 = 500;
 /// So many Events are looked at for the last eviction; they live for an hour.
 const MOST_EVENTS: usize = 5000;
 /// Reasons of the Events that tell of a pod that was ended.
@@ -42,7 +45,7 @@ pub struct Query {
     pub node: Option<String>,
     /// Pods with these labels.
     pub selector: Option<String>,
-    /// Where the agents are; none: anywhere.
+    /// Where the agents are; none: in the one namespace that has some, or in [`AGENTS_NAMESPACE`].
     pub agents_namespace: Option<String>,
     /// For each agent.
     pub timeout: Duration,
@@ -53,10 +56,14 @@ pub struct Query {
 pub struct Survey {
     /// All agents, by node.
     pub agents: Vec<Agent>,
+    /// Pods that bear the agents' label, which anybody may give to a pod, and are not believed; with why.
+    pub not_asked: Vec<String>,
     /// Uids of the pods that a label selector leaves; none: all.
     pub selected: Option<BTreeSet<String>>,
     /// What Events tell of evictions, or why they tell nothing.
     pub ended: Result<Vec<Ended>, String>,
+    /// What is not guarded although its namespace is, or why that is not known.
+    pub unguarded: Result<Vec<Unguarded>, String>,
 }
 
 impl Survey {
@@ -97,6 +104,9 @@ pub struct Agent {
 /// `/api/guards`. Agents of other versions may know less, or more.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Page {
+    /// The node that it guards.
+    #[serde(default)]
+    pub node: String,
     /// Its version.
     #[serde(default)]
     pub version: String,
@@ -151,6 +161,8 @@ pub struct Guarded {
     pub signal: Option<String>,
     /// As the annotation has it.
     pub threshold: Option<String>,
+    /// `namespace` where its namespace's label has opted it in; none: the pod's own.
+    pub guarded_by: Option<String>,
     /// The last look.
     pub memory: Option<Memory>,
 }
@@ -171,6 +183,9 @@ pub struct Memory {
     pub room: Option<u64>,
     /// Bytes a second.
     pub growth: Option<i64>,
+    /// The same over the last minute.
+    #[serde(default)]
+    pub slow_growth: Option<i64>,
     /// How long ago it was read, in milliseconds.
     pub age_ms: u64,
 }
@@ -201,25 +216,30 @@ impl Recent {
 /// # Errors
 /// When the agents cannot be found, or the pods not be selected.
 pub async fn survey(client: &Client, query: &Query) -> anyhow::Result<Survey> {
-    let (agents, ended) = futures::join!(agents_alone(client, query), ended(client, query));
-    Ok(Survey { ended, ..agents? })
+    let (agents, ended, unguarded) =
+        futures::join!(agents_alone(client, query), ended(client, query), unguarded(client, query));
+    let agents = agents?;
+    // The policy leaves the agents' own namespace out.
+    let is_theirs = |space: &Unguarded| agents.agents.iter().any(|agent| agent.namespace == space.namespace);
+    let unguarded = unguarded.map(|all| all.into_iter().filter(|space| !is_theirs(space)).collect());
+    Ok(Survey { ended, unguarded, ..agents })
 }
 
-/// The same without Events: for the API server, to find them among all others is the dearest part.
+/// The same without Events (for the API server, to find them among all others is the dearest part), and without what is
+/// not guarded.
 ///
 /// # Errors
 /// As [`survey`].
 pub async fn agents_alone(client: &Client, query: &Query) -> anyhow::Result<Survey> {
     let (agents, selected) = futures::join!(agents(client, query), selected(client, query));
-    Ok(Survey { agents: agents?, selected: selected?, ended: Ok(Vec::new()) })
+    let (agents, not_asked) = agents?;
+    Ok(Survey { agents, not_asked, selected: selected?, ended: Ok(Vec::new()), unguarded: Ok(Vec::new()) })
 }
 
-async fn agents(client: &Client, query: &Query) -> anyhow::Result<Vec<Agent>> {
+async fn agents(client: &Client, query: &Query) -> anyhow::Result<(Vec<Agent>, Vec<String>)> {
     let all = pods_in(client, query.agents_namespace.as_deref());
+    // Those of all nodes: where the agents are must not depend on what is asked for.
     let mut params = ListParams::default().labels(AGENTS).limit(PAGE);
-    if let Some(node) = &query.node {
-        params = params.fields(&format!("spec.nodeName={node}"));
-    }
     let mut found = Vec::new();
     loop {
         let page = within(query.timeout, all.list(&params)).await.map_err(|why| match query.agents_namespace {
@@ -234,11 +254,53 @@ async fn agents(client: &Client, query: &Query) -> anyhow::Result<Vec<Agent>> {
             None => break,
         }
     }
-    let asked = found.into_iter().map(|pod| ask(client, pod, query.timeout));
+    let (mut believed, not_asked) = believed(found, query.agents_namespace.as_deref())?;
+    if let Some(node) = &query.node {
+        believed.retain(|pod| pod.spec.as_ref().is_some_and(|s| s.node_name.as_ref() == Some(node)));
+    }
+    let asked = believed.into_iter().map(|pod| ask(client, pod, query.timeout));
     let mut agents: Vec<Agent> = stream::iter(asked).buffer_unordered(AT_ONCE).collect().await;
     // Of two on a node, the one that stays comes first.
     agents.sort_by(|a, b| (&a.node, a.going, &a.namespace, &a.name).cmp(&(&b.node, b.going, &b.namespace, &b.name)));
-    Ok(agents)
+    Ok((agents, not_asked))
+}
+
+/// The pods that are agents, and of the others which they are and why they are not. Whoever may make a pod may give it the
+/// label: an agent is controlled by a DaemonSet, and all agents are in one namespace.
+fn believed(found: Vec<Pod>, namespace: Option<&str>) -> anyhow::Result<(Vec<Pod>, Vec<String>)> {
+    let of_a_daemon_set = |pod: &Pod| {
+        let owners = pod.metadata.owner_references.as_deref().unwrap_or_default();
+        owners.iter().any(|o| o.controller == Some(true) && o.kind == "DaemonSet" && o.api_version.starts_with("apps/"))
+    };
+    let of = |pod: &Pod| pod.metadata.namespace.clone().unwrap_or_default();
+    let namespaces: BTreeSet<String> = found.iter().filter(|pod| of_a_daemon_set(pod)).map(of).collect();
+    let theirs = match (namespace, namespaces.len()) {
+        (Some(namespace), _) => namespace.to_owned(),
+        (None, 0 | 1) => namespaces.first().cloned().unwrap_or_default(),
+        (None, _) if namespaces.contains(AGENTS_NAMESPACE) => AGENTS_NAMESPACE.to_owned(),
+        (None, _) => {
+            let names = namespaces.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(anyhow!(
+                "pods with the agents' label ({AGENTS}) are in several namespaces ({names}), and anybody may give it to a pod: \
+                 say by --agents-namespace which is the agents'"
+            ));
+        }
+    };
+    let (mut agents, mut others) = (Vec::new(), Vec::new());
+    for pod in found {
+        let why = match (of_a_daemon_set(&pod), of(&pod) == theirs) {
+            (true, true) => {
+                agents.push(pod);
+                continue;
+            }
+            (false, _) => "no DaemonSet controls it".to_owned(),
+            (true, false) => format!("the agents are in namespace {theirs}"),
+        };
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        others.push(format!("{}/{name}: {why}", of(&pod)));
+    }
+    others.sort_unstable();
+    Ok((agents, others))
 }
 
 async fn ask(client: &Client, pod: Pod, timeout: Duration) -> Agent {
@@ -248,11 +310,16 @@ async fn ask(client: &Client, pod: Pod, timeout: Duration) -> Agent {
     let phase = pod.status.and_then(|s| s.phase).unwrap_or_default();
     let (namespace, name) = (pod.metadata.namespace.unwrap_or_default(), pod.metadata.name.unwrap_or_default());
     let going = pod.metadata.deletion_timestamp.is_some();
+    let node = spec.node_name.unwrap_or_default();
     let answer = match phase.as_str() {
         "Running" => page(client, &namespace, &name, port, timeout).await,
         phase => Err(format!("its pod is {phase}, not Running")),
     };
-    Agent { node: spec.node_name.unwrap_or_default(), going, answer, namespace, name }
+    let answer = answer.and_then(|page| match page.node.as_str() {
+        told if told == node || told.is_empty() => Ok(page),
+        told => Err(format!("it speaks for node {told}")),
+    });
+    Agent { node, going, answer, namespace, name }
 }
 
 async fn page(client: &Client, namespace: &str, name: &str, port: i32, timeout: Duration) -> Result<Page, String> {
@@ -341,11 +408,11 @@ fn pods_in(client: &Client, namespace: Option<&str>) -> Api<Pod> {
 }
 
 /// How to ask for the next page, if there is one.
-fn next_page(params: ListParams, page: ListMeta) -> Option<ListParams> {
+pub(super) fn next_page(params: ListParams, page: ListMeta) -> Option<ListParams> {
     page.continue_.filter(|token| !token.is_empty()).map(|token| params.continue_token(&token))
 }
 
-async fn within<T>(timeout: Duration, what: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
+pub(super) async fn within<T>(timeout: Duration, what: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
     match tokio::time::timeout(timeout, what).await {
         Ok(result) => result.map_err(|error| match &error {
             // Its own text has the whole answer in it, as code.
@@ -377,6 +444,7 @@ mod tests {
             dry_run: None,
             signal: Some("usage"),
             threshold: Some("60 %".into()),
+            guarded_by: Some("namespace"),
             memory: Some(MemoryView {
                 usage: 1,
                 value: Some(2),
@@ -384,6 +452,7 @@ mod tests {
                 threshold: Some(4),
                 room: Some(5),
                 growth: Some(-6),
+                slow_growth: Some(-7),
                 age_ms: 7,
                 next_ms: 8,
                 oom_kills: None,
@@ -397,6 +466,7 @@ mod tests {
         );
         assert_eq!((read.owner.as_deref(), read.container.as_deref()), (Some("Job/j"), Some("c")));
         assert_eq!((read.signal.as_deref(), read.threshold.as_deref()), (Some("usage"), Some("60 %")));
+        assert_eq!(read.guarded_by.as_deref(), Some("namespace"));
         assert_eq!((memory.usage, memory.value, memory.limit, memory.threshold), (1, Some(2), Some(3), Some(4)));
         assert_eq!((memory.room, memory.growth, memory.age_ms), (Some(5), Some(-6), 7));
     }

@@ -3,12 +3,14 @@
 //! | file | what is in it |
 //! |---|---|
 //! | [`ask`] | find the agents, ask each through the API server's pod proxy → [`ask::Survey`] |
+//! | [`spaces`] | pods of guarded namespaces that are not guarded yet |
 //! | [`rows`] | a survey → rows, nearest first; what a cell says |
 //! | [`table`] | as text and JSON |
 //! | [`watch`] | the live view |
 
 pub mod ask;
 pub mod rows;
+pub mod spaces;
 pub mod table;
 pub mod watch;
 
@@ -45,7 +47,7 @@ pub struct StatusArgs {
     /// Pods with these labels, as app=web
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     pub selector: Option<String>,
-    /// Where the agents run [default: looked for everywhere]
+    /// Where the agents run [default: the one namespace that has some, else pre-oom-killer]
     #[arg(long, value_name = "NAME")]
     pub agents_namespace: Option<String>,
     /// How long an agent may take to answer

@@ -41,12 +41,16 @@ pub struct Row {
     pub limit: Option<u64>,
     /// What is left before a kill.
     pub room: Option<u64>,
-    /// Bytes a second.
+    /// Bytes a second, over the last quarter of a second.
     pub growth: Option<i64>,
+    /// The same over the last minute.
+    pub slow_growth: Option<i64>,
     /// Milliseconds until it is over, if it grows on like this; 0: it is over.
     pub to_threshold_ms: Option<u64>,
     /// How long ago it was read, in milliseconds.
     pub age_ms: Option<u64>,
+    /// `namespace` where its namespace's label has opted it in; none: the pod's own.
+    pub guarded_by: Option<String>,
     /// In a word.
     pub state: String,
     /// In words.
@@ -144,8 +148,10 @@ fn row(node: &str, guarded: &Guarded, ended: &[Ended]) -> Row {
         limit: memory.and_then(|m| m.limit),
         room: memory.and_then(|m| m.room),
         growth: memory.and_then(|m| m.growth),
+        slow_growth: memory.and_then(|m| m.slow_growth),
         to_threshold_ms: None,
         age_ms: memory.map(|m| m.age_ms),
+        guarded_by: guarded.guarded_by.clone(),
         state: guarded.state.clone(),
         why: guarded.why.clone(),
         last_eviction: last.map(|e| e.at.to_string()),
@@ -185,7 +191,8 @@ impl Row {
         match left {
             None => Some(0),
             Some(left) => {
-                let time = time_left(Some(Bytes(left)), self.growth)?;
+                let growth = self.slow_growth.filter(|growth| *growth > 0).or(self.growth);
+                let time = time_left(Some(Bytes(left)), growth)?;
                 u64::try_from(time.as_millis()).ok()
             }
         }
@@ -247,7 +254,8 @@ impl Row {
     /// `+3.2Mi/s`.
     #[must_use]
     pub fn growth_cell(&self) -> String {
-        match self.growth {
+        // Where nothing moved in the last quarter of a second, the last minute tells.
+        match self.growth.filter(|growth| *growth != 0).or(self.slow_growth).or(self.growth) {
             None => "-".into(),
             Some(0) => "0".into(),
             Some(growth) => {
@@ -346,6 +354,10 @@ mod tests {
         }
         let grows = |growth| Row { growth: Some(growth), ..with(50, 60, Some(100)) }.to_threshold();
         assert_eq!((grows(5), grows(0), grows(-5)), (Some(2000), None, None));
+        let slowly = |growth, slow| Row { growth: Some(growth), slow_growth: Some(slow), ..with(50, 60, Some(100)) };
+        assert_eq!((slowly(0, 2).to_threshold(), slowly(0, 2).growth_cell()), (Some(5000), "+2/s".into()));
+        assert_eq!((slowly(9, 2).to_threshold(), slowly(9, 2).growth_cell()), (Some(5000), "+9/s".into()));
+        assert_eq!((slowly(5, 0).to_threshold(), slowly(0, 0).growth_cell()), (Some(2000), "0".into()));
         assert_eq!(with(61, 60, None).to_threshold_cell(), "over");
         assert_eq!(with(60, 60, None).to_threshold_cell(), "-", "over is strictly above");
     }

@@ -8,11 +8,16 @@ use unicode_width::UnicodeWidthStr;
 
 use super::ask::{Agent, Query, Survey};
 use super::rows::{Row, bar, rough, rows};
+use super::spaces::Unguarded;
 use crate::printable::printable;
 use crate::units::Bytes;
 
 /// The JSON's form; a number larger by one says that something that was there has changed.
 pub const JSON_VERSION: u32 = 1;
+/// Pods that only look like agents are named up to this number: whoever can make one can make many.
+const MOST_NOT_ASKED: usize = 5;
+/// Workloads that are not guarded yet are named up to this number.
+const MOST_UNGUARDED: usize = 20;
 /// Columns of the bar.
 const BAR: usize = 16;
 
@@ -34,6 +39,32 @@ pub fn text(survey: &Survey, query: &Query, wide: bool, now: Timestamp) -> Strin
     for silent in silent(survey, query) {
         let _ = writeln!(out, "{silent}");
     }
+    for other in survey.not_asked.iter().take(MOST_NOT_ASKED) {
+        let _ = writeln!(out, "Not asked, although it has the agents' label: {}.", printable(other));
+    }
+    if let Some(more) = survey.not_asked.len().checked_sub(MOST_NOT_ASKED).filter(|more| *more > 0) {
+        let _ = writeln!(out, "Nor are {more} more pods with that label.");
+    }
+    match &survey.unguarded {
+        Ok(all) => {
+            for Unguarded { namespace, owner, pods, mend } in all.iter().take(MOST_UNGUARDED) {
+                let [namespace, owner] = [namespace, owner].map(|text| printable(text));
+                let pods = if *pods == 1 { "1 pod".to_owned() } else { format!("{pods} pods") };
+                let mend =
+                    mend.as_ref().map_or_else(|| "its next ones will be".to_owned(), |command| printable(command));
+                let _ = writeln!(
+                    out,
+                    "Made before the label of namespace {namespace}, and not guarded: {pods} of {owner}; {mend}"
+                );
+            }
+            if let Some(more) = all.len().checked_sub(MOST_UNGUARDED).filter(|more| *more > 0) {
+                let _ = writeln!(out, "Nor are pods of {more} more workloads; -o json has them all.");
+            }
+        }
+        Err(why) => {
+            let _ = writeln!(out, "What is not guarded in namespaces with the label is not known: {}.", printable(why));
+        }
+    }
     if let Err(why) = &survey.ended {
         let _ = writeln!(out, "Of evictions, only what the agents remember is known: {}.", printable(why));
     }
@@ -41,7 +72,7 @@ pub fn text(survey: &Survey, query: &Query, wide: bool, now: Timestamp) -> Strin
 }
 
 fn lines(rows: &[Row], wide: bool, now: Timestamp) -> Vec<Vec<String>> {
-    const WIDE: [&str; 3] = ["ROOM", "READ", "OWNER"];
+    const WIDE: [&str; 4] = ["ROOM", "READ", "OWNER", "GUARDED BY"];
     let mut head = vec![
         "NAMESPACE",
         "POD",
@@ -84,6 +115,7 @@ fn lines(rows: &[Row], wide: bool, now: Timestamp) -> Vec<Vec<String>> {
                     .map_or_else(|| "-".into(), |ms| format!("{} ago", rough(std::time::Duration::from_millis(ms)))),
             );
             line.push(text(&row.owner));
+            line.push(row.guarded_by.as_deref().map_or_else(|| "pod".to_owned(), printable));
         }
         line.push(if row.quiet() && !wide { String::new() } else { printable(&row.why) });
         lines.push(line);
@@ -122,7 +154,7 @@ pub fn silent(survey: &Survey, query: &Query) -> Vec<String> {
         let (namespace, node) = (named("in namespace", &query.agents_namespace), named("on node", &query.node));
         let label = super::ask::AGENTS;
         return vec![format!(
-            "No agents: there is no pod with the label {label}{namespace}{node}. Is pre-oom-killer installed in this cluster (README, Install)?"
+            "No agents: there is no pod of a DaemonSet with the label {label}{namespace}{node}. Is pre-oom-killer installed in this cluster (README, Install)?"
         )];
     }
     let told = |agent: &Agent| {
@@ -158,6 +190,9 @@ pub fn json(survey: &Survey, query: &Query) -> Value {
         "version": JSON_VERSION,
         "guards": rows(survey, query),
         "agents": agents,
+        "notAsked": survey.not_asked,
+        "unguarded": survey.unguarded.as_ref().ok(),
+        "unguardedUnknown": survey.unguarded.as_ref().err(),
         "evictionsUnknown": survey.ended.as_ref().err(),
     })
 }

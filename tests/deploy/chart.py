@@ -10,6 +10,9 @@ from kubernetes_validate import utils as kubernetes
 from render import CHART, ROOT, VERSIONS, documents, expected_rights, fails, find, granted, helm, kinds, rights, template, validate
 from switches import MODES, NEEDS, REFUSED, SWITCHES, all_cases, values
 
+# The versions that have admissionregistration.k8s.io/v1 MutatingAdmissionPolicy.
+MUTATING = ["1.36", "1.37"]
+
 
 def check_every_switch_is_valid_on_every_version():
     cases = list(all_cases())
@@ -17,7 +20,9 @@ def check_every_switch_is_valid_on_every_version():
         for name, setting in [("defaults", {}), *cases]:
             for document in template(setting, version):
                 try:
-                    validate(document, version)
+                    # A switch that renders for a later version does not ask the older one.
+                    mutating = document["kind"].startswith("MutatingAdmissionPolicy") and version not in MUTATING
+                    validate(document, MUTATING[0] if mutating else version)
                 except Exception as error:
                     where = f"{name}, Kubernetes {version}, {document['kind']}"
                     raise AssertionError(f"{where}: {getattr(error, 'message', error)}") from error
@@ -135,6 +140,44 @@ def check_the_version_chooses_the_mode():
     assert "recursiveReadOnly" not in json.dumps(template({}, version="1.29.0"))
     for document in template({"kubeVersionOverride": "1.29.0"}):
         validate(document, "1.29")
+
+
+def check_namespaces_are_guarded_where_the_server_can():
+    def rendered(setting, **options):
+        return [d for d in template(setting, **options) if d["kind"].startswith("MutatingAdmissionPolicy")]
+
+    for version, there in {
+        "1.29.14": False,
+        "1.30.0": False,
+        "1.35.9": False,
+        "v1.35.9+k3s1": False,
+        "1.36.0-0": True,
+        "v1.36.1-gke.1000": True,
+        "1.37": True,
+    }.items():
+        # The server is of another version: what is told goes before it.
+        for docs in (rendered({}, version=version), rendered({"kubeVersionOverride": version}, version="1.33")):
+            assert [d["kind"] for d in docs] == ["MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"][: 2 * there], version
+        assert not rendered({"namespaces": {"enabled": False}}, version=version)
+        with helm_python.Chart.load(str(CHART)) as chart:
+            for enabled in (True, False):
+                setting = {"kubeVersionOverride": version, "namespaces": {"enabled": enabled, "threshold": "75"}}
+                files = chart.render(setting, name="pre-oom-killer", namespace="x")
+                [notes] = [text for path, text in files.items() if path.endswith("NOTES.txt")]
+                assert ("kubectl label namespace NAME pre-oom-killer=enabled" in notes) == (enabled and there), notes
+                assert ("at 75 if nothing else is said" in notes) == (enabled and there), notes
+                assert ("NAMESPACES: none is guarded" in notes) == (enabled and not there), notes
+    # Neither the agent's namespace, nor kube-system, nor what is excluded; nobody twice.
+    setting = {"excludeNamespaces": ["infra", "kube-system"]}
+    [policy, _] = rendered(setting, version="1.36", namespace="other")
+    selector = policy["spec"]["matchConstraints"]["namespaceSelector"]
+    assert selector["matchLabels"] == {"pre-oom-killer": "enabled"}
+    assert {(e["key"], e["operator"], *e["values"]) for e in selector["matchExpressions"]} == {
+        ("kubernetes.io/metadata.name", "NotIn", "kube-system", "other", "infra"),
+        ("app.kubernetes.io/name", "NotIn", "pre-oom-killer"),
+    }
+    # What it can do, it does by the server's own hand: the agent needs no right for it.
+    assert rights(template({}, "1.36")) == rights(template({"namespaces": {"enabled": False}}, "1.36"))
 
 
 def check_the_rights_are_those_that_are_used():

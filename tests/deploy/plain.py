@@ -19,11 +19,15 @@ def check_install_yaml_is_not_stale():
         copy = pathlib.Path(directory, "daemonset")
         shutil.copytree(DAEMONSET, copy)
         run(copy / "render", "--check")
-        changed = copy / "chart/templates/daemonset.yaml"
-        changed.write_text(changed.read_text().replace("maxSurge: 1", "maxSurge: 2"))
-        fails(lambda: run(copy / "render", "--check"), "stale")
-        run(copy / "render")
-        run(copy / "render", "--check")
+        for template_, old, new, file in [
+            ("daemonset", "maxSurge: 1", "maxSurge: 2", "install.yaml"),
+            ("policy-namespaces", "IfNeeded", "Never", "components/namespaces/policy.yaml"),
+        ]:
+            changed = copy / f"chart/templates/{template_}.yaml"
+            changed.write_text(changed.read_text().replace(old, new))
+            fails(lambda: run(copy / "render", "--check"), file, "stale")
+            run(copy / "render")
+            run(copy / "render", "--check")
 
 
 def check_install_yaml_is_valid_and_in_order():
@@ -47,8 +51,9 @@ def overlay(**settings):
     directory.mkdir(parents=True, exist_ok=True)
     base = os.path.relpath(DAEMONSET, directory)
     content = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": [base]}
-    if settings.pop("impersonation", False):
-        content["components"] = [f"{base}/components/impersonation"]
+    components = [name for name in ("impersonation", "namespaces") if settings.pop(name, False)]
+    if components:
+        content["components"] = [f"{base}/components/{name}" for name in components]
     (directory / "kustomization.yaml").write_text(yaml.safe_dump(content | settings))
     return kustomize(directory)
 
@@ -73,11 +78,32 @@ def check_kustomize_moves_image_and_namespace():
 
 def check_the_component_is_what_the_chart_has():
     docs = overlay(impersonation=True)
-    chart = template({"confinement": "impersonation", "createNamespace": True}, "1.36")
+    chart = template({"confinement": "impersonation", "createNamespace": True, "namespaces": {"enabled": False}}, "1.36")
     assert kinds(docs) == kinds(chart)
     assert rights(docs) == rights(chart) == expected_rights("impersonation", False)
     env = lambda docs: {e["name"]: e for e in find(docs, "DaemonSet")["spec"]["template"]["spec"]["containers"][0]["env"]}
     assert env(docs) == env(chart)
+
+
+def check_the_component_for_namespaces_is_what_the_chart_has():
+    def own(docs):
+        docs = [d for d in docs if d["kind"].startswith("MutatingAdmissionPolicy")]
+        for document in docs:
+            document["metadata"]["labels"].pop("app.kubernetes.io/managed-by", None)
+        return docs
+
+    assert own(overlay()) == []
+    for impersonation in (False, True):
+        docs = overlay(namespaces=True, impersonation=impersonation)
+        assert own(docs) == own(template({}, "1.36"))
+        for document in docs:
+            validate(document, "1.36")
+    # An overlay that moves the agent: its namespace is known by a label of its own.
+    docs = overlay(namespaces=True, **MOVED)
+    [policy, _] = own(docs)
+    tests = policy["spec"]["matchConstraints"]["namespaceSelector"]["matchExpressions"]
+    labels = find(docs, "Namespace")["metadata"]["labels"]
+    assert any(test["operator"] == "NotIn" and labels.get(test["key"]) in test["values"] for test in tests)
 
 
 def check_renderings_for_the_policies_test():
@@ -87,4 +113,7 @@ def check_renderings_for_the_policies_test():
     write("chart-other.yaml", template(force, namespace="other"))
     write("chart-release.yaml", template(force, namespace="other", release="mine"))
     write("plain-other.yaml", overlay(**MOVED))
+    write("namespaces.yaml", template({}, "1.36"))
+    setting = {"namespaces": {"threshold": "62.5%"}, "excludeNamespaces": ["infra"]}
+    write("namespaces-other.yaml", template(setting, "1.36", namespace="other", release="mine"))
     write("opt-in.yaml", template({"confinement": "impersonation", "impersonation": {"requireOptIn": True}}))

@@ -11,7 +11,10 @@ SWITCHES = {
     "imagePullSecrets": [[{"name": "secret"}]],
     "dryRun": ["client", "server"],
     "excludeNamespaces": [["kube-system", "infra"]],
+    "namespaces.enabled": [False],
+    "namespaces.threshold": ["75", "62.5%"],
     "restraint.evictionBurst": [3],
+    "restraint.rescueBurst": [0],
     "restraint.evictionRefill": ["1m30s", "500ms"],
     "restraint.minimumAge": ["0s"],
     "forceDelete": [True],
@@ -47,6 +50,8 @@ SWITCHES = {
 
 # What has to be on before a setting can be seen.
 NEEDS = {
+    "namespaces.enabled": {"kubeVersionOverride": "1.36.0"},
+    "namespaces.threshold": {"kubeVersionOverride": "1.36.0"},
     "impersonation.requireOptIn": {"confinement": "impersonation"},
     "policy.anyNamespace": {"confinement": "policy"},
     "metrics.podMonitor.interval": {"metrics": {"podMonitor": {"enabled": True}}},
@@ -74,6 +79,11 @@ REFUSED = [
     ({"restraint": {"minimumAge": "soon"}}, ["restraint.minimumAge"]),
     ({"excludeNamespaces": "kube-system"}, ["excludeNamespaces", "array"]),
     ({"excludeNamespaces": ["Kube_System"]}, ["excludeNamespaces.0"]),
+    ({"namespaces": {"threshold": 80}}, ["namespaces.threshold", "string"]),
+    ({"namespaces": {"threshold": "0"}}, ["namespaces.threshold"]),
+    ({"namespaces": {"threshold": "100"}}, ["namespaces.threshold"]),
+    ({"namespaces": {"threshold": "512Mi"}}, ["namespaces.threshold"]),
+    ({"namespaces": {"threshold": "80'"}}, ["namespaces.threshold"]),
     ({"resources": {"limits": {"cpu": "1"}}}, ["resources", "limits", "not allowed"]),
     ({"resources": {"memory": "64"}}, ["resources.memory"]),
     ({"tolerations": [{"operator": "Exist"}]}, ["tolerations.0.operator", "Exists"]),

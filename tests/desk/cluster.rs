@@ -50,7 +50,8 @@ impl Cluster {
         ]);
         cluster.agent("agent-b", "node-b", Some(page_b.to_string()));
         cluster.agent("agent-c", "node-c", None);
-        let pending = pod(AGENTS, "agent-d").unlabelled().node("node-d").phase("Pending");
+        let pending =
+            pod(AGENTS, "agent-d").unlabelled().node("node-d").phase("Pending").owner("DaemonSet", "pre-oom-killer");
         cluster.server.put_pod(pending.label("app.kubernetes.io/name", "pre-oom-killer").build());
         for (name, app) in [("web-58f6dff65f-p9cf2", "web"), ("db-0", "db")] {
             let uid = format!("uid-of-{name}");
@@ -77,7 +78,7 @@ impl Cluster {
     pub fn of_slow_agents(count: usize) -> Cluster {
         let cluster = Cluster::empty(Duration::from_millis(50));
         for n in 0..count {
-            cluster.agent(&format!("agent-{n}"), &format!("node-{n}"), Some(page("n", json!([]))));
+            cluster.agent(&format!("agent-{n}"), &format!("node-{n}"), Some(page(&format!("node-{n}"), json!([]))));
         }
         cluster
     }
@@ -107,9 +108,23 @@ impl Cluster {
 
     /// An agent's pod, whose port is in truth there.
     pub fn add(&self, name: &str, node: &str, address: SocketAddr) {
-        let place = pod(AGENTS, name).unlabelled().node(node).container("agent", "64Mi");
-        self.server.put_pod(place.label("app.kubernetes.io/name", "pre-oom-killer").build());
-        self.server.forward(AGENTS, name, 8080, address);
+        self.add_in(AGENTS, "DaemonSet", name, node, address);
+    }
+
+    /// A pod that bears the agents' label.
+    fn add_in(&self, namespace: &str, owner: &str, name: &str, node: &str, address: SocketAddr) {
+        let place = pod(namespace, name).unlabelled().node(node).owner(owner, "pre-oom-killer");
+        let place = place.label("app.kubernetes.io/name", "pre-oom-killer").container("agent", "64Mi");
+        self.server.put_pod(place.build());
+        self.server.forward(namespace, name, 8080, address);
+    }
+
+    /// Somebody's pod that has the agents' label, and says of node-a's `web` that it is far from its threshold.
+    pub fn pretend(&self, namespace: &str, owner: &str, name: &str, node: &str) {
+        let mut web = guard("shop", "web-58f6dff65f-p9cf2", "app", ("watching", "pretended"), [1, 153, 256, 0]);
+        web["owner"] = "Deployment/web".into();
+        self.bodies.lock().unwrap().insert(name.into(), Some(page(node, json!([web]))));
+        self.add_in(namespace, owner, name, node, self.serve(name));
     }
 
     fn evicted(&self, kind: &str, name: &str, time: &str, note: &str) {
@@ -226,5 +241,6 @@ fn node_b() -> Value {
     group.as_object_mut().unwrap().remove("container");
     group["memory"]["limit"] = Value::Null;
     group["memory"]["threshold"] = Value::Null;
+    group["guardedBy"] = json!("namespace");
     json!([held, hostile, group])
 }

@@ -15,6 +15,7 @@ use cluster::{Cluster, now};
 use pre_oom_killer::printable::json_text;
 use pre_oom_killer::status::ask::{Query, Survey, survey};
 use pre_oom_killer::status::table::{json, text};
+use standin::pod;
 
 /// Long enough for an agent that answers, and short enough to wait for one that does not.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -25,6 +26,10 @@ fn all() -> Query {
 
 async fn asked(cluster: &Cluster, query: &Query) -> Survey {
     survey(&cluster.client().await, query).await.unwrap()
+}
+
+async fn survey_of(cluster: &Cluster, query: &Query) -> anyhow::Result<Survey> {
+    survey(&cluster.client().await, query).await
 }
 
 fn snapshot(name: &str, shown: &str) {
@@ -58,7 +63,10 @@ async fn namespace_node_and_labels_narrow_it() {
     let node = shown(Query { node: Some("node-b".into()), ..all() }).await;
     assert!(!node.contains("node-a") && node.contains("node-b"), "{node}");
     let none = shown(Query { agents_namespace: Some("elsewhere".into()), ..all() }).await;
-    assert!(none.contains("No agents: there is no pod with the label app.kubernetes.io/name=pre-oom-killer"), "{none}");
+    assert!(
+        none.contains("No agents: there is no pod of a DaemonSet with the label app.kubernetes.io/name=pre-oom-killer"),
+        "{none}"
+    );
 }
 
 #[tokio::test]
@@ -78,6 +86,68 @@ async fn what_is_refused_is_told_with_the_right_that_is_missing() {
     assert!(error.to_string().contains("--agents-namespace names theirs"), "{error:#}");
 }
 
+/// The label is public: a pod of somebody else that bears it says nothing of anybody's containers.
+#[tokio::test]
+async fn a_pod_that_only_has_the_label_is_not_believed() {
+    let cluster = Cluster::start();
+    let on = |node: &str| Query { node: Some(node.into()), ..all() };
+    let real = text(&asked(&cluster, &on("node-a")).await, &on("node-a"), true, now());
+    // Its name comes before the real one's, on the same node and on another.
+    cluster.pretend("pre-oom-killer", "ReplicaSet", "aaa", "node-a");
+    cluster.pretend("a-tenant", "DaemonSet", "aab", "node-a");
+    cluster.pretend("a-tenant", "DaemonSet", "aac", "node-aa");
+    for namespace in [None, Some("pre-oom-killer")] {
+        let query = Query { agents_namespace: namespace.map(str::to_owned), ..on("node-a") };
+        let survey = asked(&cluster, &query).await;
+        let shown = text(&survey, &query, true, now());
+        assert!(!shown.contains("pretended") && shown.starts_with(&real), "{shown}");
+        let told = |name: &str| shown.contains(&format!("Not asked, although it has the agents' label: {name}"));
+        assert!(told("pre-oom-killer/aaa: no DaemonSet controls it."), "{shown}");
+        assert_eq!(told("a-tenant/aab: the agents are in namespace pre-oom-killer."), namespace.is_none(), "{shown}");
+        assert_eq!(survey.agents.len(), 1);
+    }
+    // A node that has no agent has none, whoever else is there.
+    let survey = asked(&cluster, &on("node-aa")).await;
+    assert!(survey.agents.is_empty());
+    // Nobody floods the terminal.
+    for n in 0..20 {
+        cluster.pretend("b-tenant", "Job", &format!("b{n}"), "node-b");
+    }
+    let shown = text(&asked(&cluster, &on("node-a")).await, &on("node-a"), false, now());
+    assert_eq!(shown.matches("Not asked").count(), 5, "{shown}");
+    assert!(shown.contains("Nor are 18 more pods"), "{shown}");
+}
+
+/// Where nothing tells which are the agents, none is asked.
+#[tokio::test]
+async fn of_several_namespaces_none_is_taken_blindly() {
+    let cluster = Cluster::empty(Duration::ZERO);
+    cluster.pretend("kube-system", "DaemonSet", "a", "node-a");
+    let survey = asked(&cluster, &all()).await;
+    assert!(survey.answered(), "the one namespace that has some");
+    cluster.pretend("a-tenant", "DaemonSet", "b", "node-a");
+    let error = survey_of(&cluster, &all()).await.unwrap_err().to_string();
+    assert!(
+        error.contains("several namespaces (a-tenant, kube-system)") && error.contains("--agents-namespace"),
+        "{error}"
+    );
+    let query = Query { agents_namespace: Some("kube-system".into()), ..all() };
+    assert_eq!(asked(&cluster, &query).await.agents.len(), 1);
+}
+
+/// An agent speaks for the node that its pod runs on, and for no other.
+#[tokio::test]
+async fn an_answer_for_another_node_is_not_taken() {
+    let cluster = Cluster::start();
+    cluster.say(
+        "agent-b",
+        r#"{"node": "node-a", "listed": true, "guards": [{"namespace": "shop", "pod": "x", "state": "over"}]}"#,
+    );
+    let query = Query { node: Some("node-b".into()), ..all() };
+    let shown = text(&asked(&cluster, &query).await, &query, false, now());
+    assert!(shown.contains("it speaks for node node-a") && !shown.contains("over"), "{shown}");
+}
+
 /// Each right of `daemonset/status-reader.yaml` is used, and none is missing.
 #[tokio::test]
 async fn the_rights_for_people_are_exactly_what_is_used() {
@@ -90,17 +160,86 @@ async fn the_rights_for_people_are_exactly_what_is_used() {
     let query = Query { selector: Some("app=web".into()), ..all() };
     let known = async || {
         let survey = survey(&cluster.client().await, &query).await.ok()?;
-        (survey.pages().count() == 2 && survey.ended.is_ok()).then_some(())
+        (survey.pages().count() == 2 && survey.ended.is_ok() && survey.unguarded.is_ok()).then_some(())
     };
     assert!(known().await.is_some());
     assert!(cluster.server.unused_grants().is_empty(), "{:?}", cluster.server.unused_grants());
     let grants = cluster.server.grants();
-    assert_eq!(grants.len(), 3, "{grants:?}");
+    assert_eq!(grants.len(), 4, "{grants:?}");
     for grant in grants {
         cluster.server.revoke(&grant);
         assert!(known().await.is_none(), "it does without {grant:?}");
         cluster.server.grant(&manifests.replace(GROUP, ACCOUNT));
     }
+}
+
+/// The command that mends it is told for each workload; who is left out, ends or has decided is not named.
+#[tokio::test]
+async fn pods_made_before_the_label_of_their_namespace_are_told_with_what_mends_it() {
+    const JOBS: &str = "pre-oom-killer.v1alpha1.k8s.io/include-jobs";
+    const MIRROR: &str = "kubernetes.io/config.mirror";
+    let cluster = Cluster::start();
+    let label = [("pre-oom-killer", "enabled")];
+    for namespace in ["shop", "kube-system", "pre-oom-killer"] {
+        cluster.server.label_namespace(namespace, &label, &[]);
+    }
+    cluster.server.label_namespace("jobs", &label, &[(JOBS, "true")]);
+    cluster.server.label_namespace("moved", &[label[0], ("app.kubernetes.io/name", "pre-oom-killer")], &[]);
+    cluster.server.label_namespace("off", &[("pre-oom-killer", "disabled")], &[]);
+    let old = |namespace: &str, name: &str| pod(namespace, name).unlabelled().node("node-a").container("app", "256Mi");
+    let deployed =
+        |name: &str| old("shop", name).owner("ReplicaSet", "web-58f6dff65f").label("pod-template-hash", "58f6dff65f");
+    for pod in [
+        deployed("web-58f6dff65f-1").label("app", "web"),
+        deployed("web-58f6dff65f-2").node("node-b"),
+        old("shop", "lost-1").owner("ReplicaSet", "lost"),
+        old("shop", "db-9").owner("StatefulSet", "db"),
+        old("shop", "logs-1").owner("DaemonSet", "logs"),
+        old("shop", "import-1").owner("Job", "import"),
+        old("shop", "bare").bare(),
+        old("shop", "static").owner("Node", "node-a").annotation(MIRROR, "hash"),
+        old("shop", "done").owner("ReplicaSet", "done").phase("Succeeded"),
+        old("shop", "out").owner("ReplicaSet", "out").label("pre-oom-killer", "disabled"),
+        old("jobs", "import-1").owner("Job", "import"),
+        old("kube-system", "dns-1").owner("DaemonSet", "dns"),
+        old("pre-oom-killer", "other-1").owner("DaemonSet", "other"),
+        old("moved", "agent-1").owner("DaemonSet", "agent"),
+        old("off", "web-1").owner("StatefulSet", "web"),
+        old("elsewhere", "web-1").owner("StatefulSet", "web"),
+    ] {
+        cluster.server.put_pod(pod.build());
+    }
+    let on = |node: &str| Query { node: Some(node.into()), ..all() };
+    let told = async |query: Query| {
+        let shown = text(&asked(&cluster, &query).await, &query, false, now());
+        shown
+            .lines()
+            .filter(|line| !line.starts_with("shop "))
+            .skip(1)
+            .map(|line| format!("{line}\n"))
+            .collect::<String>()
+    };
+    snapshot("status-unguarded", &told(on("node-a")).await);
+    assert!(
+        told(on("node-b"))
+            .await
+            .contains("not guarded: 1 pod of Deployment/web; kubectl -n shop rollout restart deployment/web")
+    );
+    let jobs = told(Query { namespace: Some("jobs".into()), ..on("node-a") }).await;
+    assert_eq!(jobs.matches("Made before").count(), 1, "{jobs}");
+    let web = told(Query { selector: Some("app=web".into()), ..on("node-a") }).await;
+    assert_eq!(web.matches("Made before").count(), 1, "{web}");
+    let survey = asked(&cluster, &on("node-a")).await;
+    assert_eq!(json(&survey, &on("node-a"))["unguarded"][0]["namespace"], "jobs");
+    // Without the right, it says so.
+    cluster.server.deny("list", "namespaces");
+    let shown = told(on("node-a")).await;
+    assert!(
+        shown.contains("is not known: 403: ") && shown.contains("you need the right to list namespaces"),
+        "{shown}"
+    );
+    let survey = asked(&cluster, &on("node-a")).await;
+    assert!(json(&survey, &on("node-a"))["unguardedUnknown"].is_string());
 }
 
 /// A thousand agents are not asked all at once.

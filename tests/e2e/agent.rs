@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,8 @@ pub struct Agent {
     child: RefCell<Child>,
     address: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
+    /// Nobody reads what it logs.
+    unread: Arc<AtomicBool>,
     _dir: Option<tempfile::TempDir>,
 }
 
@@ -107,14 +110,18 @@ impl Agent {
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starting the agent");
         let stderr = BufReader::new(child.stderr.take().expect("piped"));
         let log = Arc::new(Mutex::new(Vec::new()));
-        let lines = Arc::clone(&log);
+        let unread = Arc::new(AtomicBool::new(false));
+        let (lines, stalled) = (Arc::clone(&log), Arc::clone(&unread));
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
+                while stalled.load(Relaxed) {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
                 lines.lock().expect("no panic").push(line);
             }
         });
         let mut agent =
-            Agent { child: RefCell::new(child), address: SocketAddr::from(([0, 0, 0, 0], 0)), log, _dir: dir };
+            Agent { child: RefCell::new(child), address: SocketAddr::from(([0, 0, 0, 0], 0)), log, unread, _dir: dir };
         agent.address = agent.wait_until("listening", |a| {
             a.lines().into_iter().find_map(|line| match &line {
                 // As text: … listen="127.0.0.1:42163" …
@@ -130,6 +137,13 @@ impl Agent {
         i32::try_from(self.child.borrow().id()).expect("a pid")
     }
 
+    /// A size of its `/proc/PID/status`, as `VmRSS`, in KiB.
+    pub fn memory(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let line = status.lines().find(|l| l.split(':').next() == Some(name)).expect("a line");
+        line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -139,6 +153,11 @@ impl Agent {
     pub fn lines(&self) -> Vec<Value> {
         let lines = self.log.lock().expect("no panic");
         lines.iter().map(|l| serde_json::from_str(l).unwrap_or(Value::String(l.clone()))).collect()
+    }
+
+    /// Leaves its stderr unread from now on, or reads on.
+    pub fn leave_unread(&self, unread: bool) {
+        self.unread.store(unread, Relaxed);
     }
 
     /// The log lines with this `reason`.
@@ -167,15 +186,23 @@ impl Agent {
         found.unwrap_or_default()
     }
 
-    /// The sum of a metric's series.
+    /// The sum of a metric's series, of which there has to be one.
     pub fn metric(&self, name: &str) -> f64 {
+        let (page, value) = self.metric_so_far(name);
+        value.unwrap_or_else(|| panic!("no series {name} in:\n{page}"))
+    }
+
+    /// The same of a metric whose series come with what they count, and the page; `None`: there is none yet.
+    pub fn metric_so_far(&self, name: &str) -> (String, Option<f64>) {
         let (_, page) = self.get("/metrics");
         let values = page.lines().filter_map(|l| {
             let (series, value) = l.rsplit_once(' ')?;
             let matches = series == name || series.starts_with(&format!("{name}{{"));
             matches.then(|| value.parse::<f64>().ok())?
         });
-        values.sum()
+        let values: Vec<f64> = values.collect();
+        let sum = (!values.is_empty()).then(|| values.iter().sum());
+        (page, sum)
     }
 
     /// Waits until a pod's container is in this state.
@@ -234,8 +261,13 @@ impl Drop for Agent {
 
 /// One GET on a connection of its own.
 pub fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
+    get_within(address, path, Duration::from_secs(20))
+}
+
+/// The same, given so long to connect and for each part of the answer.
+pub fn get_within(address: SocketAddr, path: &str, time: Duration) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&address, time).ok()?;
+    stream.set_read_timeout(Some(time)).ok()?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;

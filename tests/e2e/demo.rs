@@ -64,6 +64,14 @@ pub fn it_leaves_nothing_behind_after_ctrl_c() {
     assert_eq!(std::fs::read_dir(temporary.path()).expect("ours").count(), 0);
 }
 
+/// As people run it: this one program is the agent, too.
+pub fn the_agent_is_in_it() {
+    let demo = std::env::var("DEMO_BIN").expect("DEMO_BIN: the example `demo`, as tests/run builds it");
+    let output = Command::new(demo).args(["--json", "--simulate"]).output().expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    both_happened(&serde_json::from_slice(&output.stdout).expect("JSON"));
+}
+
 pub fn it_can_be_simulated_and_says_so() {
     let outcome = run(&["--simulate"]);
     assert_eq!(outcome["hierarchy"], "simulated");

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use standin::cgroups::Tree;
-use standin::{Fault, Pdb, PodBuilder, Request, Standin};
+use standin::{Fault, Pdb, PodBuilder, Request, Standin, answers};
 
 use crate::agent::{Agent, SOON};
+use crate::slow::SlowFiles;
 use crate::world::{MIB, NS, PREFIX, Place, World};
 
 const LIMIT: u64 = 100 * MIB;
@@ -61,6 +62,8 @@ impl Scene {
         std::fs::write(kubeconfig.path(), text).expect("ours");
         let agent = self.world.agent(&["--kubeconfig", &kubeconfig.path().display().to_string()]);
         agent.wait_state("web", "app", "watching");
+        // The question about its rights is not to be the one that finds the token rotated.
+        agent.wait_until("its rights", |a| a.lines().iter().any(|l| l["message"] == "confinement").then_some(()));
         (agent, token)
     }
 
@@ -172,22 +175,73 @@ pub fn accepted_is_asked_for_once() {
     scene.only_web_was_asked_for();
 }
 
-/// 404: the watch is silent, so only the server's answer tells that the pod is gone.
-pub fn gone_is_the_end_of_it() {
+/// 201, and the pod stays (somebody's webhook makes a dry run of it): told as that, and asked again, until it works.
+pub fn an_accepted_eviction_that_does_nothing_is_told_and_asked_again() {
+    let scene = Scene::new();
+    scene.world.server.fault(Fault::on("POST", "/web/eviction").times(3).recorded("evict-201"));
+    let agent = scene.world.agent(&[]);
+    let crossed = scene.cross();
+    wait_first(&scene.world, 1, crossed, AT_ONCE);
+    agent.wait_state("web", "app", "ineffective");
+    let told = scene.world.wait_events("PreOOMEvictionFailed", 2);
+    assert!(notes(&told).iter().all(|n| n.contains("the pod was not marked for deletion")), "{:?}", notes(&told));
+    let evictions = scene.world.wait_evictions(4);
+    let waits = gaps(&evictions);
+    assert!(waits.iter().all(|w| *w >= Duration::from_millis(480) && *w < seconds(45)), "{waits:?}");
+    agent.wait_until("its end", |a| a.guard("web", "app").is_null().then_some(()));
+    assert_eq!(scene.world.evictions().len(), 4);
+    assert_eq!(scene.world.events("PreOOMEvictionFailed").len(), 2, "told once");
+    scene.only_web_was_asked_for();
+}
+
+/// 404 and 409 for a pod that lives (a cache behind the server says so): asked again, with a back-off that grows. And
+/// while the watch is silent nothing that is answered is the end; it speaks again, and there is no more request.
+pub fn only_the_watch_is_the_end_of_it() {
+    let scene = Scene::new();
+    let other = guarded(&scene.world, "other", |p| p);
+    let on = |name: &str| Fault::on("POST", &format!("/{name}/eviction")).times(4);
+    scene.world.server.fault(on("web").fact(&answers::NODE_RESTRICTION_NOT_FOUND));
+    scene.world.server.fault(on("other").recorded("evict-409-uid"));
+    // They are over and do not grow, so that the limit is far: else they would be asked for sooner.
+    other.group.simulate(THRESHOLD + 1, 0);
+    scene.cross();
+    let agent = scene.world.agent(&[]);
+    agent.wait_state("web", "app", "gone");
+    agent.wait_state("other", "app", "replaced");
+    scene.world.wait_events("PreOOMEvicted", 4);
+    for (name, code) in [("web", 404), ("other", 409)] {
+        let asked = scene.world.server.requests_to("POST", &format!("/{name}/eviction"));
+        let codes: Vec<_> = asked.iter().filter_map(|r| Some(r.answer?.0)).collect();
+        assert_eq!(codes, [code, code, code, code, 201], "{name}");
+        // Half of 0.2 s, 0.4 s, 0.8 s, 1.6 s at least, and the whole of it at most.
+        for (wait, least) in gaps(&asked).iter().zip([100, 200, 400, 800]) {
+            assert!(*wait >= Duration::from_millis(least - 20), "{name}: {:?}", gaps(&asked));
+            assert!(*wait < Duration::from_millis(2 * least + 1000), "{name}: {:?}", gaps(&asked));
+        }
+    }
+    scene.nothing_wrong_was_sent(&[("web", &scene.web.uid), ("other", &other.uid)]);
+}
+
+/// 404, and it is true: the watch is silent, and its container still over. Asked again until the watch speaks.
+pub fn a_pod_that_is_gone_is_asked_for_until_the_watch_says_so() {
     let scene = Scene::new();
     let agent = scene.world.agent(&[]);
     scene.silence(&agent);
     scene.world.server.remove_pod(NS, "web");
     scene.cross();
-    assert_eq!(scene.world.wait_evictions(1)[0].answer.map(|a| a.0), Some(404));
+    let asked = scene.world.wait_evictions(3);
+    assert!(asked.iter().all(|r| r.answer.map(|a| a.0) == Some(404)));
     agent.wait_state("web", "app", "gone");
-    sampling_goes_on(&agent, A_WHILE);
-    assert_eq!(scene.world.evictions().len(), 1);
     assert!(scene.world.server.events().is_empty(), "nobody is told of what is no more");
+    scene.world.server.end_watches();
+    agent.wait_until("it is let go", |a| a.guard("web", "app").is_null().then_some(()));
+    let sent = scene.world.evictions().len();
+    sampling_goes_on(&agent, A_WHILE);
+    assert_eq!(scene.world.evictions().len(), sent);
     scene.only_web_was_asked_for();
 }
 
-/// 409: behind a silent watch another pod has taken the name. It is not touched.
+/// 409: behind a silent watch another pod has taken the name. It is not touched, however often the old one is asked for.
 pub fn a_namesake_behind_a_silent_watch_is_not_touched() {
     let scene = Scene::new();
     let agent = scene.world.agent(&[]);
@@ -195,17 +249,21 @@ pub fn a_namesake_behind_a_silent_watch_is_not_touched() {
     let new = guarded(&scene.world, "web", |p| p);
     let stored = scene.world.server.pod(NS, "web");
     scene.cross(); // the old one's group
-    assert_eq!(scene.world.wait_evictions(1)[0].answer.map(|a| a.0), Some(409));
+    let asked = scene.world.wait_evictions(3);
+    assert!(asked.iter().all(|r| r.answer.map(|a| a.0) == Some(409)));
     agent.wait_state("web", "app", "replaced");
-    sampling_goes_on(&agent, A_WHILE);
-    assert_eq!(scene.world.evictions().len(), 1);
     assert_eq!(scene.world.server.pod(NS, "web"), stored, "the namesake is as it was");
     scene.only_web_was_asked_for();
-    // Once the watch speaks again, the new one is guarded as any other.
+    // Once the watch speaks again, the new one is guarded as any other, and the old one no more.
     scene.world.server.end_watches();
     agent.wait_until("the new one", |a| (a.guard("web", "app")["uid"] == new.uid.as_str()).then_some(()));
+    let sent = scene.world.evictions().len();
+    sampling_goes_on(&agent, A_WHILE);
+    assert_eq!(scene.world.evictions().len(), sent);
     new.group.simulate(THRESHOLD + 1, 0);
-    assert_eq!(scene.world.wait_evictions(2)[1].answer.map(|a| a.0), Some(201));
+    let last = scene.world.wait_evictions(sent + 1).pop().expect("one more");
+    assert_eq!(last.body["deleteOptions"]["preconditions"]["uid"], new.uid.as_str());
+    assert_eq!(last.answer.map(|a| a.0), Some(201));
     scene.nothing_wrong_was_sent(&[("web", &scene.web.uid), ("web", &new.uid)]);
 }
 
@@ -291,17 +349,86 @@ pub fn throttling_is_waited_out() {
     scene.only_web_was_asked_for();
 }
 
-/// 403 with its cause: all of it is going anyway.
-pub fn a_namespace_that_ends_is_left_to_itself() {
+/// 403 with its cause: all of it is going anyway. Asked again as where a budget blocks, until the pod is gone.
+pub fn a_namespace_that_ends_is_not_hurried() {
     let scene = Scene::new();
     let agent = scene.world.agent(&[]);
     scene.world.server.terminate_namespace(NS);
-    scene.cross();
+    let begin = scene.cross();
     assert_eq!(scene.world.wait_evictions(1)[0].answer.map(|a| a.0), Some(403));
     agent.wait_state("web", "app", "namespace-terminating");
+    sampling_goes_on(&agent, seconds(8).saturating_sub(begin.elapsed()));
+    let waits = gaps(&scene.world.evictions());
+    assert!((2..=8).contains(&waits.len()), "{waits:?}");
+    for (wait, least) in waits.iter().zip([500, 1000, 2000]) {
+        assert!(*wait >= Duration::from_millis(least - 20), "{waits:?}");
+    }
+    scene.world.server.remove_pod(NS, "web");
+    agent.wait_until("it is let go", |a| a.guard("web", "app").is_null().then_some(()));
+    let sent = scene.world.evictions().len();
     sampling_goes_on(&agent, A_WHILE);
-    assert_eq!(scene.world.evictions().len(), 1);
+    assert_eq!(scene.world.evictions().len(), sent);
     scene.only_web_was_asked_for();
+}
+
+/// Somebody's webhook says no, without a code or with one of its own, and some seconds later yes: told once, in its
+/// words, and asked again with a back-off; evicted when it allows it.
+pub fn a_webhook_that_denies_for_a_while_is_asked_again_in_its_words() {
+    let scene = Scene::new();
+    let cases = [
+        (
+            "evict-400-webhook-denied",
+            "400: admission webhook \"guard.facts.example.com\" denied the request without explanation",
+        ),
+        (
+            "evict-400-webhook-message",
+            "400: admission webhook \"guard.facts.example.com\" denied the request: not today: change freeze",
+        ),
+        ("evict-403-webhook", "403: admission webhook \"guard.facts.example.com\" denied the request: no"),
+        ("evict-404-webhook", "404: admission webhook \"guard.facts.example.com\" denied the request: no such thing"),
+        ("evict-409-webhook", "409: admission webhook \"guard.facts.example.com\" denied the request: busy"),
+        (
+            "evict-429-webhook",
+            "429: admission webhook \"guard.facts.example.com\" denied the request: too many evictions, wait",
+        ),
+        ("evict-429-webhook-reason", "429: admission webhook \"guard.facts.example.com\" denied the request: wait"),
+        ("evict-500-webhook", "500: admission webhook \"guard.facts.example.com\" denied the request: webhook broke"),
+        ("evict-503-webhook", "503: admission webhook \"guard.facts.example.com\" denied the request: later"),
+    ];
+    let places: Vec<Place> = cases.iter().map(|(name, _)| guarded(&scene.world, name, |p| p)).collect();
+    for (name, _) in cases {
+        scene.world.server.fault(Fault::on("POST", &format!("/{name}/eviction")).always().recorded(name));
+    }
+    // They are over and do not grow, so that the limit is far: there the webhook's Retry-After is kept to.
+    places.iter().for_each(|p| p.group.simulate(THRESHOLD + 1, 0));
+    let begin = Instant::now();
+    let agent = scene.world.agent(&[]);
+    let events = scene.world.wait_events("PreOOMEvictionFailed", 2 * cases.len());
+    for (name, words) in cases {
+        agent.wait_state(name, "app", "denied");
+        let about = |e: &Value| e["regarding"]["name"].as_str().is_some_and(|n| n.ends_with(name));
+        let told: Vec<_> = events.iter().filter(|e| about(e)).collect();
+        assert_eq!(told.len(), 2, "{name}, on the pod and on its owner: {:?}", notes(&events));
+        assert!(told.iter().all(|e| e["note"].as_str().is_some_and(|n| n.contains(words))), "{name}: {told:?}");
+    }
+    sampling_goes_on(&agent, seconds(6).saturating_sub(begin.elapsed()));
+    for (name, _) in cases {
+        let waits = gaps(&scene.world.server.requests_to("POST", &format!("/{name}/eviction")));
+        if name == "evict-429-webhook-reason" {
+            assert!(waits.is_empty(), "it said 7 s: {waits:?}");
+            continue;
+        }
+        assert!((2..=6).contains(&waits.len()), "{name}: {waits:?}");
+        for (wait, least) in waits.iter().zip([500, 1000, 2000]) {
+            assert!(*wait >= Duration::from_millis(least - 20), "{name}: {waits:?}");
+        }
+    }
+    assert_eq!(scene.world.events("PreOOMEvictionFailed").len(), 2 * cases.len(), "each told once");
+    assert_eq!(agent.metric("pre_oom_killer_blocked_pods"), 0.0, "no budget had a part in it");
+    scene.world.server.clear_faults();
+    scene.world.wait_events("PreOOMEvicted", 2 * cases.len());
+    let over: Vec<_> = cases.iter().zip(&places).map(|((name, _), p)| (*name, &*p.uid)).collect();
+    scene.nothing_wrong_was_sent(&over);
 }
 
 /// No right, refused by admission, two budgets: told with the server's words, once, and asked again only after a
@@ -404,49 +531,97 @@ pub fn an_answer_lost_after_the_act_is_harmless() {
     scene.only_web_was_asked_for();
 }
 
-/// No answer at all: given up after 30 s, then asked again. Sampling, other pods and the pages go on.
+/// No answer at all, by either connection: given up after 30 s, then asked again. Sampling, other pods and the pages go
+/// on.
 pub fn an_answer_that_never_comes_is_given_up() {
     let scene = Scene::new();
     let other = guarded(&scene.world, "other", |p| p);
-    scene.world.server.fault(Fault::on("POST", "/web/eviction").hang_before_headers());
+    scene.world.server.fault(Fault::on("POST", "/web/eviction").times(2).hang_before_headers());
     let agent = scene.world.agent(&[]);
     let crossed = scene.cross();
-    wait_first(&scene.world, 1, crossed, AT_ONCE);
+    wait_first(&scene.world, 2, crossed, AT_ONCE + AT_ONCE);
     sampling_goes_on(&agent, seconds(2));
     other.group.simulate(THRESHOLD + 1, 0);
     let crossed = Instant::now();
-    wait_first(&scene.world, 2, crossed, AT_ONCE);
-    assert_eq!(scene.world.evictions().len(), 2, "one each");
+    wait_first(&scene.world, 3, crossed, AT_ONCE);
+    assert_eq!(scene.world.evictions().len(), 3);
     sampling_goes_on(&agent, seconds(20));
-    assert_eq!(scene.world.evictions().len(), 2, "it is still waited for");
+    assert_eq!(scene.world.evictions().len(), 3, "it is still waited for");
     let events = scene.world.wait_events("PreOOMEvicted", 4);
     assert!(notes(&events).iter().any(|n| n.contains("pod web")), "{:?}", notes(&events));
     let asked = scene.world.server.requests_to("POST", "/web/eviction");
     let waits = gaps(&asked);
-    assert!(waits.len() == 1 && waits[0] >= seconds(30) && waits[0] < seconds(40), "{waits:?}");
+    assert!(waits.len() == 2 && waits[0] >= seconds(1) && waits[0] < seconds(3), "{waits:?}");
+    assert!(waits[1] >= seconds(27) && waits[1] < seconds(40), "{waits:?}");
     scene.nothing_wrong_was_sent(&[("web", &scene.web.uid), ("other", &other.uid)]);
 }
 
-/// A webhook that takes 10 s: waited for, asked once, and in nobody's way.
+/// A webhook that takes 10 s: waited for, asked twice (the first connection could have been dead) under one
+/// precondition, and in nobody's way.
 pub fn a_slow_answer_is_waited_for() {
     let scene = Scene::new();
     let other = guarded(&scene.world, "other", |p| p);
-    scene.world.server.fault(Fault::on("POST", "/web/eviction").delay(seconds(10)));
+    scene.world.server.fault(Fault::on("POST", "/web/eviction").always().delay(seconds(10)));
     let agent = scene.world.agent(&[]);
     let crossed = scene.cross();
     wait_first(&scene.world, 1, crossed, AT_ONCE);
     other.group.simulate(THRESHOLD + 1, 0);
-    wait_first(&scene.world, 2, Instant::now(), AT_ONCE);
+    scene.world.server.wait_for(AT_ONCE, |s| s.requests_to("POST", "/other/eviction").pop()).expect("at once");
     sampling_goes_on(&agent, seconds(6));
     assert_eq!(agent.guard("web", "app")["state"], "evicting");
     scene.world.wait_events("PreOOMEvicted", 4);
-    assert_eq!(scene.world.evictions().len(), 2, "one each");
+    sampling_goes_on(&agent, A_WHILE);
+    let asked = |name: &str| scene.world.server.requests_to("POST", &format!("/{name}/eviction"));
+    assert_eq!((asked("web").len(), asked("other").len()), (2, 1));
+    assert_eq!(agent.metric("pre_oom_killer_evictions_total"), 2.0);
     assert!(agent.told("PreOOMEvictionFailed").is_empty());
     scene.nothing_wrong_was_sent(&[("web", &scene.web.uid), ("other", &other.uid)]);
 }
 
-/// 400 and 415 say that we are wrong: told loudly, and not repeated for this pod.
-pub fn our_own_mistakes_are_told_and_not_repeated() {
+/// The connection for evictions is open, and swallows what is sent: a second later it goes out on another one.
+pub fn a_dead_connection_costs_a_second() {
+    let scene = Scene::new();
+    let agent = scene.world.agent(&[]);
+    agent.wait_state("web", "app", "watching");
+    // By then it has asked for its rights, and the connection lies in the pool.
+    agent.wait_until("its rights", |a| a.lines().iter().any(|l| l["message"] == "confinement").then_some(()));
+    std::thread::sleep(seconds(1));
+    let asked = scene.world.server.requests_to("POST", RIGHTS).len();
+    assert!(asked > 0, "there is a connection that was used");
+    scene.world.server.silence_connections();
+    let crossed = scene.cross();
+    let took = wait_first(&scene.world, 1, crossed, seconds(2) + AT_ONCE)[0].at.saturating_duration_since(crossed);
+    assert!(took >= Duration::from_millis(900), "the connection was not dead: {took:?}");
+    agent.wait_told("PreOOMEvicted");
+    std::thread::sleep(seconds(2));
+    assert_eq!(scene.world.evictions().len(), 1, "what was swallowed was not read");
+    assert!(agent.told("PreOOMEvictionFailed").is_empty());
+    scene.only_web_was_asked_for();
+}
+
+/// While a container is near its threshold, its connection is tried each 10 s: one that went dead is not the eviction's.
+pub fn a_dead_connection_is_found_before_the_eviction() {
+    let scene = Scene::new();
+    let agent = scene.world.agent(&[]);
+    agent.wait_state("web", "app", "watching");
+    let pings = || {
+        let all = scene.world.server.requests_to("GET", "/api/v1/pods");
+        all.into_iter().filter(|r| r.query.contains("keeps-a-connection-open")).collect::<Vec<_>>()
+    };
+    scene.web.group.simulate(THRESHOLD - 1, 0);
+    scene.world.server.wait_for(SOON, |_| (!pings().is_empty()).then_some(())).expect("near");
+    scene.world.server.silence_connections();
+    scene.world.server.wait_for(seconds(15), |_| (pings().len() == 2).then_some(())).expect("by another connection");
+    let waits = gaps(&pings());
+    assert!(waits[0] >= seconds(10) && waits[0] < seconds(13), "10 s, and 1 s to find it dead: {waits:?}");
+    let crossed = scene.cross();
+    wait_first(&scene.world, 1, crossed, Duration::from_millis(900));
+    scene.only_web_was_asked_for();
+}
+
+/// 400 and 415 by the server itself say that we are wrong: told loudly, and asked again only after a minute.
+/// (`FAULTS_LONG=1` waits for that minute.)
+pub fn our_own_mistakes_are_told_and_not_repeated_soon() {
     let scene = Scene::new();
     let other = guarded(&scene.world, "other", |p| p);
     scene.world.server.fault(Fault::on("POST", "/web/eviction").always().recorded("evict-400-name-mismatch"));
@@ -459,6 +634,10 @@ pub fn our_own_mistakes_are_told_and_not_repeated() {
     agent.wait_state("web", "app", "mistake");
     sampling_goes_on(&agent, A_WHILE);
     assert_eq!(scene.world.evictions().len(), 2, "one each");
+    if long() {
+        sampling_goes_on(&agent, seconds(75));
+        assert_eq!(scene.world.evictions().len(), 4, "once a minute");
+    }
     scene.nothing_wrong_was_sent(&[("web", &scene.web.uid), ("other", &other.uid)]);
 }
 
@@ -627,6 +806,41 @@ pub fn a_silent_watch_does_not_stop_the_guarding() {
     scene.only_web_was_asked_for();
 }
 
+/// A server that is away, and that refuses when it is back: both are logged once, the last is what `/readyz` says; and no
+/// line of a library stands between ours.
+pub fn each_kind_of_trouble_is_told_once_and_in_its_own_words() {
+    let scene = Scene::new();
+    let server = &scene.world.server;
+    let agent = scene.world.agent(&[]);
+    let troubles = || -> Vec<String> {
+        let lines = agent
+            .lines()
+            .into_iter()
+            .filter(|l| l["message"].as_str().is_some_and(|m| m.contains("cannot be watched")));
+        lines.filter_map(|l| l["error"].as_str().map(str::to_owned)).collect()
+    };
+    server.go_away();
+    agent.wait_until("told once", |_| (troubles().len() == 1).then_some(()));
+    agent.wait_until("tried again", |a| (a.metric("pre_oom_killer_watch_restarts_total") >= 3.0).then_some(()));
+    server.deny("list", "pods");
+    server.deny("watch", "pods");
+    server.come_back();
+    agent.wait_until("refused", |a| a.get("/readyz").1.contains("403 Forbidden").then_some(()));
+    let again = agent.metric("pre_oom_killer_watch_restarts_total") + 1.0;
+    agent.wait_until("again", |a| (a.metric("pre_oom_killer_watch_restarts_total") >= again).then_some(()));
+    let told = troubles();
+    assert!(told.len() == 2 && !told[0].contains("403") && told[1].contains("403 Forbidden"), "{told:?}");
+    assert!(!agent.get("/readyz").1.contains("cannot be reached"));
+    server.allow("list", "pods");
+    server.allow("watch", "pods");
+    agent.wait_until("heard of", |a| (a.get("/readyz").1 == "ok\n").then_some(()));
+    let foreign = |l: &Value| {
+        ["failed with error", "eof in poll"].iter().any(|w| l["message"].as_str().is_some_and(|m| m.contains(w)))
+    };
+    let foreign: Vec<Value> = agent.lines().into_iter().filter(foreign).collect();
+    assert!(foreign.is_empty(), "{foreign:?}");
+}
+
 /// Away for 25 s (10 minutes under `FAULTS_LONG=1`): sampled and decided as before, told by `/readyz` and the gauge;
 /// when it is back all goes on without a restart. A pod that went meanwhile is not asked for.
 pub fn a_server_that_is_away_is_waited_for() {
@@ -655,7 +869,7 @@ pub fn a_server_that_is_away_is_waited_for() {
     let sent = server.requests().len();
     server.come_back();
     let back = Instant::now();
-    wait_first(&scene.world, 1, back, seconds(12)); // the longest back-off of an eviction is 10 s
+    wait_first(&scene.world, 1, back, seconds(2)); // not the back-off of an eviction, which is up to 10 s
     agent.wait_state("new", "app", "watching");
     assert!(back.elapsed() < seconds(32), "the longest back-off of a watch is 30 s: {:?}", back.elapsed());
     agent.wait_until("no more said to be old", |a| (a.get("/readyz").1 == "ok\n").then_some(()));
@@ -668,6 +882,32 @@ pub fn a_server_that_is_away_is_waited_for() {
     new.group.simulate(THRESHOLD + 1, 0);
     scene.world.wait_evictions(2);
     scene.nothing_wrong_was_sent(&[("web", &scene.web.uid), ("new", &new.uid)]);
+}
+
+/// Away until the eviction's next try is seconds off: what waits is sent when the server is back, not at that try.
+pub fn a_server_that_is_back_gets_what_waits_at_once() {
+    let scene = Scene::new();
+    let server = &scene.world.server;
+    let agent = scene.world.agent(&[]);
+    agent.wait_state("web", "app", "watching");
+    server.go_away();
+    scene.cross();
+    agent.wait_state("web", "app", "unknown");
+    agent.wait_until("a try that is far off", |a| {
+        let why = a.guard("web", "app")["why"].as_str().unwrap_or_default().to_owned();
+        let next: Option<u64> =
+            why.rsplit_once("next try in ").and_then(|(_, s)| s.trim_end_matches(" s").parse().ok());
+        (next? >= 5).then_some(())
+    });
+    let sent = server.requests().len();
+    server.come_back();
+    let back = Instant::now();
+    wait_first(&scene.world, 1, back, seconds(2));
+    agent.wait_told("PreOOMEvicted");
+    let came = &server.requests()[sent..];
+    let pings = came.iter().filter(|r| r.query.contains("keeps-a-connection-open")).count();
+    assert!(pings <= 4 && scene.world.evictions().len() == 1, "no storm: {came:?}");
+    scene.only_web_was_asked_for();
 }
 
 /// Eight agents lose their server in the same moment; when it is back they do not come in step.
@@ -775,7 +1015,8 @@ pub fn a_full_event_queue_delays_no_eviction() {
     assert!(took < AT_ONCE, "{took:?}");
     agent.wait_told("PreOOMEvicted");
     sampling_goes_on(&agent, seconds(2));
-    assert_eq!(scene.world.server.requests_to("POST", "/web/eviction").len(), 1);
+    // Twice where a server with 300 others at once took more than a second.
+    assert!(scene.world.server.requests_to("POST", "/web/eviction").len() <= 2);
     assert!(scene.world.server.events().is_empty());
     let status = std::fs::read_to_string(format!("/proc/{}/status", agent.pid())).expect("it runs");
     let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("a number");
@@ -799,4 +1040,50 @@ pub fn events_that_are_refused_are_told_in_the_log() {
     sampling_goes_on(&agent, seconds(2));
     assert_eq!(scene.world.evictions().len(), 1);
     scene.only_web_was_asked_for();
+}
+
+// --- files that take their time --------------------------------------------------------------------------------------
+
+/// Containers whose `memory.stat` is slow, and has to be read again and again to know whether they are over: others that
+/// cross meanwhile are evicted at once.
+pub fn a_slow_stat_delays_no_eviction_elsewhere() {
+    const CROSSINGS: usize = 6;
+    let millis = Duration::from_millis;
+    for takes in [vec![seconds(1)], vec![millis(100); 20]] {
+        let world = World { server: Standin::start(), tree: Tree::simulated() };
+        let half_cache = format!("inactive_file {}\nactive_file 0\n", 40 * MIB);
+        let files = SlowFiles::mount(&half_cache, takes.clone());
+        let slow = (0..takes.len()).map(|i| {
+            let place = guarded(&world, &format!("slow-{i}"), |p| p);
+            // Above its threshold by usage, below it by its working set.
+            place.group.simulate(80 * MIB, 40 * MIB);
+            files.stands_for(i, &place.group.dir().join("memory.stat"));
+            place
+        });
+        let slow: Vec<Place> = slow.collect();
+        let quick: Vec<Place> = (0..CROSSINGS).map(|i| guarded(&world, &format!("quick-{i}"), |p| p)).collect();
+        let agent = world.agent(&[]);
+        for i in 0..takes.len() {
+            agent.wait_until("it is told that its stat is slow", |a| {
+                let guard = a.guard(&format!("slow-{i}"), "app");
+                guard["why"].as_str()?.contains("its memory.stat takes").then_some(())
+            });
+        }
+        for i in 0..CROSSINGS {
+            agent.wait_state(&format!("quick-{i}"), "app", "watching");
+        }
+        let mut took = Vec::new();
+        for (i, place) in quick.iter().enumerate() {
+            std::thread::sleep(millis(370)); // at any time of the slow reads
+            let crossed = Instant::now();
+            place.group.simulate(THRESHOLD + 1, 0);
+            let evictions = world.wait_evictions(i + 1);
+            took.push(evictions[i].at.saturating_duration_since(crossed));
+        }
+        took.sort_unstable();
+        // A quiet container is looked at once in 100 ms or so; the machine may be busy now and then.
+        assert!(took[CROSSINGS - 2] < millis(350), "{} slow files: {took:?}", takes.len());
+        assert_eq!(world.evictions().len(), CROSSINGS, "none of the slow ones");
+        drop(slow);
+    }
 }

@@ -18,7 +18,9 @@ mod image;
 mod innocents;
 mod page;
 mod ramps;
+mod replicas;
 mod rights;
+mod slow;
 mod world;
 
 use libtest_mimic::{Arguments, Trial};
@@ -38,6 +40,7 @@ fn main() {
         demo:
             the_guarded_pod_is_evicted_and_the_other_is_killed
             it_can_be_simulated_and_says_so
+            the_agent_is_in_it
             it_leaves_nothing_behind_after_ctrl_c;
         desk:
             at_the_threshold_nothing_one_byte_above_one_eviction
@@ -51,6 +54,7 @@ fn main() {
             sustained_for_waits_for_that_long
             the_second_pod_of_an_owner_is_held_then_evicted
             a_blocked_pod_past_its_force_delete_threshold_is_deleted
+            a_dry_run_of_the_server_deletes_nothing
             excluded_namespaces_are_left_alone
             a_missed_oom_kill_is_told
             passing_trouble_is_retried
@@ -65,23 +69,32 @@ fn main() {
             the_pages
             a_cgroup_root_that_is_gone_makes_it_unready
             the_log_can_be_text
+            a_stalled_stderr_stalls_no_eviction
+            an_annotation_edited_in_a_loop_writes_few_events
             the_log_says_each_thing_once
+            idle_connections_starve_nobody
             it_stays_small_with_250_containers
+            large_pods_cost_little_memory_and_hide_no_other
             no_right_to_list_is_told_and_heals;
         faults:
             accepted_is_asked_for_once
-            gone_is_the_end_of_it
+            an_accepted_eviction_that_does_nothing_is_told_and_asked_again
+            only_the_watch_is_the_end_of_it
+            a_pod_that_is_gone_is_asked_for_until_the_watch_says_so
             a_namesake_behind_a_silent_watch_is_not_touched
             a_budget_blocks_and_the_back_off_grows
             a_namesake_during_a_block_ends_the_retries
             throttling_is_waited_out
-            a_namespace_that_ends_is_left_to_itself
+            a_namespace_that_ends_is_not_hurried
+            a_webhook_that_denies_for_a_while_is_asked_again_in_its_words
             refusals_are_told_in_the_servers_words_and_not_asked_again_soon
             what_passes_is_asked_again_under_the_same_precondition
             an_answer_lost_after_the_act_is_harmless
             an_answer_that_never_comes_is_given_up
             a_slow_answer_is_waited_for
-            our_own_mistakes_are_told_and_not_repeated
+            a_dead_connection_costs_a_second
+            a_dead_connection_is_found_before_the_eviction
+            our_own_mistakes_are_told_and_not_repeated_soon
             a_rotated_token_is_read_anew
             an_event_survives_a_rotated_token
             a_watch_in_trouble_is_begun_anew
@@ -89,11 +102,14 @@ fn main() {
             a_list_that_stops_in_its_middle_is_begun_anew
             a_silent_watch_does_not_stop_the_guarding
             a_server_that_is_away_is_waited_for
+            a_server_that_is_back_gets_what_waits_at_once
+            each_kind_of_trouble_is_told_once_and_in_its_own_words
             a_server_that_has_come_back_is_not_hit_at_once
             a_wrong_certificate_is_told_and_nothing_is_sent
             an_event_that_hangs_delays_no_eviction
             a_full_event_queue_delays_no_eviction
-            events_that_are_refused_are_told_in_the_log;
+            events_that_are_refused_are_told_in_the_log
+            a_slow_stat_delays_no_eviction_elsewhere;
         innocents:
             a_reader_of_three_times_its_limit_is_neither_over_nor_near
             a_reader_guarded_by_usage_is_neither_waived_nor_force_deleted
@@ -128,10 +144,17 @@ fn main() {
             a_quantity_guards_without_a_limit
             a_young_container_is_held_unless_its_end_is_near
             a_kill_in_spite_of_a_guard_is_told
+            kills_of_workers_are_counted
+            a_kill_for_the_pods_limit_is_told_as_that
             every_container_and_the_pod_are_guarded_by_a_star
             it_guards_without_any_rights_on_the_node
             dry_run_of_the_client_sends_nothing_but_tells_everything
             dry_run_of_the_server_asks_it_and_changes_nothing;
+        replicas:
+            two_that_leak_in_step_are_evicted_in_order
+            five_that_leak_in_step_are_evicted_in_order
+            twelve_that_leak_in_step_are_evicted_in_order
+            young_ones_go_together_where_there_is_no_time;
         rights:
             the_rules_of_the_policy_mode_are_exactly_what_is_used
             the_rules_of_the_policy_mode_with_force_delete_are_exactly_what_is_used

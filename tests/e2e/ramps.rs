@@ -329,6 +329,51 @@ pub fn a_kill_in_spite_of_a_guard_is_told() {
     assert_eq!(agent.metric("pre_oom_killer_missed_total"), 1.0);
 }
 
+/// Workers that are killed one after the other are as many kills, and the container goes on.
+pub fn kills_of_workers_are_counted() {
+    const WORKERS: u32 = 5;
+    let world = World::real();
+    let place = world.guarded("web", LIMIT);
+    let agent = world.agent(&["--dry-run", "client"]);
+    agent.wait_state("web", "app", "watching");
+    let mut main = place.hog();
+    for _ in 0..WORKERS {
+        let mut worker = place.hog();
+        worker.ramp(2 * LIMIT, 0);
+        assert_eq!(signal_of(&mut worker), Some(SIGKILL));
+    }
+    agent.wait_until("all are counted", |a| {
+        (a.metric("pre_oom_killer_missed_total") >= f64::from(WORKERS)).then_some(())
+    });
+    assert_eq!(agent.metric("pre_oom_killer_missed_total"), f64::from(WORKERS));
+    assert!(main.ended().is_none());
+    let told = agent.told("PreOOMMissed");
+    let words = |l: &serde_json::Value| l["message"].as_str().is_some_and(|m| m.contains("of its processes w"));
+    assert!(told.iter().all(words), "{told:?}");
+}
+
+/// A pod's limit that is filled by others kills a container that is far from its own.
+pub fn a_kill_for_the_pods_limit_is_told_as_that() {
+    let world = World::real();
+    let place = world.guarded("web", LIMIT);
+    let other = world.tree.container(&place.uid, &container_id());
+    let agent = world.agent(&[]);
+    agent.wait_state("web", "app", "watching");
+    let mut writer = Hog::start(other.dir());
+    let dir = ["/dev/shm", "/tmp"].into_iter().find(|d| std::path::Path::new(d).is_dir()).expect("one of them");
+    let file = PathBuf::from(dir).join(format!("shm-{}", uid()));
+    writer.write(&file, LIMIT * 3 / 4);
+    wait_usage(&place.pod_group, LIMIT * 3 / 4);
+    let mut hog = place.hog();
+    hog.ramp(2 * LIMIT, RATE);
+    assert_eq!(signal_of(&mut hog), Some(SIGKILL));
+    let line = agent.wait_told("PreOOMMissed");
+    let _ = std::fs::remove_file(file);
+    assert_eq!(line["cause"], "pod-limit", "{line}");
+    assert!(line["message"].as_str().is_some_and(|m| m.contains("; the pod: usage ")), "{line}");
+    assert!(writer.ended().is_none() && world.evictions().is_empty());
+}
+
 pub fn every_container_and_the_pod_are_guarded_by_a_star() {
     let world = World::real();
     let place = world.place("both", Some(LIMIT), |p| {

@@ -17,6 +17,7 @@ mod pod;
 mod server;
 mod thousand;
 mod world;
+mod young;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -75,7 +76,7 @@ fn a_few_histories_keep_the_invariants() {
         assert!(outcome.violations.is_empty(), "{:#?}", outcome.violations);
         return;
     }
-    live_all(300);
+    live_all(100);
 }
 
 /// The run that counts: `tests/run sim`.
@@ -102,10 +103,12 @@ fn all_histories_keep_the_invariants() {
 const EXPECTED: &[&str] = &[
     "answer: lost",
     "answer: none",
+    "asked for in time",
     "event: annotated",
     "event: budget changed",
     "event: burst",
     "event: cache",
+    "event: clock set",
     "event: created",
     "event: deleted",
     "event: dip",
@@ -115,11 +118,15 @@ const EXPECTED: &[&str] = &[
     "event: relabelled",
     "event: removed at once",
     "event: replaced by a namesake",
+    "event: replicas in step",
     "event: resized",
     "event: restarted",
     "event: server's mood",
+    "event: slow files",
     "event: watch lost",
+    "event: young loop",
     "evicted",
+    "forced in time",
     "heard: gone",
     "heard: listed",
     "killed",
@@ -139,7 +146,10 @@ const EXPECTED: &[&str] = &[
     "told: accepted",
     "told: dry run",
     "told: held, budget",
+    "told: held, dies young",
     "told: held, owner",
+    "told: held, rescues",
+    "told: held, turn",
     "told: held, young",
     "told: missed",
     "told: never",
@@ -197,6 +207,13 @@ planted! {
     planted_spends_without_limit: SpendsWithoutLimit violates Budget;
     planted_gives_back_the_spent: GivesBackTheSpent violates Budget;
     planted_takes_each_pod_for_an_owner: TakesEachPodForAnOwner violates BackOff;
+    planted_takes_no_turns: TakesEachPodForAnOwner violates Turn;
+    planted_holds_beyond_the_deadline: HoldsBeyondTheDeadline violates Deadline;
+    planted_rescues_nobody: RescuesNobody violates Deadline;
+    planted_forgets_force: ForgetsForce violates ForcedInTime;
+    planted_keeps_refunds: KeepsRefunds violates RefundFrees;
+    planted_hears_no_sign: HearsNoSign violates AsksAgain;
+    planted_forgets_the_young_ends: ForgetsTheYoungEnds violates DyingYoung;
     planted_swallows_held: SwallowsHeld violates Told;
     planted_swallows_blocked: SwallowsBlocked violates Told;
     planted_swallows_refused: SwallowsRefused violates Told;

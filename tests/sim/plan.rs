@@ -21,16 +21,30 @@ pub enum Invariant {
     DryRun,
     /// Deleted only where a budget blocks, the guard allows it and its threshold is passed.
     Force,
-    /// One request for a pod at a time, and none after one that was accepted or is final.
+    /// One request for a pod at a time, and none after one that was accepted, as long as the watch may still show its effect.
     Once,
-    /// Between two tries for a pod there is the back-off that belongs to the answer.
+    /// Between two tries of a kind for a pod there is the pace of the answer; what had no answer may be asked again at the
+    /// first sign of life.
     Pace,
-    /// No young container is acted on, unless its end is near.
+    /// No young container is acted on before its deadline.
     MinimumAge,
-    /// In any span of time no more evictions than burst + span ÷ refill.
+    /// Nor one whose owner's containers keep dying young.
+    DyingYoung,
+    /// In any span of time no more evictions that could wait than burst + span ÷ refill, no more in all than both bursts +
+    /// 2 × span ÷ refill, and of these no namespace has more than half of the second burst while others could need it.
     Budget,
-    /// Between two evictions of an owner's pods there is the back-off.
+    /// A container that lived for less than ten minutes waits for its owner's back-off, but not beyond its deadline.
     BackOff,
+    /// One that lived longer waits as long, or for the replacement of the owner's last evicted pod.
+    Turn,
+    /// A container that has the time for it is asked for before its deadline, whatever else happened.
+    Deadline,
+    /// So is a blocked pod with a container past `force-delete-threshold` deleted.
+    ForcedInTime,
+    /// What did not happen holds nobody.
+    RefundFrees,
+    /// What had no answer is asked again at the first sign of life.
+    AsksAgain,
     /// Every accepted, held, blocked or refused eviction is told.
     Told,
     /// What stays the same is told once, a kill included.
@@ -72,6 +86,12 @@ pub enum Bug {
     LosesOver,
     NeverTicks,
     LosesAnswers,
+    HoldsBeyondTheDeadline,
+    RescuesNobody,
+    ForgetsForce,
+    KeepsRefunds,
+    HearsNoSign,
+    ForgetsTheYoungEnds,
 }
 
 /// How often things happened.

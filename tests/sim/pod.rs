@@ -78,7 +78,7 @@ impl Ask {
                 _ => Signal::WorkingSet,
             },
             sustained: if rng.u8(0..6) == 0 { rng.u64(1..40) } else { 0 },
-            grace: (rng.u8(0..4) == 0).then(|| rng.u32(0..40)),
+            grace: (rng.u8(0..4) == 0).then(|| rng.u32(1..40)),
             dry: match rng.u8(0..14) {
                 0 => Dry::Server,
                 1 => Dry::Client,
@@ -112,6 +112,14 @@ impl Ask {
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Killed {
+    pub id: u64,
+    /// In truth, and as the node's clock had it.
+    pub started: (SignedDuration, Timestamp),
+    pub ended: (SignedDuration, Timestamp),
+}
+
 #[derive(Clone, Debug)]
 pub struct Container {
     pub name: &'static str,
@@ -119,9 +127,12 @@ pub struct Container {
     pub id: Option<u64>,
     pub running: bool,
     pub started: Duration,
-    /// It is that much older than the agent.
+    /// It is that much older.
     pub older: Duration,
-    pub killed: Option<u64>,
+    /// Its start, as the node's clock had it then.
+    pub stamp: Timestamp,
+    /// The instance that was killed last, with its start and its end.
+    pub killed: Option<Killed>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +163,16 @@ pub struct Pod {
     pub terminating: bool,
     pub phase: &'static str,
     pub grace: Option<u32>,
+    /// When it was made, in truth and by the clock.
+    pub made: Duration,
+    pub created: Timestamp,
+    pub ready: bool,
     pub containers: Vec<Container>,
+}
+
+/// As the server writes it.
+fn seconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap()
 }
 
 pub fn container_id(id: u64) -> String {
@@ -199,10 +219,11 @@ impl Pod {
         let mut t = String::with_capacity(1200);
         let _ = write!(
             t,
-            r#"{{"metadata":{{"name":"{}","namespace":"{}","uid":"{}","labels":{{"app":"x""#,
+            r#"{{"metadata":{{"name":"{}","namespace":"{}","uid":"{}","creationTimestamp":"{}","labels":{{"app":"x""#,
             name(self.key),
             self.key.0,
-            self.uid
+            self.uid,
+            seconds(self.created)
         );
         match self.label {
             Label::Enabled => t.push_str(r#","pre-oom-killer":"enabled""#),
@@ -273,22 +294,27 @@ impl Pod {
         if let Some(grace) = self.grace {
             let _ = write!(t, r#","terminationGracePeriodSeconds":{grace}"#);
         }
-        let _ = write!(t, r#"}},"status":{{"phase":"{}","containerStatuses":["#, self.phase);
+        let ready = if self.ready { "True" } else { "False" };
+        let _ = write!(
+            t,
+            r#"}},"status":{{"phase":"{}","conditions":[{{"type":"Ready","status":"{ready}"}}],"containerStatuses":["#,
+            self.phase
+        );
         for (i, c) in self.containers.iter().enumerate() {
             let _ = write!(t, r#"{}{{"name":"{}""#, if i > 0 { "," } else { "" }, c.name);
             if let Some(id) = c.id {
                 let _ = write!(t, r#","containerID":"containerd://{}""#, container_id(id));
             }
             if c.running {
-                let at =
-                    wall() + SignedDuration::try_from(c.started).unwrap() - SignedDuration::try_from(c.older).unwrap();
-                let _ = write!(t, r#","state":{{"running":{{"startedAt":"{at}"}}}}"#);
+                let _ = write!(t, r#","state":{{"running":{{"startedAt":"{}"}}}}"#, seconds(c.stamp));
             }
-            if let Some(id) = c.killed {
+            if let Some(killed) = c.killed {
                 let _ = write!(
                     t,
-                    r#","lastState":{{"terminated":{{"reason":"OOMKilled","containerID":"containerd://{}"}}}}"#,
-                    container_id(id)
+                    r#","lastState":{{"terminated":{{"reason":"OOMKilled","containerID":"containerd://{}","startedAt":"{}","finishedAt":"{}"}}}}"#,
+                    container_id(killed.id),
+                    seconds(killed.started.1),
+                    seconds(killed.ended.1)
                 );
             }
             t.push('}');

@@ -86,6 +86,9 @@ rows! {
     PATH_NOT_FOUND = row("404 of a proxy", &answers::PATH_NOT_FOUND);
     NOT_JSON = row("400", &answers::NOT_JSON);
     UNSUPPORTED_MEDIA_TYPE = row("415", &answers::UNSUPPORTED_MEDIA_TYPE);
+    // Until the table of answers has a webhook's denials; `Answer::Denied` will have a pace of its own.
+    WEBHOOK_DENIES = plain("400 webhook denies", 400, r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"admission webhook \"deny.example.com\" denied the request: not now","code":400}"#);
+    WEBHOOK_DENIES_429 = plain("429 webhook denies", 429, r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"admission webhook \"deny.example.com\" denied the request: not now","code":429}"#);
 }
 
 impl Kind {
@@ -101,6 +104,8 @@ pub enum Fate {
     Truth,
     /// It gets this answer, and nothing is done.
     Turned(Kind),
+    /// It is accepted, and nothing is done.
+    Nothing,
     /// It does not arrive.
     LostBefore,
     /// It is done, and the answer is lost.
@@ -140,7 +145,11 @@ impl Mood {
 
 fn fate(rng: &mut Rng) -> Fate {
     use Kind::*;
-    const TURNED: [Kind; 19] = [
+    const TURNED: [Kind; 23] = [
+        NOT_FOUND,
+        CONFLICT_UID,
+        WEBHOOK_DENIES,
+        WEBHOOK_DENIES_429,
         THROTTLED,
         FORBIDDEN,
         NODE_RESTRICTION,
@@ -165,14 +174,8 @@ fn fate(rng: &mut Rng) -> Fate {
         0 | 1 => Fate::LostBefore,
         2 => Fate::LostAfter,
         3 => Fate::Never,
-        _ => {
-            let kind = TURNED[rng.usize(0..TURNED.len())];
-            // Final for the pod: rare, or little else would be seen.
-            if matches!(kind, NOT_JSON | UNSUPPORTED_MEDIA_TYPE) && rng.u8(0..3) > 0 {
-                return Fate::Turned(UNAVAILABLE);
-            }
-            Fate::Turned(kind)
-        }
+        4 => Fate::Nothing,
+        _ => Fate::Turned(TURNED[rng.usize(0..TURNED.len())]),
     }
 }
 

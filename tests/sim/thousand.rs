@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use pre_oom_killer::cgroup::{Group, Machine, Version};
+use pre_oom_killer::cgroup::{Group, Machine, StatReader, Version};
 use pre_oom_killer::controller::{Controller, Effect, Settings};
 use pre_oom_killer::evict::Answer;
 use pre_oom_killer::guard::DryRun;
@@ -16,13 +17,11 @@ use pre_oom_killer::report::Subject;
 use pre_oom_killer::resolve::Groups;
 use pre_oom_killer::restraint::Limits;
 use pre_oom_killer::sampler::{Report, Sampler, read_all};
-use pre_oom_killer::units::Bytes;
 use tokio::sync::mpsc;
 
 use crate::pod::{Ask, Container, Dry, Label, MIB, NODE, Owner, Pod, Signal, Targets, Threshold, wall};
 
 const PODS: u32 = 1000;
-const MACHINE: Machine = Machine::new(Bytes(1 << 40), Bytes(0));
 /// As the agent's.
 const REPORTS: usize = 1024;
 
@@ -53,8 +52,12 @@ fn pod(n: u32) -> Pod {
             running: true,
             started: Duration::ZERO,
             older: hour,
+            stamp: wall() - SignedDuration::try_from(hour).unwrap(),
             killed: None,
         }],
+        made: Duration::ZERO,
+        created: wall() - SignedDuration::try_from(hour).unwrap(),
+        ready: true,
     }
 }
 
@@ -86,6 +89,8 @@ struct Node {
 impl Node {
     fn act(&mut self, now: Moment) {
         loop {
+            let stats = StatReader::default();
+            self.controller.decide(now, &mut |_, groups| read_all(groups, &stats, &|| now));
             let effects = self.controller.effects();
             if effects.is_empty() {
                 break;
@@ -97,9 +102,6 @@ impl Node {
                         self.controller.resolved(now, id, Ok(groups));
                     }
                     Effect::Sampler(command) => self.sampler.obey(command, now),
-                    Effect::Reread(id, groups) => {
-                        self.controller.reread(now, id, read_all(&groups, MACHINE, now));
-                    }
                     Effect::Post(number, order) => {
                         let n: u32 = order.pod.uid.0[1..].parse().unwrap();
                         self.posted.push((now, lasts(n), order.pod.clone()));
@@ -117,7 +119,7 @@ impl Node {
 
     /// What was found is taken in, what is due is done, and what was asked is answered a little later.
     fn turn(&mut self, now: Moment) {
-        self.sampler.sweep(now);
+        self.sampler.sweep(&|| now);
         while let Ok(report) = self.reports.try_recv() {
             self.controller.reported(now, report);
             self.act(now);
@@ -147,7 +149,7 @@ fn a_thousand_that_cross_at_once_go_by_the_time_they_have_left_and_within_the_bu
     let (sender, reports) = mpsc::channel(REPORTS);
     let mut node = Node {
         controller: Controller::new(settings),
-        sampler: Sampler::new(MACHINE, Arc::default(), sender),
+        sampler: Sampler::new(StatReader::default(), Arc::default(), sender),
         reports,
         groups: BTreeMap::new(),
         posted: Vec::new(),
@@ -170,7 +172,8 @@ fn a_thousand_that_cross_at_once_go_by_the_time_they_have_left_and_within_the_bu
     }
     write_usage(dir.path(), 0);
     for n in 0..PODS {
-        let group = Group::open(&dir.path().join(n.to_string()), Version::V2, MACHINE).unwrap().unwrap();
+        let group =
+            Group::open(&dir.path().join(n.to_string()), Version::V2, &Machine::without_swap()).unwrap().unwrap();
         let groups = Groups { own: Arc::new(group), pod: None, stands_for_container: false };
         node.groups.insert(format!("u{n}"), groups);
         let pod = pods::Pod::from_json(&pod(n).json()).unwrap();

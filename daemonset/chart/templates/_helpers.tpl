@@ -36,6 +36,11 @@ none
 {{- end -}}
 {{- end -}}
 
+{{/* "true" where namespaces are guarded: the server has to have admissionregistration.k8s.io/v1 MutatingAdmissionPolicy. */}}
+{{- define "pre-oom-killer.namespaces" -}}
+{{- and .Values.namespaces.enabled (semverCompare ">=1.36.0-0" (include "pre-oom-killer.kubeVersion" .)) -}}
+{{- end -}}
+
 {{/* CEL: is it the agent that asks? */}}
 {{- define "pre-oom-killer.isAgent" -}}
 {{- $name := include "pre-oom-killer.name" . -}}

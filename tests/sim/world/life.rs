@@ -9,7 +9,25 @@ impl World<'_> {
         let Some(key) = key.filter(|_| keys.len() >= MOST_PODS || self.rng.u8(0..9) > 0) else {
             return self.create();
         };
-        match self.rng.u8(0..40) {
+        match self.rng.u8(0..46) {
+            40..=41 => self.replicas(),
+            42 => self.young_loop(),
+            43 if self.clock_steps => {
+                self.count("event: clock set");
+                let forward = self.rng.bool();
+                let hour = SignedDuration::from_secs(if forward { 3600 } else { -3600 });
+                self.wall += hour;
+                self.stepped = Some((self.now, forward));
+                trace!(self, "clock set by {hour:?}");
+            }
+            44 => {
+                self.count("event: slow files");
+                let (until, has_stat) = (self.now + self.between(500, 10_000), self.rng.bool());
+                let uid = &self.api[&key].uid;
+                let ids = self.bodies.get(uid).map_or(Vec::new(), |b| b.containers.values().copied().collect());
+                self.slow.extend(ids.into_iter().map(|id| (id, (until, has_stat))));
+            }
+            43 | 45 => {}
             0 => {
                 self.count("event: deleted");
                 self.terminate(key, None);
@@ -27,7 +45,7 @@ impl World<'_> {
                 self.removed(key, &old.uid);
                 let wait = self.between(1, 2000);
                 self.after(wait, Event::Ends(old.uid.clone()));
-                self.create_as(key, Some(&old));
+                self.create_as(key, Some(&old), None);
             }
             3..=4 => self.restart(key),
             5..=6 => {
@@ -126,7 +144,6 @@ impl World<'_> {
                 self.with_memory(key, |memory| {
                     let usage = memory.usage(now);
                     [memory.inactive, memory.active, memory.dirty, memory.slab] = parts.map(|p| usage * p / 120);
-                    memory.change += 1;
                 });
             }
             _ => {
@@ -147,7 +164,10 @@ impl World<'_> {
         let which = self.rng.usize(0..body.containers.len());
         let Some(id) = body.containers.values().nth(which).copied() else { return };
         let Some(memory) = self.memory.get_mut(&id) else { return };
+        memory.settle(self.now);
+        let (rate, held) = (memory.rate, memory.held(self.now));
         change(memory);
+        memory.changed(self.now, rate, held);
         let (at, change) = (memory.killed_at(self.now), memory.change);
         trace!(
             self,
@@ -170,15 +190,67 @@ impl World<'_> {
         let key = (namespace, self.rng.u32(0..8));
         if !self.api.contains_key(&key) {
             self.count("event: created");
-            self.create_as(key, None);
+            self.create_as(key, None, None);
         }
     }
 
-    pub(super) fn create_as(&mut self, key: Key, like: Option<&Pod>) {
+    /// Old pods of one owner that will leak in step.
+    fn replicas(&mut self) {
+        self.count("event: replicas in step");
+        let rng = &mut self.rng;
+        let shape = Shape {
+            ask: Ask { threshold: Threshold::Percent(rng.u64(50..85)), ..GUARDED },
+            owner: Owner::Deployment(rng.u8(0..2), rng.u8(0..2)),
+            limit: rng.u64(64..512) * MIB,
+            older: Duration::from_secs(3600),
+            looping: false,
+        };
+        let rate = 1 << rng.u32(19..28);
+        let wait = self.between(300, 4000);
+        for _ in 0..self.rng.usize(2..6) {
+            if let Some(uid) = self.create_shaped(shape) {
+                self.after(wait, Event::Ramp(uid, rate));
+            }
+        }
+    }
+
+    /// A pod whose containers die of age 20 s, again and again.
+    fn young_loop(&mut self) {
+        self.count("event: young loop");
+        let rng = &mut self.rng;
+        let shape = Shape {
+            ask: Ask { threshold: Threshold::Percent(rng.u64(50..85)), ..GUARDED },
+            owner: if rng.bool() { Owner::StatefulSet(rng.u8(0..2)) } else { Owner::Deployment(rng.u8(0..2), 0) },
+            limit: rng.u64(64..512) * MIB,
+            older: Duration::ZERO,
+            looping: true,
+        };
+        self.create_shaped(shape);
+    }
+
+    pub(super) fn create_shaped(&mut self, shape: Shape) -> Option<String> {
+        let namespace = ["ns0", "ns1"][self.rng.usize(0..2)];
+        let free: Vec<u32> = (0..12).filter(|n| !self.api.contains_key(&(namespace, *n))).collect();
+        let key = (namespace, *free.first()?);
+        self.create_as(key, None, Some(shape));
+        Some(self.api[&key].uid.clone())
+    }
+
+    /// It leaks from now on, up to its limit.
+    pub(super) fn ramp(&mut self, uid: &str, rate: i64) {
+        let Some(key) = self.bodies.get(uid).map(|b| b.name).filter(|_| !self.quiet) else { return };
+        let now = self.now;
+        if self.api.get(&key).is_some_and(|p| p.uid == uid) {
+            self.with_memory(key, |memory| memory.set(now, memory.usage(now), rate, u64::MAX));
+        }
+    }
+
+    pub(super) fn create_as(&mut self, key: Key, like: Option<&Pod>, shape: Option<Shape>) {
         let uid = match self.rng.u8(0..60) {
             0 if !std::mem::replace(&mut self.agent_made, true) => AGENT.to_owned(),
             _ => format!("u{:x}", self.rng.u64(..)),
         };
+        let (now, wall) = (self.now, self.clock());
         let rng = &mut self.rng;
         let limit = match rng.u8(0..10) {
             0 => None,
@@ -188,14 +260,16 @@ impl World<'_> {
             0 => rng.u64(0..100),
             _ => 3600,
         });
-        let names: &[&str] = if rng.u8(0..4) == 0 { &["a", "b"] } else { &["a"] };
+        let names: &[&str] = if rng.u8(0..4) == 0 && shape.is_none() { &["a", "b"] } else { &["a"] };
+        let (limit, older) = shape.map_or((limit, older), |s| (Some(s.limit), s.older));
         let containers: Vec<_> = (names.iter())
             .map(|name| Container {
                 name,
                 id: Some(rng.u64(..)),
                 running: true,
-                started: self.now,
+                started: now,
                 older,
+                stamp: wall - SignedDuration::try_from(older).unwrap(),
                 killed: None,
             })
             .collect();
@@ -219,10 +293,17 @@ impl World<'_> {
             terminating: false,
             phase: if rng.u8(0..30) == 0 { "Pending" } else { "Running" },
             grace: (rng.u8(0..3) == 0).then(|| rng.u32(0..60)),
+            made: now,
+            created: wall,
+            ready: rng.u8(0..3) == 0,
             containers,
         };
         if let Some(like) = like {
             (pod.ask, pod.owner, pod.label) = (like.ask, like.owner, like.label);
+        }
+        if let Some(shape) = shape {
+            (pod.ask, pod.owner, pod.label) = (shape.ask, shape.owner, Label::Enabled);
+            (pod.node, pod.mirror, pod.phase) = (NODE, false, "Running");
         }
         let sum = limit.map(|l| l * names.len() as u64);
         let body = Body {
@@ -232,19 +313,35 @@ impl World<'_> {
                 1 => Some(None),
                 _ => Some(sum),
             },
-            budget: Budget::random(rng),
+            budget: if shape.is_some() && rng.u8(0..4) > 0 { Budget::Allows } else { Budget::random(rng) },
+            shape: shape.filter(|s| s.looping),
             obeys: rng.u8(0..8) > 0,
             kills: 0,
             name: key,
         };
         for id in body.containers.values() {
-            let usage = limit.unwrap_or(256 * MIB) * rng.u64(5..70) / 100;
+            let percent = if shape.is_some() { 10 } else { rng.u64(5..70) };
+            let usage = limit.unwrap_or(256 * MIB) * percent / 100;
             self.memory.insert(*id, Memory::new(self.now, usage, limit));
         }
-        self.bodies.insert(uid, body);
+        self.bodies.insert(uid.clone(), body);
         trace!(self, "created {pod:?}");
         self.api.insert(key, pod.clone());
         self.notify(None, Some(&pod));
+        if let Some(shape) = shape.filter(|s| s.looping) {
+            self.after(Duration::ZERO, Event::Ramp(uid.clone(), shape.dies_young()));
+        }
+        if !pod.ready {
+            let wait = self.between(100, 20_000);
+            self.after(wait, Event::Ready(uid));
+        }
+    }
+
+    pub(super) fn ready(&mut self, uid: &str) {
+        let Some(key) = self.bodies.get(uid).map(|b| b.name) else { return };
+        if self.api.get(&key).is_some_and(|p| p.uid == uid && p.containers.iter().all(|c| c.running)) {
+            self.update(key, |pod| pod.ready = true);
+        }
     }
 
     pub(super) fn update(&mut self, key: Key, change: impl FnOnce(&mut Pod)) {
@@ -275,6 +372,10 @@ impl World<'_> {
 
     pub(super) fn ends(&mut self, uid: &str) {
         if let Some(body) = self.bodies.remove(uid) {
+            self.took(uid, body.name.0);
+            if let Some(shape) = body.shape {
+                self.loops.insert(uid.to_owned(), shape);
+            }
             for id in body.containers.values() {
                 self.memory.remove(id);
             }
@@ -289,6 +390,10 @@ impl World<'_> {
     pub(super) fn removed(&mut self, key: Key, uid: &str) {
         if self.api.get(&key).is_some_and(|p| p.uid == uid) {
             let old = self.api.remove(&key).unwrap();
+            if let Some(shape) = self.bodies.get(uid).and_then(|b| b.shape).or(self.loops.remove(uid)) {
+                let wait = self.between(300, 3000);
+                self.after(wait, Event::Replaced(shape));
+            }
             trace!(self, "removed {uid}");
             self.notify(Some(&old), None);
         }
@@ -304,15 +409,17 @@ impl World<'_> {
         let Some(body) = self.bodies.get_mut(&uid) else { return };
         let Some((container, id)) = body.containers.pop_first() else { return };
         self.memory.remove(&id);
+        self.took(&uid, key.0);
         let wait = self.between(10, 3000);
         self.after(wait, Event::Starts(uid, container));
         self.update(key, |pod| {
+            pod.ready = false;
             pod.containers.iter_mut().filter(|c| c.name == container).for_each(|c| c.running = false);
         });
     }
 
     pub(super) fn starts(&mut self, uid: &str, container: &'static str) {
-        let now = self.now;
+        let (now, stamp) = (self.now, self.clock());
         let Some(body) = self.bodies.get_mut(uid) else { return };
         let key = body.name;
         let Some(pod) = self.api.get(&key).filter(|p| p.uid == uid && p.phase == "Running" && !p.terminating) else {
@@ -323,12 +430,19 @@ impl World<'_> {
         body.containers.insert(container, id);
         let limit = (self.rng.u8(0..10) > 0).then(|| self.rng.u64(16 * 1024..256 * 1024) * 1024);
         let usage = limit.unwrap_or(256 * MIB) * self.rng.u64(5..90) / 100;
+        let shape = body.shape;
+        let (limit, usage) = shape.map_or((limit, usage), |s| (Some(s.limit), s.limit / 10));
+        if let Some(shape) = shape {
+            self.after(Duration::ZERO, Event::Ramp(uid.to_owned(), shape.dies_young()));
+        }
         self.memory.insert(id, Memory::new(now, usage, limit));
         self.update(key, |pod| {
             for c in pod.containers.iter_mut().filter(|c| c.name == container) {
-                (c.id, c.running, c.started, c.older) = (Some(id), true, now, Duration::ZERO);
+                (c.id, c.running, c.started, c.older, c.stamp) = (Some(id), true, now, Duration::ZERO, stamp);
             }
         });
+        let wait = self.between(10, 5_000);
+        self.after(wait, Event::Ready(uid.to_owned()));
     }
 
     pub(super) fn kill(&mut self, id: u64, change: u32) {
@@ -340,13 +454,18 @@ impl World<'_> {
 
     /// The kernel kills a container.
     pub(super) fn killed(&mut self, id: u64, node_wide: bool) {
-        let Some((uid, body)) = self.bodies.iter_mut().find(|(_, b)| b.containers.values().any(|c| *c == id)) else {
+        let Some((uid, body)) = self.bodies.iter().find(|(_, b)| b.containers.values().any(|c| *c == id)) else {
             return;
         };
         let (uid, key) = (uid.clone(), body.name);
         let container = *body.containers.iter().find(|(_, c)| **c == id).unwrap().0;
+        if !node_wide {
+            self.check_in_time(&uid, key, container, id);
+        }
+        let Some(body) = self.bodies.get_mut(&uid) else { return };
         body.containers.remove(container);
         body.kills += 1;
+        self.took(&uid, key.0);
         self.memory.remove(&id);
         self.count(if node_wide { "killed, node-wide" } else { "killed" });
         trace!(self, "killed {container} of {uid}");
@@ -355,12 +474,21 @@ impl World<'_> {
         if let Some(looked) = target.and_then(|id| self.looked.get(&id))
             && self.rng.bool()
         {
-            let report = looked.target.report(What::Killed { node_wide, look: None });
+            let report = looked.target.report(What::Killed {
+                count: 1,
+                together: false,
+                hit: if node_wide { Hit::Node } else { Hit::Own },
+                look: None,
+            });
             self.report(report, true);
         }
+        let (now, stamp) = (self.now, self.clock());
         self.update(key, |pod| {
             for c in pod.containers.iter_mut().filter(|c| c.name == container && pod.uid == uid) {
-                (c.running, c.killed) = (false, Some(id));
+                let started = signed(c.started) - signed(c.older);
+                let killed = Killed { id, started: (started, c.stamp), ended: (signed(now), stamp) };
+                (c.running, c.killed) = (false, Some(killed));
+                pod.ready = false;
             }
         });
         let crashes = self.rng.u8(0..4) == 0;

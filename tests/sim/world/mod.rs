@@ -11,7 +11,9 @@ macro_rules! trace {
 }
 
 mod life;
+mod liveness;
 mod looking;
+mod oracle;
 mod requests;
 mod showing;
 mod telling;
@@ -19,13 +21,14 @@ mod watching;
 mod wiring;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use fastrand::Rng;
 use http::StatusCode;
-use pre_oom_killer::cgroup::{Group, Machine, Malformed, ReadError, ReadErrorKind, Version};
+use jiff::{SignedDuration, Timestamp};
+use pre_oom_killer::cgroup::{Group, Hit, Machine, Malformed, ReadError, ReadErrorKind, Version};
 use pre_oom_killer::controller::{Controller, Effect, Settings};
 use pre_oom_killer::evict::{ANSWER_WITHIN, Act, Answer, Order, answer_to, request};
 use pre_oom_killer::guard::DryRun;
@@ -39,7 +42,10 @@ use pre_oom_killer::units::Bytes;
 
 use crate::memory::{Memory, is_over, is_past_force};
 use crate::plan::{Bug, Counts, Invariant, Outcome};
-use crate::pod::{AGENT, Ask, Container, Dry, EXCLUDED, Key, Label, MIB, NODE, Owner, Pod, name, wall};
+use crate::pod::{
+    AGENT, Ask, Container, Dry, EXCLUDED, Key, Killed, Label, MIB, NODE, Owner, Pod, Signal, Targets, Threshold, name,
+    wall,
+};
 use crate::server::{Budget, Fate, Kind, Mood};
 
 /// A group that opens; what it says is never read.
@@ -48,16 +54,21 @@ static GROUPS: LazyLock<Groups> = LazyLock::new(|| {
     for file in ["memory.current", "memory.max", "memory.stat"] {
         std::fs::write(dir.path().join(file), "1\n").unwrap();
     }
-    let machine = Machine::new(Bytes(1 << 40), Bytes(0));
-    let own = Group::open(dir.path(), Version::V2, machine).unwrap().unwrap();
+    let own = Group::open(dir.path(), Version::V2, &Machine::without_swap()).unwrap().unwrap();
     Groups { own: Arc::new(own), pod: None, stands_for_container: false }
 });
 
 const MOST_PODS: usize = 6;
 /// Longer than the longest look for a missing group.
 const SETTLES: Duration = Duration::from_secs(15);
+/// By then the watch has told of a pod that is being ended; where it has not, nothing came of it.
+const MARKED_WITHIN: Duration = Duration::from_secs(12);
 /// Longer than the longest back-off, and than it takes to forgive a failure.
 const HEALS: Duration = Duration::from_secs(700);
+
+fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap()
+}
 
 fn millis(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -86,6 +97,10 @@ enum Event {
     Answered(u64),
     Kill(u64, u32),
     Starts(String, &'static str),
+    Ready(String),
+    /// A container of this pod begins to leak.
+    Ramp(String, i64),
+    Replaced(Shape),
     Ends(String),
     Removed(Key, String),
     WatchIsBack,
@@ -110,6 +125,35 @@ impl Ord for Timed {
     }
 }
 
+/// What a pod is made like.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    ask: Ask,
+    owner: Owner,
+    limit: u64,
+    older: Duration,
+    /// Its containers die young, and it is made anew when it is gone.
+    looping: bool,
+}
+
+impl Shape {
+    /// The growth at which its containers, which begin at a tenth, live for 20 s.
+    fn dies_young(&self) -> i64 {
+        (self.limit * 9 / 10 / 20) as i64
+    }
+}
+
+/// A guard without anything special.
+const GUARDED: Ask = Ask {
+    threshold: Threshold::Percent(60),
+    signal: Signal::WorkingSet,
+    sustained: 0,
+    grace: None,
+    dry: Dry::Off,
+    force: None,
+    targets: Targets::Unsaid,
+};
+
 /// A pod's processes, which may outlive its object.
 struct Body {
     containers: BTreeMap<&'static str, u64>,
@@ -120,6 +164,7 @@ struct Body {
     obeys: bool,
     kills: u32,
     name: Key,
+    shape: Option<Shape>,
 }
 
 /// A target on the sampler's side.
@@ -128,6 +173,10 @@ struct Looked {
     scheduled: Moment,
     /// Over in every look since.
     since: Option<Moment>,
+    /// When it was looked at last, the latest first.
+    looks: VecDeque<Moment>,
+    /// What it was told or shown since is sound; before, something disturbed it.
+    undisturbed: Moment,
 }
 
 /// Whom a target's number means.
@@ -143,6 +192,15 @@ struct Meant {
     edit: u32,
 }
 
+/// A token that an eviction took.
+struct Spent {
+    at: Moment,
+    number: u64,
+    uid: String,
+    owner: (&'static str, String),
+    void: bool,
+}
+
 struct Sent {
     order: Order,
     key: Key,
@@ -153,17 +211,43 @@ struct Sent {
     forgotten: bool,
     /// How long its room will last, as it seems, in seconds.
     lasts: Option<f64>,
+    excuse: Excuse,
 }
 
 /// What is known of the tries for one pod.
 #[derive(Default)]
 struct Tries {
     in_flight: u32,
+    evict: Pace,
+    delete: Pace,
+    /// The last eviction was kept by a disruption budget; since when.
+    blocked: Option<Moment>,
+    /// When a request was accepted.
+    accepted: Option<Moment>,
+    /// When each request was sent, and whether it was a deletion.
+    sent: Vec<(Moment, Act)>,
+}
+
+/// When the next try of a kind may be.
+#[derive(Clone, Copy, Default)]
+struct Pace {
     failures: u32,
     not_before: Moment,
-    blocked: bool,
-    /// Accepted or final: nothing more is sent.
-    closed: Option<&'static str>,
+    /// There was no answer.
+    unheard: bool,
+}
+
+/// What excuses an eviction, as it was when it was asked for.
+#[derive(Clone, Copy, Debug)]
+struct Excuse {
+    /// It may have been at its deadline.
+    late: bool,
+    /// How long the container had lived.
+    lived: Duration,
+    /// A pod of its owner that is younger than the owner's last eviction was ready.
+    replaced: bool,
+    /// Pods of other namespaces were guarded.
+    others: bool,
 }
 
 pub struct World<'a> {
@@ -188,10 +272,25 @@ pub struct World<'a> {
     api: BTreeMap<Key, Pod>,
     bodies: HashMap<String, Body>,
     memory: HashMap<u64, Memory>,
+    /// Containers whose files are slow until then, and whether their stat can be read.
+    slow: HashMap<u64, (Moment, bool)>,
+    /// Ended pods that will be made anew.
+    loops: HashMap<String, Shape>,
+    /// What was asked for: when, for whose pod, under which number, and whether it surely did not happen.
+    spent: Vec<Spent>,
     // The watch.
     watching: bool,
     epoch: u32,
     heard_at: Moment,
+    /// Since when the agent knows that the watch is broken; none: it was told of a list since.
+    away: Option<Moment>,
+    /// What the wall clock, as it goes now, would have shown at moment 0.
+    wall: Timestamp,
+    clock_steps: bool,
+    /// What moves is looked at as often as it is meant to be; else less often, for there is much to look at.
+    fine: bool,
+    /// When it was set last, and how: forward or not.
+    stepped: Option<(Moment, bool)>,
     // What the agent was told.
     told: BTreeMap<Key, Pod>,
     listing: Option<HashSet<Key>>,
@@ -209,8 +308,16 @@ pub struct World<'a> {
     agent_made: bool,
     // What was seen.
     tries: HashMap<String, Tries>,
-    evicted: Vec<Moment>,
-    owners: HashMap<(&'static str, String), Vec<Moment>>,
+    evicted: Vec<(Moment, &'static str, Excuse)>,
+    owners: HashMap<(&'static str, String), Vec<(Moment, Excuse)>>,
+    /// All owners there ever were.
+    owners_ever: HashSet<(&'static str, String)>,
+    /// How each owner's containers ended young, as the agent was told.
+    young: HashMap<(&'static str, String), Vec<(SignedDuration, SignedDuration)>>,
+    /// The longest that an eviction took, in each namespace.
+    slowest: HashMap<&'static str, Duration>,
+    /// What was held by each container's group, as it was looked at.
+    trails: HashMap<TargetId, VecDeque<(Moment, u64)>>,
     notices: HashMap<String, Vec<(&'static str, String)>>,
     missed: HashMap<String, u32>,
     lost_over: HashSet<TargetId>,
@@ -222,6 +329,7 @@ pub fn live(seed: u64, bug: Option<Bug>, counts: &mut Counts, tracing: bool) -> 
     let mut rng = Rng::with_seed(seed);
     let limits = Limits {
         burst: [1, 2, 3, 10][rng.usize(0..4)],
+        rescue_burst: [1, 2, 4, 30][rng.usize(0..4)],
         refill: Duration::from_secs([1, 6][rng.usize(0..2)]),
         minimum_age: Duration::from_secs([0, 0, 60][rng.usize(0..3)]),
     };
@@ -234,6 +342,8 @@ pub fn live(seed: u64, bug: Option<Bug>, counts: &mut Counts, tracing: bool) -> 
     match bug {
         Some(Bug::SpendsWithoutLimit) => given.burst = 1000,
         Some(Bug::GivesBackTheSpent) => given.refill /= 4,
+        Some(Bug::RescuesNobody) => given.rescue_burst = 0,
+        Some(Bug::ForgetsTheYoungEnds) => given.minimum_age = Duration::ZERO,
         _ => {}
     }
     let excluded = match bug {
@@ -271,9 +381,17 @@ pub fn live(seed: u64, bug: Option<Bug>, counts: &mut Counts, tracing: bool) -> 
         api: BTreeMap::new(),
         bodies: HashMap::new(),
         memory: HashMap::new(),
+        slow: HashMap::new(),
+        loops: HashMap::new(),
+        spent: Vec::new(),
         watching: true,
         epoch: 0,
         heard_at: Moment::ZERO,
+        away: None,
+        wall: wall(),
+        clock_steps: rng.u8(0..4) == 0,
+        fine: rng.u8(0..10) == 0,
+        stepped: None,
         told: BTreeMap::new(),
         listing: None,
         unlabelled: HashSet::new(),
@@ -290,6 +408,10 @@ pub fn live(seed: u64, bug: Option<Bug>, counts: &mut Counts, tracing: bool) -> 
         tries: HashMap::new(),
         evicted: Vec::new(),
         owners: HashMap::new(),
+        owners_ever: HashSet::new(),
+        young: HashMap::new(),
+        slowest: HashMap::new(),
+        trails: HashMap::new(),
         notices: HashMap::new(),
         missed: HashMap::new(),
         lost_over: HashSet::new(),
@@ -315,8 +437,10 @@ impl World<'_> {
         for id in ids {
             let now = self.now;
             let memory = self.memory.get_mut(&id).unwrap();
-            let usage = memory.usage(now);
+            memory.settle(now);
+            let (usage, rate, held) = (memory.usage(now), memory.rate, memory.held(now));
             memory.set(now, usage, 0, u64::MAX);
+            memory.changed(now, rate, held);
         }
         if !self.watching {
             self.watch_is_back();
@@ -349,6 +473,11 @@ impl World<'_> {
         }
     }
 
+    /// What the wall clock shows.
+    fn clock(&self) -> Timestamp {
+        self.wall + signed(self.now)
+    }
+
     fn at(&mut self, at: Moment, event: Event) {
         self.sequence += 1;
         self.queue.push(Reverse(Timed(at, self.sequence, event)));
@@ -377,6 +506,7 @@ impl World<'_> {
                 break;
             }
             self.now = self.now.max(next);
+            self.controller.set_wall(self.wall);
             if tick.is_some_and(|t| t <= self.now) {
                 self.controller.tick(self.now);
                 self.spins = if self.spins.0 == self.now { (self.now, self.spins.1 + 1) } else { (self.now, 0) };
@@ -427,6 +557,13 @@ impl World<'_> {
             Event::Answered(number) => self.answered(number),
             Event::Kill(id, change) => self.kill(id, change),
             Event::Starts(uid, container) => self.starts(&uid, container),
+            Event::Ready(uid) => self.ready(&uid),
+            Event::Ramp(uid, rate) => self.ramp(&uid, rate),
+            Event::Replaced(shape) => {
+                if !self.quiet && self.api.len() < MOST_PODS + 4 {
+                    self.create_shaped(shape);
+                }
+            }
             Event::Ends(uid) => self.ends(&uid),
             Event::Removed(key, uid) => self.removed(key, &uid),
             Event::WatchIsBack => {

@@ -1,5 +1,6 @@
 //! Requests: may they be made, what does the server do, and what comes back.
 
+use super::oracle::{QUIET, ROUNDED};
 use super::*;
 
 impl World<'_> {
@@ -22,11 +23,18 @@ impl World<'_> {
         }
         trace!(self, "sent {number} {order:?}");
         let key = self.key_of(&order.pod);
-        self.check_request(&order, key);
+        let excuse = self.check_request(&order, key);
+        let excuse = excuse.unwrap_or(Excuse { late: true, lived: Duration::MAX, replaced: true, others: false });
         let fate = self.mood.fate(&mut self.rng);
-        self.tries.entry(order.pod.uid.0.clone()).or_default().in_flight += 1;
+        let tries = self.tries.entry(order.pod.uid.0.clone()).or_default();
+        tries.in_flight += 1;
+        tries.sent.push((self.now, order.act));
+        // Nothing came of one that was accepted.
+        tries.accepted = None;
+        self.spend(number, &order.pod.uid.0);
         let lasts = self.lasts(&order.pod.uid.0);
-        self.sent.insert(number, Sent { order, key, at: self.now, fate, answer: None, forgotten: false, lasts });
+        self.sent
+            .insert(number, Sent { order, key, at: self.now, fate, answer: None, forgotten: false, lasts, excuse });
         let wait = match self.rng.u8(0..40) {
             0 => self.between(100, 5000),
             _ => self.between(1, 20),
@@ -37,10 +45,31 @@ impl World<'_> {
         }
     }
 
+    pub(super) fn spend(&mut self, number: u64, uid: &str) {
+        if let Some(pod) = self.told.values().find(|p| p.uid == uid) {
+            let (uid, owner) = (pod.uid.clone(), pod.owner_key());
+            self.spent.push(Spent { at: self.now, number, uid, owner, void: false });
+        }
+    }
+
     pub(super) fn lasts(&self, uid: &str) -> Option<f64> {
         let (id, sample, _) = self.last_read.get(uid)?;
-        let growth = self.meant.get(id)?.evidence?.growth.filter(|g| *g > 0)?;
-        Some(sample.as_ref()?.room()?.0 as f64 / growth as f64)
+        let room = sample.as_ref()?.room()?.0 as f64;
+        match self.growth_at_most(*id) {
+            (_, 1..) => Some(0.0),
+            (growth, 0) => (growth > 0.0).then_some(room / growth),
+        }
+    }
+
+    /// The same by the last looks.
+    fn lasts_as_shown(&self, uid: &str) -> Option<f64> {
+        let views = self.controller.guards(self.now);
+        let memories = views.iter().filter(|v| v.uid == uid).filter_map(|v| v.memory.as_ref());
+        let lasts = memories.filter_map(|m| {
+            let growth = m.growth.max(m.slow_growth).filter(|g| *g > 0)?;
+            Some(m.room? as f64 / growth as f64)
+        });
+        lasts.min_by(f64::total_cmp)
     }
 
     pub(super) fn key_of(&self, pod: &PodRef) -> Key {
@@ -49,13 +78,14 @@ impl World<'_> {
     }
 
     /// What the agent may ask for, by what it was told and by what it has just read.
-    pub(super) fn check_request(&mut self, order: &Order, key: Key) {
+    pub(super) fn check_request(&mut self, order: &Order, key: Key) -> Option<Excuse> {
         use Invariant::*;
         let now = self.now;
         let uid = order.pod.uid.0.clone();
         let Some(pod) = self.told.get(&key).filter(|p| p.uid == uid).cloned() else {
             let invariant = if self.unlabelled.contains(&uid) { OptedIn } else { Present };
-            return self.fail(invariant, format!("a request for {uid}, of which was told that it is no more"));
+            self.fail(invariant, format!("a request for {uid}, of which was told that it is no more"));
+            return None;
         };
         let guarded = pod.ask.guarded(&pod);
         if pod.label != Label::Enabled || guarded.is_none() {
@@ -81,7 +111,8 @@ impl World<'_> {
         // Over, read at this moment.
         let read = self.last_read.get(&uid).copied().filter(|(id, _, at)| *at == now && self.meant.contains_key(id));
         let Some((id, Some(sample), _)) = read else {
-            return self.fail(Over, format!("a request for {uid} without a reading"));
+            self.fail(Over, format!("a request for {uid} without a reading"));
+            return None;
         };
         if is_over(&sample.own, sample.base(), &pod.ask) != Some(true) {
             self.fail(Over, format!("a request for {uid}, which is not over: {sample:?} by {:?}", pod.ask));
@@ -99,42 +130,47 @@ impl World<'_> {
             self.fail(Over, format!("a request for {uid}, not over for {} s: {:?}", pod.ask.sustained, meant.evidence));
         }
         if order.act == Act::Delete {
-            let blocked = self.tries.get(&uid).is_some_and(|t| t.blocked);
+            let blocked = self.tries.get(&uid).is_some_and(|t| t.blocked.is_some());
             if !blocked || !is_past_force(&sample.own, sample.base(), &pod.ask) {
                 self.fail(Force, format!("{uid} is deleted, blocked: {blocked}, {sample:?} by {:?}", pod.ask));
             }
         }
-        if let Some((closed, not_before)) = self.tries.get(&uid).map(|t| (t.closed, t.not_before)) {
-            if let Some(why) = closed.filter(|_| !order.dry_run) {
-                self.fail(Once, format!("a request for {uid} after {why}"));
+        if let Some(tries) = self.tries.get(&uid) {
+            let pace = if order.act == Act::Evict { tries.evict } else { tries.delete };
+            // One that was accepted is awaited, until the watch has shown the pod alive for long enough.
+            let by = |at: Moment| at + MARKED_WITHIN;
+            let awaited = tries.accepted.filter(|at| now < by(*at) || self.away.is_some_and(|since| since < by(*at)));
+            if let Some(at) = awaited.filter(|_| !order.dry_run) {
+                self.fail(Once, format!("a request for {uid} after one that was accepted at {at:?}"));
             }
-            if now < not_before && order.act == Act::Evict {
-                self.fail(Pace, format!("a request for {uid} before {not_before:?}"));
+            if now < pace.not_before {
+                self.fail(Pace, format!("a request for {uid} before {:?}", pace.not_before));
             }
         }
-        self.check_age(&pod, &meant, &sample);
+        let excuse = self.excuse(&pod, id, &sample);
+        self.check_age(&pod, &excuse, &sample);
+        Some(excuse)
     }
 
-    pub(super) fn check_age(&mut self, pod: &Pod, meant: &Meant, sample: &Sample) {
-        let of = |c: &&Container| meant.container.is_none() || c.id == meant.container;
-        let running = pod.containers.iter().filter(|c| c.running).filter(of);
-        let Some(age) = running.map(|c| self.now + c.older - c.started).min() else { return };
-        // What is written has whole nanoseconds; a clock is not finer than this.
-        if age + millis(1) >= self.limits.minimum_age {
+    pub(super) fn check_age(&mut self, pod: &Pod, excuse: &Excuse, sample: &Sample) {
+        if excuse.lived.saturating_add(ROUNDED) >= self.limits.minimum_age {
             return;
         }
-        let growth = meant.evidence.and_then(|e| e.growth_at_least).unwrap_or(0);
-        let bound = millis(500).max(self.takes * 4) + millis(1);
-        let near = growth > 0 && sample.room().is_some_and(|r| r.0 as f64 / (growth as f64) < bound.as_secs_f64());
-        if !near {
-            let text = format!("a request for {}, aged {age:?}, growth {growth}, room {:?}", pod.uid, sample.room());
+        if !excuse.late {
+            let text = format!("a request for {}, {excuse:?}, room {:?}", pod.uid, sample.room());
             self.fail(Invariant::MinimumAge, text);
+        }
+        let generations = self.generations(&pod.owner_key());
+        if generations >= 3 && self.stepped.is_none() {
+            let ends = &self.young[&pod.owner_key()];
+            let text = format!("a request for {}, after {generations} generations that ended young: {ends:?}", pod.uid);
+            self.fail(Invariant::DyingYoung, text);
         }
     }
 
     pub(super) fn arrives(&mut self, number: u64) {
         let Some(sent) = self.sent.get(&number) else { return };
-        let (order, key, fate, at) = (sent.order.clone(), sent.key, sent.fate, sent.at);
+        let (order, key, fate, at, excuse) = (sent.order.clone(), sent.key, sent.fate, sent.at, sent.excuse);
         let wire = request(&order).unwrap();
         let mut body: serde_json::Value = serde_json::from_slice(wire.body()).unwrap();
         if self.bug == Some(Bug::LosesThePrecondition) {
@@ -149,14 +185,21 @@ impl World<'_> {
         let path = if order.act == Act::Delete { path } else { format!("{path}/eviction") };
         let query = wire.uri().query().unwrap_or_default();
         let grace = options["gracePeriodSeconds"].as_u64().map(|g| g as u32);
-        if wire.uri().path() != path || query.contains("dryRun=All") != order.dry_run || grace != order.grace {
+        // Of a DELETE with a body the server does not read the query.
+        let dry_run = match order.act {
+            Act::Evict => query.contains("dryRun=All"),
+            Act::Delete => options["dryRun"] == serde_json::json!(["All"]),
+        };
+        if wire.uri().path() != path || dry_run != order.dry_run || grace != order.grace {
             self.fail(Invariant::AsAsked, format!("{order:?} became {wire:?}"));
         }
-        let dry_run = query.contains("dryRun=All");
         let truth = match fate {
             Fate::LostBefore => None,
             Fate::Turned(kind) => Some(kind),
-            Fate::Truth | Fate::LostAfter | Fate::Never => Some(self.decide(key, &order, &wanted, dry_run, at)),
+            Fate::Nothing => Some(if order.act == Act::Evict { Kind::EVICTED } else { Kind::DELETED }),
+            Fate::Truth | Fate::LostAfter | Fate::Never => {
+                Some(self.serve(key, &order, &wanted, dry_run, (at, excuse)))
+            }
         };
         let (answer, wait) = match (fate, truth) {
             (Fate::LostBefore | Fate::LostAfter, _) | (_, None) => {
@@ -188,7 +231,14 @@ impl World<'_> {
     }
 
     /// As the server does: the budget before the precondition.
-    pub(super) fn decide(&mut self, key: Key, order: &Order, wanted: &str, dry_run: bool, at: Moment) -> Kind {
+    pub(super) fn serve(
+        &mut self,
+        key: Key,
+        order: &Order,
+        wanted: &str,
+        dry_run: bool,
+        (at, excuse): (Moment, Excuse),
+    ) -> Kind {
         let Some(pod) = self.api.get(&key).cloned() else { return Kind::NOT_FOUND };
         if self.rng.u8(0..60) == 0 && !self.quiet {
             return Kind::NAMESPACE_TERMINATING;
@@ -212,7 +262,7 @@ impl World<'_> {
             self.count("evicted");
             trace!(self, "evicted {}", pod.uid);
             self.terminate(key, order.grace);
-            self.check_restraint(&pod, at);
+            self.check_restraint(&pod, at, excuse);
         }
         match (order.act, finished) {
             (Act::Evict, _) => Kind::EVICTED,
@@ -223,36 +273,66 @@ impl World<'_> {
     }
 
     /// An eviction that was asked for at this moment has come true.
-    pub(super) fn check_restraint(&mut self, pod: &Pod, at: Moment) {
-        let i = self.evicted.partition_point(|e| *e <= at);
-        self.evicted.insert(i, at);
-        for (i, from) in self.evicted.iter().enumerate() {
-            for (j, to) in self.evicted.iter().enumerate().skip(i) {
-                let span = *to - *from;
-                let most = u128::from(self.limits.burst) + span.as_nanos() / self.limits.refill.as_nanos();
-                if (j - i + 1) as u128 > most {
-                    let text = format!("{} evictions in {span:?} from {from:?}, allowed {most}", j - i + 1);
-                    return self.fail(Invariant::Budget, text);
-                }
-            }
-        }
+    pub(super) fn check_restraint(&mut self, pod: &Pod, at: Moment, excuse: Excuse) {
+        let i = self.evicted.partition_point(|(e, ..)| *e <= at);
+        self.evicted.insert(i, (at, pod.key.0, excuse));
+        self.check_budget(at);
         let owner = pod.owner_key();
         let times = self.owners.entry(owner.clone()).or_default();
-        times.insert(times.partition_point(|e| *e <= at), at);
+        times.insert(times.partition_point(|(e, _)| *e <= at), (at, excuse));
         let mut count = 0;
+        let mut found = None;
         for pair in times.windows(2) {
-            let gap = pair[1] - pair[0];
+            let ((before, _), (after, excuse)) = (pair[0], pair[1]);
+            let gap = after - before;
             count = if gap >= Duration::from_secs(600) { 0 } else { count + 1 };
             let wait = (10u64 << (count.max(1) - 1).min(16)).min(300);
-            if count > 0 && gap < Duration::from_secs(wait) {
-                let text = format!("pods of {owner:?} evicted {gap:?} apart, back-off {wait} s: {times:?}");
-                return self.fail(Invariant::BackOff, text);
+            // At its deadline none waits; a loop does not end by a replacement, a turn does.
+            let is_turn = excuse.lived.saturating_add(ROUNDED) >= QUIET;
+            let may = excuse.late || (is_turn && excuse.replaced);
+            if count > 0 && gap < Duration::from_secs(wait) && !may {
+                let invariant = if is_turn { Invariant::Turn } else { Invariant::BackOff };
+                found = Some((invariant, format!("pods of {owner:?} evicted {gap:?} apart, wait {wait} s: {times:?}")));
+                break;
+            }
+        }
+        if let Some((invariant, text)) = found {
+            self.fail(invariant, text);
+        }
+    }
+
+    /// What may be at most, in any span of time that this moment is in.
+    fn check_budget(&mut self, at: Moment) {
+        let Limits { burst, rescue_burst, refill, .. } = self.limits;
+        let refills = |span: Duration| span.as_nanos() / refill.as_nanos();
+        let (burst, rescues) = (u128::from(burst), u128::from(rescue_burst));
+        // What could wait, all there is, and what one namespace has of it while others could need it.
+        let could_wait: Vec<_> = self.evicted.iter().filter(|(.., e)| !e.late).map(|(at, ..)| *at).collect();
+        let all: Vec<_> = self.evicted.iter().map(|(at, ..)| *at).collect();
+        let mut bounds = vec![("that could wait", could_wait, burst, 1, 0), ("in all", all, burst + rescues, 2, 0)];
+        for namespace in ["ns0", "ns1"] {
+            let of = self.evicted.iter().filter(|(_, of, e)| *of == namespace && e.others);
+            let of = of.map(|(at, ..)| *at).collect();
+            bounds.push(("of a namespace", of, burst + rescues.div_ceil(2), 2, 1));
+        }
+        for (which, times, at_once, each, more) in bounds {
+            for (i, from) in times.iter().enumerate().take_while(|(_, from)| **from <= at) {
+                for (j, to) in times.iter().enumerate().skip(i).filter(|(_, to)| **to >= at) {
+                    let span = *to - *from;
+                    let most = at_once + each * (refills(span) + if span > Duration::ZERO { more } else { 0 });
+                    if (j - i + 1) as u128 > most {
+                        let text = format!("{} evictions {which} in {span:?} from {from:?}, allowed {most}", j - i + 1);
+                        return self.fail(Invariant::Budget, text);
+                    }
+                }
             }
         }
     }
 
     pub(super) fn answered(&mut self, number: u64) {
-        let Some(Sent { order, answer, forgotten, lasts, .. }) = self.sent.remove(&number) else { return };
+        let Some(Sent { order, key, at, answer, forgotten, lasts, excuse, .. }) = self.sent.remove(&number) else {
+            return;
+        };
         let answer = answer.unwrap_or(Answer::Unknown { message: "no answer within 30 s".into() });
         trace!(self, "answered {number} {answer:?}");
         let uid = order.pod.uid.0.clone();
@@ -271,45 +351,75 @@ impl World<'_> {
         });
         let there = !forgotten && self.told.values().any(|p| p.uid == uid);
         let now = self.now;
+        // As it was sent, and as it is now: the agent goes by its last look.
+        let lasts = [lasts, self.lasts(&uid), self.lasts_as_shown(&uid)];
+        let lasts = lasts.into_iter().flatten().min_by(f64::total_cmp);
+        let pod = self.told.get(&key).filter(|p| p.uid == uid);
+        let owner = pod.filter(|_| excuse.lived < QUIET).map(|p| (p.owner_key(), signed(at) - signed(excuse.lived)));
         let tries = self.tries.entry(uid.clone()).or_default();
         tries.in_flight = tries.in_flight.saturating_sub(1);
         if there {
-            // That a deletion would be accepted says nothing of the budget.
-            if order.act == Act::Evict || answer != Answer::Accepted {
-                tries.blocked = matches!(answer, Answer::Blocked { .. });
+            // What is said of a deletion says nothing of the budget.
+            if order.act == Act::Evict {
+                let is_blocked = matches!(answer, Answer::Blocked { .. });
+                tries.blocked = is_blocked.then(|| tries.blocked.unwrap_or(now));
             }
+            let pace = if order.act == Act::Evict { &mut tries.evict } else { &mut tries.delete };
             // A failure is forgiven after ten quiet minutes.
-            if now > tries.not_before + Duration::from_secs(600) {
-                tries.failures = 0;
+            if now > pace.not_before + Duration::from_secs(600) {
+                pace.failures = 0;
             }
-            let half = |first: u64, most: u64, n: u32| millis((first << n.min(16)).min(most) / 2);
+            // A try falls into the first quarter of the time that is left.
+            let quarter = lasts.map_or(u64::MAX, |l| (l * 250.0) as u64).saturating_sub(1);
+            let half =
+                |first: u64, most: u64, n: u32| millis((first << n.min(16)).min(most.min(quarter.max(first))) / 2);
             let least = match &answer {
                 Answer::Accepted if order.dry_run => None,
                 Answer::Accepted => {
-                    tries.closed = Some("it was accepted");
-                    None
-                }
-                Answer::Gone | Answer::Replaced | Answer::NamespaceTerminating | Answer::Mistake { .. } => {
-                    tries.closed = Some("an answer that is final");
-                    None
+                    tries.accepted = Some(now);
+                    // Should nothing come of it, that is one more failure.
+                    Some(MARKED_WITHIN + half(1000, 30_000, pace.failures))
                 }
                 Answer::Blocked { retry_after, .. } => {
                     // What is asked for counts where there is the time for it.
                     let floor = retry_after.filter(|f| lasts.is_none_or(|l| l > f.as_secs_f64() + 0.001));
-                    Some(half(1000, 30_000, tries.failures).max(floor.unwrap_or_default()))
+                    Some(half(1000, 30_000, pace.failures).max(floor.unwrap_or_default()))
                 }
-                Answer::Throttled { retry_after } => Some(retry_after.unwrap_or(millis(1000))),
-                Answer::Refused { .. } => Some(Duration::from_secs(60)),
-                Answer::Unauthorized | Answer::Failing { .. } | Answer::Unknown { .. } => {
-                    Some(half(200, 10_000, tries.failures))
+                Answer::Throttled { retry_after, .. } => Some(retry_after.unwrap_or(millis(1000))),
+                Answer::NamespaceTerminating | Answer::Denied { .. } | Answer::Ineffective => {
+                    Some(half(1000, 30_000, pace.failures))
                 }
+                Answer::Refused { .. } | Answer::Mistake { .. } => Some(Duration::from_secs(60)),
+                Answer::Gone
+                | Answer::Replaced
+                | Answer::Unauthorized
+                | Answer::Failing { .. }
+                | Answer::Unknown { .. } => Some(half(200, 10_000, pace.failures)),
             };
             if let Some(least) = least {
-                tries.failures += 1;
-                tries.not_before = now + least;
+                pace.failures += 1;
+                pace.not_before = now + least;
+                pace.unheard = matches!(answer, Answer::Unknown { .. } | Answer::Unauthorized);
             }
         }
+        if !matches!(answer, Answer::Unknown { .. } | Answer::Unauthorized) {
+            self.sign_of_life();
+            // It surely did not happen, unless one before it may have.
+            let before = |s: &Spent| s.uid == uid && s.number != number && !s.void;
+            if answer != Answer::Accepted && !self.spent.iter().any(before) {
+                self.spent.iter_mut().filter(|s| s.number == number).for_each(|s| s.void = true);
+            }
+        }
+        if answer == Answer::Accepted
+            && !order.dry_run
+            && let Some((owner, started)) = owner
+        {
+            self.ended_young(owner, started, signed(now));
+        }
         let passed_on = match (self.bug, answer.clone()) {
+            (Some(Bug::KeepsRefunds), answer) if answer != Answer::Accepted => {
+                Answer::Unknown { message: "lost".into() }
+            }
             (Some(Bug::RetriesARefusalSoon), Answer::Refused { code, message }) => Answer::Failing { code, message },
             (Some(Bug::ForgetsRetryAfter), Answer::Blocked { budget, message, .. }) => {
                 Answer::Blocked { budget, message, retry_after: None }
@@ -321,6 +431,7 @@ impl World<'_> {
         self.controller.answered(now, number, &passed_on);
         let before = self.notices.get(&uid).map_or(0, Vec::len);
         self.act();
+        self.check_held();
         if number >= 1 << 40 {
             return; // a planted twin
         }

@@ -66,8 +66,22 @@ impl World<'_> {
                     "replaced",
                     "namespace-terminating",
                     "mistake",
+                    "ineffective",
                 ];
-                let open = ["blocked", "refused", "throttled", "failing", "unknown", "unauthorized", "sustaining"];
+                let open = [
+                    "blocked",
+                    "refused",
+                    "throttled",
+                    "failing",
+                    "unknown",
+                    "unauthorized",
+                    "sustaining",
+                    "gone",
+                    "replaced",
+                    "namespace-terminating",
+                    "mistake",
+                    "ineffective",
+                ];
                 let fine = match state {
                     "sustaining" => pod.ask.sustained > 0,
                     "over" => of_pod.iter().any(|v| acting.contains(&v.state)),
@@ -93,8 +107,10 @@ impl World<'_> {
         let sizes = self.controller.sizes();
         let opted_in = self.told.values().filter(|p| p.label == Label::Enabled).count();
         let targets: usize = self.told.values().map(|p| p.containers.len() + 1).sum();
-        // An owner is remembered for ten minutes, and each took a token.
-        let owners = self.limits.burst as usize + 600 / self.limits.refill.as_secs() as usize + 1;
+        // An owner is remembered for ten minutes: for its evictions, each of which took a token, and for its young ends.
+        let (burst, each) = (self.limits.burst + self.limits.rescue_burst, self.limits.refill.as_secs() as usize);
+        let ever = self.owners_ever.len();
+        let owners = ever.min(burst as usize + 2 * (600 / each) + 2) + ever;
         let in_flight = self.sent.len();
         let held = sizes.pods <= opted_in
             && sizes.targets <= targets
@@ -103,6 +119,7 @@ impl World<'_> {
             && sizes.kills <= 18
             && sizes.last_looks <= 2
             && sizes.owners <= owners
+            && sizes.namespaces <= 3
             && sizes.in_flight <= in_flight
             && self.looked.len() <= targets;
         if !held {

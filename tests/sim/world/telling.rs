@@ -12,7 +12,10 @@ impl World<'_> {
             Subject::Held { why, .. } => match why {
                 Why::Young => ("held", "told: held, young"),
                 Why::Owner => ("held", "told: held, owner"),
+                Why::Turn => ("held", "told: held, turn"),
                 Why::Budget => ("held", "told: held, budget"),
+                Why::Rescues => ("held", "told: held, rescues"),
+                Why::DiesYoung => ("held", "told: held, dies young"),
             },
             Subject::Slow { .. } => ("slow", "told: slow"),
             Subject::Missed { .. } => ("missed", "told: missed"),
@@ -32,6 +35,10 @@ impl World<'_> {
             _ => {}
         }
         self.count(count);
+        if kind == "dry run" {
+            // What is only tried takes its token, too.
+            self.spend(u64::MAX, &notice.pod.uid.0);
+        }
         self.note(notice, kind);
         let again =
             matches!((self.bug, kind), (Some(Bug::RepeatsHeld), "held") | (Some(Bug::CountsKillsTwice), "missed"));
@@ -55,8 +62,7 @@ impl World<'_> {
         let words = format!("{container}: {}", notice.subject.once());
         let there = self.told.values().any(|p| p.uid == uid);
         let notices = self.notices.entry(uid.clone()).or_default();
-        let may_come_again =
-            matches!(kind, "accepted" | "dry run" | "gone" | "replaced" | "mistake" | "namespace-terminating");
+        let may_come_again = matches!(kind, "accepted" | "dry run");
         if there && !may_come_again && notices.iter().any(|(_, w)| *w == words) {
             self.fail(Invariant::ToldOnce, format!("told of {uid} twice: {words}"));
             return;

@@ -53,7 +53,15 @@ impl World<'_> {
             }
         );
         match &word {
-            Word::Listing => self.listing = Some(HashSet::new()),
+            Word::Listing => {
+                self.listing = Some(HashSet::new());
+                self.sign_of_life();
+                if self.bug != Some(Bug::HearsNoSign) {
+                    self.controller.heard(self.now);
+                }
+                self.act();
+                self.check_asked_again();
+            }
             Word::Applied(pod) => {
                 self.count("heard: applied");
                 if let Some(seen) = &mut self.listing {
@@ -63,7 +71,9 @@ impl World<'_> {
                     self.untold(pod.key);
                 }
                 self.unlabelled.remove(&pod.uid);
+                self.owners_ever.insert(pod.owner_key());
                 self.told.insert(pod.key, pod.clone());
+                self.learn_kills(pod);
             }
             Word::Gone(pod, lives) => {
                 self.count("heard: gone");
@@ -74,7 +84,7 @@ impl World<'_> {
             }
             Word::Listed => {
                 self.count("heard: listed");
-                self.listed = true;
+                (self.listed, self.away) = (true, None);
                 let seen = self.listing.take().unwrap_or_default();
                 let gone: Vec<Key> = self.told.keys().filter(|k| !seen.contains(*k)).copied().collect();
                 for key in gone {
@@ -84,7 +94,10 @@ impl World<'_> {
                     self.untold(key);
                 }
             }
-            Word::Trouble => self.count("heard: trouble"),
+            Word::Trouble => {
+                self.count("heard: trouble");
+                self.away = Some(self.now);
+            }
         }
         self.pass_on(word);
     }
@@ -106,7 +119,7 @@ impl World<'_> {
             Word::Listing | Word::Listed if self.bug == Some(Bug::KeepsTheGone) => return,
             Word::Listing => PodChange::Listing,
             Word::Listed => PodChange::Listed,
-            Word::Trouble => PodChange::Trouble("away".into()),
+            Word::Trouble => PodChange::Trouble(pods::Trouble::unreachable("away".into())),
             Word::Gone(_, true) if self.bug == Some(Bug::KeepsTheUnlabelled) => return,
             Word::Gone(_, false) if self.bug == Some(Bug::KeepsTheGone) => return,
             Word::Gone(pod, _) => PodChange::Gone(id(&pod)),
@@ -124,6 +137,7 @@ impl World<'_> {
                         }
                     }
                     Some(Bug::ForgetsSustained) => pod.ask.sustained = 0,
+                    Some(Bug::ForgetsForce) => pod.ask.force = None,
                     Some(Bug::LosesTheGrace) => pod.ask.grace = None,
                     Some(Bug::IgnoresDryRun) => pod.ask.dry = Dry::Off,
                     _ => {}

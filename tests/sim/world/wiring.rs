@@ -1,10 +1,12 @@
 //! As `Agent::act` and `Agent::carry_out`.
 
+use super::looking::{is_unread, sample, without_stat};
 use super::*;
 
 impl World<'_> {
     pub(super) fn act(&mut self) {
         loop {
+            self.decide();
             let effects = self.controller.effects();
             if effects.is_empty() {
                 break;
@@ -13,6 +15,38 @@ impl World<'_> {
                 self.carry_out(effect);
             }
         }
+    }
+
+    /// What was reported or is due is decided, by what is read at this moment.
+    fn decide(&mut self) {
+        let World { controller, meant, bodies, memory, last_read, bug, now, rng, quiet, slow, .. } = self;
+        controller.decide(*now, &mut |id, _| {
+            if rng.u16(0..300) == 0 && !*quiet {
+                let what = ReadErrorKind::Malformed(Malformed::Empty);
+                return Err(ReadError { path: "memory.stat".into(), what });
+            }
+            let mut sample = sample(meant, bodies, memory, *now, id);
+            if let (Some(sample), Some(true)) = (&mut sample, meant.get(&id).map(|m| is_unread(m, bodies, slow, *now)))
+            {
+                without_stat(sample);
+            }
+            if let Some(meant) = meant.get(&id) {
+                last_read.insert(meant.uid.clone(), (id, sample, *now));
+            }
+            if let Some(sample) = &mut sample {
+                match bug {
+                    Some(Bug::HoldsBeyondTheDeadline) => {
+                        // As if it could grow for ever.
+                        let endless = Bytes(1 << 50);
+                        sample.own.swap_left = endless;
+                        sample.pod = sample.pod.map(|pod| Level { swap_left: endless, ..pod });
+                    }
+                    Some(Bug::TrustsTheVerdict) => sample.own.usage = sample.base().unwrap_or(Bytes(1 << 38)),
+                    _ => {}
+                }
+            }
+            Ok(sample)
+        });
     }
 
     pub(super) fn carry_out(&mut self, effect: Effect) {
@@ -28,18 +62,6 @@ impl World<'_> {
                 self.after(wait, Event::Resolved(id));
             }
             Effect::Sampler(command) => self.obey(command),
-            Effect::Reread(id, _) => {
-                let mut sample = self.sample(id);
-                if let Some(meant) = self.meant.get(&id) {
-                    self.last_read.insert(meant.uid.clone(), (id, sample, self.now));
-                }
-                if self.bug == Some(Bug::TrustsTheVerdict)
-                    && let Some(sample) = &mut sample
-                {
-                    sample.own.usage = sample.base().unwrap_or(Bytes(1 << 38));
-                }
-                self.controller.reread(self.now, id, Ok(sample));
-            }
             Effect::Post(number, order) => self.post(number, order),
             Effect::Tell(notice) => self.tell(&notice),
             Effect::EvictionTakes(takes) => self.takes = takes,
@@ -52,13 +74,14 @@ impl World<'_> {
             Command::Watch(watch) => {
                 let id = watch.id;
                 let target = Target::new(*watch, now);
-                self.looked.insert(id, Looked { target, scheduled: now, since: None });
+                let (looks, undisturbed) = (VecDeque::new(), now);
+                self.looked.insert(id, Looked { target, scheduled: now, since: None, looks, undisturbed });
                 self.at(now, Event::Look(id, now));
             }
             Command::Rule(id, rule, edit) => {
                 if let Some(looked) = self.looked.get_mut(&id) {
                     looked.target.edited(rule, edit, now);
-                    (looked.scheduled, looked.since) = (now, None);
+                    (looked.scheduled, looked.since, looked.undisturbed) = (now, None, now);
                     if let Some(meant) = self.meant.get_mut(&id) {
                         (meant.edit, meant.evidence) = (edit, None);
                     }
@@ -75,6 +98,7 @@ impl World<'_> {
             Command::Forget(id) => {
                 self.looked.remove(&id);
                 self.meant.remove(&id);
+                self.trails.remove(&id);
             }
         }
     }

@@ -146,6 +146,7 @@ macro_rules! table {
 
 const VAP: &str = "ValidatingAdmissionPolicy 'deny' with binding 'deny' denied request: evictions are not allowed here";
 const VAP_MESSAGE: &str = "pods \"{name}\" is forbidden: ValidatingAdmissionPolicy 'deny' with binding 'deny' denied request: evictions are not allowed here";
+const UNEXPLAINED: &str = "admission webhook \"guard.facts.example.com\" denied the request without explanation";
 const BUDGET: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
 const RBAC: &str =
     "{subject} is forbidden: User \"{user}\" cannot {verb} resource \"{resource}\" in API group \"{group}\" {scope}";
@@ -198,9 +199,9 @@ table! {
     // Not recorded; seen in a trial of the policy on deletions.
     POLICY_OWN_NODE_DELETE = fact("", 403, "Forbidden", "pods \"{name}\" is forbidden: ValidatingAdmissionPolicy 'pre-oom-killer-own-node-delete' with binding 'pre-oom-killer-own-node-delete' denied request: {reason}")
         .about("pods", "{name}", "").cause("", "ValidatingAdmissionPolicy 'pre-oom-killer-own-node-delete' with binding 'pre-oom-killer-own-node-delete' denied request: {reason}", "");
-    // Not recorded; seen in a namespace without pods.
-    POLICY_NO_PARAMS = fact("", 422, "Invalid", "pods \"{name}\" is forbidden: ValidatingAdmissionPolicy 'pre-oom-killer-own-node' with binding 'pre-oom-killer-own-node' denied request: failed to configure binding: no params found for policy binding with Deny parameterNotFoundAction")
-        .about("pods", "{name}", "");
+    // Not recorded; seen in a namespace without pods, by the leg `apiserver`.
+    POLICY_NO_PARAMS = fact("", 422, "Invalid", "pods \"{name}\" is forbidden: ValidatingAdmissionPolicy 'pre-oom-killer-own-node' with binding 'pre-oom-killer-own-node' denied request: failed to configure binding: no params found for policy binding with `Deny` parameterNotFoundAction")
+        .about("pods", "{name}", "").cause("", "ValidatingAdmissionPolicy 'pre-oom-killer-own-node' with binding 'pre-oom-killer-own-node' denied request: failed to configure binding: no params found for policy binding with `Deny` parameterNotFoundAction", "");
     NODE_RESTRICTION = fact("evict-403-noderestriction", 403, "Forbidden", "pods \"{name}\" is forbidden: node {node} can only {deed} pods with spec.nodeName set to itself").about("pods", "{name}", "");
     // Not recorded; seen: its words differ from the registry's by one letter.
     NODE_RESTRICTION_NOT_FOUND = fact("", 404, "NotFound", "pod \"{name}\" not found").about("pod", "{name}", "");
@@ -214,6 +215,23 @@ table! {
         .cause("", "failed calling webhook \"dead.example.com\": failed to call webhook: Post \"https://127.0.0.1:9/x?timeout=2s\": dial tcp 127.0.0.1:9: connect: connection refused", "");
     WEBHOOK_TIMEOUT = fact("evict-500-webhook-timeout", 500, "InternalError", "Internal error occurred: failed calling webhook \"slow.example.com\": failed to call webhook: Post \"https://127.0.0.1:35061/x?timeout=8s\": context deadline exceeded")
         .cause("", "failed calling webhook \"slow.example.com\": failed to call webhook: Post \"https://127.0.0.1:35061/x?timeout=8s\": context deadline exceeded", "");
+    // Somebody's validating webhook that answers, and says no (1.36.3): the code is the webhook's, 400 if it gives none.
+    WEBHOOK_DENIES = fact("evict-400-webhook-denied", 400, "", UNEXPLAINED);
+    WEBHOOK_DENIES_DRY_RUN = fact("evict-400-webhook-dryrun", 400, "", UNEXPLAINED);
+    WEBHOOK_DENIES_BEFORE_BUDGET = fact("evict-400-webhook-before-pdb", 400, "", UNEXPLAINED);
+    WEBHOOK_DENIES_IN_WORDS = fact("evict-400-webhook-message", 400, "", "admission webhook \"guard.facts.example.com\" denied the request: not today: change freeze");
+    WEBHOOK_DENIES_WITH_200 = fact("evict-400-webhook-code-200", 400, "", "admission webhook \"guard.facts.example.com\" denied the request: odd");
+    WEBHOOK_403 = fact("evict-403-webhook", 403, "", "admission webhook \"guard.facts.example.com\" denied the request: no");
+    WEBHOOK_403_REASON = fact("evict-403-webhook-reason", 403, "Forbidden", "admission webhook \"guard.facts.example.com\" denied the request: no");
+    WEBHOOK_404 = fact("evict-404-webhook", 404, "NotFound", "admission webhook \"guard.facts.example.com\" denied the request: no such thing");
+    WEBHOOK_409 = fact("evict-409-webhook", 409, "Conflict", "admission webhook \"guard.facts.example.com\" denied the request: busy");
+    WEBHOOK_429 = fact("evict-429-webhook", 429, "", "admission webhook \"guard.facts.example.com\" denied the request: too many evictions, wait");
+    WEBHOOK_429_BEFORE_BUDGET = fact("evict-429-webhook-before-pdb", 429, "", "admission webhook \"guard.facts.example.com\" denied the request: x");
+    WEBHOOK_429_REASON = fact("evict-429-webhook-reason", 429, "TooManyRequests", "admission webhook \"guard.facts.example.com\" denied the request: wait").retry_after(7);
+    WEBHOOK_500 = fact("evict-500-webhook", 500, "", "admission webhook \"guard.facts.example.com\" denied the request: webhook broke");
+    WEBHOOK_503 = fact("evict-503-webhook", 503, "", "admission webhook \"guard.facts.example.com\" denied the request: later");
+    WEBHOOK_HTTP_500 = fact("evict-500-webhook-http-500", 500, "InternalError", "Internal error occurred: failed calling webhook \"guard.facts.example.com\": failed to call webhook: an error on the server (\"unknown\") has prevented the request from succeeding").cause("", "failed calling webhook \"guard.facts.example.com\": failed to call webhook: an error on the server (\"unknown\") has prevented the request from succeeding", "");
+    WEBHOOK_NOT_JSON = fact("evict-500-webhook-not-json", 500, "InternalError", "Internal error occurred: failed calling webhook \"guard.facts.example.com\": failed to call webhook: couldn't get version/kind; json parse error: json: cannot unmarshal string into Go value of type struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }").cause("", "failed calling webhook \"guard.facts.example.com\": failed to call webhook: couldn't get version/kind; json parse error: json: cannot unmarshal string into Go value of type struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }", "");
 
     // Lists.
     FIELD_UNSUPPORTED = fact("pods-list-bad-fieldselector", 400, "BadRequest", "field label not supported: {field}");

@@ -32,9 +32,11 @@ impl Options {
         })
     }
 
-    pub(crate) fn with_query_grace(mut self, call: &Call) -> Options {
-        self.grace = self.grace.or_else(|| call.query("gracePeriodSeconds").parse().ok());
-        self
+    /// With what the query says.
+    pub(crate) fn with_query(mut self, call: &Call) -> Result<Options, Reply> {
+        self.grace = call.query("gracePeriodSeconds").parse().ok();
+        self.dry_run = call.dry_run("DeleteOptions")?;
+        Ok(self)
     }
 
     /// 409 if the pod is not the one that was meant.

@@ -67,6 +67,11 @@ impl Fault {
     /// If the table of [`answers`] has no such entry.
     pub fn recorded(self, name: &str) -> Fault {
         let Some(fact) = answers::find(name) else { panic!("no answer named {name:?} in standin::answers::ALL") };
+        self.fact(fact)
+    }
+
+    /// Answers as the table has it, with the names of the request: for the entries that were seen and not recorded.
+    pub fn fact(self, fact: &'static Fact) -> Fault {
         self.act(Act::Recorded(fact))
     }
 

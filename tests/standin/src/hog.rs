@@ -45,6 +45,7 @@ fn obey(group: &Path) {
         let number = |i: usize| words[i].parse::<u64>().expect("a number");
         match words[0] {
             "grow" => grow(&mut memory, number(1), number(2)),
+            "climb" => climb(&mut memory, number(1), number(2), number(3)),
             "shrink" => memory.truncate(usize::try_from(number(1)).expect("fits") / PIECE),
             "write" => write_file(Path::new(words[1]), number(2), 1),
             "dirty" => write_file(Path::new(words[1]), number(2), number(3) >> 20),
@@ -76,6 +77,18 @@ pub fn grow(memory: &mut Vec<Vec<u8>>, to: u64, rate: u64) {
         let mut piece = vec![0u8; PIECE];
         piece.iter_mut().step_by(PAGE).for_each(|b| *b = 1);
         memory.push(std::hint::black_box(piece));
+    }
+}
+
+/// The same in steps: `step` bytes at once, as often as makes that rate.
+fn climb(memory: &mut Vec<Vec<u8>>, to: u64, rate: u64, step: u64) {
+    let (begin, mut steps) = (Instant::now(), 0);
+    while (memory.len() * PIECE) as u64 + step <= to {
+        let due = Duration::from_secs_f64((steps * step) as f64 / rate as f64);
+        sleep(due.saturating_sub(begin.elapsed()));
+        let next = (memory.len() * PIECE) as u64 + step;
+        grow(memory, next, 0);
+        steps += 1;
     }
 }
 
@@ -168,6 +181,11 @@ impl Hog {
     /// Has it grow, and does not wait.
     pub fn ramp(&mut self, to: u64, rate: u64) {
         self.order(&format!("grow {to} {rate}"));
+    }
+
+    /// Has it grow in steps of `step` bytes, and does not wait.
+    pub fn climb(&mut self, to: u64, rate: u64, step: u64) {
+        self.order(&format!("climb {to} {rate} {step}"));
     }
 
     /// Has it give memory back until it holds `to` bytes.

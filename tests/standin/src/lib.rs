@@ -7,7 +7,8 @@
 //! |---|---|
 //! | [`Standin`] (`standin.rs`) | the handle: put pods, bring about trouble, look at the log |
 //! | [`answers`] | the table of facts: codes, reasons, causes, messages, and where each was seen |
-//! | `server.rs`, `tls.rs` | the thread, the port, connections; a request is logged and meets its fault here |
+//! | [`compare`] | what of an answer must agree with a recorded one |
+//! | `server.rs`, [`tls`] | the thread, the port, connections; a request is logged and meets its fault here |
 //! | `route.rs` | who answers what; bodies |
 //! | `who.rs`, `access.rs` | who asks, as whom, and whether they may: RBAC as manifests have it, acting as a node |
 //! | `admission.rs` | NodeRestriction, and the policies of the project |
@@ -27,6 +28,7 @@ pub mod answers;
 mod builder;
 pub mod cgroups;
 mod clock;
+pub mod compare;
 mod deletion;
 mod events;
 mod evict;
@@ -44,7 +46,7 @@ mod select;
 mod server;
 mod standin;
 mod state;
-mod tls;
+pub mod tls;
 mod watch;
 mod who;
 

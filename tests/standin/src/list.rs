@@ -1,9 +1,9 @@
-//! Lists of pods: consistent pages, old and future versions, metadata only.
+//! Lists of pods and of namespaces: consistent pages, old and future versions, metadata only.
 
 use crate::answers;
 use crate::reply::Reply;
 use crate::route::Call;
-use crate::select::{POD_FIELDS, Selector};
+use crate::select::{NAMESPACE_FIELDS, POD_FIELDS, Selector};
 use crate::state::{Inner, Key};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -67,6 +67,26 @@ pub(crate) fn pods(inner: &Inner, call: &Call) -> Result<Reply, Reply> {
     let items: Vec<Value> = items.collect();
     let (kind, version) = if partial { ("PartialObjectMetadataList", "meta.k8s.io/v1") } else { ("PodList", "v1") };
     Ok(Reply::json(200, json!({"kind": kind, "apiVersion": version, "metadata": metadata, "items": items})))
+}
+
+/// Namespaces, all on one page.
+pub(crate) fn namespaces(inner: &Inner, call: &Call) -> Result<Reply, Reply> {
+    let selector = Selector::parse(None, call.query("labelSelector"), call.query("fieldSelector"), NAMESPACE_FIELDS)?;
+    let partial = metadata_only(call);
+    let (version, items) = inner.read(|state| {
+        let all = state.namespaces.keys().map(|name| {
+            let plain = || json!({"name": name, "labels": {"kubernetes.io/metadata.name": name}});
+            json!({"metadata": state.namespace_metadata.get(name).cloned().unwrap_or_else(plain)})
+        });
+        let matching = all.filter(|namespace| selector.matches("", namespace));
+        let items: Vec<Value> = matching.map(|one| if partial { partial_metadata(&one) } else { one }).collect();
+        (state.version.to_string(), items)
+    });
+    let (kind, api) = if partial { ("PartialObjectMetadataList", "meta.k8s.io/v1") } else { ("NamespaceList", "v1") };
+    Ok(Reply::json(
+        200,
+        json!({"kind": kind, "apiVersion": api, "metadata": {"resourceVersion": version}, "items": items}),
+    ))
 }
 
 /// Items of a list carry no kind and apiVersion.

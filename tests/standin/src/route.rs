@@ -54,6 +54,11 @@ impl About {
         let mut next = || rest.next().unwrap_or_default();
         if about.plural == "namespaces" {
             (about.namespace, about.plural) = (next(), next());
+            if about.plural.is_empty() {
+                // The namespaces themselves.
+                (about.plural, about.name) = ("namespaces".to_owned(), std::mem::take(&mut about.namespace));
+                return about;
+            }
         }
         (about.name, about.subresource) = (next(), next());
         about
@@ -207,6 +212,7 @@ async fn try_answer(inner: &Arc<Inner>, call: &Call) -> Result<Reply, Reply> {
         (("", "pods", "", true), "GET") => pods::get(inner, call),
         (("", "pods", "", true), "PATCH") => pods::patch(inner, call),
         (("", "pods", "", true), "DELETE") => pods::delete(inner, call, &who),
+        (("", "namespaces", "", false), "GET") => list::namespaces(inner, call),
         (("", "pods", "eviction", true), "POST") => evict::evict(inner, call, &who).await,
         (("", "pods", "proxy", true), "GET") => proxy::forward(inner, call).await,
         (("" | "events.k8s.io", "events", "", false), "GET") => events::list(inner, call),

@@ -17,6 +17,9 @@ pub(crate) const POD_FIELDS: &[&str] = &[
     "status.nominatedNodeName",
 ];
 
+/// The same of namespaces.
+pub(crate) const NAMESPACE_FIELDS: &[&str] = &["metadata.name", "status.phase"];
+
 /// The same of Events.
 pub(crate) const EVENT_FIELDS: &[&str] = &[
     "metadata.name",

@@ -30,6 +30,7 @@ const LARGEST_BODY: usize = 3 << 20;
 pub(crate) enum Order {
     GoAway(SyncSender<()>),
     ComeBack(SyncSender<()>),
+    FallSilent(SyncSender<()>),
 }
 
 /// Binds a free port and serves it until `orders` is closed. The address goes to `bound`.
@@ -53,7 +54,7 @@ pub(crate) async fn run(
         }
     };
     let mut listener = Some(listener);
-    let gone = watch::channel(()).0;
+    let (gone, silent) = (watch::channel(()).0, watch::channel(()).0);
     loop {
         tokio::select! {
             order = orders.recv() => match order {
@@ -69,13 +70,19 @@ pub(crate) async fn run(
                     }
                     let _ = done.send(());
                 }
+                Some(Order::FallSilent(done)) => {
+                    silent.send_replace(());
+                    tokio::task::yield_now().await;
+                    let _ = done.send(());
+                }
                 None => return,
             },
             accepted = accept(listener.as_ref()) => {
                 let Ok(stream) = accepted else { continue };
                 inner.connections.fetch_add(1, Ordering::SeqCst);
                 inner.note_change();
-                tokio::spawn(serve(inner.clone(), tls.clone(), stream, gone.subscribe()));
+                let orders = (gone.subscribe(), silent.subscribe());
+                tokio::spawn(serve(inner.clone(), tls.clone(), stream, orders));
             }
         }
     }
@@ -100,7 +107,12 @@ async fn accept(listener: Option<&TcpListener>) -> std::io::Result<TcpStream> {
 }
 
 /// One connection, until either side ends it or the server goes away.
-async fn serve(inner: Arc<Inner>, tls: Option<Tls>, stream: TcpStream, mut gone: watch::Receiver<()>) {
+async fn serve(
+    inner: Arc<Inner>,
+    tls: Option<Tls>,
+    stream: TcpStream,
+    (mut gone, mut silent): (watch::Receiver<()>, watch::Receiver<()>),
+) {
     let _ = stream.set_nodelay(true);
     let Ok(socket) = stream.as_fd().try_clone_to_owned() else {
         return;
@@ -117,9 +129,13 @@ async fn serve(inner: Arc<Inner>, tls: Option<Tls>, stream: TcpStream, mut gone:
             }
         }
     };
+    let mut connection = std::pin::pin!(connection);
     tokio::select! {
-        () = connection => {}
+        biased;
         _ = gone.changed() => {}
+        // What is sent is taken in by the kernel, and nobody reads it.
+        _ = silent.changed() => drop(gone.changed().await),
+        () = &mut connection => {}
     }
 }
 

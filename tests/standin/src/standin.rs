@@ -261,6 +261,19 @@ impl Standin {
         self.inner.update(|state| state.namespaces.insert(namespace.to_owned(), false));
     }
 
+    /// Makes a namespace known, with these labels and annotations.
+    pub fn label_namespace(&self, namespace: &str, labels: &[(&str, &str)], annotations: &[(&str, &str)]) {
+        let map = |pairs: &[(&str, &str)]| -> Value {
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect()
+        };
+        let mut metadata = json!({"name": namespace, "labels": map(labels), "annotations": map(annotations)});
+        metadata["labels"]["kubernetes.io/metadata.name"] = namespace.into();
+        self.inner.update(|state| {
+            state.namespaces.insert(namespace.to_owned(), false);
+            state.namespace_metadata.insert(namespace.to_owned(), metadata);
+        });
+    }
+
     /// From now on the namespace is Terminating: 403 for evictions and for new content.
     pub fn terminate_namespace(&self, namespace: &str) {
         self.inner.update(|state| state.namespaces.insert(namespace.to_owned(), true));
@@ -441,6 +454,12 @@ impl Standin {
     /// Listens on the same port again.
     pub fn come_back(&self) {
         self.order(Order::ComeBack);
+    }
+
+    /// The connections that are open stay open, and nothing that is sent over them is read or answered any more, as
+    /// behind a load balancer or a NAT that has forgotten them. New ones are served.
+    pub fn silence_connections(&self) {
+        self.order(Order::FallSilent);
     }
 
     fn order(&self, order: impl FnOnce(SyncSender<()>) -> Order) {

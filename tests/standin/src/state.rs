@@ -68,6 +68,8 @@ pub(crate) struct State {
     pub trimmed: u64,
     /// Known namespaces, and whether each is terminating.
     pub namespaces: BTreeMap<String, bool>,
+    /// `metadata` of those that were given one.
+    pub namespace_metadata: BTreeMap<String, Value>,
     pub budgets: BTreeMap<Key, Pdb>,
     pub events: BTreeMap<Key, Value>,
     /// Where a pod's port is in truth, for the proxy.
@@ -104,6 +106,7 @@ impl State {
             compacted: 0,
             trimmed: 0,
             namespaces: namespaces.iter().map(|name| ((*name).to_owned(), false)).collect(),
+            namespace_metadata: BTreeMap::new(),
             budgets: BTreeMap::new(),
             events: BTreeMap::new(),
             ports: BTreeMap::new(),

@@ -8,16 +8,25 @@ use std::error::Error;
 use std::sync::Arc;
 use tokio_rustls::TlsAcceptor;
 
+/// A certificate, its key, and what made it.
 #[derive(Clone)]
-pub(crate) struct Tls {
+pub struct Tls {
+    /// Takes connections with it.
     pub acceptor: TlsAcceptor,
     /// The authority's certificate in PEM, in base64, as a kubeconfig has it.
     pub authority: String,
+    /// The certificate, in PEM.
+    pub certificate: String,
+    /// Its key (ECDSA P-256, PKCS #8), in PEM.
+    pub key: String,
 }
 
 impl Tls {
     /// A certificate for these names (DNS names or IP addresses), signed by an authority made for it.
-    pub(crate) fn new(names: &[&str]) -> Result<Tls, Box<dyn Error>> {
+    ///
+    /// # Errors
+    /// When a name is none, or there is no randomness.
+    pub fn new(names: &[&str]) -> Result<Tls, Box<dyn Error>> {
         let authority_key = KeyPair::generate()?;
         let mut authority = CertificateParams::new(Vec::new())?;
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -30,6 +39,7 @@ impl Tls {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let certificate = CertificateParams::new(names)?.signed_by(&key, &issuer)?;
 
+        let pem = (certificate.pem(), key.serialize_pem());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let config = ServerConfig::builder_with_provider(provider)
@@ -39,6 +49,8 @@ impl Tls {
         Ok(Tls {
             acceptor: TlsAcceptor::from(Arc::new(config)),
             authority: base64::engine::general_purpose::STANDARD.encode(authority_pem),
+            certificate: pem.0,
+            key: pem.1,
         })
     }
 }

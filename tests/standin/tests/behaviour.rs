@@ -300,12 +300,29 @@ fn pods_are_created_patched_and_deleted() {
         request(&standin, "DELETE", &(path.clone() + "?dryRun=All"), "application/json", &Value::Null).code,
         200
     );
+    assert!(standin.pod("demo", &name).unwrap()["metadata"]["deletionTimestamp"].is_null());
     let deleted =
         request(&standin, "DELETE", &(path.clone() + "?gracePeriodSeconds=9"), "application/json", &Value::Null);
     assert_eq!(deleted.json()["metadata"]["deletionGracePeriodSeconds"], 9);
     assert_eq!(request(&standin, "PUT", &path, "application/json", &json!({})).code, 405);
     let gone = |standin: &Standin| standin.pod("demo", &name).is_none().then_some(());
     standin.wait_for(SOON, gone).unwrap();
+}
+
+/// As the real server: of a DELETE with a body the query is not read, so a dry run has to be in the body.
+#[test]
+fn a_deletion_with_a_body_is_a_dry_run_by_its_body_alone() {
+    let standin = Standin::start();
+    for (query, body, deleted) in [
+        ("", json!({"dryRun": ["All"], "gracePeriodSeconds": 9}), false),
+        ("?dryRun=All&gracePeriodSeconds=3", json!({"gracePeriodSeconds": 9}), true),
+    ] {
+        standin.put_pod(pod("demo", "a").build());
+        let path = format!("/api/v1/namespaces/demo/pods/a{query}");
+        assert_eq!(request(&standin, "DELETE", &path, "application/json", &body).code, 200);
+        let grace = standin.pod("demo", "a").unwrap()["metadata"]["deletionGracePeriodSeconds"].as_i64();
+        assert_eq!(grace, deleted.then_some(9), "{query} {body}");
+    }
 }
 
 #[test]

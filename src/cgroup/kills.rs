@@ -1,0 +1,141 @@
+//! What a group counts of kills, and which limit a kill was for.
+
+use super::field;
+
+/// What a group counts of kills.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kills {
+    /// `oom_kill`: processes killed, for this group's limit or another reason. On v1 only those in
+    /// this very group (measured), on v2 those below too.
+    pub killed: u64,
+    /// v2's `oom_group_kill`: times that all processes of the group were killed together (`memory.oom.group`).
+    pub together: Option<u64>,
+    /// Times that this group's own limit was hit: on v2 `oom` of `memory.events.local`, with nothing left to reclaim; before
+    /// kernel 5.2, which has no such file, that of `memory.events`. On v1 `memory.failcnt`, which also counts what could
+    /// be reclaimed.
+    pub limit_hit: Option<u64>,
+    /// v2: times that a limit of a group below was hit.
+    pub hit_below: u64,
+}
+
+impl Kills {
+    /// v2's `oom` of `memory.events`, which counts those below too.
+    pub(super) fn hit_in_all(self) -> Option<u64> {
+        self.limit_hit.map(|own| own.saturating_add(self.hit_below))
+    }
+
+    /// As `memory.events` has it, with what `memory.events.local` tells of the group alone.
+    pub(super) fn with_own(self, local: &[u8]) -> Kills {
+        match (self.limit_hit, field(local, b"oom")) {
+            (Some(all), Some(own)) => Kills { limit_hit: Some(own), hit_below: all.saturating_sub(own), ..self },
+            _ => self,
+        }
+    }
+}
+
+/// Which limit a kill was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hit {
+    /// The container's own.
+    Own,
+    /// One of a group that was made inside the container.
+    Inside,
+    /// The pod's.
+    Pod,
+    /// None of these: the node ran out of memory, or a level above the pod.
+    Node,
+    /// The container's or the pod's: the counters do not tell.
+    Unclear,
+}
+
+impl Hit {
+    /// What the counters tell that were read before and after a kill: the container's, and those of the pod's group, where
+    /// there is one.
+    #[must_use]
+    pub fn of(own: (Kills, Kills), pod: Option<(Kills, Kills)>) -> Hit {
+        let rose = |before: Option<u64>, after: Option<u64>| Some(after? > before?);
+        let own_hit = rose(own.0.limit_hit, own.1.limit_hit);
+        let pod_hit = pod.map_or(Some(false), |(before, after)| rose(before.limit_hit, after.limit_hit));
+        match (own_hit, pod_hit) {
+            (Some(true), Some(false)) => Hit::Own,
+            (Some(false), Some(true)) => Hit::Pod,
+            (Some(false), Some(false)) if own.1.hit_below > own.0.hit_below => Hit::Inside,
+            (Some(false), Some(false)) => Hit::Node,
+            _ => Hit::Unclear,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::{Group, Machine, Version};
+
+    fn write(dir: &std::path::Path, name: &str, text: &str) {
+        std::fs::write(dir.join(name), text).unwrap();
+    }
+
+    #[test]
+    fn v2_tells_its_own_limit_from_one_below() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["memory.current", "memory.max", "memory.stat"] {
+            write(dir.path(), name, "");
+        }
+        let set = |oom: u64, local: &str| {
+            write(dir.path(), "memory.events", &format!("max 9\noom {oom}\noom_kill 3\noom_group_kill 2\n"));
+            write(dir.path(), "memory.events.local", local);
+        };
+        set(5, "oom 1\noom_kill 0\n");
+        let group = Group::open(dir.path(), Version::V2, &Machine::without_swap()).unwrap().unwrap();
+        let first = group.kills(None).unwrap();
+        let expected = Kills { killed: 3, together: Some(2), limit_hit: Some(1), hit_below: 4 };
+        assert_eq!(first, expected);
+        set(5, "oom 7\n");
+        assert_eq!(group.kills(Some(first)), Some(expected), "not read again while nothing was hit");
+        set(6, "oom 1\n");
+        let below = group.kills(Some(first)).unwrap();
+        assert_eq!((below.limit_hit, below.hit_below), (Some(1), 5));
+        std::fs::remove_file(dir.path().join("memory.events.local")).unwrap();
+        let old = group.kills(None).unwrap();
+        assert_eq!((old.limit_hit, old.hit_below), (Some(6), 0), "before kernel 5.2");
+    }
+
+    #[test]
+    fn v1_tells_by_the_charges_that_failed() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["memory.usage_in_bytes", "memory.limit_in_bytes", "memory.stat"] {
+            write(dir.path(), name, "");
+        }
+        write(dir.path(), "memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n");
+        write(dir.path(), "memory.failcnt", "9\n");
+        let group = Group::open(dir.path(), Version::V1, &Machine::without_swap()).unwrap().unwrap();
+        let expected = Kills { killed: 2, together: None, limit_hit: Some(9), hit_below: 0 };
+        assert_eq!(group.kills(None), Some(expected));
+        write(dir.path(), "memory.failcnt", "10\n");
+        assert_eq!(group.kills(Some(expected)).unwrap().limit_hit, Some(10));
+    }
+
+    #[test]
+    fn a_kill_is_for_the_limit_that_was_hit() {
+        let kills = |limit_hit, hit_below| Kills { killed: 0, together: None, limit_hit, hit_below };
+        let (quiet, hit) = ((kills(Some(4), 2), kills(Some(4), 2)), (kills(Some(4), 2), kills(Some(5), 2)));
+        let below = (kills(Some(4), 2), kills(Some(4), 3));
+        let unknown = (kills(None, 0), kills(None, 0));
+        for (own, pod, expected) in [
+            (hit, Some(quiet), Hit::Own),
+            (hit, None, Hit::Own),
+            (quiet, Some(hit), Hit::Pod),
+            (below, Some(below), Hit::Inside),
+            (below, Some(hit), Hit::Pod),
+            (quiet, Some(quiet), Hit::Node),
+            // A limit of a sibling is nothing to this one.
+            (quiet, Some(below), Hit::Node),
+            (quiet, None, Hit::Node),
+            (hit, Some(hit), Hit::Unclear),
+            (unknown, Some(quiet), Hit::Unclear),
+            (quiet, Some(unknown), Hit::Unclear),
+        ] {
+            assert_eq!(Hit::of(own, pod), expected, "{own:?} {pod:?}");
+        }
+    }
+}

@@ -1,0 +1,674 @@
+//! `memory.stat`, read so that a slow one holds up nobody: the kernel gathers per-CPU counters for it, of all groups below,
+//! and on a large or busy machine that has been seen to take seconds.
+//!
+//! A file that was slow is read by another thread from then on, and its last reading stands meanwhile; whoever asks is told
+//! from when that is.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{Group, ReadError, Stat};
+use crate::policy::Moment;
+use crate::units::Bytes;
+
+/// A file that took so long once is slow: a ramp of 1 GiB/s fills 100 MiB in that time.
+const SLOW: Duration = Duration::from_millis(100);
+/// So is one that took so long twice in a row; once may be this thread's wait for a CPU.
+const SLOW_TWICE: Duration = Duration::from_millis(20);
+/// So many reads that were quick in a row, and it is read in place again.
+const QUICK_AGAIN: u32 = 5;
+/// A slow file is read no more often than its own time × this: reading it costs others as much as it costs us.
+const PACE: u32 = 10;
+/// More threads would only wait for the same locks of the kernel.
+const MOST_THREADS: usize = 4;
+/// So many groups wait to be read; more are asked for again at their next look. A node of 250 pods has about 1,000.
+const QUEUE: usize = 1024;
+/// How long all groups that were found together are waited for at their first read.
+const FIRST_READS: Duration = Duration::from_millis(50);
+/// A first read waits so long for its turn behind slow ones, then it is done in place.
+const TURN: Duration = Duration::from_secs(1);
+/// A read needs a buffer of 16 KiB, and little else.
+const STACK: usize = 256 * 1024;
+
+/// What was read of a group's `memory.stat`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatRead {
+    /// The group is gone.
+    Gone,
+    /// The last complete reading: of now where the file is quick; its moments tell its age.
+    Read(Reading),
+    /// The file is slow, and was not read completely yet.
+    Pending {
+        /// How long it takes, or at least.
+        took: Duration,
+    },
+}
+
+/// One reading of `memory.stat`, with usage before and after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// The cache.
+    pub stat: Stat,
+    /// The smaller of the two usages.
+    pub least_usage: Bytes,
+    /// The larger of them.
+    pub most_usage: Bytes,
+    /// When the first usage was about to be read.
+    pub from: Moment,
+    /// When the second usage had been read.
+    pub until: Moment,
+    /// How long that took.
+    pub took: Duration,
+}
+
+/// Usage, stat, usage; `None` if the group is gone.
+type Found = Result<Option<(Bytes, Stat, Bytes)>, ReadError>;
+
+fn read_all_three(group: &Group) -> Found {
+    let Some(before) = group.usage()? else { return Ok(None) };
+    let Some(stat) = group.stat()? else { return Ok(None) };
+    Ok(group.usage()?.map(|after| (before, stat, after)))
+}
+
+/// What is known of a group's file.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    is_slow: bool,
+    /// Reads in a row that speak against that.
+    in_a_row: u32,
+    /// What the last read took.
+    took: Duration,
+    /// What the last read found.
+    last: Option<Result<Option<Reading>, ReadError>>,
+    /// Another thread has it, or is to read it.
+    asked: bool,
+    /// A slow file is not read sooner; a first read that waits for its turn is not done in place before.
+    not_before: Moment,
+}
+
+impl Pace {
+    pub(super) fn slow_for(&self) -> Option<Duration> {
+        self.is_slow.then_some(self.took)
+    }
+
+    /// Takes in that a read has ended.
+    fn ended(&mut self, from: Moment, until: Moment, found: Found) {
+        let took = until.saturating_sub(from);
+        self.took = took;
+        self.not_before = until + took * PACE;
+        let against = if self.is_slow { took < SLOW_TWICE } else { took >= SLOW_TWICE };
+        self.in_a_row = if against { self.in_a_row + 1 } else { 0 };
+        let turns = match self.is_slow {
+            true => self.in_a_row >= QUICK_AGAIN,
+            false => took >= SLOW || self.in_a_row >= 2,
+        };
+        if turns {
+            self.is_slow = !self.is_slow;
+            self.in_a_row = 0;
+        }
+        self.last = Some(found.map(|found| {
+            found.map(|(before, stat, after)| Reading {
+                stat,
+                least_usage: before.min(after),
+                most_usage: before.max(after),
+                from,
+                until,
+                took,
+            })
+        }));
+    }
+
+    /// What there is to answer.
+    fn answer(&self) -> Result<StatRead, ReadError> {
+        match &self.last {
+            Some(Ok(Some(reading))) => Ok(StatRead::Read(*reading)),
+            Some(Ok(None)) => Ok(StatRead::Gone),
+            Some(Err(error)) => Err(error.again()),
+            None => Ok(StatRead::Pending { took: self.took }),
+        }
+    }
+}
+
+fn pace(group: &Group) -> MutexGuard<'_, Pace> {
+    // A thread that panicked left a whole value.
+    group.pace.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Reads `memory.stat` of groups; clones share the threads that read the slow ones.
+#[derive(Clone, Debug)]
+pub struct StatReader {
+    pool: Arc<Pool>,
+}
+
+impl Default for StatReader {
+    fn default() -> StatReader {
+        StatReader::new()
+    }
+}
+
+impl StatReader {
+    /// One without any thread yet.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "a stopwatch for the threads, which outlive whoever has asked")]
+    pub fn new() -> StatReader {
+        let start = Instant::now();
+        StatReader::of(read_all_three, move || Instant::now() - start)
+    }
+
+    /// One that reads by `read`, and whose threads tell the time by `clock`, for tests.
+    fn of(
+        read: impl Fn(&Group) -> Found + Send + Sync + 'static,
+        clock: impl Fn() -> Moment + Send + Sync + 'static,
+    ) -> StatReader {
+        let shared = Shared {
+            read: Box::new(read),
+            clock: Box::new(clock),
+            queue: Mutex::default(),
+            queued: Condvar::new(),
+            ended: Condvar::new(),
+        };
+        StatReader { pool: Arc::new(Pool(Arc::new(shared))) }
+    }
+
+    /// Reads a group's stat now, with usage before and after it; or has it read if its file is slow, and answers what was
+    /// read last. `now` is the time.
+    ///
+    /// # Errors
+    /// When a file could not be read or is not of its form, this time or, of a slow file, the last.
+    pub fn read(&self, group: &Arc<Group>, now: &dyn Fn() -> Moment) -> Result<StatRead, ReadError> {
+        let mut known = pace(group);
+        if !known.is_slow {
+            if known.asked {
+                if now() < known.not_before {
+                    return known.answer();
+                }
+                drop(known);
+                let waits = self.pool.0.let_go(group);
+                known = pace(group);
+                if !waits {
+                    // It has begun meanwhile, or ended.
+                    known.is_slow |= known.asked;
+                    return known.answer();
+                }
+                known.asked = false;
+            }
+            drop(known);
+            let from = now();
+            let found = (self.pool.0.read)(group);
+            let mut known = pace(group);
+            known.ended(from, now(), found);
+            return known.answer();
+        }
+        let at = now();
+        let is_gone = matches!(known.last, Some(Ok(None)));
+        if !known.asked && !is_gone && at >= known.not_before {
+            known.asked = true;
+            drop(known);
+            let taken = self.pool.0.ask(Job { group: Arc::clone(group), at, first: None });
+            known = pace(group);
+            known.asked &= taken;
+        }
+        known.answer()
+    }
+
+    /// Reads groups for the first time, so that one whose file is slow from the start is known as such before anybody
+    /// waits for it. Answers when all are read, or after 50 ms: what has begun by then and has not ended is slow. What has
+    /// not begun waits for its turn.
+    pub fn read_first<'a>(&self, groups: impl IntoIterator<Item = &'a Arc<Group>>, now: &dyn Fn() -> Moment) {
+        let mut asked = Vec::new();
+        let first = self.pool.0.next_firsts();
+        for group in groups {
+            let mut known = pace(group);
+            if known.last.is_some() || known.asked {
+                continue;
+            }
+            let at = now();
+            known.asked = true;
+            known.took = FIRST_READS;
+            known.not_before = at + TURN;
+            drop(known);
+            if self.pool.0.ask(Job { group: Arc::clone(group), at, first: Some(first) }) {
+                asked.push(group);
+            } else {
+                pace(group).asked = false;
+            }
+        }
+        self.pool.0.wait_for_first(FIRST_READS);
+        for group in asked {
+            // That it is not its turn yet says nothing about it.
+            let waits = self.pool.0.waits(group);
+            let mut known = pace(group);
+            known.is_slow |= !waits && known.last.is_none();
+        }
+    }
+}
+
+/// Ends the threads with the last reader.
+struct Pool(Arc<Shared>);
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.0.lock().closed = true;
+        self.0.queued.notify_all();
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").finish_non_exhaustive()
+    }
+}
+
+/// A group to be read.
+struct Job {
+    group: Arc<Group>,
+    /// When it was asked for, by the clock of whoever asked.
+    at: Moment,
+    /// It is one of the first reads that were asked for together.
+    first: Option<u64>,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// Each with the time by the threads' own clock.
+    jobs: VecDeque<(Job, Moment)>,
+    threads: usize,
+    idle: usize,
+    /// First reads are asked for together so many times.
+    firsts: u64,
+    /// Of the last of these times, so many are queued or have begun.
+    first: usize,
+    closed: bool,
+}
+
+struct Shared {
+    read: Box<dyn Fn(&Group) -> Found + Send + Sync>,
+    clock: Box<dyn Fn() -> Moment + Send + Sync>,
+    queue: Mutex<Queue>,
+    queued: Condvar,
+    ended: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues it, and starts a thread if none is idle; `false` if there is no room, or no thread can be had.
+    fn ask(self: &Arc<Shared>, job: Job) -> bool {
+        let mut queue = self.lock();
+        if queue.jobs.len() >= QUEUE {
+            return false;
+        }
+        if queue.idle <= queue.jobs.len() && queue.threads < MOST_THREADS {
+            let shared = Arc::clone(self);
+            let name = "memory.stat".into();
+            let started = std::thread::Builder::new().name(name).stack_size(STACK).spawn(move || shared.turn());
+            queue.threads += usize::from(started.is_ok());
+        }
+        if queue.threads == 0 {
+            return false;
+        }
+        queue.first += usize::from(job.first.is_some());
+        queue.jobs.push_back((job, (self.clock)()));
+        drop(queue);
+        self.queued.notify_one();
+        true
+    }
+
+    /// One thread.
+    fn turn(&self) {
+        loop {
+            let mut queue = self.lock();
+            let (job, queued) = loop {
+                if queue.closed {
+                    queue.threads -= 1;
+                    return;
+                }
+                if let Some(job) = queue.jobs.pop_front() {
+                    break job;
+                }
+                queue.idle += 1;
+                queue = self.queued.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                queue.idle -= 1;
+            };
+            drop(queue);
+            let at = || job.at + (self.clock)().saturating_sub(queued);
+            let from = at();
+            let found = (self.read)(&job.group);
+            let mut known = pace(&job.group);
+            known.ended(from, at(), found);
+            known.asked = false;
+            drop(known);
+            let mut queue = self.lock();
+            if job.first == Some(queue.firsts) {
+                queue.first = queue.first.saturating_sub(1);
+                self.ended.notify_all();
+            }
+        }
+    }
+
+    fn next_firsts(&self) -> u64 {
+        let mut queue = self.lock();
+        queue.firsts += 1;
+        queue.first = 0;
+        queue.firsts
+    }
+
+    fn wait_for_first(&self, within: Duration) {
+        drop(self.ended.wait_timeout_while(self.lock(), within, |queue| queue.first > 0));
+    }
+
+    /// Whether a group is still in the queue.
+    fn waits(&self, group: &Arc<Group>) -> bool {
+        self.lock().jobs.iter().any(|(job, _)| Arc::ptr_eq(&job.group, group))
+    }
+
+    /// Takes a group out of the queue; `false` if it was not there any more.
+    fn let_go(&self, group: &Arc<Group>) -> bool {
+        let mut queue = self.lock();
+        let at = queue.jobs.iter().position(|(job, _)| Arc::ptr_eq(&job.group, group));
+        at.and_then(|at| queue.jobs.remove(at)).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::{Machine, Malformed, ReadErrorKind, Version};
+    use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    const fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    /// A group whose files take as long as is said, by a clock that stands still otherwise.
+    struct Rig {
+        reader: StatReader,
+        clock: Arc<AtomicU64>,
+        takes: Arc<AtomicU64>,
+        reads: Arc<AtomicUsize>,
+        what: Arc<Mutex<fn() -> Found>>,
+        threads: Arc<Mutex<Vec<std::thread::ThreadId>>>,
+        _dir: tempfile::TempDir,
+        group: Arc<Group>,
+    }
+
+    fn group() -> (tempfile::TempDir, Arc<Group>) {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["memory.current", "memory.max", "memory.stat"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        let group = Group::open(dir.path(), Version::V2, &Machine::without_swap()).unwrap().unwrap();
+        (dir, Arc::new(group))
+    }
+
+    fn some() -> Found {
+        Ok(Some((Bytes(9), Stat::default(), Bytes(7))))
+    }
+
+    impl Rig {
+        fn new() -> Rig {
+            let (clock, takes) = (Arc::new(AtomicU64::new(1000)), Arc::new(AtomicU64::new(0)));
+            let (reads, what) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(some as fn() -> Found)));
+            let threads = Arc::new(Mutex::new(Vec::new()));
+            let (c, t, r, w, ids) = (clock.clone(), takes.clone(), reads.clone(), what.clone(), threads.clone());
+            let read = move |_: &Group| {
+                ids.lock().unwrap().push(std::thread::current().id());
+                c.fetch_add(t.load(SeqCst), SeqCst);
+                r.fetch_add(1, SeqCst);
+                (w.lock().unwrap())()
+            };
+            let c = clock.clone();
+            let reader = StatReader::of(read, move || ms(c.load(SeqCst)));
+            let (_dir, group) = group();
+            Rig { reader, clock, takes, reads, what, threads, _dir, group }
+        }
+
+        /// One read, and where it was done: the reading, and whether another thread was at it meanwhile.
+        fn read(&self) -> Result<StatRead, ReadError> {
+            let clock = self.clock.clone();
+            self.reader.read(&self.group, &|| ms(clock.load(SeqCst)))
+        }
+
+        fn settled(&self) {
+            while pace(&self.group).asked {
+                std::thread::yield_now();
+            }
+        }
+
+        fn reading(&self) -> Reading {
+            match self.read().unwrap() {
+                StatRead::Read(reading) => reading,
+                other => panic!("{other:?}"),
+            }
+        }
+
+        fn pass(&self, millis: u64) {
+            self.clock.fetch_add(millis, SeqCst);
+        }
+
+        fn takes(&self, millis: u64) {
+            self.takes.store(millis, SeqCst);
+        }
+
+        fn in_place(&self) -> bool {
+            *self.threads.lock().unwrap().last().unwrap() == std::thread::current().id()
+        }
+    }
+
+    #[test]
+    fn a_quick_file_is_read_in_place_each_time() {
+        let rig = Rig::new();
+        rig.takes(3);
+        let reading = rig.reading();
+        assert_eq!((reading.least_usage, reading.most_usage), (Bytes(7), Bytes(9)));
+        assert_eq!((reading.from, reading.until, reading.took), (ms(1000), ms(1003), ms(3)));
+        rig.reading();
+        assert!(rig.in_place());
+        assert_eq!((rig.reads.load(SeqCst), rig.group.slow_for()), (2, None));
+    }
+
+    #[test]
+    fn a_file_that_was_slow_once_is_read_by_another_thread_and_no_more_often_than_ten_of_its_times() {
+        let rig = Rig::new();
+        rig.takes(100);
+        assert_eq!(rig.reading().took, ms(100), "the first time nobody knows");
+        assert_eq!(rig.group.slow_for(), Some(ms(100)));
+        for _ in 0..10 {
+            rig.pass(99);
+            assert_eq!(rig.reading().from, ms(1000), "what was read last");
+        }
+        assert_eq!(rig.reads.load(SeqCst), 1);
+        rig.pass(10);
+        let before = rig.clock.load(SeqCst);
+        rig.read().unwrap();
+        rig.settled();
+        assert!(!rig.in_place());
+        assert_eq!(rig.reading().from, ms(before));
+        assert_eq!(rig.reads.load(SeqCst), 2, "asked for once");
+    }
+
+    #[test]
+    fn a_file_is_slow_that_took_20_ms_twice_in_a_row_not_once() {
+        let rig = Rig::new();
+        for _ in 0..5 {
+            for (takes, slow) in [(99, false), (19, false)] {
+                rig.takes(takes);
+                rig.reading();
+                assert_eq!(rig.group.slow_for().is_some(), slow);
+            }
+        }
+        rig.takes(20);
+        rig.reading();
+        assert_eq!(rig.group.slow_for(), None);
+        rig.reading();
+        assert_eq!(rig.group.slow_for(), Some(ms(20)));
+    }
+
+    #[test]
+    fn a_file_that_is_quick_again_is_read_in_place_again() {
+        let rig = Rig::new();
+        rig.takes(100);
+        rig.reading();
+        for takes in [1, 1, 20, 1, 1, 1, 1, 1] {
+            assert!(rig.group.slow_for().is_some());
+            rig.pass(10_000);
+            rig.takes(takes);
+            rig.reading();
+            rig.settled();
+            assert!(!rig.in_place());
+        }
+        assert_eq!(rig.group.slow_for(), None);
+        rig.reading();
+        assert!(rig.in_place());
+    }
+
+    #[test]
+    fn gone_and_errors_of_a_slow_file_are_answered_until_it_is_read_again() {
+        let rig = Rig::new();
+        rig.takes(100);
+        rig.reading();
+        let next = |what: fn() -> Found| {
+            *rig.what.lock().unwrap() = what;
+            rig.pass(10_000);
+            let _ = rig.read();
+            rig.settled();
+        };
+        let malformed =
+            || Err(ReadError { path: "x".into(), what: ReadErrorKind::Malformed(Malformed::MissingField("f")) });
+        next(malformed);
+        for _ in 0..2 {
+            assert_eq!(rig.read().unwrap_err().to_string(), malformed().unwrap_err().to_string());
+        }
+        next(|| Err(ReadError { path: "x".into(), what: std::io::Error::from_raw_os_error(5).into() }));
+        assert!(rig.read().unwrap_err().to_string().contains("Input/output error"));
+        next(some);
+        rig.reading();
+        next(|| Ok(None));
+        assert_eq!(rig.read().unwrap(), StatRead::Gone);
+        let reads = rig.reads.load(SeqCst);
+        rig.pass(100_000);
+        assert_eq!(rig.read().unwrap(), StatRead::Gone);
+        rig.settled();
+        assert_eq!(rig.reads.load(SeqCst), reads, "what is gone is not read again");
+    }
+
+    /// A reader whose reads of the groups so named end when they are let go.
+    fn stuck() -> (StatReader, Arc<AtomicUsize>, Sender<()>) {
+        let (go, wait): (Sender<()>, Receiver<()>) = channel();
+        let (wait, begun) = (Mutex::new(wait), Arc::new(AtomicUsize::new(0)));
+        let count = begun.clone();
+        let read = move |group: &Group| {
+            if group.version == Version::V1 {
+                return some();
+            }
+            count.fetch_add(1, SeqCst);
+            // Those that wait for the lock are stuck as well.
+            let _ = wait.lock().unwrap().recv();
+            some()
+        };
+        let start = std::time::Duration::ZERO;
+        (StatReader::of(read, move || start), begun, go)
+    }
+
+    fn quick() -> (tempfile::TempDir, Arc<Group>) {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["memory.usage_in_bytes", "memory.limit_in_bytes", "memory.stat"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        let group = Group::open(dir.path(), Version::V1, &Machine::without_swap()).unwrap().unwrap();
+        (dir, Arc::new(group))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test measures time")]
+    fn timed(what: impl FnOnce()) -> Duration {
+        let begin = Instant::now();
+        what();
+        begin.elapsed()
+    }
+
+    #[test]
+    fn a_file_that_is_slow_from_the_start_stalls_nobody() {
+        let (reader, _, go) = stuck();
+        let (_a, slow) = group();
+        let (_b, quick) = quick();
+        let took = timed(|| reader.read_first([&slow, &quick], &|| ms(0)));
+        assert!(took >= FIRST_READS && took < ms(5_000), "{took:?}");
+        assert_eq!((slow.slow_for(), quick.slow_for()), (Some(FIRST_READS), None));
+        let took = timed(|| {
+            let answer = reader.read(&slow, &|| ms(0)).unwrap();
+            assert_eq!(answer, StatRead::Pending { took: FIRST_READS });
+            assert!(matches!(reader.read(&quick, &|| ms(0)).unwrap(), StatRead::Read(_)));
+        });
+        assert!(took < ms(5_000), "{took:?}");
+        go.send(()).unwrap();
+        while pace(&slow).asked {
+            std::thread::yield_now();
+        }
+        assert!(matches!(reader.read(&slow, &|| ms(0)).unwrap(), StatRead::Read(_)));
+    }
+
+    #[test]
+    fn quick_files_are_waited_for_no_longer_than_they_take() {
+        let reader = StatReader::of(|_| some(), || ms(0));
+        let groups: Vec<_> = (0..50).map(|_| group()).collect();
+        reader.read_first(groups.iter().map(|(_, g)| g), &|| ms(0));
+        // On a busy machine 50 ms may not be enough.
+        let longer = timed(|| reader.pool.0.wait_for_first(Duration::from_secs(60)));
+        assert!(longer < Duration::from_secs(30), "{longer:?}");
+        assert!(groups.iter().all(|(_, g)| pace(g).last.is_some()));
+    }
+
+    /// Four threads at most, and those that wait behind stuck ones are not taken for slow.
+    #[test]
+    fn what_waits_behind_slow_ones_is_not_slow_itself() {
+        let (reader, begun, go) = stuck();
+        let slow: Vec<_> = (0..MOST_THREADS).map(|_| group()).collect();
+        reader.read_first(slow.iter().map(|(_, g)| g), &|| ms(0));
+        assert!(slow.iter().all(|(_, g)| g.slow_for().is_some()));
+        let behind: Vec<_> = (0..3).map(|_| quick()).collect();
+        reader.read_first(behind.iter().map(|(_, g)| g), &|| ms(0));
+        let of = |at: u64| behind.iter().map(|(_, g)| reader.read(g, &|| ms(at)).unwrap()).collect::<Vec<_>>();
+        assert!(of(999).iter().all(|r| *r == StatRead::Pending { took: FIRST_READS }), "it may be slow");
+        assert!(behind.iter().all(|(_, g)| g.slow_for().is_none()), "but is not known to be");
+        assert_eq!(begun.load(SeqCst), MOST_THREADS);
+        assert!(of(1000).iter().all(|r| matches!(r, StatRead::Read(_))), "nothing waits for ever");
+        assert!(reader.pool.0.lock().jobs.is_empty());
+        drop(go);
+    }
+
+    #[test]
+    fn the_threads_end_with_the_last_reader() {
+        let (reader, _, go) = stuck();
+        let (_dir, group) = group();
+        reader.read_first([&group], &|| ms(0));
+        let shared = Arc::clone(&reader.pool.0);
+        let other = reader.clone();
+        drop(reader);
+        drop(go);
+        while pace(&group).asked {
+            std::thread::yield_now();
+        }
+        assert_eq!(shared.lock().threads, 1);
+        drop(other);
+        while shared.lock().threads > 0 {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn real_files_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in [("memory.current", "5\n"), ("memory.max", "max\n"), ("memory.stat", "inactive_file 3\n")] {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        let open = || Group::open(dir.path(), Version::V2, &Machine::without_swap()).unwrap();
+        let group = Arc::new(open().unwrap());
+        let StatRead::Read(reading) = StatReader::new().read(&group, &|| ms(7)).unwrap() else { panic!("quick") };
+        assert_eq!((reading.stat.inactive_file, reading.least_usage, reading.until), (Bytes(3), Bytes(5), ms(7)));
+    }
+}
