@@ -1,5 +1,6 @@
 //! What a test needs at once: a stand-in server, a tree of cgroups, and guarded pods in both.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -99,6 +100,16 @@ impl World {
 }
 
 impl Place {
+    /// Has the hog read a file that is larger than the group's limit until its cache fills that. A machine that is short of
+    /// memory itself takes some of it back meanwhile, so it may have to be read again.
+    pub fn fill_with_cache(&self, hog: &mut Hog, file: &Path, limit: u64) {
+        let filled = (0..20).any(|_| {
+            hog.read(file);
+            self.group.usage() > Some(limit * 9 / 10)
+        });
+        assert!(filled, "the cache fills it: {:?} of {limit}", self.group.usage());
+    }
+
     /// A hog in the container's group.
     pub fn hog(&self) -> Hog {
         Hog::start(self.group.dir())
