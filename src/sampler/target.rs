@@ -200,6 +200,7 @@ pub struct Target {
     others_read_at: Moment,
     not_over_at: Option<Moment>,
     kills: Option<Kills>,
+    kills_read_at: Moment,
     pod_kills: Option<Kills>,
     /// Both as they were before they were last read.
     kills_before: (Option<Kills>, Option<Kills>),
@@ -253,6 +254,7 @@ impl Target {
             others_read_at: Moment::ZERO,
             not_over_at: None,
             kills: None,
+            kills_read_at: Moment::ZERO,
             pod_kills: None,
             kills_before: (None, None),
             edit: 0,
@@ -536,10 +538,15 @@ impl Target {
         }
         let own = self.groups.own.kills(self.kills)?;
         let pod = self.groups.pod.as_ref().and_then(|p| p.kills(self.pod_kills));
+        let count = self.kills.map_or(0, |before| own.killed.saturating_sub(before.killed));
+        if count == 0 && self.kills.is_some() && !is_old(self.kills_read_at, LIMIT_AGE, now) {
+            // The kernel counts that a limit was hit some ms before it counts the kill: both are compared with what was before.
+            return None;
+        }
+        self.kills_read_at = now;
         self.kills_before = (self.kills.replace(own), std::mem::replace(&mut self.pod_kills, pod));
         let (own_before, pod_before) = self.kills_before;
-        let own_before = own_before?;
-        let count = own.killed.checked_sub(own_before.killed).filter(|count| *count > 0)?;
+        let own_before = own_before.filter(|_| count > 0)?;
         let hit = Hit::of((own_before, own), pod_before.zip(pod));
         let together = own_before.together.zip(own.together).is_some_and(|(before, after)| after > before);
         let mut look = self.view.last().map(Box::new);

@@ -20,6 +20,15 @@ const MINUTES: Duration = Duration::from_secs(70);
 /// A rate in KiB a second, and a limit that leaves about two seconds or more from its threshold of 60 %.
 const RAMPS: [(u64, u64); 4] = [(512, 16), (4 << 10, 24), (16 << 10, 64), (64 << 10, 256)];
 
+/// An emulated machine is too slow for some of these: there they are a quarter as fast, and the smallest and the largest are
+/// left out (`E2E_SLOW`, set by leg vm).
+fn ramps() -> Vec<(u64, u64)> {
+    match std::env::var_os("E2E_SLOW") {
+        None => RAMPS.to_vec(),
+        Some(_) => RAMPS[1..3].iter().map(|(rate, limit)| (rate / 4, *limit)).collect(),
+    }
+}
+
 /// So many replicas of one owner.
 fn replicas(world: &World, count: usize, limit: u64, age: Duration) -> Vec<Place> {
     let place = |i: usize| {
@@ -64,7 +73,7 @@ fn leak(count: usize, kib_a_second: u64, limit_mib: u64, stepped: bool, age: Dur
 
 /// In steps of 1 MiB only where the limit is many of them.
 fn none_is_killed(count: usize) {
-    for (rate, limit) in RAMPS {
+    for (rate, limit) in ramps() {
         for stepped in [false, true] {
             if stepped && limit < 24 {
                 continue;
@@ -95,5 +104,6 @@ pub fn twelve_that_leak_in_step_are_evicted_in_order() {
 
 /// Within the minimum age, too.
 pub fn young_ones_go_together_where_there_is_no_time() {
-    assert_eq!(leak(5, 16 << 10, 64, false, Duration::from_secs(20), &[]), 0);
+    let (rate, limit) = *ramps().get(1).expect("at least two");
+    assert_eq!(leak(5, rate, limit, false, Duration::from_secs(20), &[]), 0);
 }
