@@ -83,7 +83,7 @@ fn a_few_histories_keep_the_invariants() {
 #[test]
 #[ignore = "takes minutes; `tests/run sim` runs it"]
 fn all_histories_keep_the_invariants() {
-    let histories = number("SIM_HISTORIES").unwrap_or(20_000);
+    let histories = number("SIM_HISTORIES").unwrap_or(5_000);
     let began = std::time::Instant::now();
     let (counts, steps) = live_all(histories);
     let seconds = began.elapsed().as_secs_f64();

@@ -66,6 +66,7 @@ impl World<'_> {
                     "replaced",
                     "namespace-terminating",
                     "mistake",
+                    "denied",
                     "ineffective",
                 ];
                 let open = [
@@ -80,6 +81,7 @@ impl World<'_> {
                     "replaced",
                     "namespace-terminating",
                     "mistake",
+                    "denied",
                     "ineffective",
                 ];
                 let fine = match state {
