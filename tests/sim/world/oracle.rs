@@ -65,12 +65,17 @@ impl World<'_> {
         ((rate as f64).max(self.slow_at_most(id)), if came { 2 } else { jumps })
     }
 
-    /// The steepest slope over the last minute, in bytes a second.
+    /// The steepest slope that points of the last minute, or of the last seconds, can show, in bytes a second.
     fn slow_at_most(&self, id: TargetId) -> f64 {
         let Some(trail) = self.trails.get(&id) else { return 0.0 };
         let mut most = 0.0f64;
         for (i, (to, later)) in trail.iter().enumerate() {
-            for (from, earlier) in trail.iter().take(i).filter(|(from, _)| *from + Duration::from_secs(4) <= *to) {
+            // A minute of points five seconds apart; of the last four seconds, points half a second apart.
+            let is_seen = |from: &Moment| {
+                let span = to.saturating_sub(*from);
+                span >= Duration::from_secs(4) || (span >= millis(450) && *from + millis(4_600) >= self.now)
+            };
+            for (from, earlier) in trail.iter().take(i).filter(|(from, _)| is_seen(from)) {
                 most = most.max(1.3 * later.saturating_sub(*earlier) as f64 / (*to - *from).as_secs_f64());
             }
         }
