@@ -129,9 +129,9 @@ pub fn a_reader_of_three_times_its_limit_is_neither_over_nor_near() {
 /// By `usage` the same reader is over: it asked for that. But it will not be killed, so it is not hurried
 /// (`sustained-for` is not waived), nor deleted past its budget.
 pub fn a_reader_guarded_by_usage_is_neither_waived_nor_force_deleted() {
-    const SUSTAINED: Duration = Duration::from_secs(5);
+    const SUSTAINED: Duration = Duration::from_secs(12);
     let world = World::real();
-    let patient = guarded(&world, "usage.patient", &[("sustained-for", "5s")]);
+    let patient = guarded(&world, "usage.patient", &[("sustained-for", "12s")]);
     let longer = guarded(&world, "usage.longer", &[("sustained-for", "5m")]);
     let leaking = guarded(&world, "usage.leaking", &[("sustained-for", "5s")]);
     let blocked = guarded(&world, "usage.blocked", &[("force-delete-threshold", "90")]);
