@@ -78,8 +78,12 @@ impl World<'_> {
 
     /// What keeps dying young is left to the kernel.
     fn is_left(&self, pod: &Pod, lived: Duration) -> bool {
-        let may_look_young = lived < self.limits.minimum_age + ROUNDED || self.stepped.is_some();
-        may_look_young && self.young.get(&pod.owner_key()).is_some_and(|ends| ends.len() >= 2)
+        let is_young = |lived: Duration| lived < self.limits.minimum_age + ROUNDED;
+        // Where the clock was set, how long it lived is known from when it was first seen, and how others lived is not known.
+        let stepped = self.stepped.is_some();
+        let seen = pod.containers.iter().map(|c| self.now - c.started).min().unwrap_or_default();
+        let ended_young = self.young.get(&pod.owner_key()).is_some_and(|ends| ends.len() >= 2);
+        if stepped { is_young(seen) } else { is_young(lived) && ended_young }
     }
 
     /// Others may have taken what there is for those at their deadline.
