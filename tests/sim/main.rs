@@ -128,7 +128,6 @@ const EXPECTED: &[&str] = &[
     "event: watch lost",
     "event: young loop",
     "evicted",
-    "forced in time",
     "heard: gone",
     "heard: listed",
     "killed",

@@ -66,13 +66,9 @@ impl World<'_> {
             return self.fail(Invariant::Deadline, format!("{text}, was not asked for"));
         }
         self.count("asked for in time");
-        let Some(blocked) = blocked.filter(|_| is_free) else { return };
-        if had_time(critical.map(|at| at.max(blocked))) {
-            if !was_deleted && !delete_waits {
-                let text = format!("{text}, blocked since {blocked:?}, was not deleted");
-                return self.fail(Invariant::ForcedInTime, text);
-            }
-            self.count("forced in time");
+        let Some(blocked) = blocked.filter(|at| had_time(critical.map(|since| since.max(*at)))) else { return };
+        if !was_deleted && is_free && !delete_waits {
+            self.fail(Invariant::ForcedInTime, format!("{text}, blocked since {blocked:?}, was not deleted"));
         }
     }
 
