@@ -444,7 +444,7 @@ impl Restraint {
         self.owners.retain(|_, times| {
             // As many as are needed to know that the back-off is at its longest; of those that are younger, some may still
             // turn out not to have happened.
-            while times.len() > MOST_TIMES && times.front().is_some_and(|first| *first + QUIET <= now) {
+            while times.len() > 2 * MOST_TIMES && times.front().is_some_and(|first| *first + QUIET <= now) {
                 times.pop_front();
             }
             times.back().is_some_and(|last| now < *last + QUIET)
