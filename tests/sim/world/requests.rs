@@ -330,7 +330,7 @@ impl World<'_> {
     }
 
     pub(super) fn answered(&mut self, number: u64) {
-        let Some(Sent { order, key, at, answer, forgotten, lasts, excuse, .. }) = self.sent.remove(&number) else {
+        let Some(Sent { order, at, answer, forgotten, lasts, excuse, .. }) = self.sent.remove(&number) else {
             return;
         };
         let answer = answer.unwrap_or(Answer::Unknown { message: "no answer within 30 s".into() });
@@ -354,8 +354,8 @@ impl World<'_> {
         // As it was sent, and as it is now: the agent goes by its last look.
         let lasts = [lasts, self.lasts(&uid), self.lasts_as_shown(&uid)];
         let lasts = lasts.into_iter().flatten().min_by(f64::total_cmp);
-        let pod = self.told.get(&key).filter(|p| p.uid == uid);
-        let owner = pod.filter(|_| excuse.lived < QUIET).map(|p| (p.owner_key(), signed(at) - signed(excuse.lived)));
+        let owner = self.spent.iter().find(|s| s.number == number && excuse.lived < QUIET).map(|s| s.owner.clone());
+        let owner = owner.map(|owner| (owner, signed(at) - signed(excuse.lived)));
         let tries = self.tries.entry(uid.clone()).or_default();
         tries.in_flight = tries.in_flight.saturating_sub(1);
         if there {
