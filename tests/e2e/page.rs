@@ -162,7 +162,8 @@ pub fn the_agent_goes_away_and_comes_back() {
 /// Names, annotations and messages from the cluster are text, whatever is in them.
 pub fn hostile_names_are_text() {
     let world = World::simulated();
-    let (long, threshold) = ("x".repeat(4000), format!("{PREFIX}memory-usage-threshold"));
+    // As long as a name can be with what is put before it here.
+    let (long, threshold) = ("x".repeat(253 - NS.len()), format!("{PREFIX}memory-usage-threshold"));
     let names = [HOSTILE, RIGHT_TO_LEFT, &long];
     for (i, name) in names.into_iter().enumerate() {
         let mut made = pod(NS, &format!("{i}")).annotation(&threshold, "60").owner("ReplicaSet", name);
