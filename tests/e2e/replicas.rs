@@ -71,22 +71,20 @@ fn leak(count: usize, kib_a_second: u64, limit_mib: u64, stepped: bool, age: Dur
     killed
 }
 
-/// In steps of 1 MiB only where the limit is many of them.
+/// In steps of 1 MiB only where the limit is many of them. Every kind is tried before one of them counts as failed.
 fn none_is_killed(count: usize) {
+    let mut killed = 0;
     for (rate, limit) in ramps() {
         for stepped in [false, true] {
             if stepped && limit < 24 {
                 continue;
             }
             for age in [HOURS, MINUTES] {
-                assert_eq!(
-                    leak(count, rate, limit, stepped, age, &[]),
-                    0,
-                    "of {count} at {rate} KiB/s, stepped: {stepped}"
-                );
+                killed += leak(count, rate, limit, stepped, age, &[]);
             }
         }
     }
+    assert_eq!(killed, 0, "of {count} replicas, killed in all that was tried (printed above)");
 }
 
 pub fn two_that_leak_in_step_are_evicted_in_order() {
