@@ -8,9 +8,9 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::guard::{DryRun, duration};
-use crate::restraint::Limits;
-use crate::rights::confinement::Confinement;
+use crate::access::confinement::Confinement;
+use crate::decide::restraint::Limits;
+use crate::pods::guard::{DryRun, duration};
 
 /// A burst beyond this is no bound any more.
 const MOST_BURST: u32 = 10_000;
@@ -40,11 +40,11 @@ pub enum Command {
     #[command(args_override_self = true)]
     Run(Box<RunArgs>),
     /// Say what will happen to the pods of manifests, and what is wrong with them
-    #[cfg(feature = "desk")]
-    Check(crate::check::CheckArgs),
+    #[cfg(feature = "plugin")]
+    Check(crate::plugin::check::CheckArgs),
     /// Show what all agents of a cluster see
-    #[cfg(feature = "desk")]
-    Status(crate::status::StatusArgs),
+    #[cfg(feature = "plugin")]
+    Status(crate::plugin::status::StatusArgs),
 }
 
 /// As which kubectl finds the program: `kubectl preoom`.
@@ -67,7 +67,7 @@ impl Cli {
 }
 
 /// What a build without the feature `desk` says to those who ask for more than `run`.
-#[cfg(not(feature = "desk"))]
+#[cfg(not(feature = "plugin"))]
 pub const NO_DESK: &str = "this build of pre-oom-killer, as its image has it, has no commands `check` and `status`: take the \
                            program of the release, or build it with cargo's default features";
 
@@ -337,7 +337,7 @@ mod tests {
     fn parse(words: &[&str]) -> Result<Config, Vec<String>> {
         let words = ["pre-oom-killer", "run"].iter().chain(words).map(|w| (*w).to_owned());
         let (known, mut problems) = without_unknown_flags(words);
-        #[cfg_attr(not(feature = "desk"), allow(irrefutable_let_patterns, reason = "then it is the only command"))]
+        #[cfg_attr(not(feature = "plugin"), allow(irrefutable_let_patterns, reason = "then it is the only command"))]
         let Command::Run(args) = Cli::try_parse_from(known).unwrap().command else { panic!("another command") };
         let config = args.validate();
         problems.extend(config.as_ref().err().cloned().unwrap_or_default());

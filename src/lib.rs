@@ -16,7 +16,7 @@
 //! | label, annotations, their messages | [`guard`]; numbers: [`units`] |
 //! | where a container's cgroup is | [`resolve`] |
 //! | what the kernel's files say | [`cgroup`]; files that are slow: `cgroup/slow.rs` |
-//! | when memory is looked at, and what is read | [`sampler`] (the thread; what it does with one container: `sampler/target.rs`); the schedule itself: [`policy::next_look`] |
+//! | when memory is looked at, and what is read | [`sampler`] (the thread; what it does with one container: `sampler/target.rs`); the schedule itself: [`schedule::next_look`] |
 //! | when a container is over, its deadline, who is never evicted | [`policy`]; how fast it grows: [`growth`] |
 //! | what is done about it, and when again | [`controller`] (no clock, no I/O); the eviction itself: `controller/eviction.rs` |
 //! | back-off, turn, budgets, minimum age, what keeps dying young | [`restraint`] |
@@ -34,29 +34,17 @@
 //! | `status`: all agents of a cluster in one table | `status` |
 //! | what of others' text reaches a terminal | `printable` |
 
+pub mod access;
+pub mod act;
 pub mod agent;
 pub mod cgroup;
-#[cfg(feature = "desk")]
-pub mod check;
 pub mod cli;
-pub mod client;
 pub mod controller;
-pub mod evict;
-pub mod growth;
-pub mod guard;
-pub mod http;
-pub mod log;
-pub mod metrics;
+pub mod decide;
+pub mod ground;
+#[cfg(feature = "plugin")]
+pub mod plugin;
 pub mod pods;
-pub mod policy;
-#[cfg(feature = "desk")]
-pub mod printable;
-pub mod recent;
 pub mod report;
-pub mod resolve;
-pub mod restraint;
-pub mod rights;
 pub mod sampler;
-#[cfg(feature = "desk")]
-pub mod status;
-pub mod units;
+pub mod serve;

@@ -8,7 +8,7 @@ use pre_oom_killer::cli::{Cli, Command, EXIT_USAGE, without_unknown_flags};
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().collect();
     let first = words.get(1).map(String::as_str);
-    #[cfg(not(feature = "desk"))]
+    #[cfg(not(feature = "plugin"))]
     if let Some("check" | "status") = first {
         eprintln!("error: {}", pre_oom_killer::cli::NO_DESK);
         return ExitCode::from(EXIT_USAGE);
@@ -16,9 +16,9 @@ fn main() -> ExitCode {
     let (words, unknown) = if first == Some("run") { without_unknown_flags(words) } else { (words, Vec::new()) };
     match Cli::read(words) {
         Ok(Cli { command: Command::Run(args) }) => agent::command(*args, unknown),
-        #[cfg(feature = "desk")]
+        #[cfg(feature = "plugin")]
         Ok(Cli { command: Command::Check(args) }) => desk::check(&args),
-        #[cfg(feature = "desk")]
+        #[cfg(feature = "plugin")]
         Ok(Cli { command: Command::Status(args) }) => desk::status(&args),
         Err(error) => {
             // Help and version are errors to clap, too.
@@ -31,18 +31,18 @@ fn main() -> ExitCode {
 }
 
 /// The commands for people.
-#[cfg(feature = "desk")]
+#[cfg(feature = "plugin")]
 mod desk {
     use std::io::{IsTerminal, Write, stderr, stdin, stdout};
     use std::process::ExitCode;
 
-    use pre_oom_killer::check::print::{self, Paint};
-    use pre_oom_killer::check::{CheckArgs, Form, Report};
     use pre_oom_killer::cli::colours;
-    use pre_oom_killer::printable::{json_text, printable};
-    use pre_oom_killer::status::ask::survey;
-    use pre_oom_killer::status::watch::watch;
-    use pre_oom_killer::status::{self, StatusArgs, table};
+    use pre_oom_killer::plugin::check::print::{self, Paint};
+    use pre_oom_killer::plugin::check::{CheckArgs, Form, Report};
+    use pre_oom_killer::plugin::sanitize::{json_text, printable};
+    use pre_oom_killer::plugin::status::ask::survey;
+    use pre_oom_killer::plugin::status::watch::watch;
+    use pre_oom_killer::plugin::status::{self, StatusArgs, table};
 
     /// Judges manifests.
     pub fn check(args: &CheckArgs) -> ExitCode {

@@ -1,7 +1,7 @@
 //! `pre-oom-killer check`, the real binary, on manifests as people have them: the expected output is in `snapshots/`.
 //! After a change that is meant, `INSTA_UPDATE=always cargo test --test check` writes it anew; then read the difference.
 
-#![cfg(feature = "desk")]
+#![cfg(feature = "plugin")]
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::io::Write;

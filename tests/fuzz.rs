@@ -5,14 +5,18 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
 
+use pre_oom_killer::ground;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use http::StatusCode;
+use pre_oom_killer::act::evict;
 use pre_oom_killer::cgroup::Version;
+use pre_oom_killer::cgroup::resolve::{id_in_name, uid_in_name};
+use pre_oom_killer::cli;
+use pre_oom_killer::ground::units;
+use pre_oom_killer::pods::guard;
 use pre_oom_killer::pods::{ContainerId, Pod};
-use pre_oom_killer::resolve::{id_in_name, uid_in_name};
-use pre_oom_killer::{cli, evict, guard, units};
 
 const ID: &str = "50912613d370dabbf82e7ad771f576efe6335c771634b4dfd8ead4aed3909d41";
 const UID: &str = "aea56c47-06fc-4784-bd27-9fb88a89f1d8";
@@ -148,11 +152,11 @@ fn guards() {
     let seeds = ["60", "512Mi", "app,side", "*", "working-set", "30s", "server", "95%", "unreclaimable", "5"];
     let mut turn = 0;
     survives("annotations", &seeds, |bytes| {
-        let key = guard::keys::ALL[turn % guard::keys::ALL.len()];
+        let key = ground::keys::ALL[turn % ground::keys::ALL.len()];
         turn += 1;
         pod.annotations.clear();
-        pod.annotations.insert(guard::keys::THRESHOLD.into(), "60".into());
-        pod.annotations.insert(guard::keys::TARGET.into(), "app".into());
+        pod.annotations.insert(ground::keys::THRESHOLD.into(), "60".into());
+        pod.annotations.insert(ground::keys::TARGET.into(), "app".into());
         pod.annotations.insert(key.into(), text(bytes));
         pod.annotations.insert(text(bytes), "x".into());
         let reading = guard::read(&pod).unwrap();
@@ -227,12 +231,12 @@ fn flags() {
 }
 
 /// YAML is slow to read, so a twentieth of the executions.
-#[cfg(feature = "desk")]
+#[cfg(feature = "plugin")]
 #[test]
 fn manifests() {
-    use pre_oom_killer::check::input::Input;
-    use pre_oom_killer::check::print::{Paint, json, text as shown, unreadable};
-    use pre_oom_killer::check::{Report, tree};
+    use pre_oom_killer::plugin::check::input::Input;
+    use pre_oom_killer::plugin::check::print::{Paint, json, text as shown, unreadable};
+    use pre_oom_killer::plugin::check::{Report, tree};
 
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/manifests");
     let files: Vec<String> =

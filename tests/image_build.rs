@@ -1,6 +1,6 @@
 //! The program as the image has it: `cargo test --no-default-features --test image_build`.
 
-#![cfg(not(feature = "desk"))]
+#![cfg(not(feature = "plugin"))]
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::process::Command;

@@ -7,12 +7,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
+use pre_oom_killer::access::confinement::{Confinement, State};
+use pre_oom_killer::act::evict::{Act, Answer};
 use pre_oom_killer::cli::{Cli, Command};
 use pre_oom_killer::controller::Counts;
-use pre_oom_killer::evict::{Act, Answer};
-use pre_oom_killer::guard::DryRun;
-use pre_oom_killer::metrics::Metrics;
-use pre_oom_killer::rights::confinement::{Confinement, State};
+use pre_oom_killer::pods::guard::DryRun;
+use pre_oom_killer::report::metrics::Metrics;
 use pre_oom_killer::sampler::Shared;
 use serde_json::Value as Json;
 
@@ -35,12 +35,12 @@ fn the_programs_flags_and_variables_are_those_of_the_daemonset() {
         let flag = flag.unwrap_or_else(|| panic!("the program reads no variable {name}")).get_long().unwrap();
         words.push(format!("--{flag}={}", variable["value"].as_str().unwrap_or("from-the-downward-api")));
     }
-    #[cfg_attr(not(feature = "desk"), allow(irrefutable_let_patterns, reason = "then it is the only command"))]
+    #[cfg_attr(not(feature = "plugin"), allow(irrefutable_let_patterns, reason = "then it is the only command"))]
     let Command::Run(args) = Cli::try_parse_from(words).unwrap().command else { panic!("another command") };
     let config = args.validate().unwrap();
     assert_eq!(config.cgroup_root, Path::new("/host/sys/fs/cgroup"));
     assert_eq!(config.listen.port(), 8080);
-    assert_eq!(config.limits, pre_oom_killer::restraint::Limits::default());
+    assert_eq!(config.limits, pre_oom_killer::decide::restraint::Limits::default());
     assert!(config.pod_uid.is_some() && config.pod_name.is_some());
 }
 
@@ -151,7 +151,7 @@ fn they_group_and_select_by_labels_that_are_exported() {
 #[test]
 fn the_charts_threshold_for_namespaces_is_the_one_that_check_takes() {
     let values: Json = serde_saphyr::from_str(&file("chart/values.yaml")).unwrap();
-    assert_eq!(values["namespaces"]["threshold"], pre_oom_killer::guard::NAMESPACE_THRESHOLD);
+    assert_eq!(values["namespaces"]["threshold"], pre_oom_killer::pods::guard::NAMESPACE_THRESHOLD);
     let policy = file("components/namespaces/policy.yaml");
-    assert!(policy.contains(&format!("optional.of('{}')", pre_oom_killer::guard::NAMESPACE_THRESHOLD)));
+    assert!(policy.contains(&format!("optional.of('{}')", pre_oom_killer::pods::guard::NAMESPACE_THRESHOLD)));
 }

@@ -17,8 +17,10 @@ use std::sync::Arc;
 
 use cel::objects::Key;
 use cel::{Context, Env, Program, Value};
-use pre_oom_killer::guard::{self, PREFIX, keys};
+use pre_oom_killer::ground::keys;
+use pre_oom_killer::ground::keys::PREFIX;
 use pre_oom_killer::pods::Pod;
+use pre_oom_killer::pods::guard::{self};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
@@ -455,10 +457,10 @@ fn namespaces_are_guarded(rendered: &Rendered, own: &str, default: &str) {
 }
 
 /// `pre-oom-killer check` says the same of them, without a cluster.
-#[cfg(feature = "desk")]
+#[cfg(feature = "plugin")]
 #[test]
 fn check_knows_what_the_policy_stamps() {
-    use pre_oom_killer::check::{input::Input, namespaces::Space, objects::objects};
+    use pre_oom_killer::plugin::check::{input::Input, namespaces::Space, objects::objects};
     let mut seen = (0, 0);
     for case in cases("pre-oom-killer", guard::NAMESPACE_THRESHOLD) {
         let pod = &case.pod;
@@ -486,7 +488,7 @@ fn check_knows_what_the_policy_stamps() {
         assert_eq!(input.unreadable, [], "{}", case.what);
         let all = objects(&input.documents);
         let (template, space) = (all[0].template().unwrap(), Space::of(all[1]).unwrap());
-        let decided = pod["metadata"]["labels"].get(guard::LABEL).is_some();
+        let decided = pod["metadata"]["labels"].get(keys::LABEL).is_some();
         let own = pod["metadata"]["annotations"].as_object().into_iter().flatten();
         let own: BTreeMap<String, String> = own
             .filter_map(|(key, value)| Some((key.strip_prefix(PREFIX)?.to_owned(), value.as_str()?.to_owned())))

@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use pre_oom_killer::access::confinement::{Confinement, State};
+use pre_oom_killer::act::evict::{Act, Answer};
 use pre_oom_killer::controller::Counts;
 use pre_oom_killer::controller::view::STATES;
-use pre_oom_killer::evict::{Act, Answer};
-use pre_oom_killer::guard::DryRun;
-use pre_oom_killer::metrics::Metrics;
+use pre_oom_killer::decide::restraint::Why;
+use pre_oom_killer::pods::guard::DryRun;
 use pre_oom_killer::report::MissReason;
-use pre_oom_killer::restraint::Why;
-use pre_oom_killer::rights::confinement::{Confinement, State};
+use pre_oom_killer::report::metrics::Metrics;
 use pre_oom_killer::sampler::Shared;
 
 const REFERENCE: &str = include_str!("../docs/reference.md");
@@ -101,11 +101,11 @@ fn every_state_of_a_guard_is_there_and_the_page_has_words_for_it() {
     let first_cells = section("states").lines().skip(2).map(|line| line.split('|').nth(1).unwrap());
     let told: BTreeSet<&str> = first_cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
     assert_eq!(all, told, "left: the code; right: docs/reference.md, under <!-- states -->");
-    let page = include_str!("../src/page.html");
+    let page = include_str!("../src/serve/page.html");
     let table = page.split_once("const STATES = {").unwrap().1.split_once("};").unwrap().0;
     let shown: BTreeSet<&str> =
         table.split("],").filter_map(|entry| Some(entry.split_once(": [")?.0.trim().trim_matches('"'))).collect();
-    assert_eq!(all, shown, "left: the code; right: STATES in src/page.html");
+    assert_eq!(all, shown, "left: the code; right: STATES in src/serve/page.html");
 }
 
 /// Every word that begins as reasons do.
@@ -117,15 +117,15 @@ fn reasons(text: &str) -> BTreeSet<&str> {
 
 #[test]
 fn every_reason_of_an_event_is_there() {
-    let code = reasons(include_str!("../src/report.rs").split("mod tests").next().unwrap());
+    let code = reasons(include_str!("../src/report/mod.rs").split("mod tests").next().unwrap());
     let rows: BTreeSet<&str> =
         section("events").lines().filter_map(|l| l.strip_prefix("| `")?.split('`').next()).collect();
-    assert_eq!(code, rows, "left: src/report.rs; right: docs/reference.md, under <!-- events -->");
+    assert_eq!(code, rows, "left: src/report/mod.rs; right: docs/reference.md, under <!-- events -->");
     assert!(code.len() >= 11);
     // Nor does another file speak of one that does not exist.
     for (file, text) in [
         ("README.md", include_str!("../README.md")),
-        ("src/page.html", include_str!("../src/page.html")),
+        ("src/serve/page.html", include_str!("../src/serve/page.html")),
         ("docs/how-it-decides.md", include_str!("../docs/how-it-decides.md")),
         ("docs/choosing-a-threshold.md", include_str!("../docs/choosing-a-threshold.md")),
         ("docs/troubleshooting.md", include_str!("../docs/troubleshooting.md")),
@@ -159,7 +159,7 @@ fn no_document_names_a_metric_that_is_not() {
 #[test]
 fn every_code_of_check_is_in_the_readme() {
     let sources = ["company", "opt_in", "rules", "stranger", "target", "namespaces"];
-    let sources = sources.map(|file| std::fs::read_to_string(format!("src/check/{file}.rs")).unwrap());
+    let sources = sources.map(|file| std::fs::read_to_string(format!("src/plugin/check/{file}.rs")).unwrap());
     let own: Vec<&str> = sources.iter().map(|text| text.split("mod tests").next().unwrap()).collect();
     let literal = |text: &str| {
         let code = text.trim_start().strip_prefix('"')?.split('"').next()?.to_owned();

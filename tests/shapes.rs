@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use pre_oom_killer::cgroup::resolve::{Unresolved, Want, resolve};
 use pre_oom_killer::cgroup::{Hierarchy, Machine};
 use pre_oom_killer::pods::{ContainerId, PodUid};
-use pre_oom_killer::resolve::{Unresolved, Want, resolve};
 use serde::Deserialize;
 
 #[derive(Deserialize)]

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use pre_oom_killer::cgroup::resolve::Groups;
 use pre_oom_killer::cgroup::{Group, Machine, StatReader, Version};
-use pre_oom_killer::guard::{Rule, Signal, Threshold};
-use pre_oom_killer::resolve::Groups;
+use pre_oom_killer::ground::memory::Signal;
+use pre_oom_killer::ground::units::Percent;
+use pre_oom_killer::pods::guard::{Rule, Threshold};
 use pre_oom_killer::sampler::{Command, Report, Sampler, Shared, TargetId, Watch};
-use pre_oom_killer::units::Percent;
 use tokio::sync::mpsc;
 
 const MIB: u64 = 1 << 20;

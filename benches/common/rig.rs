@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use clap::Parser;
 use kube::config::Kubeconfig;
+use pre_oom_killer::act::client::fitted;
 use pre_oom_killer::agent::run_on;
 use pre_oom_killer::cgroup::Machine;
 use pre_oom_killer::cli::{Cli, Command as Asked};
-use pre_oom_killer::client::fitted;
 use standin::cgroups::{Group, Tree};
 use standin::{Standin, pod};
 
@@ -30,7 +30,10 @@ pub fn be_one_if_asked() {
     let words: Vec<String> = std::env::args().collect();
     match words.get(1).map(String::as_str) {
         Some("agent") => {
-            #[cfg_attr(not(feature = "desk"), allow(irrefutable_let_patterns, reason = "then it is the only command"))]
+            #[cfg_attr(
+                not(feature = "plugin"),
+                allow(irrefutable_let_patterns, reason = "then it is the only command")
+            )]
             let Cli { command: Asked::Run(flags) } = Cli::parse_from(&words[1..]) else { panic!("another command") };
             let config = flags.validate().expect("good flags");
             tracing_subscriber::fmt()

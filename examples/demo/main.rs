@@ -27,7 +27,7 @@ use anyhow::{bail, ensure};
 use clap::error::ErrorKind::ValueValidation;
 use clap::{CommandFactory, Parser};
 use pre_oom_killer::cli::{Cli, Command, EXIT_USAGE};
-use pre_oom_killer::units::{Bytes, Percent, parse_quantity};
+use pre_oom_killer::ground::units::{Bytes, Percent, parse_quantity};
 use procfs::{Current, Meminfo};
 use standin::Standin;
 use standin::cgroups::Tree;

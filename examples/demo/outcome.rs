@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::time::{Duration, Instant};
 
-use pre_oom_killer::units::Bytes;
+use pre_oom_killer::ground::units::Bytes;
 use serde::Serialize;
 use standin::cgroups::Hierarchy;
 use standin::{Request, Standin};

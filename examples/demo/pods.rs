@@ -4,8 +4,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use nix::sys::signal::Signal::{SIGKILL, SIGTERM};
-use pre_oom_killer::guard::{PREFIX, keys};
-use pre_oom_killer::units::Bytes;
+use pre_oom_killer::ground::keys;
+use pre_oom_killer::ground::keys::PREFIX;
+use pre_oom_killer::ground::units::Bytes;
 use standin::Standin;
 use standin::cgroups::{Group, Hierarchy, Tree};
 use standin::hog::Hog;

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write, stderr, stdout};
 use std::time::Duration;
 
-use pre_oom_killer::units::Bytes;
+use pre_oom_killer::ground::units::Bytes;
 use standin::cgroups::Hierarchy;
 use terminal_size::{Height, Width, terminal_size};
 

@@ -4,11 +4,13 @@
 //! group gives `ENODEV`, opening one `ENOENT`. A reading allocates nothing; only an error does.
 
 mod kills;
+pub mod resolve;
 mod slow;
 mod swap;
 mod v1;
 mod v2;
 
+use crate::ground::memory::Stat;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -23,8 +25,8 @@ pub use self::kills::{Hit, Kills};
 use self::slow::Pace;
 pub use self::slow::{Reading, StatRead, StatReader};
 use self::swap::{MachineSwap, Swap};
-use crate::policy::Moment;
-use crate::units::Bytes;
+use crate::ground::clock::Moment;
+use crate::ground::units::Bytes;
 
 /// Enough for a number and its newline; what is longer is not a number of bytes.
 const NUMBER_BUFFER: usize = 64;
@@ -167,39 +169,6 @@ impl Machine {
     #[must_use]
     pub fn magnified(self, times: fn(&Path) -> u64) -> Machine {
         Machine { magnified: times, ..self }
-    }
-}
-
-/// The fields of `memory.stat` that are used, in bytes; on v1 the `total_` ones.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stat {
-    /// `inactive_file`.
-    pub inactive_file: Bytes,
-    /// `active_file`.
-    pub active_file: Bytes,
-    /// `file_dirty`, on v1 `total_dirty`.
-    pub dirty: Bytes,
-    /// `file_writeback`, on v1 `total_writeback`.
-    pub writeback: Bytes,
-    /// `slab_reclaimable`; v1 has no such field: 0.
-    pub slab_reclaimable: Bytes,
-}
-
-impl Stat {
-    /// What the kernel takes back without writing anything, before it kills.
-    #[must_use]
-    pub fn clean_cache(self) -> Bytes {
-        (self.inactive_file.plus(self.active_file)).less(self.dirty).less(self.writeback).plus(self.slab_reclaimable)
-    }
-
-    fn times(self, n: u64) -> Stat {
-        Stat {
-            inactive_file: self.inactive_file.times(n),
-            active_file: self.active_file.times(n),
-            dirty: self.dirty.times(n),
-            writeback: self.writeback.times(n),
-            slab_reclaimable: self.slab_reclaimable.times(n),
-        }
     }
 }
 

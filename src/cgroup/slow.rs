@@ -4,14 +4,15 @@
 //! A file that was slow is read by another thread from then on, and its last reading stands meanwhile; whoever asks is told
 //! from when that is.
 
+use crate::ground::memory::Stat;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Group, ReadError, Stat};
-use crate::policy::Moment;
-use crate::units::Bytes;
+use super::{Group, ReadError};
+use crate::ground::clock::Moment;
+use crate::ground::units::Bytes;
 
 /// A file that took so long once is slow: a ramp of 1 GiB/s fills 100 MiB in that time.
 const SLOW: Duration = Duration::from_millis(100);

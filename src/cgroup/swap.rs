@@ -10,14 +10,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use super::{Limit, NUMBER_BUFFER, gone_is_none, number, v2};
-use crate::policy::Moment;
-use crate::units::Bytes;
+use crate::ground::clock::Moment;
+use crate::ground::units::Bytes;
 
 /// The two lines of `/proc/meminfo` that are used stand within its first 600 bytes.
 const MEMINFO_BUFFER: usize = 4096;
 /// A machine without swap is asked again so often: swap can be switched on.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// No group lies deeper; [`crate::resolve`] looks no deeper either.
+/// No group lies deeper; [`crate::cgroup::resolve`] looks no deeper either.
 const MOST_LEVELS: usize = 16;
 
 /// The machine's swap. Its free part is read once for all groups that are looked at in the same moment.

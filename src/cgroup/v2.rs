@@ -1,7 +1,8 @@
 //! The memory controller of cgroup v2.
 
-use super::{Files, Limit, Malformed, Stat, number, or_none, required};
-use crate::units::Bytes;
+use super::{Files, Limit, Malformed, number, or_none, required};
+use crate::ground::memory::Stat;
+use crate::ground::units::Bytes;
 
 pub(super) const FILES: Files = Files {
     usage: "memory.current",

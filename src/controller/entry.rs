@@ -8,13 +8,16 @@ use jiff::Timestamp;
 
 use super::Effect;
 use super::kills::Unsettled;
-use crate::evict::Act;
-use crate::guard::{DryRun, Guard, Problem};
+use crate::act::evict::Act;
+use crate::cgroup::resolve::{Groups, Want};
+use crate::decide::eligibility::Never;
+use crate::decide::judge::Evidence;
+use crate::decide::restraint::{Held, OwnerKey, Reservation};
+use crate::decide::schedule::time_left;
+use crate::ground::clock::Moment;
+use crate::pods::guard::{DryRun, Guard, Problem};
 use crate::pods::{ContainerId, Kind, Pod};
-use crate::policy::{Evidence, Moment, Never, time_left};
 use crate::report::{MissReason, Notice, Subject};
-use crate::resolve::{Groups, Want};
-use crate::restraint::{Held, OwnerKey, Reservation};
 use crate::sampler::{LastLook, TargetId, View};
 
 /// After so long a running container without a charged group has none: Kata, gVisor.

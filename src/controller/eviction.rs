@@ -10,12 +10,14 @@ use super::entry::{
     urgency,
 };
 use super::{Controller, Effect, InFlight, Key, Read};
-use crate::evict::{Act, Answer, Order};
-use crate::guard::{DryRun, Guard, Rule};
+use crate::act::evict::{Act, Answer, Order};
+use crate::decide::judge::{Evidence, History, Verdict};
+use crate::decide::restraint::{Candidate, Held, OwnerKey, Reservation, Why};
+use crate::ground::clock::Moment;
+use crate::ground::memory::Sample;
 use crate::pods::PodRef;
-use crate::policy::{Evidence, History, Moment, Sample, Verdict};
+use crate::pods::guard::{DryRun, Guard, Rule};
 use crate::report::{Notice, Subject};
-use crate::restraint::{Candidate, Held, OwnerKey, Reservation, Why};
 use crate::sampler::{Command, TargetId};
 
 /// How much the last answer counts in the time that an eviction takes.

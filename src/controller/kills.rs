@@ -6,12 +6,15 @@
 use super::Effect;
 use super::entry::{Entry, Eviction, Name, State, Target, notice_of};
 use crate::cgroup::Hit;
-use crate::guard::DryRun;
+use crate::decide::eligibility::Never;
+use crate::decide::judge::Verdict;
+use crate::ground::clock::Moment;
+use crate::ground::memory::Sample;
+use crate::ground::units::Bytes;
 use crate::pods::ContainerId;
-use crate::policy::{Moment, Never, Sample, Verdict};
+use crate::pods::guard::DryRun;
 use crate::report::{MissReason, Subject};
 use crate::sampler::LastLook;
-use crate::units::Bytes;
 use std::time::Duration;
 
 /// Kills of so many of a pod's last containers are remembered, to count each once.

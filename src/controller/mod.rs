@@ -21,14 +21,17 @@ use self::entry::{
 use self::eviction::signed;
 use self::kills::{Counted, counted, group_gone, keep_last_look, settle_all, settle_by_time, tell_kills};
 use self::latency::Latencies;
+use crate::act::evict::{Act, Order};
 use crate::cgroup::ReadError;
-use crate::evict::{Act, Order};
-use crate::guard::{self, DryRun, Guard, Problem, Rule};
+use crate::cgroup::resolve::{Groups, Unresolved, Want};
+use crate::decide::eligibility::{Me, Never, never};
+use crate::decide::judge::Evidence;
+use crate::decide::restraint::{GENERATIONS, Limits, QUIET, Reservation, Restraint};
+use crate::ground::clock::Moment;
+use crate::ground::memory::Sample;
+use crate::pods::guard::{self, DryRun, Guard, Problem, Rule};
 use crate::pods::{Container, ContainerId, Owner, Pod, PodChange, PodRef};
-use crate::policy::{Evidence, Me, Moment, Never, Sample, never};
 use crate::report::{Notice, Subject};
-use crate::resolve::{Groups, Unresolved, Want};
-use crate::restraint::{GENERATIONS, Limits, QUIET, Reservation, Restraint};
 use crate::sampler::{Command, Report, TargetId, View, Watch, What};
 
 /// A group appears 45–130 ms before its container's first instruction, its id in the watch

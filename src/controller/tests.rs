@@ -6,13 +6,14 @@ use serde_json::{Value, json};
 
 use super::kills::MOST_KILLS;
 use super::*;
+use crate::act::evict::Answer;
 use crate::cgroup::{Group, Hit, Machine, Version};
-use crate::evict::Answer;
-use crate::guard::{ENABLED, LABEL, PREFIX, Signal};
+use crate::ground::keys::{ENABLED, LABEL, PREFIX};
+use crate::ground::memory::Level;
+use crate::ground::memory::Signal;
+use crate::ground::units::Bytes;
 use crate::pods::PodUid;
-use crate::policy::Level;
 use crate::report::MissReason;
-use crate::units::Bytes;
 
 const MIB: u64 = 1 << 20;
 const WALL: &str = "2026-11-24T12:00:00Z";
@@ -58,7 +59,7 @@ fn sample(usage: u64) -> Sample {
         usage: Bytes(usage),
         most_usage: Bytes(usage),
         limit: Some(Bytes(100 * MIB)),
-        stat: Some(crate::cgroup::Stat::default()),
+        stat: Some(crate::ground::memory::Stat::default()),
         swap_left: Bytes(0),
     };
     Sample { at: Duration::ZERO, until: Duration::ZERO, own, pod: None }

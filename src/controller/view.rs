@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use super::entry::{Entry, Eviction, State, Target, bad_ids};
-use crate::guard::{DryRun, keys};
+use crate::decide::eligibility::Never;
+use crate::decide::judge::Verdict;
+use crate::ground::clock::Moment;
+use crate::ground::keys;
 use crate::pods::Owner;
-use crate::policy::{Moment, Never, Verdict};
+use crate::pods::guard::DryRun;
 use crate::report::Subject;
 use crate::sampler::TargetId;
 
@@ -82,7 +85,7 @@ pub struct MemoryView {
 
 /// All states of a guard, but those that are an answer's ([`Answer::LABELS`]).
 ///
-/// [`Answer::LABELS`]: crate::evict::Answer::LABELS
+/// [`Answer::LABELS`]: crate::act::evict::Answer::LABELS
 pub const STATES: [&str; 15] = [
     "watching",
     "sustaining",

@@ -1,6 +1,9 @@
 //! The list and the watch themselves. kube's own watcher holds a whole page of a list, and each object as a tree of
 //! values: some dozen large pods would be more than the agent may use.
 
+use crate::ground::keys;
+use crate::ground::text::chain;
+use crate::ground::text::shortened;
 use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -18,9 +21,8 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::cut::{LARGEST, Lines, List, Text};
-use super::{Pod, PodChange, RawPod, Trouble, TroubleKind, chain, head_only, shortened};
-use crate::guard;
-use crate::units::Bytes;
+use super::{Pod, PodChange, RawPod, Trouble, TroubleKind, head_only};
+use crate::ground::units::Bytes;
 
 /// Bounds one watch request, so that one that hangs unnoticed ends (facts: at most 200 s).
 const WATCH_TIMEOUT: Duration = Duration::from_secs(190);
@@ -40,7 +42,7 @@ const REFUSAL: usize = 64 * 1024;
 pub fn watch(client: Client, node: &str) -> impl Stream<Item = PodChange> + use<> {
     // Both: the field is indexed in the server's watch cache, a label is not.
     let fields = format!("spec.nodeName={node}");
-    let labels = format!("{}={}", guard::LABEL, guard::ENABLED);
+    let labels = format!("{}={}", keys::LABEL, keys::ENABLED);
     let seconds = u32::try_from(WATCH_TIMEOUT.as_secs()).unwrap_or(u32::MAX);
     let feed = Feed {
         client,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Notice;
+use crate::ground::clock::Moment;
 use crate::pods::PodUid;
-use crate::policy::Moment;
 
 /// So many at once, and one more after each `refill`.
 #[derive(Clone, Copy, Debug)]

@@ -7,18 +7,21 @@
 mod target;
 mod view;
 
+use crate::ground::clock::Clock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
 
+use crate::cgroup::resolve::Groups;
 use crate::cgroup::{Hit, ReadError, StatReader};
-use crate::guard::Rule;
-use crate::policy::{Evidence, LONGEST_LOOK, Moment, time_left};
-use crate::resolve::Groups;
+use crate::decide::judge::Evidence;
+use crate::decide::schedule::{LONGEST_LOOK, time_left};
+use crate::ground::clock::Moment;
+use crate::pods::guard::Rule;
 
 use self::target::{Due, With};
 pub use self::target::{Target, Told, Worse, read_all};
@@ -28,42 +31,6 @@ pub use self::view::{LastLook, View};
 const TELL_WITHIN: Duration = Duration::from_millis(1);
 /// That an eviction may come is told so often.
 const EVICTION_NEAR_EACH: Duration = Duration::from_secs(1);
-
-/// The one clock: moments are counted from its making.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock {
-    start: Instant,
-}
-
-impl Clock {
-    /// Starts counting.
-    #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "the one clock")]
-    pub fn start() -> Clock {
-        Clock { start: Instant::now() }
-    }
-
-    /// One that was started so long ago.
-    #[cfg(test)]
-    #[must_use]
-    pub fn started(ago: Duration) -> Clock {
-        let Clock { start } = Clock::start();
-        Clock { start: start - ago }
-    }
-
-    /// The time since the start.
-    #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "the one clock")]
-    pub fn now(&self) -> Moment {
-        Instant::now() - self.start
-    }
-
-    /// A moment as tokio's timers want it.
-    #[must_use]
-    pub fn instant(&self, at: Moment) -> tokio::time::Instant {
-        (self.start + at).into()
-    }
-}
 
 /// Names a target between the two sides; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -386,8 +353,9 @@ impl Sampler {
 mod tests {
     use super::*;
     use crate::cgroup::{Group, Machine, Version};
-    use crate::guard::{Signal, Threshold};
-    use crate::units::{Bytes, Percent};
+    use crate::ground::memory::Signal;
+    use crate::ground::units::{Bytes, Percent};
+    use crate::pods::guard::Threshold;
     use futures::FutureExt;
     use std::path::Path;
     use tokio::sync::mpsc;

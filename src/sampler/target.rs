@@ -5,14 +5,16 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::{LastLook, Latency, Report, Shared, TargetId, View, Watch, What};
-use crate::cgroup::{Group, Hit, Kills, ReadError, Stat, StatRead, StatReader};
-use crate::guard::{Rule, Signal, Threshold};
-use crate::policy::{
-    Evidence, History, LONGEST_LOOK, Level, Moment, SHORTEST_LOOK, Sample, TORN, Verdict, crossing, next_look,
-    time_left,
-};
-use crate::resolve::Groups;
-use crate::units::Bytes;
+use crate::cgroup::resolve::Groups;
+use crate::cgroup::{Group, Hit, Kills, ReadError, StatRead, StatReader};
+use crate::decide::judge::{Evidence, History, Verdict};
+use crate::decide::schedule::{LONGEST_LOOK, SHORTEST_LOOK, crossing, next_look, time_left};
+use crate::ground::clock::Moment;
+use crate::ground::memory::Signal;
+use crate::ground::memory::Stat;
+use crate::ground::memory::{Level, Sample, TORN};
+use crate::ground::units::Bytes;
+use crate::pods::guard::{Rule, Threshold};
 
 /// A container whose next look is due sooner than this by its usage alone may be near a kill: what
 /// else is charged with it is worth reading.
@@ -311,7 +313,7 @@ impl Target {
 
         let growth = self.history.trend().fast();
         let by_usage = |s: &Sample| next_look(&self.rule, s, s.room(), growth, takes);
-        let threshold = sample.threshold(&self.rule);
+        let threshold = self.rule.threshold_of(&sample);
         let undecided = self.rule.signal != Signal::Usage && threshold.is_some_and(|t| own.usage > t);
         let due = by_usage(&sample);
         let with_cache = Sample { own: Level { stat: last.own.stat, ..own }, ..sample };
@@ -464,7 +466,8 @@ impl Target {
         // Where this look read no stat, the last one stands for it: that it is not too old is seen to above.
         let stat = sample.own.stat.or(self.last.and_then(|l| l.own.stat));
         let known = Sample { own: Level { stat, ..sample.own }, ..sample };
-        let (room, threshold, value) = (known.room(), known.threshold(&self.rule), known.own.value(self.rule.signal));
+        let (room, threshold, value) =
+            (known.room(), self.rule.threshold_of(&known), known.own.value(self.rule.signal));
         let interval = match verdict {
             Verdict::Over(_) if matches!(self.told, Told::Over(_)) => match self.rule.force_delete {
                 _ if rise.is_some() => SHORTEST_LOOK,

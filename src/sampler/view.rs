@@ -2,8 +2,10 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::policy::{Moment, Sample, Verdict};
-use crate::units::Bytes;
+use crate::decide::judge::Verdict;
+use crate::ground::clock::Moment;
+use crate::ground::memory::Sample;
+use crate::ground::units::Bytes;
 
 /// The last look at a target, for people.
 #[derive(Debug, Default)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pre_oom_killer::evict::{Act, Answer, Order, evict};
+use pre_oom_killer::act::evict::{Act, Answer, Order, evict};
 use serde_json::{Value, json};
 
 use crate::recorded::end_namespace;

@@ -5,13 +5,14 @@ use std::sync::Once;
 
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use libtest_mimic::Completion;
-use pre_oom_killer::guard::{LABEL, PREFIX, keys};
+use pre_oom_killer::ground::keys;
+use pre_oom_killer::ground::keys::{LABEL, PREFIX};
 use serde_json::{Map, Value, json};
 
+use crate::access::{OWN_NS, documents};
 use crate::cases::{Case, cases, made};
-use crate::rights::{OWN_NS, documents};
 use crate::server::{Answer, Who, request};
-#[cfg(feature = "desk")]
+#[cfg(feature = "plugin")]
 use crate::world::SOON;
 use crate::world::{Cluster, apply, create, poll};
 
@@ -163,10 +164,10 @@ pub fn a_policy_that_fails_stops_no_pod(cluster: &Cluster) -> Completion {
 
 /// Where a label comes after the pods, `status` names what they belong to, by selectors that the server takes; with the rights
 /// of `status-reader.yaml` that is all it asks for.
-#[cfg(feature = "desk")]
+#[cfg(feature = "plugin")]
 pub fn pods_made_before_the_label_are_named(cluster: &Cluster) -> Completion {
-    use pre_oom_killer::status::ask::Query;
-    use pre_oom_killer::status::spaces::unguarded;
+    use pre_oom_killer::plugin::status::ask::Query;
+    use pre_oom_killer::plugin::status::spaces::unguarded;
 
     if let Some(ignored) = too_old(cluster) {
         return ignored;
@@ -199,7 +200,7 @@ pub fn pods_made_before_the_label_are_named(cluster: &Cluster) -> Completion {
 }
 
 /// `status` is not in it.
-#[cfg(not(feature = "desk"))]
+#[cfg(not(feature = "plugin"))]
 pub fn pods_made_before_the_label_are_named(_: &Cluster) -> Completion {
     Completion::ignored_with("built without the feature desk")
 }

@@ -1,11 +1,11 @@
 //! Each recorded answer that needs no kubelet (`tests/standin/tests/cases.json`), once more, from this server.
 
 use libtest_mimic::Completion;
-use pre_oom_killer::evict::{Act, answer_to};
+use pre_oom_killer::act::evict::{Act, answer_to};
 use serde_json::{Map, Value, json};
 use standin::compare::summary;
 
-use crate::rights;
+use crate::access;
 use crate::server::{Answer, Who, request};
 use crate::webhook::{self, Webhook};
 use crate::world::{Cluster, NODE, OTHER, World, allows, apply, blocks, delete, poll};

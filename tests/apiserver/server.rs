@@ -15,7 +15,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use pre_oom_killer::client::fitted;
+use pre_oom_killer::act::client::fitted;
 use serde_json::Value;
 use standin::tls::Tls;
 use tempfile::TempDir;

@@ -1,7 +1,7 @@
 //! `pre-oom-killer status` against the stand-in API server and three agents behind its pod proxy, one of which hangs.
 //! The expected output is in `snapshots/`; see `tests/check.rs` for how to write it anew.
 
-#![cfg(feature = "desk")]
+#![cfg(feature = "plugin")]
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
 
 mod cluster;
@@ -12,9 +12,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use cluster::{Cluster, now};
-use pre_oom_killer::printable::json_text;
-use pre_oom_killer::status::ask::{Query, Survey, survey};
-use pre_oom_killer::status::table::{json, text};
+use pre_oom_killer::plugin::sanitize::json_text;
+use pre_oom_killer::plugin::status::ask::{Query, Survey, survey};
+use pre_oom_killer::plugin::status::table::{json, text};
 use standin::pod;
 
 /// Long enough for an agent that answers, and short enough to wait for one that does not.

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use pre_oom_killer::status::ask::Query;
-use pre_oom_killer::status::rows::rows;
+use pre_oom_killer::plugin::status::ask::Query;
+use pre_oom_killer::plugin::status::rows::rows;
 use serde_json::Value;
 use standin::cgroups::Tree;
 use standin::pod;

@@ -1,7 +1,7 @@
 //! The live view on a terminal in memory: what it shows, and what its keys do.
 
-use pre_oom_killer::status::ask::{Query, Survey};
-use pre_oom_killer::status::watch::{Ask, View};
+use pre_oom_killer::plugin::status::ask::{Query, Survey};
+use pre_oom_killer::plugin::status::watch::{Ask, View};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};

@@ -4,9 +4,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use pre_oom_killer::cgroup::Stat;
-use pre_oom_killer::policy::{Level, Moment};
-use pre_oom_killer::units::Bytes;
+use pre_oom_killer::ground::clock::Moment;
+use pre_oom_killer::ground::memory::Level;
+use pre_oom_killer::ground::memory::Stat;
+use pre_oom_killer::ground::units::Bytes;
 
 use crate::pod::{Ask, MIB, Signal, Threshold};
 

@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use pre_oom_killer::act::evict::Answer;
+use pre_oom_killer::cgroup::resolve::Groups;
 use pre_oom_killer::cgroup::{Group, Machine, StatReader, Version};
 use pre_oom_killer::controller::{Controller, Effect, Settings};
-use pre_oom_killer::evict::Answer;
-use pre_oom_killer::guard::DryRun;
+use pre_oom_killer::decide::eligibility::Me;
+use pre_oom_killer::decide::restraint::Limits;
+use pre_oom_killer::ground::clock::Moment;
+use pre_oom_killer::pods::guard::DryRun;
 use pre_oom_killer::pods::{self, PodChange, PodRef};
-use pre_oom_killer::policy::{Me, Moment};
 use pre_oom_killer::report::Subject;
-use pre_oom_killer::resolve::Groups;
-use pre_oom_killer::restraint::Limits;
 use pre_oom_killer::sampler::{Report, Sampler, read_all};
 use tokio::sync::mpsc;
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use jiff::SignedDuration;
-use pre_oom_killer::policy::Moment;
-use pre_oom_killer::restraint::{Candidate, Limits, OwnerKey, Restraint};
+use pre_oom_killer::decide::restraint::{Candidate, Limits, OwnerKey, Restraint};
+use pre_oom_killer::ground::clock::Moment;
 
 const NODES: usize = 50;
 const HOUR: Duration = Duration::from_secs(3600);

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use pre_oom_killer::guard::{PREFIX, keys};
+use pre_oom_killer::ground::keys;
+use pre_oom_killer::ground::keys::PREFIX;
 use serde_json::{Map, Value, json};
 
 /// A pod that is made in a namespace.

@@ -14,7 +14,7 @@ pub(super) fn sample(
     let body = bodies.get(&meant.uid)?;
     let (usage, limit) = (Bytes(2 * MIB), body.limit.flatten().map(Bytes));
     let mut whole = Level { usage, most_usage: usage, limit, stat: None, swap_left: Bytes(0) };
-    let mut stat = pre_oom_killer::cgroup::Stat::default();
+    let mut stat = pre_oom_killer::ground::memory::Stat::default();
     for level in body.containers.values().filter_map(|c| Some(memory.get(c)?.level(now))) {
         let more = level.stat.unwrap_or_default();
         whole.usage = whole.usage.plus(level.usage);

@@ -1,0 +1,478 @@
+//! The clients of the API server: where it is, as whom it is asked, and how a token that was
+//! rotated is read anew.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context as Poller, Poll};
+use std::time::Duration;
+
+use anyhow::Context;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use kube::Client;
+use kube::client::{Body, ClientBuilder};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tower::timeout::TimeoutLayer;
+use tower::util::MapResponseLayer;
+use tower::{BoxError, Service};
+use tracing::warn;
+
+use crate::act::evict::{ANSWER_WITHIN, HEDGE_AFTER};
+use crate::cli::Config;
+
+/// A watch whose response headers never come would hang for ever.
+const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+/// TCP and TLS take 5–7 ms where all is well (measured). So long allows for one SYN that was lost (sent again after 1 s)
+/// on a slow network; kube's own bound is 30 s.
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+/// A ping is answered from the server's cache, in milliseconds. After so long its connection is taken for dead, as an
+/// eviction on it would be.
+const PING_WITHIN: Duration = HEDGE_AFTER;
+/// So many requests are sent a second time at once. Where more are late the server is, and not their connections; and
+/// each costs it a request, and us a connection's buffers.
+const HEDGES: usize = 16;
+/// The answer to a ping is an empty list of some hundred bytes.
+const PONG_SIZE: usize = 64 * 1024;
+
+/// What is heard of the API server. kube's watcher itself is silent when a watch that failed goes on.
+#[derive(Clone, Debug, Default)]
+pub struct Contact {
+    good: Arc<Notify>,
+    any: Arc<Notify>,
+}
+
+impl Contact {
+    /// Waits for the next good answer to a list or watch.
+    pub async fn made(&self) {
+        self.good.notified().await;
+    }
+
+    /// Waits for the next answer of the server to anything that any client asks. That of a proxy which cannot reach it
+    /// is none.
+    pub async fn answered(&self) {
+        self.any.notified().await;
+    }
+
+    fn heard(&self, status: StatusCode) {
+        if !is_of_a_proxy(status) {
+            self.any.notify_one();
+        }
+    }
+}
+
+/// 502, 503, 504: whoever answers so is in front of a server that does not.
+fn is_of_a_proxy(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
+}
+
+/// Where the API server is, and what proves who asks.
+///
+/// # Errors
+/// When the kubeconfig or the service account cannot be read.
+pub async fn kube_config(config: &Config) -> anyhow::Result<kube::Config> {
+    let kube = match &config.kubeconfig {
+        Some(file) => {
+            let options = KubeConfigOptions { context: config.context.clone(), ..KubeConfigOptions::default() };
+            let shown = file.display();
+            let kubeconfig = Kubeconfig::read_from(file).with_context(|| format!("kubeconfig {shown}"))?;
+            kube::Config::from_custom_kubeconfig(kubeconfig, &options)
+                .await
+                .with_context(|| format!("kubeconfig {shown}"))?
+        }
+        None => kube::Config::incluster()
+            .context("not in a cluster (no service account): give --kubeconfig for a run from a desk")?,
+    };
+    Ok(fitted(kube))
+}
+
+/// What of kube's own ways does not fit us.
+#[must_use]
+pub fn fitted(mut kube: kube::Config) -> kube::Config {
+    if kube.cluster_url.scheme_str() == Some("http") && kube.root_cert.is_none() {
+        // Nothing is to be trusted without TLS; kube would ask for the system's certificates, and
+        // fail where there are none, as in the image.
+        kube.root_cert = Some(Vec::new());
+    }
+    // kube repeats a 429 many times on its own; when to try again is ours to say.
+    kube.default_retry = false;
+    kube.connect_timeout = Some(CONNECT_WITHIN);
+    kube
+}
+
+/// Asks as the node: `Impersonate-User: system:node:NODE` on every request, and no group, extra or
+/// uid, which only the legacy verb `impersonate` would allow (measured).
+#[must_use]
+pub fn as_node(mut kube: kube::Config, node: &str) -> kube::Config {
+    let who = &mut kube.auth_info;
+    who.impersonate = Some(format!("system:node:{node}"));
+    who.impersonate_uid = None;
+    who.impersonate_groups = None;
+    who.impersonate_user_extra = None;
+    kube
+}
+
+/// For the list and the watch.
+///
+/// # Errors
+/// When a certificate, a key or a token cannot be read.
+pub fn reading(kube: kube::Config, contact: &Contact) -> anyhow::Result<Client> {
+    let told = contact.clone();
+    let told = MapResponseLayer::new(move |response: Response<_>| {
+        if response.status().is_success() {
+            told.good.notify_one();
+        }
+        response
+    });
+    let (builder, _) = renewing(kube, contact)?;
+    Ok(builder.with_layer(&TimeoutLayer::new(HEADERS_WITHIN)).with_layer(&told).build())
+}
+
+/// With a pool of its own: an eviction never waits behind a list, and takes as long as it takes.
+///
+/// # Errors
+/// When a certificate, a key or a token cannot be read.
+pub fn writing(kube: kube::Config, contact: &Contact) -> anyhow::Result<Line> {
+    let (builder, pool) = renewing(kube, contact)?;
+    Ok(Line { client: patient(builder), pool, hedges: Arc::new(Semaphore::new(HEDGES)) })
+}
+
+fn patient(builder: ClientBuilder<Renewing>) -> Client {
+    builder.with_layer(&TimeoutLayer::new(ANSWER_WITHIN)).build()
+}
+
+/// A client whose connections can be left behind.
+#[derive(Clone)]
+pub struct Line {
+    client: Client,
+    pool: Renewing,
+    hedges: Arc<Semaphore>,
+}
+
+impl Line {
+    /// The client; it stays the same when its connections are left behind.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Sees to it that what is asked from now on goes over no connection from before this call: they may have gone dead
+    /// in silence. What has been asked goes on. To be called before a request is sent, the future to be awaited when
+    /// nobody answered it; requests that were sent at the same time share the new connections.
+    fn renewal(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (pool, before) = (self.pool.clone(), self.pool.now().0);
+        async move {
+            // Files are read for it, and a kubeconfig's command may be run.
+            let made = tokio::task::spawn_blocking(move || pool.renew(before));
+            if let Err(error) = made.await {
+                warn!(%error, "cannot make an API client");
+            }
+        }
+    }
+
+    /// Another client, with connections of its own, for one request that is late; when its turn has come. To be called
+    /// before the request is sent, the future to be awaited when it is late. `None`: it cannot be made.
+    pub fn another(&self) -> impl Future<Output = Option<Spare>> + Send + use<> {
+        let (line, renewal) = (self.clone(), self.renewal().boxed());
+        async move {
+            let permit = Arc::clone(&line.hedges).acquire_owned().await.ok()?;
+            let made = tokio::task::spawn_blocking(move || renewing(line.pool.kube, &line.pool.contact)).await;
+            match made.map_err(anyhow::Error::from).flatten() {
+                Ok((builder, _)) => Some(Spare { client: patient(builder), renewal, _permit: permit }),
+                Err(error) => {
+                    warn!("{error:#}");
+                    None
+                }
+            }
+        }
+    }
+
+    /// Opens a connection, keeps one open or finds it dead, by a question about this node's pods that has an empty
+    /// answer. It takes no right beyond those that are used anyway. Whether the server answered.
+    ///
+    /// `renew`: a connection that does not answer is left behind, and the question asked once more.
+    pub async fn ping(&self, node: &str, renew: bool) -> bool {
+        let renewal = self.renewal();
+        match timeout(PING_WITHIN, self.ask_after_nothing(node)).await {
+            Ok(answered) => answered,
+            Err(_) if renew => {
+                renewal.await;
+                timeout(PING_WITHIN, self.ask_after_nothing(node)).await.unwrap_or(false)
+            }
+            Err(_) => false,
+        }
+    }
+
+    async fn ask_after_nothing(&self, node: &str) -> bool {
+        let question = format!(
+            "/api/v1/pods?fieldSelector=spec.nodeName%3D{node}%2Cmetadata.name%3Dkeeps-a-connection-open&resourceVersion=0"
+        );
+        let Ok(request) = Request::get(question).body(Body::empty()) else { return false };
+        let Ok(response) = self.client.send(request).await else { return false };
+        let (head, body) = response.into_parts();
+        // Read to its end, or the connection could not be used again.
+        let read = Limited::new(body, PONG_SIZE).collect().await.is_ok();
+        read && !is_of_a_proxy(head.status)
+    }
+}
+
+/// See [`Line::another`].
+pub struct Spare {
+    client: Client,
+    renewal: BoxFuture<'static, ()>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Spare {
+    /// The client.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The server answered this one, and not the request before: the line's own connections are left behind.
+    pub fn was_first(self) {
+        tokio::spawn(self.renewal);
+    }
+}
+
+fn renewing(kube: kube::Config, contact: &Contact) -> anyhow::Result<(ClientBuilder<Renewing>, Renewing)> {
+    let namespace = kube.default_namespace.clone();
+    let current = Arc::new(Mutex::new((0, fresh(&kube)?)));
+    let renewing = Renewing { kube, current, contact: contact.clone() };
+    Ok((ClientBuilder::new(renewing.clone(), namespace), renewing))
+}
+
+fn fresh(kube: &kube::Config) -> anyhow::Result<Client> {
+    Ok(ClientBuilder::try_from(kube.clone()).context("cannot make an API client")?.build())
+}
+
+/// A token file is read when kube's client is made, and about once a minute. A 401 says that it
+/// was rotated meanwhile: whoever asks next asks through a new client. So does whoever found a connection dead.
+#[derive(Clone)]
+struct Renewing {
+    kube: kube::Config,
+    /// The client, and how many there were before it.
+    current: Arc<Mutex<(u64, Client)>>,
+    contact: Contact,
+}
+
+impl Renewing {
+    fn now(&self) -> (u64, Client) {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the client unless that was done since it was the one of this number.
+    fn renew(&self, number: u64) {
+        if self.now().0 != number {
+            return;
+        }
+        match fresh(&self.kube) {
+            Ok(client) => {
+                let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+                // Whoever was faster has made as good a one.
+                if current.0 == number {
+                    *current = (number + 1, client);
+                }
+            }
+            Err(error) => warn!("{error:#}"),
+        }
+    }
+}
+
+impl Service<Request<Body>> for Renewing {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Response<Body>, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Poller<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let own = self.clone();
+        async move {
+            let (number, client) = own.now();
+            let response = client.send(request).await?;
+            own.contact.heard(response.status());
+            if response.status() == StatusCode::UNAUTHORIZED {
+                own.renew(number);
+            }
+            Ok(response)
+        }
+        .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_asked_as_without_anything_else() {
+        let mut kube = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        kube.auth_info.impersonate = Some("admin".into());
+        kube.auth_info.impersonate_uid = Some("0".into());
+        kube.auth_info.impersonate_groups = Some(vec!["system:masters".into()]);
+        kube.auth_info.impersonate_user_extra = Some([("a".to_owned(), vec!["b".to_owned()])].into());
+        let who = as_node(kube, "n1").auth_info;
+        assert_eq!(who.impersonate.as_deref(), Some("system:node:n1"));
+        assert!(who.impersonate_uid.is_none() && who.impersonate_groups.is_none());
+        assert!(who.impersonate_user_extra.is_none());
+    }
+
+    use futures::FutureExt;
+    use standin::{Fault, Standin, pod};
+    use tokio::time::Instant;
+
+    use crate::act::evict::{Act, Answer, Order, evict};
+    use crate::pods::{PodRef, PodUid};
+
+    fn on<T>(then: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(then)
+    }
+
+    async fn line(server: &Standin, contact: &Contact) -> Line {
+        let kubeconfig = Kubeconfig::from_yaml(&server.kubeconfig()).unwrap();
+        let kube = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+        writing(fitted(kube), contact).unwrap()
+    }
+
+    fn order(server: &Standin) -> Order {
+        let uid = server.put_pod(pod("demo", "web").build())["metadata"]["uid"].as_str().unwrap().to_owned();
+        let pod = PodRef { namespace: "demo".into(), name: "web".into(), uid: PodUid(uid) };
+        Order { pod, act: Act::Evict, grace: None, dry_run: false }
+    }
+
+    /// A connection that is open and swallows what is sent costs an eviction a second, not thirty.
+    #[test]
+    fn an_eviction_leaves_a_dead_connection_behind() {
+        let server = Standin::start();
+        let order = order(&server);
+        on(async {
+            let line = line(&server, &Contact::default()).await;
+            assert!(line.ping("node-host", true).await);
+            server.silence_connections();
+            let begin = Instant::now();
+            assert_eq!(evict(line.client(), line.another(), &order).await, Answer::Accepted);
+            let took = begin.elapsed();
+            assert!(took >= HEDGE_AFTER && took < Duration::from_secs(2), "{took:?}");
+            // From now on the dead one is not used.
+            while line.pool.now().0 == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let begin = Instant::now();
+            assert_eq!(evict(line.client(), line.another(), &order).await, Answer::Accepted);
+            assert!(begin.elapsed() < HEDGE_AFTER);
+        });
+        assert_eq!(server.connections(), 3, "the dead one, the spare, and a new one");
+    }
+
+    /// One that is only slow is asked twice, no more, with one precondition, and its connection is kept.
+    #[test]
+    fn an_eviction_that_is_late_is_asked_for_twice_at_most() {
+        let server = Standin::start();
+        let order = order(&server);
+        let late = Duration::from_millis(2500);
+        server.fault(Fault::on("POST", "/eviction").always().delay(late));
+        on(async {
+            let line = line(&server, &Contact::default()).await;
+            let begin = Instant::now();
+            let (one, other) =
+                (evict(line.client(), line.another(), &order), evict(line.client(), line.another(), &order));
+            assert_eq!(futures::future::join(one, other).await, (Answer::Accepted, Answer::Accepted));
+            let took = begin.elapsed();
+            assert!(took >= late && took < late + HEDGE_AFTER, "the first one's answer: {took:?}");
+            tokio::time::sleep(HEDGE_AFTER).await;
+            assert_eq!(line.pool.now().0, 0, "the first one was answered");
+        });
+        let asked = server.requests_to("POST", "/web/eviction");
+        assert_eq!(asked.len(), 4);
+        let wanted = serde_json::json!({"preconditions": {"uid": order.pod.uid.0}});
+        assert!(asked.iter().all(|r| r.body["deleteOptions"] == wanted), "{asked:?}");
+    }
+
+    #[test]
+    fn a_ping_finds_a_dead_connection_and_leaves_it_behind() {
+        let server = Standin::start();
+        let order = order(&server);
+        on(async {
+            let line = line(&server, &Contact::default()).await;
+            assert!(line.ping("node-host", true).await);
+            assert!(line.ping("node-host", true).await);
+            assert_eq!(server.connections(), 1, "it is kept");
+            server.silence_connections();
+            let begin = Instant::now();
+            assert!(!line.ping("node-host", false).await);
+            assert!(begin.elapsed() < PING_WITHIN * 2);
+            server.silence_connections();
+            assert!(line.ping("node-host", true).await, "by another one");
+            let begin = Instant::now();
+            assert_eq!(evict(line.client(), line.another(), &order).await, Answer::Accepted);
+            assert!(begin.elapsed() < HEDGE_AFTER, "which the eviction uses");
+            server.go_away();
+            assert!(!line.ping("node-host", true).await);
+            server.come_back();
+            assert!(line.ping("node-host", true).await);
+        });
+    }
+
+    /// Any answer of the server is a sign of life, also a refusal; that of a proxy without a server is none.
+    #[test]
+    fn any_answer_of_the_server_is_a_sign_of_life() {
+        let server = Standin::start();
+        let contact = Contact::default();
+        let heard = || contact.answered().now_or_never().is_some();
+        on(async {
+            let line = line(&server, &contact).await;
+            assert!(!heard());
+            for code in [200u16, 400, 401, 403, 404, 429, 500] {
+                server.fault(Fault::on("GET", "/pods").answer(code, &[], "words"));
+                assert!(line.ping("node-host", true).await, "{code}");
+                assert!(heard() && !heard(), "{code}");
+            }
+            assert!(contact.made().now_or_never().is_none(), "that is for the list and the watch");
+            for fault in [502u16, 503, 504].map(|code| Fault::on("GET", "/pods").answer(code, &[], "no upstream")) {
+                server.fault(fault);
+                assert!(!line.ping("node-host", true).await && !heard());
+            }
+            server.fault(Fault::on("GET", "/pods").reset());
+            assert!(!line.ping("node-host", true).await && !heard());
+        });
+    }
+
+    /// TCP alone is no connection: whoever accepts it may never speak.
+    #[test]
+    fn a_handshake_that_hangs_is_given_up() {
+        let server = Standin::start_tls();
+        let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let text = server.kubeconfig().replace(&server.address().to_string(), &mute.local_addr().unwrap().to_string());
+        on(async {
+            let kubeconfig = Kubeconfig::from_yaml(&text).unwrap();
+            let kube = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+            let line = writing(fitted(kube), &Contact::default()).unwrap();
+            let begin = Instant::now();
+            let answered = line.client().apiserver_version().await;
+            assert!(answered.is_err());
+            let took = begin.elapsed();
+            assert!(took >= CONNECT_WITHIN && took < CONNECT_WITHIN + Duration::from_secs(1), "{took:?}");
+        });
+    }
+
+    /// Where many are late, the server is: it is not asked for all of them twice.
+    #[test]
+    fn only_some_are_asked_for_a_second_time_at_once() {
+        let server = Standin::start();
+        let order = order(&server);
+        server.fault(Fault::on("POST", "/eviction").always().hang_before_headers());
+        on(async {
+            let line = line(&server, &Contact::default()).await;
+            let many = (0..HEDGES + 10).map(|_| evict(line.client(), line.another(), &order));
+            let _ = timeout(HEDGE_AFTER * 3, futures::future::join_all(many)).await;
+        });
+        assert_eq!(server.requests_to("POST", "/eviction").len(), HEDGES + 10 + HEDGES);
+    }
+}

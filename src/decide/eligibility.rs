@@ -1,0 +1,116 @@
+//! Who is never evicted.
+
+use crate::pods::Phase;
+use crate::pods::Pod;
+use std::collections::BTreeSet;
+use std::fmt;
+/// Why a pod is never evicted, whatever its label says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Never {
+    /// A mirror of a static pod: evicting it does not touch the process (measured).
+    Mirror,
+    /// Owned by the Node: a static pod.
+    Static,
+    /// It is going away already.
+    Terminating,
+    /// Succeeded or Failed.
+    Finished,
+    /// Bound to another node, or to none.
+    NotOurNode,
+    /// Its namespace is switched off (`--exclude-namespaces`).
+    ExcludedNamespace,
+    /// The agent itself.
+    Agent,
+}
+
+impl fmt::Display for Never {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Never::Mirror => "it mirrors a static pod, which an eviction would not end",
+            Never::Static => "it is a static pod, owned by its node",
+            Never::Terminating => "it is terminating already",
+            Never::Finished => "it has finished",
+            Never::NotOurNode => "it is not on this agent's node",
+            Never::ExcludedNamespace => "its namespace is excluded (--exclude-namespaces)",
+            Never::Agent => "it is this agent itself",
+        })
+    }
+}
+
+/// Who is asking.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Me {
+    /// The node's name.
+    pub node: String,
+    /// The agent's own pod uid; none for a run from a desk.
+    pub pod_uid: Option<String>,
+    /// Namespaces that are switched off.
+    pub excluded: BTreeSet<String>,
+}
+
+/// The one place that says who is never evicted.
+#[must_use]
+pub fn never(pod: &Pod, me: &Me) -> Option<Never> {
+    let owner_kind = pod.owner.as_ref().map(|o| o.kind.as_str());
+    if me.pod_uid.as_deref() == Some(pod.id.uid.0.as_str()) {
+        Some(Never::Agent)
+    } else if pod.node.as_deref() != Some(me.node.as_str()) {
+        Some(Never::NotOurNode)
+    } else if me.excluded.contains(&pod.id.namespace) {
+        Some(Never::ExcludedNamespace)
+    } else if pod.mirror {
+        Some(Never::Mirror)
+    } else if owner_kind == Some("Node") {
+        Some(Never::Static)
+    } else if pod.terminating {
+        Some(Never::Terminating)
+    } else if matches!(pod.phase, Phase::Succeeded | Phase::Failed) {
+        Some(Never::Finished)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn never_is_one_answer_for_each_reason() {
+        let me = Me { node: "n".into(), pod_uid: Some("agent".into()), excluded: ["off".to_owned()].into() };
+        let pod = || {
+            Pod::from_json(
+                r#"{"metadata": {"name": "p", "uid": "u"}, "spec": {"nodeName": "n"}, "status": {"phase": "Running"}}"#,
+            )
+            .unwrap()
+        };
+        assert_eq!(never(&pod(), &me), None);
+        let with = |change: fn(&mut Pod)| {
+            let mut pod = pod();
+            change(&mut pod);
+            never(&pod, &me)
+        };
+        assert_eq!(with(|p| p.mirror = true), Some(Never::Mirror));
+        assert_eq!(with(|p| p.terminating = true), Some(Never::Terminating));
+        assert_eq!(with(|p| p.phase = Phase::Succeeded), Some(Never::Finished));
+        assert_eq!(with(|p| p.phase = Phase::Failed), Some(Never::Finished));
+        assert_eq!(with(|p| p.node = Some("m".into())), Some(Never::NotOurNode));
+        assert_eq!(with(|p| p.node = None), Some(Never::NotOurNode));
+        assert_eq!(with(|p| p.id.namespace = "off".into()), Some(Never::ExcludedNamespace));
+        assert_eq!(with(|p| p.id.uid.0 = "agent".into()), Some(Never::Agent));
+        assert_eq!(
+            with(|p| {
+                p.owner = Some(crate::pods::Owner {
+                    api_version: "v1".into(),
+                    kind: "Node".into(),
+                    name: "n".into(),
+                    uid: "x".into(),
+                    template_hash: None,
+                });
+            }),
+            Some(Never::Static)
+        );
+        assert_eq!(Never::Agent.to_string(), "it is this agent itself");
+    }
+}

@@ -1,0 +1,435 @@
+//! How fast a container grows: over the last quarter of a second, and over the last minute. Pure.
+//!
+//! Both are about usage less clean cache, for that is what an OOM kill is about. What the kernel says of it is never quite
+//! of one moment: usage and `memory.stat` are two files, and the thread that reads them may have to wait between the two.
+//! So each look is kept as an interval that surely holds the truth, and haste rests on the lower end of what the
+//! intervals allow ([`Trend::at_least`]).
+
+use std::time::Duration;
+
+use crate::ground::clock::Moment;
+use crate::ground::memory::Sample;
+use crate::ground::memory::Stat;
+use crate::ground::units::Bytes;
+
+/// How many looks back the fast growth is measured. At 5 ms a look it is 75 ms.
+const LOOKS: usize = 16;
+/// The fast growth is taken over at most this time, or over as many looks as it needs where they are farther apart.
+const WINDOW: Duration = Duration::from_millis(250);
+/// The slow growth is taken over a minute, from points so far apart …
+const MINUTE_EACH: Duration = Duration::from_secs(5);
+const MINUTE_POINTS: usize = 13;
+/// … and what grew in the last four seconds from these: a leak of some MiB a second can fill a small container before there
+/// is a minute of it.
+const SECONDS_EACH: Duration = Duration::from_millis(500);
+const SECONDS_POINTS: usize = 9;
+/// With fewer points nothing is said: with four, a single step cannot make more than two thirds of the slopes.
+const FEWEST_POINTS: usize = 4;
+/// So much of what a group is charged with may not be in its `memory.stat` yet, or not in its usage: the kernel keeps up
+/// to 64 pages for each CPU aside, in either. On the machine of the measurements (two CPUs) 384 KiB were seen; this is
+/// what four busy CPUs can make.
+const UNSETTLED: u64 = 1 << 20;
+
+/// What one look knows.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    /// Before the first file was read.
+    from: Moment,
+    /// After the last one.
+    until: Moment,
+    usage: Bytes,
+    /// At most this was charged while the look lasted.
+    most_usage: Bytes,
+    /// Clean cache; `None` where stat was not read.
+    clean: Option<Bytes>,
+}
+
+impl Look {
+    /// Usage less clean cache is no less than this.
+    fn least(&self) -> i128 {
+        self.clean.map_or(0, |clean| i128::from(self.usage.0) - i128::from(clean.0) - i128::from(UNSETTLED))
+    }
+
+    /// It is no more than this. Where the cache is not known, it is taken to have been none.
+    fn most(&self) -> i128 {
+        let clean = self.clean.unwrap_or_default();
+        i128::from(self.most_usage.0) - i128::from(clean.0) + i128::from(UNSETTLED)
+    }
+}
+
+/// A point of the slow growth.
+#[derive(Clone, Copy, Debug)]
+struct Point {
+    at: Moment,
+    held: Bytes,
+}
+
+/// What is remembered of a container's memory. Of fixed size.
+#[derive(Clone, Debug, Default)]
+pub struct Trend {
+    looks: [Option<Look>; LOOKS],
+    /// Where the next look goes.
+    next: usize,
+    /// Usage less clean cache, when both were last known.
+    held: Option<Bytes>,
+    seconds: Slope<SECONDS_POINTS>,
+    minute: Slope<MINUTE_POINTS>,
+}
+
+/// A robust slope over the last points.
+#[derive(Clone, Copy, Debug)]
+struct Slope<const N: usize> {
+    points: [Option<Point>; N],
+    next: usize,
+    /// As of the last point.
+    slope: Option<i64>,
+}
+
+impl<const N: usize> Default for Slope<N> {
+    fn default() -> Self {
+        Slope { points: [None; N], next: 0, slope: None }
+    }
+}
+
+impl<const N: usize> Slope<N> {
+    fn last(&self) -> Option<Point> {
+        self.points[(self.next + N - 1) % N]
+    }
+
+    /// Takes a point in, if the one before is so long ago.
+    fn point(&mut self, each: Duration, at: Moment, held: Bytes) {
+        if self.last().is_some_and(|last| at < last.at + each) {
+            return;
+        }
+        self.points[self.next] = Some(Point { at, held });
+        self.next = (self.next + 1) % N;
+        // Points that are much older than they should be say nothing of the present.
+        let window = each * u32::try_from(N).unwrap_or(u32::MAX);
+        self.slope = self.of_three_quarters(at, window);
+    }
+
+    /// What three quarters of all pairs of points agree on: a careful form of the Theil–Sen estimator, which takes the middle.
+    fn of_three_quarters(&self, now: Moment, window: Duration) -> Option<i64> {
+        let mut points = [Point { at: Moment::ZERO, held: Bytes(0) }; N];
+        let mut n = 0;
+        // The oldest first.
+        let in_order = (0..N).filter_map(|i| self.points[(self.next + i) % N]);
+        for point in in_order.filter(|p| now.saturating_sub(p.at) <= window) {
+            points[n] = point;
+            n += 1;
+        }
+        if n < FEWEST_POINTS {
+            return None;
+        }
+        const { assert!(N <= MINUTE_POINTS) };
+        let mut slopes = [0; MINUTE_POINTS * (MINUTE_POINTS - 1) / 2];
+        let mut count = 0;
+        for (i, later) in points[..n].iter().enumerate() {
+            for earlier in &points[..i] {
+                let risen = i128::from(later.held.0) - i128::from(earlier.held.0);
+                slopes[count] = rate(risen, later.at.checked_sub(earlier.at)?)?;
+                count += 1;
+            }
+        }
+        let slopes = &mut slopes[..count];
+        slopes.sort_unstable();
+        let (low, high) = (slopes[count / 4], slopes[count - 1 - count / 4]);
+        Some(if low > 0 { low } else { high.min(0) })
+    }
+}
+
+impl Trend {
+    /// Takes a sample in.
+    pub fn remember(&mut self, sample: &Sample) {
+        let clean = sample.own.stat.filter(|_| !sample.is_torn()).map(Stat::clean_cache);
+        let (usage, most_usage) = (sample.own.usage, sample.own.most_usage);
+        self.push(Look { from: sample.at, until: sample.until, usage, most_usage, clean });
+        if let Some(clean) = clean {
+            self.held = Some(usage.less(clean));
+            self.point(sample.at, usage.less(clean));
+        }
+    }
+
+    /// Takes in that the look at this moment found what the one before had found.
+    pub fn same(&mut self, at: Moment) {
+        let Some(last) = self.back(0) else { return };
+        self.push(Look { from: at, until: at, clean: None, ..last });
+        if let Some(held) = self.held {
+            self.point(at, held);
+        }
+    }
+
+    /// Nothing is known of the time since the last look.
+    pub fn interrupted(&mut self) {
+        *self = Trend::default();
+    }
+
+    fn push(&mut self, look: Look) {
+        self.looks[self.next] = Some(look);
+        self.next = (self.next + 1) % LOOKS;
+    }
+
+    /// The look that was so many before the last.
+    fn back(&self, n: usize) -> Option<Look> {
+        self.looks[(self.next + LOOKS - 1 - n) % LOOKS]
+    }
+
+    fn point(&mut self, at: Moment, held: Bytes) {
+        self.seconds.point(SECONDS_EACH, at, held);
+        self.minute.point(MINUTE_EACH, at, held);
+    }
+
+    /// The fast growth as it seems: over the last looks, in bytes a second. Where the cache of one of the two looks is not
+    /// known, it is taken to be the same.
+    #[must_use]
+    pub fn fast(&self) -> Option<i64> {
+        let last = self.back(0)?;
+        let mut first = self.back(1)?;
+        for look in (2..LOOKS).map_while(|n| self.back(n)) {
+            if last.from.saturating_sub(look.from) > WINDOW {
+                break;
+            }
+            first = look;
+        }
+        let cached = match (last.clean, first.clean) {
+            (Some(last), Some(first)) => i128::from(last.0) - i128::from(first.0),
+            _ => 0,
+        };
+        rate(i128::from(last.usage.0) - i128::from(first.usage.0) - cached, last.from.checked_sub(first.from)?)
+    }
+
+    /// The slow growth: a slope over the last minute that three quarters of all pairs of points agree on, in bytes a second.
+    /// One step within the minute is no growth, a step each second is. `None` before there were [`FEWEST_POINTS`].
+    #[must_use]
+    pub fn slow(&self) -> Option<i64> {
+        self.minute.slope
+    }
+
+    /// It grows at least so fast, in bytes a second: the greatest of the lower bounds, over the last quarter of a second, four
+    /// seconds, and a minute; 0 where none says more.
+    #[must_use]
+    pub fn at_least(&self) -> i64 {
+        [self.fast_at_least(), self.seconds.slope, self.minute.slope].into_iter().flatten().fold(0, i64::max)
+    }
+
+    /// The least that both halves of the time agree on, and the whole of it without its first and without its last look: it
+    /// goes on, and a single look that says something else than the truth makes no growth.
+    fn fast_at_least(&self) -> Option<i64> {
+        let last = self.back(0)?;
+        let mut n = 2;
+        let mut first = self.back(n)?;
+        for (i, look) in (3..LOOKS).map_while(|i| Some((i, self.back(i)?))) {
+            if last.until.saturating_sub(look.from) > WINDOW {
+                break;
+            }
+            (first, n) = (look, i);
+        }
+        let half = last.from.checked_sub(first.from)? / 2;
+        let middle = (1..n).filter_map(|i| self.back(i)).min_by_key(|l| l.from.abs_diff(first.from + half))?;
+        let least = |from: Look, to: Look| rate(to.least() - from.most(), to.until.checked_sub(from.from)?);
+        let pairs = [(first, middle), (middle, last), (self.back(n - 1)?, last), (first, self.back(1)?)];
+        pairs.into_iter().try_fold(i64::MAX, |most, (from, to)| Some(most.min(least(from, to)?)))
+    }
+
+    /// How fast usage rose between the last two looks, in bytes a second; `None`: it did not. Growth over a longer time says
+    /// little of a ramp that has just begun.
+    #[must_use]
+    pub fn last_rise(&self) -> Option<u64> {
+        let (last, before) = (self.back(0)?, self.back(1)?);
+        let risen = i128::from(last.usage.less(before.usage).0);
+        let rate = rate(risen, last.from.checked_sub(before.from)?)?;
+        u64::try_from(rate).ok().filter(|rate| *rate > 0)
+    }
+}
+
+/// `bytes ÷ time` in bytes a second; `None` where no time went by.
+fn rate(bytes: i128, time: Duration) -> Option<i64> {
+    let nanos = i128::try_from(time.as_nanos()).ok().filter(|n| *n > 0)?;
+    Some(i64::try_from(bytes * 1_000_000_000 / nanos).unwrap_or(if bytes < 0 { i64::MIN } else { i64::MAX }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ground::memory::Level;
+    use proptest::prelude::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// A look at `millis` that found so many bytes, `inactive` of them cache.
+    fn look(millis: u64, usage: u64, inactive: Option<u64>) -> Sample {
+        let at = Duration::from_millis(millis);
+        let stat = inactive.map(|bytes| Stat { inactive_file: Bytes(bytes), ..Stat::default() });
+        let (usage, limit, swap_left) = (Bytes(usage), None, Bytes(0));
+        Sample { at, until: at, own: Level { usage, most_usage: usage, limit, stat, swap_left }, pod: None }
+    }
+
+    fn trend(looks: impl IntoIterator<Item = (u64, u64)>) -> Trend {
+        let mut trend = Trend::default();
+        looks.into_iter().for_each(|(millis, usage)| trend.remember(&look(millis, usage, Some(0))));
+        trend
+    }
+
+    fn mib(growth: Option<i64>) -> i64 {
+        growth.unwrap() / i64::try_from(MIB).unwrap()
+    }
+
+    #[test]
+    fn growth_is_of_what_cannot_be_reclaimed() {
+        let mut trend = Trend::default();
+        for (millis, usage, inactive) in [(0, 15, 5), (100, 25, 15), (200, 45, 25)] {
+            trend.remember(&look(millis, usage * MIB, Some(inactive * MIB)));
+        }
+        assert_eq!(mib(trend.fast()), 50, "20 MiB more in 200 ms, beside 10 of cache");
+    }
+
+    #[test]
+    fn the_fast_one_is_taken_over_the_last_quarter_of_a_second() {
+        let trend = trend([(0, 0), (100, 50 * MIB), (200, 51 * MIB), (350, 75 * MIB)]);
+        assert_eq!(mib(trend.fast()), 100, "25 MiB in 250 ms");
+    }
+
+    #[test]
+    fn a_look_that_found_the_same_counts_as_one() {
+        let mut trend = trend([(0, 10 * MIB), (100, 20 * MIB), (200, 30 * MIB)]);
+        trend.same(Duration::from_millis(300));
+        assert_eq!(mib(trend.fast()), 50, "10 MiB in the last 200 ms");
+        assert_eq!(trend.last_rise(), None);
+    }
+
+    #[test]
+    fn two_looks_make_no_haste_and_one_odd_look_of_many_does_not_either() {
+        assert_eq!(trend([(0, 0), (100, 90 * MIB)]).at_least(), 0, "a single pair");
+        let ramp = |millis: u64| (millis, millis * MIB);
+        assert!(trend([0, 5, 10].map(ramp)).at_least() > 500 * i64::try_from(MIB).unwrap(), "three looks do");
+        // Nor does a single step, whenever it was.
+        for step in 0..20 {
+            let stepped = (0..20).map(|i| (i * 10, if i < step { 20 * MIB } else { 60 * MIB }));
+            assert_eq!(trend(stepped).at_least(), 0, "before look {step}");
+        }
+        for odd in 0..8 {
+            let flat = (0..8).map(|i| (i * 10, if i == odd { 90 * MIB } else { 20 * MIB }));
+            assert_eq!(trend(flat).at_least(), 0, "look {odd} is too high");
+            let flat = (0..8).map(|i| (i * 10, if i == odd { 0 } else { 70 * MIB }));
+            assert_eq!(trend(flat).at_least(), 0, "look {odd} is too low");
+        }
+    }
+
+    /// The reads of one look may lie apart: then it says no more than what holds for all of that time.
+    #[test]
+    fn a_look_that_lasted_counts_with_all_that_it_may_mean() {
+        let at = |from: u64, until: u64, usage: u64, most: u64, clean: u64| {
+            let mut sample = look(from, usage * MIB, Some(clean * MIB));
+            sample.until = Duration::from_millis(until);
+            sample.own.most_usage = Bytes(most * MIB);
+            sample
+        };
+        let growth = |samples: &[Sample]| {
+            let mut trend = Trend::default();
+            samples.iter().for_each(|s| trend.remember(s));
+            trend.at_least()
+        };
+        // 80 of 90 MiB are cache; it is given up and comes again while the thread waits.
+        let quiet = [at(0, 0, 90, 90, 80), at(10, 10, 90, 90, 80)];
+        assert_eq!(growth(&[quiet[0], quiet[1], at(20, 80, 10, 90, 0)]), 0);
+        // A real ramp, of which the last look lasted: it may have come in all of that time.
+        let ramp = |until: u64| growth(&[at(0, 0, 10, 10, 0), at(5, 5, 30, 30, 0), at(10, until, 50, 50, 0)]) >> 20;
+        assert_eq!((ramp(10), ramp(12), ramp(13)), (3600, 2571, 0), "in 5 ms, in 7, and torn");
+    }
+
+    #[test]
+    fn a_file_that_is_read_is_no_growth() {
+        let mut trend = Trend::default();
+        for (millis, usage, inactive) in [(0, 50, None), (50, 70, Some(20)), (100, 90, Some(40))] {
+            trend.remember(&look(millis, usage * MIB, inactive.map(|i| i * MIB)));
+        }
+        assert_eq!(trend.at_least(), 0);
+    }
+
+    /// What the slow growth says of a memory that is looked at each second, in KiB a second.
+    fn slow(seconds: u64, usage: impl Fn(u64) -> u64) -> Option<i64> {
+        trend((0..=seconds).map(|s| (s * 1000, usage(s)))).slow().map(|slow| slow / 1024)
+    }
+
+    #[test]
+    fn steps_make_a_slow_growth_and_one_step_none() {
+        assert_eq!(slow(70, |s| 20 * MIB + s * MIB / 2), Some(512));
+        let stepped = slow(70, |s| 20 * MIB + s / 2 * MIB).unwrap();
+        assert!((400..=520).contains(&stepped), "{stepped}");
+        for at in 1..70 {
+            assert_eq!(
+                slow(70, |s| if s >= at { 90 * MIB } else { 20 * MIB }),
+                Some(0),
+                "one step, {at} s after the start"
+            );
+        }
+        assert_eq!(slow(70, |_| 50 * MIB), Some(0));
+        assert_eq!(slow(70, |s| 90 * MIB - s * MIB / 4), Some(-256));
+        assert_eq!(slow(14, |s| s * MIB), None, "too young to tell");
+        assert_eq!(slow(15, |s| s * MIB), Some(1024));
+    }
+
+    /// A leak of some MiB a second is known within seconds, a step and another are not taken for one.
+    #[test]
+    fn what_leaks_for_some_seconds_grows() {
+        let after = |millis: u64, usage: fn(u64) -> u64| {
+            trend((0..=millis / 50).map(|i| (i * 50, usage(i * 50)))).at_least() / 1024
+        };
+        let leak = |ms: u64| 20 * MIB + ms * 4 * MIB / 1000;
+        assert_eq!((after(1_400, leak), after(1_500, leak)), (0, 4096));
+        let stepped = after(4_000, |ms| 20 * MIB + ms / 250 * MIB);
+        assert!((3_000..=4_200).contains(&stepped), "{stepped}");
+        for step in 1..40 {
+            let usage = (0..=80).map(|i| (i * 50, if i >= 2 * step { 60 * MIB } else { 20 * MIB }));
+            let mut trend = trend(usage);
+            assert_eq!(trend.seconds.slope, Some(0), "one step");
+            (81..=200).for_each(|i| trend.same(Duration::from_millis(i * 50)));
+            assert_eq!(trend.at_least(), 0, "and nothing after it");
+        }
+    }
+
+    /// A heap that fills and is collected comes back to where it was.
+    #[test]
+    fn a_saw_is_no_growth() {
+        for period in [7, 12, 20, 30] {
+            assert_eq!(slow(120, |s| 20 * MIB + (s % period) * 2 * MIB).map(|s| s.max(0)), Some(0), "{period} s");
+        }
+    }
+
+    #[test]
+    fn it_goes_on_though_nothing_moves() {
+        let mut trend = trend((0..=60).map(|s| (s * 1000, 20 * MIB + s * MIB)));
+        assert_eq!(trend.slow(), Some(MIB.cast_signed()));
+        (61..=130).for_each(|s| trend.same(Duration::from_secs(s)));
+        assert_eq!(trend.slow(), Some(0));
+    }
+
+    proptest! {
+        /// Whatever the reads of a look are torn by, the bound stays below the growth that there was.
+        #[test]
+        fn the_bound_is_never_above_the_truth(
+            rate in 0u64..2000, start in 0u64..100, gaps in prop::collection::vec((1u64..60, 0u64..40), 3..40),
+        ) {
+            let (mut trend, mut now) = (Trend::default(), 0);
+            let usage = |millis: u64| start * MIB + rate * MIB * millis / 1000;
+            for (gap, lasts) in gaps {
+                now += gap;
+                let mut sample = look(now, usage(now), Some(0));
+                sample.own.most_usage = Bytes(usage(now + lasts));
+                sample.until = Duration::from_millis(now + lasts);
+                trend.remember(&sample);
+                now += lasts;
+            }
+            prop_assert!(trend.at_least() <= i64::try_from(rate * MIB).unwrap() + 1);
+        }
+
+        #[test]
+        fn no_input_panics(looks in prop::collection::vec((any::<u32>(), any::<u64>(), prop::option::of(any::<u64>())), 0..40)) {
+            let mut trend = Trend::default();
+            for (millis, usage, inactive) in looks {
+                trend.remember(&look(millis.into(), usage, inactive));
+                let _ = (trend.fast(), trend.slow(), trend.at_least(), trend.last_rise());
+            }
+        }
+    }
+}

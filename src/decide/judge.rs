@@ -1,0 +1,376 @@
+//! What is true of a container: `(Rule, History, Sample) → Verdict`. Pure: time arrives inside the sample.
+
+use crate::decide::schedule::time_left;
+use crate::ground::clock::Moment;
+use crate::ground::memory::Sample;
+use std::time::Duration;
+
+use crate::decide::growth::Trend;
+use crate::ground::memory::Signal;
+use crate::ground::units::Bytes;
+use crate::pods::guard::Rule;
+
+/// What a verdict rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// When it was read.
+    pub at: Moment,
+    /// Which signal.
+    pub signal: Signal,
+    /// Its value.
+    pub value: Bytes,
+    /// All that is charged.
+    pub usage: Bytes,
+    /// The limit that a percentage is of.
+    pub limit: Option<Bytes>,
+    /// The threshold.
+    pub threshold: Bytes,
+    /// How fast what cannot be reclaimed grew over the last quarter of a second, in bytes a second; `None` before the
+    /// second look.
+    pub growth: Option<i64>,
+    /// The same over the last minute; `None` in the first seconds.
+    pub slow_growth: Option<i64>,
+    /// A lower bound of both, in bytes a second: what haste rests on.
+    pub growth_at_least: i64,
+    /// What is left before a kill.
+    pub room: Option<Bytes>,
+    /// See [`Sample::is_tight`].
+    pub tight: bool,
+    /// It was to be over for longer, but would not have lived so long.
+    pub waived: bool,
+    /// Past `force-delete-threshold` too, by usage less clean cache.
+    pub critical: bool,
+}
+
+/// What is true of a container now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A percentage, and neither the container nor its pod has a limit.
+    NoLimit,
+    /// At or below the threshold.
+    Under,
+    /// The threshold is a quantity that is not below the limit: it can never be over.
+    BeyondLimit,
+    /// Above it, but not yet for as long as asked for.
+    Sustaining {
+        /// When that will be.
+        until: Moment,
+    },
+    /// Above it: act.
+    Over(Evidence),
+}
+
+impl Evidence {
+    /// How long an eviction can still wait: after that it comes too late. `eviction_takes` is what nine of ten evictions
+    /// take, from the request to the end of the group. Zero: it is too late to wait. `None`: nothing says that it will be
+    /// killed.
+    #[must_use]
+    pub fn deadline(&self, eviction_takes: Duration) -> Option<Duration> {
+        if self.tight {
+            return Some(Duration::ZERO);
+        }
+        let left = time_left(self.room, Some(self.growth_at_least))?;
+        Some(left.saturating_sub(eviction_takes).saturating_sub(DEADLINE_MARGIN))
+    }
+}
+
+/// An eviction is sent so long before the last moment that seems to do: growth may rise, and an answer may be late
+/// (a stall of 1.4 s was seen in one of twenty, on a disk that was busy).
+pub const DEADLINE_MARGIN: Duration = Duration::from_millis(500);
+
+/// What is remembered of a container: how its memory changed, and since when it is over. Of fixed size.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    trend: Trend,
+    over_since: Option<Moment>,
+}
+
+impl History {
+    /// Takes a sample in, then judges it. `eviction_takes`: see [`Evidence::deadline`].
+    pub fn observe(&mut self, rule: &Rule, sample: &Sample, eviction_takes: Duration) -> Verdict {
+        self.trend.remember(sample);
+        let Some(threshold) = rule.threshold_of(sample) else {
+            self.over_since = None;
+            return Verdict::NoLimit;
+        };
+        // Every signal is at most usage, so this also answers where stat was not read.
+        let value = sample.own.value(rule.signal).unwrap_or(sample.own.usage);
+        let known = sample.own.value(rule.signal).is_some();
+        if value <= threshold || !known {
+            self.over_since = None;
+            let beyond = sample.base().is_some_and(|base| base <= threshold);
+            return if beyond { Verdict::BeyondLimit } else { Verdict::Under };
+        }
+        let since = *self.over_since.get_or_insert(sample.at);
+        let until = since + rule.sustained_for;
+        let evidence = Evidence {
+            at: sample.at,
+            signal: rule.signal,
+            value,
+            usage: sample.own.usage,
+            limit: sample.base(),
+            threshold,
+            growth: self.trend.fast(),
+            slow_growth: self.trend.slow(),
+            growth_at_least: self.trend.at_least(),
+            room: sample.room(),
+            tight: sample.is_tight(),
+            waived: sample.at < until,
+            critical: rule.is_critical(sample),
+        };
+        if evidence.waived && evidence.deadline(eviction_takes) != Some(Duration::ZERO) {
+            return Verdict::Sustaining { until };
+        }
+        Verdict::Over(evidence)
+    }
+
+    /// Takes in that the next look found the usage of the one before.
+    pub fn same(&mut self, at: Moment) {
+        self.trend.same(at);
+    }
+
+    /// The rule is another: nothing is known to have lasted.
+    pub fn judged_anew(&mut self) {
+        self.over_since = None;
+    }
+
+    /// There was a time without a look.
+    pub fn interrupted(&mut self) {
+        *self = History::default();
+    }
+
+    /// How its memory changes.
+    #[must_use]
+    pub fn trend(&self) -> &Trend {
+        &self.trend
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::decide::schedule::LONGEST_LOOK;
+    use crate::decide::schedule::SHORTEST_LOOK;
+    use crate::decide::schedule::next_look;
+    use crate::ground::memory::Level;
+    use crate::ground::memory::Stat;
+    use crate::ground::memory::TORN;
+    use crate::ground::units::Percent;
+    use crate::pods::guard::Threshold;
+    use proptest::prelude::*;
+
+    pub(crate) const MIB: u64 = 1 << 20;
+    pub(crate) const TAKES: Duration = Duration::from_millis(60);
+
+    pub(crate) fn rule(percent: &str) -> Rule {
+        Rule {
+            threshold: Threshold::Percent(Percent::parse(percent).unwrap()),
+            signal: Signal::WorkingSet,
+            sustained_for: Duration::ZERO,
+            force_delete: None,
+        }
+    }
+
+    pub(crate) fn level(usage: u64, limit: Option<u64>, inactive: u64) -> Level {
+        Level {
+            usage: Bytes(usage),
+            most_usage: Bytes(usage),
+            limit: limit.map(Bytes),
+            stat: Some(Stat { inactive_file: Bytes(inactive), ..Stat::default() }),
+            swap_left: Bytes(0),
+        }
+    }
+
+    pub(crate) fn sample(millis: u64, own: Level) -> Sample {
+        Sample { at: Duration::from_millis(millis), until: Duration::from_millis(millis), own, pod: None }
+    }
+
+    pub(crate) fn judge(rule: &Rule, sample: &Sample) -> Verdict {
+        History::default().observe(rule, sample, TAKES)
+    }
+
+    #[test]
+    fn over_is_strictly_above() {
+        let at = |usage| sample(0, level(usage, Some(100 * MIB), 0));
+        assert_eq!(judge(&rule("60"), &at(60 * MIB)), Verdict::Under);
+        let Verdict::Over(evidence) = judge(&rule("60"), &at(60 * MIB + 1)) else { panic!("one byte above is over") };
+        assert_eq!(evidence.threshold, Bytes(60 * MIB));
+        assert_eq!(evidence.value, Bytes(60 * MIB + 1));
+        assert_eq!(evidence.room, Some(Bytes(40 * MIB - 1)));
+        assert_eq!(evidence.growth, None);
+    }
+
+    #[test]
+    fn the_signal_decides_what_counts() {
+        let own = Level {
+            usage: Bytes(100),
+            most_usage: Bytes(100),
+            limit: Some(Bytes(100)),
+            stat: Some(Stat {
+                inactive_file: Bytes(30),
+                active_file: Bytes(20),
+                dirty: Bytes(5),
+                writeback: Bytes(1),
+                slab_reclaimable: Bytes(7),
+            }),
+            swap_left: Bytes(0),
+        };
+        assert_eq!(own.value(Signal::Usage), Some(Bytes(100)));
+        assert_eq!(own.value(Signal::WorkingSet), Some(Bytes(70)));
+        assert_eq!(own.value(Signal::Unreclaimable), Some(Bytes(43)));
+        // Clean cache is no nearness: 30 + 20 − 5 − 1 + 7 can be taken back.
+        assert_eq!(own.room(), Some(Bytes(51)));
+        let unread = Level { stat: None, ..own };
+        assert_eq!(unread.value(Signal::WorkingSet), None);
+        assert_eq!(unread.room(), Some(Bytes(0)));
+        let with_swap = Level { swap_left: Bytes(9), ..own };
+        assert_eq!(with_swap.room(), Some(Bytes(60)));
+    }
+
+    #[test]
+    fn what_was_not_read_is_never_over() {
+        let unread = Level { stat: None, ..level(99 * MIB, Some(100 * MIB), 0) };
+        assert_eq!(judge(&rule("60"), &sample(0, unread)), Verdict::Under);
+    }
+
+    #[test]
+    fn the_base_is_the_own_limit_else_the_pods_else_none() {
+        let pod = level(70 * MIB, Some(100 * MIB), 0);
+        let with_pod = |own| Sample { pod: Some(pod), ..sample(0, own) };
+        let own_limit = with_pod(level(50 * MIB, Some(200 * MIB), 0));
+        assert_eq!(own_limit.base(), Some(Bytes(200 * MIB)));
+        assert_eq!(own_limit.room(), Some(Bytes(30 * MIB)), "the nearer of both");
+        let pods = with_pod(level(61 * MIB, None, 0));
+        assert_eq!(pods.base(), Some(Bytes(100 * MIB)));
+        assert!(matches!(judge(&rule("60"), &pods), Verdict::Over(_)));
+        let none = sample(0, level(61 * MIB, None, 0));
+        assert_eq!(judge(&rule("60"), &none), Verdict::NoLimit);
+        let quantity = Rule { threshold: Threshold::Quantity(Bytes(60 * MIB)), ..rule("60") };
+        let Verdict::Over(evidence) = judge(&quantity, &none) else { panic!("a quantity needs no limit") };
+        assert_eq!((evidence.limit, evidence.room), (None, None));
+    }
+
+    #[test]
+    fn sustained_for_is_reset_by_a_dip_and_waived_when_the_end_is_near() {
+        let rule = Rule { sustained_for: Duration::from_secs(10), ..rule("60") };
+        let limit = Some(100 * MIB);
+        let mut history = History::default();
+        let mut at = |seconds: u64, usage: u64| {
+            let sample = sample(seconds * 1000, level(usage, limit, 0));
+            history.observe(&rule, &sample, TAKES)
+        };
+        let until = |seconds| Verdict::Sustaining { until: Duration::from_secs(seconds) };
+        assert_eq!(at(0, 61 * MIB), until(10));
+        assert_eq!(at(5, 61 * MIB), until(10));
+        assert_eq!(at(6, 60 * MIB), Verdict::Under);
+        assert_eq!(at(7, 61 * MIB), until(17));
+        assert_eq!(at(16, 61 * MIB), until(17));
+        assert!(matches!(at(17, 61 * MIB), Verdict::Over(Evidence { waived: false, .. })));
+
+        let mut history = History::default();
+        let mut at = |seconds: u64, usage: u64| {
+            let sample = sample(seconds * 1000, level(usage, limit, 0));
+            history.observe(&rule, &sample, TAKES)
+        };
+        assert_eq!(at(0, 61 * MIB), until(10));
+        assert_eq!(at(1, 95 * MIB), until(10), "a twentieth is left");
+        assert!(matches!(at(2, 95 * MIB + 1), Verdict::Over(Evidence { waived: true, .. })));
+    }
+
+    #[test]
+    fn nothing_lasts_over_an_interruption() {
+        let rule = Rule { sustained_for: Duration::from_secs(10), ..rule("60") };
+        let mut history = History::default();
+        let over = |seconds: u64| sample(seconds * 1000, level(61 * MIB, Some(100 * MIB), 0));
+        history.observe(&rule, &over(0), TAKES);
+        history.judged_anew();
+        let until = Duration::from_secs(20);
+        assert_eq!(history.observe(&rule, &over(10), TAKES), Verdict::Sustaining { until });
+    }
+
+    /// Noise in the growth is no reason to cut a long window short; an end that is near is.
+    #[test]
+    fn a_long_window_is_waived_only_at_the_deadline() {
+        let rule = Rule { sustained_for: Duration::from_secs(300), ..rule("60") };
+        let mut history = History::default();
+        let mut waived_at = None;
+        for tick in 0..80 {
+            // 2 MiB a second from 61 of 1000 MiB on, looked at each half second.
+            let sample = sample(tick * 500, level(920 * MIB + tick * MIB, Some(1000 * MIB), 0));
+            if let Verdict::Over(evidence) = history.observe(&rule, &sample, TAKES) {
+                assert!(evidence.waived);
+                waived_at = waived_at.or(Some(evidence));
+            }
+        }
+        let evidence = waived_at.unwrap();
+        assert_eq!(evidence.room, Some(Bytes(50 * MIB - MIB)), "less than a twentieth of its limit is left");
+        assert_eq!(evidence.deadline(TAKES), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn the_deadline_is_what_is_left_less_an_eviction_and_a_margin() {
+        let over = |room: u64, growth_at_least| {
+            let Verdict::Over(evidence) = judge(&rule("60"), &sample(0, level(1000 * MIB - room, Some(1000 * MIB), 0)))
+            else {
+                panic!("over")
+            };
+            Evidence { growth_at_least, ..evidence }.deadline(Duration::from_millis(500))
+        };
+        let mib = i64::try_from(MIB).unwrap();
+        assert_eq!(over(300 * MIB, 100 * mib), Some(Duration::from_secs(2)));
+        assert_eq!(over(100 * MIB, 100 * mib), Some(Duration::ZERO));
+        assert_eq!(over(300 * MIB, 0), None, "nothing says that it will be killed");
+        assert_eq!(over(50 * MIB, 0), None);
+        assert_eq!(over(50 * MIB - 1, 0), Some(Duration::ZERO), "but it has next to nothing left");
+    }
+
+    /// Nothing that was read in pieces makes it so.
+    #[test]
+    fn a_torn_sample_is_not_tight() {
+        let whole = sample(0, level(99 * MIB, Some(100 * MIB), 0));
+        assert!(whole.is_tight());
+        assert!(!Sample { until: TORN + Duration::from_nanos(1), ..whole }.is_tight());
+        let unread = Level { stat: None, ..whole.own };
+        assert!(!Sample { own: unread, ..whole }.is_tight(), "it may be full of cache");
+        assert!(Sample { pod: Some(whole.own), own: level(MIB, Some(100 * MIB), 0), ..whole }.is_tight());
+    }
+
+    #[test]
+    fn critical_is_what_is_held_past_its_own_threshold() {
+        let rule = Rule { force_delete: Some(Percent::parse("90").unwrap()), ..rule("60") };
+        let evidence =
+            |usage, inactive| match judge(&rule, &sample(0, level(usage * MIB, Some(100 * MIB), inactive * MIB))) {
+                Verdict::Over(evidence) => evidence.critical,
+                other => panic!("{other:?}"),
+            };
+        assert!(evidence(91, 0));
+        assert!(!evidence(90, 0));
+        assert!(!evidence(100, 10), "cache can be taken back");
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_panics(usage: u64, limit in prop::option::of(any::<u64>()), stat: [u64; 5], at: u32,
+            growth in prop::option::of(any::<i64>()), takes in 0u64..100_000_000_000) {
+            let own = Level {
+                usage: Bytes(usage),
+                most_usage: Bytes(usage),
+                limit: limit.map(Bytes),
+                stat: Some(Stat {
+                    inactive_file: Bytes(stat[0]), active_file: Bytes(stat[1]), dirty: Bytes(stat[2]),
+                    writeback: Bytes(stat[3]), slab_reclaimable: Bytes(stat[4]),
+                }),
+                swap_left: Bytes(stat[0]),
+            };
+            let at = Duration::from_millis(at.into());
+            let sample = Sample { at, until: at, own, pod: Some(own) };
+            let takes = Duration::from_nanos(takes);
+            let mut history = History::default();
+            history.observe(&rule("60"), &sample, takes);
+            history.observe(&rule("60"), &Sample { at: Duration::ZERO, ..sample }, takes);
+            history.observe(&rule("60"), &sample, takes);
+            let due = next_look(&rule("60"), &sample, sample.room(), growth, takes);
+            prop_assert!((SHORTEST_LOOK..=LONGEST_LOOK).contains(&due));
+        }
+    }
+}

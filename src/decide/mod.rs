@@ -1,0 +1,7 @@
+//! What is decided about a container, from its samples alone: pure, without a clock, I/O or a log.
+
+pub mod eligibility;
+pub mod growth;
+pub mod judge;
+pub mod restraint;
+pub mod schedule;

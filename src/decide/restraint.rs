@@ -1,0 +1,761 @@
+//! May we act now, and if not, until when. Pure.
+//!
+//! What is true of a container (over or not) never depends on this. Restraint exists against loops, a threshold set too low
+//! above all; it is no reason to leave a container to the kernel that is going to be killed anyway. So every hold ends at
+//! the container's *deadline*, the moment from which on an eviction comes too late ([`Evidence::deadline`]), with two
+//! exceptions: containers of an owner whose containers keep dying young, and a node that has spent its rescues too.
+//!
+//! [`Evidence::deadline`]: crate::decide::judge::Evidence::deadline
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use crate::ground::clock::Moment;
+
+/// After the second eviction of an owner's pods within [`QUIET`], the next waits so long …
+const FIRST_BACK_OFF: Duration = Duration::from_secs(10);
+/// … doubling up to this.
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(300);
+/// An owner without an eviction for so long is forgotten. A container that lived so long is not part of a loop.
+pub const QUIET: Duration = Duration::from_secs(600);
+/// After so many evictions of an owner's pods its back-off is at its longest.
+const MOST_TIMES: usize = 6;
+/// Nobody is asked about again sooner than this.
+const SOONEST: Duration = Duration::from_millis(5);
+/// After so many generations of young ends an owner's young containers are left alone.
+pub const GENERATIONS: u32 = 3;
+/// Young ends of so many owners are remembered. Kills, unlike evictions, are bounded by nothing of ours.
+const MOST_OWNERS: usize = 4096;
+
+/// Whose evictions are counted together: the Deployment where the names tell it, else the
+/// controlling owner, else the pod.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct OwnerKey {
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `Deployment`, `StatefulSet`, …, `Pod`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for OwnerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
+}
+
+/// The settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// So many evictions at once.
+    pub burst: u32,
+    /// Beyond them, so many of containers that are at their deadline.
+    pub rescue_burst: u32,
+    /// One more of each after each of these.
+    pub refill: Duration,
+    /// Containers younger than this are held; 0: none is.
+    pub minimum_age: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { burst: 10, rescue_burst: 30, refill: Duration::from_secs(6), minimum_age: Duration::from_secs(60) }
+    }
+}
+
+/// What restraint needs to know of a container that is to be acted on.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// Whose pod it is in.
+    pub owner: &'a OwnerKey,
+    /// How long it has been running; `None`: not known, as old as may be.
+    pub age: Option<Duration>,
+    /// How long it can still wait; zero: not at all; `None`: nothing says that it will be killed.
+    pub deadline: Option<Duration>,
+    /// Since the owner's last eviction another pod of it has been made, which is ready on this node.
+    pub replaced: bool,
+    /// Pods of other namespaces are guarded on this node.
+    pub others: bool,
+}
+
+impl Candidate<'_> {
+    fn at_deadline(&self) -> bool {
+        self.deadline == Some(Duration::ZERO)
+    }
+
+    fn is_younger_than(&self, age: Duration) -> bool {
+        self.age.is_some_and(|own| own < age)
+    }
+}
+
+/// Why an eviction is held, and until when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// When to ask again.
+    pub until: Moment,
+    /// Why.
+    pub why: Why,
+}
+
+/// See [`Held`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Why {
+    /// The container is younger than the minimum age.
+    Young,
+    /// Pods of this owner were evicted before, and the container lived no longer than a loop's would.
+    Owner,
+    /// Pods of this owner go one after the other as long as there is the time for it.
+    Turn,
+    /// This node has spent its evictions.
+    Budget,
+    /// It has spent those for containers at their deadline, too.
+    Rescues,
+    /// The owner's containers keep dying young.
+    DiesYoung,
+}
+
+impl Why {
+    /// All of them.
+    pub const ALL: [Why; 6] = [Why::Young, Why::Owner, Why::Turn, Why::Budget, Why::Rescues, Why::DiesYoung];
+
+    /// One word, as metrics have it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Why::Young => "minimum-age",
+            Why::Owner => "owner-back-off",
+            Why::Turn => "owner-turn",
+            Why::Budget => "node-budget",
+            Why::Rescues => "rescue-budget",
+            Why::DiesYoung => "keeps-dying-young",
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Why::Young => "the container has just started (--minimum-age)",
+            Why::Owner => "pods of this owner were evicted shortly before (back-off)",
+            Why::Turn => "another pod of this owner was evicted shortly before, and there is time to wait for its replacement",
+            Why::Budget => "this node has evicted as many pods as it may for now (--eviction-burst, --eviction-refill)",
+            Why::Rescues => {
+                "this node has evicted as many pods as it may, those that cannot wait included (--rescue-burst, --eviction-refill)"
+            }
+            Why::DiesYoung => {
+                "containers of this owner keep dying within --minimum-age of their start, so they are left to the kernel and its crash-loop back-off"
+            }
+        })
+    }
+}
+
+/// Which budget a token is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purse {
+    Evictions,
+    Rescues,
+}
+
+/// A token that was taken.
+#[derive(Debug)]
+#[must_use = "an eviction that does not happen gives its token back"]
+pub struct Reservation {
+    owner: OwnerKey,
+    at: Moment,
+    purse: Purse,
+}
+
+impl Reservation {
+    /// Whose pod it is for.
+    #[must_use]
+    pub fn owner(&self) -> &OwnerKey {
+        &self.owner
+    }
+}
+
+/// How far a budget had come at a moment.
+#[derive(Clone, Copy, Debug)]
+struct Tokens {
+    left: u32,
+    /// When the last one was added.
+    refilled: Moment,
+}
+
+/// A token bucket. Kept as the times at which tokens were spent, so that what did not happen after all can be taken out as
+/// if it had never been, however late that is told.
+#[derive(Debug)]
+struct Bucket {
+    burst: u32,
+    refill: Duration,
+    /// Before all that are in `spent`.
+    tokens: Tokens,
+    /// When tokens were spent, and for which namespace; the oldest first.
+    spent: VecDeque<(Moment, String)>,
+}
+
+impl Bucket {
+    fn new(burst: u32, refill: Duration) -> Bucket {
+        Bucket { burst, refill, tokens: Tokens { left: burst, refilled: Moment::ZERO }, spent: VecDeque::new() }
+    }
+
+    fn refill(&self, tokens: &mut Tokens, now: Moment) {
+        while tokens.left < self.burst && tokens.refilled + self.refill <= now {
+            tokens.left += 1;
+            tokens.refilled += self.refill;
+        }
+        if tokens.left >= self.burst {
+            // A full bucket gathers nothing: the next token is counted from the first that is spent.
+            tokens.refilled = now;
+        }
+    }
+
+    fn spend(&self, tokens: &mut Tokens, at: Moment) {
+        self.refill(tokens, at);
+        tokens.left = tokens.left.saturating_sub(1);
+    }
+
+    fn tokens_at(&self, now: Moment) -> Tokens {
+        let mut tokens = self.tokens;
+        self.spent.iter().for_each(|(at, _)| self.spend(&mut tokens, *at));
+        self.refill(&mut tokens, now);
+        tokens
+    }
+
+    /// A token for this namespace, or when there is the next. `shared`: no namespace has more than half of the bucket.
+    fn may(&self, now: Moment, namespace: &str, shared: bool) -> Result<(), Moment> {
+        let tokens = self.tokens_at(now);
+        let missing = (self.burst - tokens.left) as usize;
+        let own = self.spent.iter().rev().take(missing).filter(|(_, of)| of == namespace).count();
+        let is_greedy = shared && own >= (self.burst as usize).div_ceil(2);
+        if tokens.left == 0 || is_greedy { Err(tokens.refilled + self.refill) } else { Ok(()) }
+    }
+
+    fn put_in(&mut self, at: Moment, namespace: &str) {
+        let i = self.spent.partition_point(|(t, _)| *t <= at);
+        self.spent.insert(i, (at, namespace.to_owned()));
+    }
+
+    /// What was forgotten meanwhile cannot be given back.
+    fn take_out(&mut self, at: Moment, namespace: &str) {
+        if let Some(i) = self.spent.iter().position(|(t, of)| *t == at && of == namespace) {
+            self.spent.remove(i);
+        }
+    }
+
+    fn forget(&mut self, now: Moment) {
+        while self.spent.front().is_some_and(|(at, _)| *at + QUIET <= now) {
+            if let Some((at, _)) = self.spent.pop_front() {
+                let mut tokens = self.tokens;
+                self.spend(&mut tokens, at);
+                self.tokens = tokens;
+            }
+        }
+    }
+}
+
+/// How an owner's containers ended young: by an eviction or an OOM kill within the minimum age. Replicas that die in step
+/// are one generation. Moments are counted from the agent's start; what was before is negative.
+#[derive(Clone, Copy, Debug)]
+struct YoungEnds {
+    generations: u32,
+    /// When the last generation that was counted ended.
+    counted: SignedDuration,
+    /// When the last of them ended, counted or not.
+    last: SignedDuration,
+}
+
+impl YoungEnds {
+    fn is_over(&self, now: SignedDuration) -> bool {
+        now >= self.last.saturating_add(signed(QUIET))
+    }
+}
+
+fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}
+
+/// What was done on this node in the last minutes. Its size is bounded by the budgets, for each eviction is remembered for
+/// ten minutes and took a token, and by [`MOST_OWNERS`].
+#[derive(Debug)]
+pub struct Restraint {
+    limits: Limits,
+    /// Evictions of each owner's pods, the oldest first.
+    owners: HashMap<OwnerKey, VecDeque<Moment>>,
+    young_ends: HashMap<OwnerKey, YoungEnds>,
+    evictions: Bucket,
+    rescues: Bucket,
+}
+
+impl Restraint {
+    /// With full budgets.
+    #[must_use]
+    pub fn new(limits: Limits) -> Restraint {
+        Restraint {
+            limits,
+            owners: HashMap::new(),
+            young_ends: HashMap::new(),
+            evictions: Bucket::new(limits.burst, limits.refill),
+            rescues: Bucket::new(limits.rescue_burst, limits.refill),
+        }
+    }
+
+    /// Takes a token for the eviction of a candidate's pod. `again`: the reservation of an earlier attempt with unknown
+    /// outcome. The new one replaces it, so one eviction is never charged twice.
+    ///
+    /// # Errors
+    /// Until when it is held. `again` is kept then.
+    pub fn reserve(
+        &mut self,
+        now: Moment,
+        candidate: &Candidate<'_>,
+        again: &mut Option<Reservation>,
+    ) -> Result<Reservation, Held> {
+        self.forget(now);
+        if let Some(earlier) = again {
+            self.take_out(earlier);
+        }
+        let may = self.may(now, candidate);
+        if let (Err(_), Some(earlier)) = (&may, &again) {
+            self.put_in(&earlier.owner, earlier.at, earlier.purse);
+        }
+        let purse = may?;
+        *again = None;
+        self.put_in(candidate.owner, now, purse);
+        Ok(Reservation { owner: candidate.owner.clone(), at: now, purse })
+    }
+
+    /// Gives back what an eviction took that did not happen.
+    pub fn refund(&mut self, reservation: &Reservation) {
+        self.take_out(reservation);
+    }
+
+    /// When this owner's last eviction was, of those that are remembered.
+    #[must_use]
+    pub fn last_eviction(&self, owner: &OwnerKey) -> Option<Moment> {
+        self.owners.get(owner)?.back().copied()
+    }
+
+    /// A container of this owner ran from `started` to `ended` and was then evicted, or killed for lack of memory. It counts
+    /// as a generation if it was young, and if it started after the last one that was counted had ended.
+    pub fn ended(&mut self, owner: &OwnerKey, started: SignedDuration, ended: SignedDuration) {
+        self.young_ends(owner, started, ended, 1);
+    }
+
+    /// The same for a container of which only the last end is told, and that there were more of the kind before it.
+    pub fn young_ends(&mut self, owner: &OwnerKey, started: SignedDuration, ended: SignedDuration, generations: u32) {
+        if ended.saturating_sub(started) >= signed(self.limits.minimum_age) {
+            return;
+        }
+        if self.young_ends.len() >= MOST_OWNERS && !self.young_ends.contains_key(owner) {
+            return;
+        }
+        match self.young_ends.get_mut(owner).filter(|ends| !ends.is_over(ended)) {
+            None => {
+                let ends = YoungEnds { generations, counted: ended, last: ended };
+                self.young_ends.insert(owner.clone(), ends);
+            }
+            Some(ends) => {
+                if started > ends.counted {
+                    ends.generations = ends.generations.saturating_add(generations);
+                    ends.counted = ended;
+                }
+                ends.last = ends.last.max(ended);
+            }
+        }
+    }
+
+    fn may(&self, now: Moment, candidate: &Candidate<'_>) -> Result<Purse, Held> {
+        let Candidate { owner, age, .. } = *candidate;
+        let missing_age = age.map_or(Duration::ZERO, |age| self.limits.minimum_age.saturating_sub(age));
+        // Where nobody could wait for longer, the hold ends there.
+        let held = |until: Moment, why: Why| {
+            let until = candidate.deadline.map_or(until, |left| until.min(now + left.max(SOONEST)));
+            Err(Held { until, why })
+        };
+        if !missing_age.is_zero()
+            && let Some(ends) = self.young_ends.get(owner)
+            && ends.generations >= GENERATIONS
+            && !ends.is_over(signed(now))
+        {
+            let quiet = Duration::try_from(ends.last.saturating_add(signed(QUIET))).unwrap_or_default();
+            return Err(Held { until: quiet.min(now + missing_age), why: Why::DiesYoung });
+        }
+        if !candidate.at_deadline() {
+            if !missing_age.is_zero() {
+                return held(now + missing_age, Why::Young);
+            }
+            let next = self.owners.get(owner).and_then(next_of).filter(|next| now < *next);
+            match next {
+                Some(next) if candidate.is_younger_than(QUIET) => return held(next, Why::Owner),
+                Some(next) if !candidate.replaced => return held(next, Why::Turn),
+                _ => {}
+            }
+        }
+        let Err(next) = self.evictions.may(now, &owner.namespace, false) else {
+            return Ok(Purse::Evictions);
+        };
+        if !candidate.at_deadline() {
+            return held(next, Why::Budget);
+        }
+        match self.rescues.may(now, &owner.namespace, candidate.others) {
+            Ok(()) => Ok(Purse::Rescues),
+            Err(rescue) => Err(Held { until: next.min(rescue), why: Why::Rescues }),
+        }
+    }
+
+    fn purse(&mut self, purse: Purse) -> &mut Bucket {
+        match purse {
+            Purse::Evictions => &mut self.evictions,
+            Purse::Rescues => &mut self.rescues,
+        }
+    }
+
+    fn put_in(&mut self, owner: &OwnerKey, at: Moment, purse: Purse) {
+        self.purse(purse).put_in(at, &owner.namespace);
+        let times = self.owners.entry(owner.clone()).or_default();
+        times.insert(times.partition_point(|t| *t <= at), at);
+    }
+
+    fn take_out(&mut self, reservation: &Reservation) {
+        let Reservation { owner, at, purse } = reservation;
+        self.purse(*purse).take_out(*at, &owner.namespace);
+        if let Some(times) = self.owners.get_mut(owner)
+            && let Ok(i) = times.binary_search(at)
+        {
+            times.remove(i);
+        }
+    }
+
+    /// How many owners are remembered.
+    #[must_use]
+    pub fn remembered(&self) -> usize {
+        self.owners.len() + self.young_ends.len()
+    }
+
+    /// What is older than ten minutes.
+    fn forget(&mut self, now: Moment) {
+        self.evictions.forget(now);
+        self.rescues.forget(now);
+        self.young_ends.retain(|_, ends| !ends.is_over(signed(now)));
+        self.owners.retain(|_, times| {
+            // As many as are needed to know that the back-off is at its longest; of those that are younger, some may still
+            // turn out not to have happened.
+            while times.len() > 2 * MOST_TIMES && times.front().is_some_and(|first| *first + QUIET <= now) {
+                times.pop_front();
+            }
+            times.back().is_some_and(|last| now < *last + QUIET)
+        });
+    }
+}
+
+/// When an owner's next eviction may be: 10 s after its last, doubling with each without
+/// [`QUIET`] in between.
+fn next_of(times: &VecDeque<Moment>) -> Option<Moment> {
+    let mut newest_first = times.iter().rev();
+    let last = *newest_first.next()?;
+    let (mut doublings, mut later) = (0, last);
+    for at in newest_first {
+        if later >= *at + QUIET {
+            break;
+        }
+        later = *at;
+        doublings += 1;
+    }
+    Some(last + FIRST_BACK_OFF.saturating_mul(1 << doublings.min(16)).min(LONGEST_BACK_OFF))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn owner(name: &str) -> OwnerKey {
+        OwnerKey { namespace: "n".into(), kind: "Deployment".into(), name: name.into() }
+    }
+
+    fn seconds(s: u64) -> Duration {
+        Duration::from_secs(s)
+    }
+
+    fn plenty() -> Restraint {
+        Restraint::new(Limits { burst: 1000, ..Limits::default() })
+    }
+
+    /// One that lives for five minutes, and that nothing says will be killed.
+    fn flat(owner: &OwnerKey) -> Candidate<'_> {
+        Candidate { owner, age: Some(seconds(300)), deadline: None, replaced: false, others: false }
+    }
+
+    fn old(owner: &OwnerKey) -> Candidate<'_> {
+        Candidate { age: Some(QUIET), ..flat(owner) }
+    }
+
+    fn dying(owner: &OwnerKey) -> Candidate<'_> {
+        Candidate { deadline: Some(Duration::ZERO), ..old(owner) }
+    }
+
+    fn ask(restraint: &mut Restraint, now: Duration, candidate: &Candidate<'_>) -> Result<(), (u64, Why)> {
+        let asked = restraint.reserve(now, candidate, &mut None);
+        asked.map(|_| ()).map_err(|held| (held.until.as_secs(), held.why))
+    }
+
+    #[test]
+    fn an_owner_backs_off_from_its_second_eviction_on() {
+        for (candidate, why) in [(flat as fn(&OwnerKey) -> Candidate<'_>, Why::Owner), (old, Why::Turn)] {
+            let mut restraint = plenty();
+            let (a, b) = (owner("a"), owner("b"));
+            let mut now = seconds(0);
+            let mut waits = Vec::new();
+            for _ in 0..8 {
+                if let Err(held) = restraint.reserve(now, &candidate(&a), &mut None) {
+                    assert_eq!(held.why, why);
+                    waits.push((held.until - now).as_secs());
+                    now = held.until;
+                    let just_before = now - Duration::from_nanos(1);
+                    assert!(restraint.reserve(just_before, &candidate(&a), &mut None).is_err());
+                    assert!(restraint.reserve(now, &candidate(&a), &mut None).is_ok());
+                }
+            }
+            assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300]);
+            assert_eq!(ask(&mut restraint, now, &candidate(&b)), Ok(()), "others do not wait");
+            assert_eq!(restraint.remembered(), 2);
+            assert_eq!(ask(&mut restraint, now + QUIET, &candidate(&a)), Ok(()), "forgotten");
+            assert_eq!(restraint.remembered(), 1);
+        }
+    }
+
+    #[test]
+    fn a_turn_comes_when_the_pod_before_is_replaced_and_a_back_off_does_not_end_by_that() {
+        let mut restraint = plenty();
+        let a = owner("a");
+        assert_eq!(ask(&mut restraint, seconds(0), &old(&a)), Ok(()));
+        assert_eq!(ask(&mut restraint, seconds(2), &old(&a)), Err((10, Why::Turn)));
+        let young = Candidate { age: Some(QUIET - seconds(1)), replaced: true, ..old(&a) };
+        assert_eq!(ask(&mut restraint, seconds(2), &young), Err((10, Why::Owner)));
+        assert_eq!(ask(&mut restraint, seconds(2), &Candidate { replaced: true, ..old(&a) }), Ok(()));
+        let unknown = Candidate { age: None, ..old(&a) };
+        assert_eq!(ask(&mut restraint, seconds(3), &unknown), Err((22, Why::Turn)), "as old as it may be");
+    }
+
+    /// Whichever the hold, and whatever happened before.
+    #[test]
+    fn no_hold_lasts_beyond_the_deadline() {
+        let mut restraint = Restraint::new(Limits { burst: 1, ..Limits::default() });
+        let (a, b) = (owner("a"), owner("b"));
+        let in_three = Some(seconds(3));
+        let newborn = Candidate { age: Some(seconds(20)), deadline: in_three, ..old(&a) };
+        assert_eq!(ask(&mut restraint, seconds(100), &newborn), Err((103, Why::Young)));
+        let newborn = Candidate { deadline: Some(Duration::ZERO), ..newborn };
+        assert_eq!(ask(&mut restraint, seconds(103), &newborn), Ok(()));
+        assert_eq!(
+            ask(&mut restraint, seconds(104), &Candidate { deadline: in_three, ..old(&a) }),
+            Err((107, Why::Turn))
+        );
+        assert_eq!(
+            ask(&mut restraint, seconds(104), &Candidate { deadline: in_three, ..flat(&a) }),
+            Err((107, Why::Owner))
+        );
+        assert_eq!(
+            ask(&mut restraint, seconds(104), &Candidate { deadline: in_three, ..old(&b) }),
+            Err((107, Why::Budget))
+        );
+        assert_eq!(ask(&mut restraint, seconds(107), &dying(&a)), Ok(()));
+        assert_eq!(ask(&mut restraint, seconds(107), &dying(&b)), Ok(()));
+    }
+
+    #[test]
+    fn people_are_told_why_and_whose() {
+        assert_eq!(owner("web").to_string(), "Deployment web");
+        for why in Why::ALL {
+            let word = match why {
+                Why::Owner => "back-off",
+                Why::Turn => "replacement",
+                _ => "--",
+            };
+            assert!(why.to_string().contains(word), "{why}");
+        }
+    }
+
+    #[test]
+    fn the_node_has_a_budget_and_another_for_rescues() {
+        let mut restraint = Restraint::new(Limits::default());
+        let owners: Vec<_> = (0..50).map(|i| owner(&i.to_string())).collect();
+        for owner in &owners[..10] {
+            assert_eq!(ask(&mut restraint, seconds(1), &old(owner)), Ok(()));
+        }
+        assert_eq!(ask(&mut restraint, seconds(1), &old(&owners[10])), Err((7, Why::Budget)));
+        for owner in &owners[10..40] {
+            assert_eq!(ask(&mut restraint, seconds(1), &dying(owner)), Ok(()));
+        }
+        assert_eq!(ask(&mut restraint, seconds(1), &dying(&owners[40])), Err((7, Why::Rescues)));
+        // One more of each.
+        assert_eq!(ask(&mut restraint, seconds(7), &old(&owners[41])), Ok(()));
+        assert_eq!(ask(&mut restraint, seconds(7), &old(&owners[42])), Err((13, Why::Budget)));
+        assert_eq!(ask(&mut restraint, seconds(7), &dying(&owners[42])), Ok(()));
+        assert_eq!(ask(&mut restraint, seconds(7), &dying(&owners[43])), Err((13, Why::Rescues)));
+        let given = restraint.reserve(seconds(13), &old(&owners[44]), &mut None).unwrap();
+        restraint.refund(&given);
+        assert_eq!(ask(&mut restraint, seconds(13), &old(&owners[45])), Ok(()), "what did not happen costs nothing");
+    }
+
+    #[test]
+    fn no_namespace_takes_more_than_half_of_the_rescues_while_another_could_need_them() {
+        let mut restraint = Restraint::new(Limits { burst: 1, rescue_burst: 5, ..Limits::default() });
+        let (mine, other) = (owner("a"), OwnerKey { namespace: "other".into(), ..owner("a") });
+        let mine = Candidate { others: true, ..dying(&mine) };
+        let other = Candidate { others: true, ..dying(&other) };
+        for _ in 0..4 {
+            assert_eq!(ask(&mut restraint, seconds(1), &mine), Ok(()));
+        }
+        assert_eq!(ask(&mut restraint, seconds(1), &mine), Err((7, Why::Rescues)), "three of five, and the first");
+        assert_eq!(ask(&mut restraint, seconds(1), &other), Ok(()));
+        assert_eq!(
+            ask(&mut restraint, seconds(1), &Candidate { others: false, ..mine }),
+            Ok(()),
+            "nobody else is there"
+        );
+        assert_eq!(ask(&mut restraint, seconds(1), &other), Err((7, Why::Rescues)));
+    }
+
+    /// An answer can be late: what is given back then is as if it had never been taken, no more.
+    #[test]
+    fn a_late_refund_gives_no_more_than_was_taken() {
+        let mut restraint = Restraint::new(Limits { burst: 1, ..Limits::default() });
+        let refused = restraint.reserve(seconds(0), &old(&owner("a")), &mut None).unwrap();
+        assert_eq!(ask(&mut restraint, seconds(6), &old(&owner("b"))), Ok(()));
+        restraint.refund(&refused);
+        assert_eq!(ask(&mut restraint, seconds(7), &old(&owner("c"))), Err((12, Why::Budget)), "b's is still spent");
+    }
+
+    #[test]
+    fn a_lost_one_is_exchanged_for_one_of_now() {
+        let mut restraint = Restraint::new(Limits { burst: 1, ..Limits::default() });
+        let (a, b) = (owner("a"), owner("b"));
+        let mut lost = restraint.reserve(seconds(0), &old(&a), &mut None).ok();
+        assert_eq!(ask(&mut restraint, seconds(6), &old(&b)), Ok(()));
+        let held = restraint.reserve(seconds(7), &old(&a), &mut lost).unwrap_err();
+        assert_eq!(held, Held { until: seconds(12), why: Why::Budget });
+        assert!(lost.is_some(), "it may have happened");
+        assert!(restraint.reserve(seconds(12), &old(&a), &mut lost).is_ok(), "not held by itself");
+        assert!(lost.is_none());
+        assert_eq!(
+            ask(&mut restraint, seconds(18), &old(&a)),
+            Err((22, Why::Turn)),
+            "it counts once, from its last try on"
+        );
+    }
+
+    /// Those before it are remembered for as long as the last one may turn out not to have happened.
+    #[test]
+    fn the_longest_back_off_outlasts_a_refund() {
+        let mut restraint = plenty();
+        let a = owner("a");
+        let mut lost = None;
+        for i in 0..7 {
+            lost = restraint.reserve(seconds(i), &dying(&a), &mut None).ok();
+        }
+        assert_eq!(ask(&mut restraint, seconds(8), &flat(&a)), Err((306, Why::Owner)));
+        restraint.refund(&lost.unwrap());
+        assert_eq!(ask(&mut restraint, seconds(8), &flat(&a)), Err((305, Why::Owner)), "six are left");
+    }
+
+    #[test]
+    fn the_young_are_held_until_they_are_of_age() {
+        let mut restraint = plenty();
+        let a = owner("a");
+        let aged = |s| Candidate { age: Some(seconds(s)), ..flat(&a) };
+        assert_eq!(ask(&mut restraint, seconds(100), &aged(20)), Err((140, Why::Young)));
+        assert_eq!(ask(&mut restraint, seconds(100), &aged(60)), Ok(()));
+        let mut off = Restraint::new(Limits { minimum_age: Duration::ZERO, ..Limits::default() });
+        assert_eq!(ask(&mut off, seconds(100), &aged(0)), Ok(()));
+    }
+
+    /// A container's start and end, in seconds.
+    fn end(restraint: &mut Restraint, started: i64, ended: i64) {
+        restraint.ended(&owner("a"), SignedDuration::from_secs(started), SignedDuration::from_secs(ended));
+    }
+
+    #[test]
+    fn what_keeps_dying_young_is_left_alone_until_it_is_quiet_or_old() {
+        let mut restraint = plenty();
+        let a = owner("a");
+        let newborn = Candidate { age: Some(seconds(20)), ..dying(&a) };
+        let two = |restraint: &mut Restraint, generation: i64| {
+            end(restraint, generation * 100, generation * 100 + 20);
+            end(restraint, generation * 100 + 1, generation * 100 + 21);
+        };
+        two(&mut restraint, -1);
+        two(&mut restraint, 0);
+        assert!(ask(&mut restraint, seconds(50), &newborn).is_ok(), "two generations, of two each");
+        end(&mut restraint, 100, 170);
+        assert!(ask(&mut restraint, seconds(180), &newborn).is_ok(), "that one was no longer young");
+        end(&mut restraint, 180, 200);
+        assert_eq!(
+            ask(&mut restraint, seconds(210), &newborn),
+            Err((250, Why::DiesYoung)),
+            "though it is at its deadline"
+        );
+        assert_eq!(ask(&mut restraint, seconds(210), &Candidate { owner: &owner("b"), ..newborn }), Ok(()));
+        assert_eq!(ask(&mut restraint, seconds(250), &Candidate { age: Some(seconds(60)), ..newborn }), Ok(()));
+        // Another young end keeps it so, whether it counts as a generation or not.
+        end(&mut restraint, 199, 210);
+        assert!(ask(&mut restraint, seconds(200) + QUIET, &newborn).is_err());
+        assert_eq!(ask(&mut restraint, seconds(210) + QUIET, &newborn), Ok(()), "ten quiet minutes");
+        end(&mut restraint, 820, 830);
+        assert_eq!(ask(&mut restraint, seconds(840), &newborn), Ok(()), "counted anew");
+    }
+
+    #[test]
+    fn only_so_many_owners_are_remembered() {
+        let mut restraint = plenty();
+        for i in 0..2 * MOST_OWNERS {
+            restraint.ended(&owner(&i.to_string()), SignedDuration::ZERO, SignedDuration::from_secs(1));
+        }
+        assert_eq!(restraint.remembered(), MOST_OWNERS);
+        assert!(ask(&mut restraint, QUIET + seconds(1), &old(&owner("a"))).is_ok());
+        assert_eq!(restraint.remembered(), 1);
+    }
+
+    proptest! {
+        /// In no window are there more evictions than both budgets, nor of one owner sooner than its back-off unless it
+        /// could not wait; and whoever cannot wait is held by nothing but a budget that is spent.
+        #[test]
+        fn neither_bound_is_ever_exceeded(
+            steps in prop::collection::vec((0u64..20_000, 0u8..6, any::<bool>(), any::<bool>()), 1..300),
+        ) {
+            let limits = Limits { burst: 3, rescue_burst: 2, ..Limits::default() };
+            let mut restraint = Restraint::new(limits);
+            let mut now = Duration::ZERO;
+            let mut done: Vec<(Duration, u8, bool)> = Vec::new();
+            let mut late = Vec::new();
+            for (millis, who, refund, is_dying) in steps {
+                now += Duration::from_millis(millis);
+                if millis % 3 == 0 {
+                    late.drain(..).for_each(|r| restraint.refund(&r));
+                }
+                let owner = owner(&who.to_string());
+                let candidate = if is_dying { dying(&owner) } else { flat(&owner) };
+                match restraint.reserve(now, &candidate, &mut None) {
+                    Ok(reservation) if refund => late.push(reservation),
+                    Ok(_) => done.push((now, who, is_dying)),
+                    Err(held) => prop_assert!(!is_dying || held.why == Why::Rescues, "{held:?}"),
+                }
+            }
+            for (i, (at, who, _)) in done.iter().enumerate() {
+                for window in [seconds(6), seconds(60), seconds(600)] {
+                    let within = done[i..].iter().take_while(|(t, ..)| *t < *at + window).count() as u64;
+                    prop_assert!(within <= 3 + 2 + 2 * (window.as_secs() / 6), "{within} in {window:?}");
+                    let unhurried = done[i..].iter().take_while(|(t, ..)| *t < *at + window).filter(|(.., d)| !d).count() as u64;
+                    prop_assert!(unhurried <= 3 + window.as_secs() / 6, "{unhurried} that could wait in {window:?}");
+                }
+                let next = done[i + 1..].iter().find(|(_, w, _)| w == who);
+                prop_assert!(next.is_none_or(|(t, _, is_dying)| *is_dying || *t >= *at + FIRST_BACK_OFF));
+            }
+            prop_assert!(restraint.remembered() <= 6);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! When a container is sampled again, and how long it still has. Pure.
+
+use crate::ground::memory::Sample;
+use crate::ground::units::Bytes;
+use crate::pods::guard::Rule;
+use std::time::Duration;
+/// How long `room` lasts at `growth`; `None` where nothing grows or nothing limits.
+#[must_use]
+pub fn time_left(room: Option<Bytes>, growth: Option<i64>) -> Option<Duration> {
+    let growth = u64::try_from(growth?).ok().filter(|g| *g > 0)?;
+    Some(filled_after(room?, growth))
+}
+
+/// `bytes ÷ rate`, rate in bytes a second, not 0.
+fn filled_after(bytes: Bytes, rate: u64) -> Duration {
+    let nanos = u128::from(bytes.0) * 1_000_000_000 / u128::from(rate.max(1));
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+/// The shortest time between two looks at a container.
+pub const SHORTEST_LOOK: Duration = Duration::from_millis(5);
+
+/// The shortest while it rises so fast that it crosses its threshold before the next look.
+const SHORTEST_WHILE_RISING: Duration = Duration::from_millis(1);
+
+/// The longest.
+pub const LONGEST_LOOK: Duration = Duration::from_secs(1);
+
+/// The fastest filling that is reckoned with, in bytes a second (measured: 1–4 GiB/s a core).
+const FASTEST_FILLING: u64 = 4 << 30;
+
+/// Without a limit nothing says how near a kill is; then the growth seen decides, with this factor
+/// for growth that rises between two looks.
+const GROWTH_MAY_RISE: u64 = 4;
+
+/// When to look again: before the fastest ramp that could still be saved would have taken the
+/// container to where it can no longer be saved. Faster ones are lost whenever we look.
+///
+/// A ramp of rate r can be saved if the headroom (limit − threshold) lasts longer than an
+/// eviction (E) and one look: r < (limit − threshold) ÷ (E + 5 ms). At that rate the room is used
+/// up after room ÷ r, and the eviction has to begin E before.
+#[must_use]
+pub fn next_look(
+    rule: &Rule,
+    sample: &Sample,
+    room: Option<Bytes>,
+    growth: Option<i64>,
+    eviction_takes: Duration,
+) -> Duration {
+    let due = match (rule.threshold_of(sample), sample.base(), room) {
+        (None, ..) => LONGEST_LOOK,
+        (Some(threshold), Some(base), Some(room)) => {
+            let headroom = base.less(threshold);
+            if headroom == Bytes(0) {
+                return LONGEST_LOOK; // it can never act
+            }
+            let rate = fastest_saved(headroom, eviction_takes);
+            filled_after(room, rate).saturating_sub(eviction_takes)
+        }
+        (Some(threshold), ..) => {
+            let growth = growth.and_then(|g| u64::try_from(g).ok()).unwrap_or(0);
+            let missing = threshold.less(sample.own.usage);
+            filled_after(missing, growth.saturating_mul(GROWTH_MAY_RISE))
+        }
+    };
+    due.clamp(SHORTEST_LOOK, LONGEST_LOOK)
+}
+
+/// When a container that lacks so much to its threshold crosses it if it goes on rising like this; `None` where that is not
+/// before the next look that is due anyway. A look at that moment finds a fast ramp some milliseconds sooner than the
+/// schedule has to, and costs nothing while nothing rises.
+#[must_use]
+pub fn crossing(missing: Bytes, rise: Option<u64>, due: Duration) -> Option<Duration> {
+    let after = filled_after(missing, rise?).max(SHORTEST_WHILE_RISING);
+    (missing > Bytes(0) && after < due).then_some(after)
+}
+
+/// The fastest ramp from the threshold that can still be saved, in bytes a second: the headroom (limit − threshold) lasts
+/// for an eviction and one look. None is reckoned to be faster than [`FASTEST_FILLING`].
+#[must_use]
+pub fn fastest_saved(headroom: Bytes, eviction_takes: Duration) -> u64 {
+    let nanos = (eviction_takes + SHORTEST_LOOK).as_nanos();
+    let rate = u128::from(headroom.0) * 1_000_000_000 / nanos;
+    u64::try_from(rate).map_or(FASTEST_FILLING, |r| r.min(FASTEST_FILLING))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::judge::History;
+    use crate::decide::judge::Verdict;
+    use crate::decide::judge::tests::{MIB, TAKES, judge, level, rule, sample};
+    use crate::pods::guard::Threshold;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_does_not_grow_has_no_end() {
+        let room = Some(Bytes(100));
+        assert_eq!(time_left(room, Some(50)), Some(Duration::from_secs(2)));
+        for (room, growth) in [(room, Some(0)), (room, Some(-50)), (room, None), (None, Some(50))] {
+            assert_eq!(time_left(room, growth), None);
+        }
+    }
+
+    #[test]
+    fn what_rises_fast_is_looked_at_when_it_crosses() {
+        let mut history = History::default();
+        let rise = |history: &mut History, millis: u64, usage: u64| {
+            history.observe(&rule("60"), &sample(millis, level(usage * MIB, Some(1000 * MIB), 0)), TAKES);
+            history.trend().last_rise().map(|rate| rate / MIB)
+        };
+        assert_eq!(rise(&mut history, 0, 100), None);
+        assert_eq!(rise(&mut history, 100, 90), None, "it fell");
+        assert_eq!(rise(&mut history, 200, 90), None);
+        assert_eq!(rise(&mut history, 205, 100), Some(2000), "the last two looks count, not the quiet before");
+        let (ms, rising) = (Duration::from_millis, Some(2000 * MIB));
+        assert_eq!(crossing(Bytes(6 * MIB), rising, ms(5)), Some(ms(3)));
+        assert_eq!(crossing(Bytes(20 * MIB), rising, ms(5)), None, "later than the look that is due");
+        assert_eq!(crossing(Bytes(MIB), rising, ms(5)), Some(ms(1)), "never sooner");
+        assert_eq!(crossing(Bytes(0), rising, ms(5)), None, "it is over already");
+        assert_eq!(crossing(Bytes(6 * MIB), None, ms(5)), None);
+    }
+
+    fn look_after(percent: &str, usage: u64, limit: u64) -> Duration {
+        let sample = sample(0, level(usage, Some(limit), 0));
+        next_look(&rule(percent), &sample, sample.room(), None, TAKES)
+    }
+
+    #[test]
+    fn near_is_looked_at_often_far_seldom() {
+        assert_eq!(look_after("60", 60 * MIB, 100 * MIB), SHORTEST_LOOK);
+        assert!(look_after("60", 20 * MIB, 100 * MIB) > Duration::from_millis(60));
+        assert_eq!(look_after("60", 0, 8 << 30), LONGEST_LOOK);
+        // A quantity at or above the limit can never act.
+        let never = Rule { threshold: Threshold::Quantity(Bytes(100 * MIB)), ..rule("60") };
+        let sample = sample(0, level(90 * MIB, Some(100 * MIB), 0));
+        assert_eq!(judge(&never, &sample), Verdict::BeyondLimit);
+        assert_eq!(next_look(&never, &sample, sample.room(), None, TAKES), LONGEST_LOOK);
+    }
+
+    #[test]
+    fn without_a_limit_the_growth_seen_decides() {
+        let quantity = Rule { threshold: Threshold::Quantity(Bytes(100 * MIB)), ..rule("60") };
+        let sample = sample(0, level(60 * MIB, None, 0));
+        let after = |growth| next_look(&quantity, &sample, None, growth, TAKES);
+        assert_eq!(after(None), LONGEST_LOOK);
+        assert_eq!(after(Some(-5)), LONGEST_LOOK);
+        assert_eq!(after(Some(100 << 20)), Duration::from_millis(100));
+        assert_eq!(after(Some(1 << 40)), SHORTEST_LOOK);
+    }
+
+    proptest! {
+        /// The promise of the schedule: a ramp that could be saved is seen above its threshold
+        /// while there is still time for the eviction.
+        #[test]
+        fn a_ramp_that_can_be_saved_is_seen_in_time(
+            limit in 16 * MIB..4096 * MIB,
+            percent in 5u32..95,
+            start in 0.0f64..1.0,
+            slowness in 1.01f64..1000.0,
+        ) {
+            let rule = rule(&percent.to_string());
+            let threshold = limit * u64::from(percent) / 100;
+            let budget = (TAKES + SHORTEST_LOOK).as_secs_f64();
+            let fastest = ((limit - threshold) as f64 / budget).min((4u64 << 30) as f64);
+            let rate = fastest / slowness;
+            // The ramp begins right after a look.
+            let start = (threshold as f64 * start) as u64;
+            let mut seconds = 0.0;
+            let usage = |s: f64| ((start as f64 + rate * s) as u64).min(limit);
+            for _ in 0..1_000_000 {
+                let sample = sample(0, level(usage(seconds), Some(limit), 0));
+                if sample.own.usage > Bytes(threshold) {
+                    break;
+                }
+                let due = next_look(&rule, &sample, sample.room(), None, TAKES);
+                seconds += due.as_secs_f64();
+            }
+            let left = (limit as f64 - start as f64) / rate - seconds;
+            prop_assert!(left >= TAKES.as_secs_f64() - 1e-6, "{left} s left at {rate} B/s");
+        }
+    }
+}

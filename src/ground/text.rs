@@ -1,0 +1,47 @@
+//! Text that others wrote, and words for people: made short, joined, compared.
+
+/// An error and its causes in one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(c) = cause {
+        let c_text = c.to_string();
+        // Many wrappers repeat their source in their own text.
+        if !text.contains(&c_text) {
+            text.push_str(": ");
+            text.push_str(&c_text);
+        }
+        cause = c.source();
+    }
+    text
+}
+
+/// At most 80 characters of a text that somebody else wrote.
+#[must_use]
+pub fn shortened(text: &str) -> String {
+    match text.char_indices().nth(80) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
+/// The known word that `word` is probably a slip of: at most a third of it would have to be changed.
+#[must_use]
+pub fn near<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let (distance, nearest) = known.into_iter().map(|k| (edits(word, k), k)).min()?;
+    (distance <= word.len().min(nearest.len()) / 3).then_some(nearest)
+}
+
+/// The known word with the fewest edits from `word`.
+#[must_use]
+pub fn nearest(word: &str, known: &[&'static str]) -> &'static str {
+    let nearest = known.iter().min_by_key(|k| edits(word, k));
+    nearest.copied().unwrap_or("")
+}
+
+/// Levenshtein's distance; only the first 64 characters count.
+fn edits(a: &str, b: &str) -> usize {
+    let first = |text: &str| text.chars().take(64).collect::<String>();
+    strsim::levenshtein(&first(a), &first(b))
+}

@@ -1,0 +1,164 @@
+//! Whether a template has opted in; and all the ways to have nearly done so.
+
+use super::rules::Judge;
+use super::tree::{Node, UNRENDERED};
+use crate::ground::keys;
+use crate::ground::keys::{ENABLED, LABEL, OFF, PREFIX};
+use crate::ground::text::near;
+
+/// What opts in to preoomkiller-controller, and its threshold.
+const OLD_LABEL: &str = "preoomkiller-enabled";
+const OLD_THRESHOLD: &str = "preoomkiller.alpha.k8s.zapier.com/memory-threshold";
+
+impl<'a> Judge<'a> {
+    /// A template without containers, that has something to do with us: the rest of it is elsewhere.
+    pub(super) fn is_patch(&mut self) -> bool {
+        if self.template.node.at(&["spec", "containers"]).is_some_and(|list| !list.items().is_empty()) {
+            return false;
+        }
+        if ["labels", "annotations"].iter().any(|list| self.metadata(list).any(|(key, _)| key.contains(LABEL))) {
+            let place = (self.template.field("spec.containers"), self.template.line());
+            let text = "it has no containers, so it looks like a patch: give the output of `kubectl kustomize`";
+            self.warn("patch", place, text);
+        }
+        true
+    }
+
+    /// Whether the template has the label; tells of all near misses.
+    pub(super) fn opted_in(&mut self) -> bool {
+        self.misplaced();
+        let ours = |key: &str| key.starts_with(PREFIX);
+        let annotated = self.metadata("annotations").find(|(key, _)| ours(key));
+        let label = self.metadata("labels").find(|(key, _)| *key == LABEL).map(|(_, node)| node);
+        if let Some(node) = label {
+            let place = self.place(&["metadata", "labels", LABEL]);
+            let value = node.scalar().unwrap_or_default();
+            if value == ENABLED && node.text().is_some() {
+                return true;
+            }
+            if value.contains("{{") {
+                self.error("unrendered", place, UNRENDERED);
+            } else if !OFF.contains(&value) {
+                let text = format!("\"{value}\" does not opt in, so nothing is guarded: write \"{ENABLED}\"");
+                self.error("label-value", place, text);
+            }
+            return false;
+        }
+        if self.space.is_some() {
+            return true;
+        }
+        let typo = self.metadata("labels").find(|(key, _)| is_near_label(key));
+        if let Some((key, _)) = typo {
+            let (_, line) = self.place(&["metadata", "labels", key]);
+            let field = self.template.field(&format!("metadata.labels.{key}"));
+            let text = format!(
+                "there is no label {key}, so nothing is guarded: did you mean {LABEL}? Write `{LABEL}: {ENABLED}`"
+            );
+            self.error("label-key", (field, line), text);
+            return false;
+        }
+        let of = |node: &'a Node, list: &str| node.get(list).into_iter().flat_map(Node::entries);
+        let on_owner = self.template.above().find_map(|(shown, metadata)| {
+            let found = of(metadata, "labels").find(|(key, node)| *key == LABEL && node.scalar() == Some(ENABLED));
+            found.map(|(_, node)| (format!("{shown}.labels.{LABEL}"), node.line))
+        });
+        if let Some(place) = on_owner {
+            let here = self.template.field("metadata.labels");
+            let kind = self.template.object.kind;
+            let text = format!(
+                "the label is on the {kind}, not on its pods, so nothing is guarded: write it under {here}, too"
+            );
+            self.error("label-on-owner", place, text);
+        } else if let Some((key, node)) = annotated {
+            let field = self.template.field(&format!("metadata.annotations[{key}]"));
+            let here = self.template.field("metadata.labels");
+            let text = format!("without the label it has no effect: write `{LABEL}: {ENABLED}` under {here}");
+            self.error("no-label", (field, node.line), text);
+        }
+        false
+    }
+
+    /// Keys in the wrong place, or nearly right.
+    fn misplaced(&mut self) {
+        let known = |key: &str| key.strip_prefix(PREFIX).is_some_and(|name| near(name, keys::ALL).is_some());
+        for (key, node) in self.metadata("labels").filter(|(key, _)| known(key)) {
+            let field = self.template.field(&format!("metadata.labels[{key}]"));
+            let here = self.template.field("metadata.annotations");
+            self.error(
+                "key-place",
+                (field, node.line),
+                format!("it is an annotation, not a label: write it under {here}"),
+            );
+        }
+        for (key, node) in self.metadata("annotations") {
+            let field = self.template.field(&format!("metadata.annotations[{key}]"));
+            if key == LABEL {
+                let here = self.template.field("metadata.labels");
+                let text = format!("it is a label, not an annotation: write `{LABEL}: {ENABLED}` under {here}");
+                self.error("key-place", (field, node.line), text);
+            } else if let Some(meant) = is_near_annotation(key) {
+                let text = format!("there is no such annotation, and it has no effect: did you mean {PREFIX}{meant}?");
+                self.error("annotation-key", (field, node.line), text);
+            }
+        }
+        self.on_owner();
+        self.of_the_controller();
+    }
+
+    /// Our keys on the owner: each that the template lacks has no effect.
+    fn on_owner(&mut self) {
+        let above: Vec<_> = self.template.above().collect();
+        let lacking = |key: &str| key.starts_with(PREFIX) && self.metadata("annotations").all(|(own, _)| own != key);
+        let annotations = |metadata: &'a Node| metadata.get("annotations").into_iter().flat_map(Node::entries);
+        let strays: Vec<_> = above
+            .into_iter()
+            .flat_map(|(shown, metadata)| annotations(metadata).map(move |(key, node)| (shown, key, node)))
+            .filter(|(_, key, _)| lacking(key))
+            .collect();
+        for (shown, key, node) in strays {
+            let (kind, here) = (self.template.object.kind, self.template.field("metadata.annotations"));
+            let text = format!("it is on the {kind}, not on its pods, and has no effect: move it to {here}");
+            self.error("annotation-on-owner", (format!("{shown}.annotations[{key}]"), node.line), text);
+        }
+    }
+
+    /// preoomkiller-controller's label and annotation without ours.
+    fn of_the_controller(&mut self) {
+        let threshold = format!("{PREFIX}{}", keys::THRESHOLD);
+        for (list, old, new, write) in [
+            ("labels", OLD_LABEL, LABEL, format!("the label `{LABEL}: {ENABLED}`")),
+            ("annotations", OLD_THRESHOLD, threshold.as_str(), format!("the annotation {threshold}")),
+        ] {
+            let theirs = self.metadata(list).find(|(key, _)| *key == old);
+            if let Some((_, node)) = theirs.filter(|_| self.metadata(list).all(|(key, _)| key != new)) {
+                let field = self.template.field(&format!("metadata.{list}[{old}]"));
+                let text =
+                    format!("only preoomkiller-controller knows it, and it has no effect here: write {write}, too");
+                self.warn("old-key", (field, node.line), text);
+            }
+        }
+    }
+}
+
+/// A label's key that was meant to be ours.
+fn is_near_label(key: &str) -> bool {
+    let own = key.split_once('/').is_none_or(|(domain, _)| PREFIX.starts_with(domain) || domain == LABEL);
+    let name = key.rsplit('/').next().unwrap_or_default().to_ascii_lowercase().replace(['_', '.'], "-");
+    let below = key.strip_prefix(LABEL).is_some_and(|rest| rest.starts_with(['/', '.']));
+    let ours = key.strip_prefix(PREFIX).is_some_and(|name| near(name, keys::ALL).is_some());
+    let enabled = name.strip_prefix(LABEL).is_some_and(|rest| rest.trim_start_matches('-') == ENABLED);
+    own && (near(&name, [LABEL]).is_some() || enabled) || below && !ours
+}
+
+/// The name of an annotation whose key was meant to be one of ours, though its prefix is not ours.
+fn is_near_annotation(key: &str) -> Option<&str> {
+    if key.starts_with(PREFIX) {
+        return None; // the guard itself tells of these
+    }
+    let (domain, name) = key.rsplit_once('/').unwrap_or(("", key));
+    let meant = near(name, keys::ALL)?;
+    let own_prefix = PREFIX.trim_end_matches('/');
+    let distinct = [keys::TARGET, keys::THRESHOLD].contains(&name);
+    let ours = near(domain, [own_prefix, LABEL]).is_some() || domain.contains(LABEL) || (domain.is_empty() && distinct);
+    ours.then_some(meant)
+}

@@ -1,0 +1,45 @@
+//! Objects that `check` does not look into, though something of ours is in the metadata below them.
+
+use super::objects::Object;
+use super::rules::{Finding, Level};
+use super::tree::{Node, Tree};
+use crate::ground::keys::{LABEL, PREFIX};
+
+/// What is said of an object without a pod template that `check` knows.
+pub(super) fn stranger(object: Object<'_>) -> Option<Finding> {
+    // Its own metadata says nothing of pods: charts write their labels to everything.
+    let mut below = object.node.entries().filter(|(key, _)| *key != "metadata");
+    let (field, line) = below.find_map(|(key, node)| ours_in(key, node))?;
+    let version = object.node.get("apiVersion").and_then(Node::scalar).unwrap_or("no apiVersion");
+    let message = format!(
+        "check does not look into {} ({version}): give its pods (`kubectl get pods -o yaml`), or its template in a Deployment",
+        object.kind
+    );
+    let (file, document) = (object.file.to_owned(), object.document);
+    Some(Finding { level: Level::Warning, code: "kind-unknown", file, document, field, line, message })
+}
+
+/// The first key of ours in a `metadata`, `podMetadata` or the like, as a path that begins with `key`.
+fn ours_in(key: &str, node: &Node) -> Option<(String, u64)> {
+    let own = || {
+        let lists = ["labels", "annotations"].into_iter().filter_map(|list| Some((list, node.get(list)?)));
+        let mut keys = lists.flat_map(|(list, node)| node.entries().map(move |(own, node)| (list, own, node)));
+        keys.find(|(_, own, _)| *own == LABEL || own.starts_with(PREFIX))
+    };
+    if key.ends_with("etadata")
+        && let Some((list, own, node)) = own()
+    {
+        return Some((format!("{key}.{list}[{own}]"), node.line));
+    }
+    match &node.value {
+        Tree::Map(_) => {
+            let (path, line) = node.entries().find_map(|(below, node)| ours_in(below, node))?;
+            Some((format!("{key}.{path}"), line))
+        }
+        Tree::List(items) => {
+            let mut below = items.iter().enumerate();
+            below.find_map(|(index, item)| ours_in(&format!("{key}[{index}]"), item))
+        }
+        Tree::Null | Tree::Plain(_) | Tree::Text(_) => None,
+    }
+}

@@ -1,0 +1,108 @@
+//! `pre-oom-killer status`: what all agents of a cluster see, in one table.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | [`ask`] | find the agents, ask each through the API server's pod proxy → [`ask::Survey`] |
+//! | [`spaces`] | pods of guarded namespaces that are not guarded yet |
+//! | [`rows`] | a survey → rows, nearest first; what a cell says |
+//! | [`table`] | as text and JSON |
+//! | [`watch`] | the live view |
+
+pub mod ask;
+pub mod rows;
+pub mod spaces;
+pub mod table;
+pub mod watch;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+use crate::act::client::fitted;
+use crate::pods::guard::duration;
+use ask::Query;
+
+/// The flags of `status`.
+#[derive(Clone, Debug, Args)]
+pub struct StatusArgs {
+    /// Kubeconfig [default: that of kubectl]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig [default: its current one]
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// Pods of this namespace [default: the context's]
+    #[arg(short, long, value_name = "NAME", conflicts_with = "all_namespaces")]
+    pub namespace: Option<String>,
+    /// Pods of all namespaces
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+    /// Pods of this node
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+    /// Pods with these labels, as app=web
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    pub selector: Option<String>,
+    /// Where the agents run [default: the one namespace that has some, else pre-oom-killer]
+    #[arg(long, value_name = "NAME")]
+    pub agents_namespace: Option<String>,
+    /// How long an agent may take to answer
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = some_time)]
+    pub timeout: Duration,
+    /// The form of the output
+    #[arg(short, long, value_enum, conflicts_with = "watch")]
+    pub output: Option<Form>,
+    /// Look again and again, on the whole terminal
+    #[arg(short, long)]
+    pub watch: bool,
+    /// How often, with --watch
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = some_time)]
+    pub interval: Duration,
+}
+
+/// How the table is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// One object, for programs.
+    Json,
+    /// With more columns.
+    Wide,
+}
+
+/// A tenth of a second to ten minutes.
+fn some_time(text: &str) -> Result<Duration, String> {
+    let span = duration(text).filter(|d| (Duration::from_millis(100)..=Duration::from_secs(600)).contains(d));
+    span.ok_or_else(|| "write a duration such as 5s, from 100ms to 10m".into())
+}
+
+impl StatusArgs {
+    /// A client as the user's kubeconfig has it, and what to ask.
+    ///
+    /// # Errors
+    /// When there is no kubeconfig, it cannot be read, or has no such context.
+    pub async fn connect(&self) -> anyhow::Result<(Client, Query)> {
+        let kubeconfig = match &self.kubeconfig {
+            Some(file) => Kubeconfig::read_from(file).with_context(|| format!("--kubeconfig {}", file.display())),
+            None => Kubeconfig::read().context("no kubeconfig: name one by --kubeconfig or KUBECONFIG"),
+        }?;
+        let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
+        let config = fitted(Config::from_custom_kubeconfig(kubeconfig, &options).await.context("kubeconfig")?);
+        let namespace = match (self.all_namespaces, &self.namespace) {
+            (true, _) => None,
+            (false, Some(namespace)) => Some(namespace.clone()),
+            (false, None) => Some(config.default_namespace.clone()),
+        };
+        let query = Query {
+            namespace,
+            node: self.node.clone(),
+            selector: self.selector.clone(),
+            agents_namespace: self.agents_namespace.clone(),
+            timeout: self.timeout,
+        };
+        Ok((Client::try_from(config).context("cannot make an API client")?, query))
+    }
+}

@@ -1,0 +1,406 @@
+//! A survey as rows, the nearest first; and what each cell says.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::ask::{Ended, Guarded, Query, Survey};
+use crate::decide::schedule::time_left;
+use crate::ground::units::Bytes;
+use crate::plugin::sanitize::printable;
+
+/// One guarded container of the cluster; sizes in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Row {
+    /// Of the pod.
+    pub namespace: String,
+    /// Its name.
+    pub pod: String,
+    /// Its uid.
+    pub uid: String,
+    /// None: the pod's own group, or the whole pod.
+    pub container: Option<String>,
+    /// Where it runs.
+    pub node: String,
+    /// As `Kind/name`.
+    pub owner: Option<String>,
+    /// What is compared.
+    pub signal: Option<String>,
+    /// The threshold as it was written.
+    pub threshold_text: Option<String>,
+    /// The signal's value; where it was not read, usage, which is no less.
+    pub value: Option<u64>,
+    /// All that is charged.
+    pub usage: Option<u64>,
+    /// That it is evicted above.
+    pub threshold: Option<u64>,
+    /// That it is killed at.
+    pub limit: Option<u64>,
+    /// What is left before a kill.
+    pub room: Option<u64>,
+    /// Bytes a second, over the last quarter of a second.
+    pub growth: Option<i64>,
+    /// The same over the last minute.
+    pub slow_growth: Option<i64>,
+    /// Milliseconds until it is over, if it grows on like this; 0: it is over.
+    pub to_threshold_ms: Option<u64>,
+    /// How long ago it was read, in milliseconds.
+    pub age_ms: Option<u64>,
+    /// `namespace` where its namespace's label has opted it in; none: the pod's own.
+    pub guarded_by: Option<String>,
+    /// In a word.
+    pub state: String,
+    /// In words.
+    pub why: String,
+    /// When one of its owner's pods, or it itself, was last evicted.
+    pub last_eviction: Option<String>,
+    /// What was said of that.
+    pub last_eviction_note: Option<String>,
+    #[serde(skip)]
+    last_eviction_at: Option<Timestamp>,
+}
+
+/// The rows that were asked for, the nearest first.
+#[must_use]
+pub fn rows(survey: &Survey, query: &Query) -> Vec<Row> {
+    let ended = survey.evictions();
+    let mut seen = BTreeSet::new();
+    let mut rows: Vec<Row> = (survey.pages())
+        .flat_map(|(agent, page)| page.guards.iter().map(move |guarded| (agent, guarded)))
+        .filter(|(agent, _)| query.node.as_ref().is_none_or(|node| *node == agent.node))
+        .filter(|(_, g)| query.namespace.as_ref().is_none_or(|namespace| *namespace == g.namespace))
+        .filter(|(_, g)| survey.selected.as_ref().is_none_or(|uids| uids.contains(&g.uid)))
+        // In a rollout, two agents of a node tell of the same.
+        .filter(|(_, g)| seen.insert((&g.uid, &g.container)))
+        .map(|(agent, guarded)| row(&agent.node, guarded, &ended))
+        .collect();
+    sort(&mut rows, Order::Nearness);
+    rows
+}
+
+/// What rows are sorted by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// The value's share of the threshold, the greatest first; those without one last.
+    #[default]
+    Nearness,
+    /// The fastest first.
+    Growth,
+    /// Namespace, then pod.
+    Name,
+    /// By node.
+    Node,
+    /// By state.
+    State,
+}
+
+impl Order {
+    /// All of them, in the order of the key that goes through them.
+    pub const ALL: [Order; 5] = [Order::Nearness, Order::Growth, Order::Name, Order::Node, Order::State];
+
+    /// In a word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Order::Nearness => "nearness",
+            Order::Growth => "growth",
+            Order::Name => "name",
+            Order::Node => "node",
+            Order::State => "state",
+        }
+    }
+}
+
+/// Sorts; equal ones by name, so that rows do not dance.
+pub fn sort(rows: &mut [Row], order: Order) {
+    rows.sort_by(|a, b| {
+        let by_name = (&a.namespace, &a.pod, &a.container).cmp(&(&b.namespace, &b.pod, &b.container));
+        let first = match order {
+            Order::Nearness => b.nearness().total_cmp(&a.nearness()),
+            Order::Growth => b.growth.cmp(&a.growth),
+            Order::Name => by_name,
+            Order::Node => a.node.cmp(&b.node),
+            Order::State => a.state.cmp(&b.state),
+        };
+        first.then(by_name)
+    });
+}
+
+fn row(node: &str, guarded: &Guarded, ended: &[Ended]) -> Row {
+    let memory = guarded.memory.as_ref();
+    let value = memory.map(|m| m.value.unwrap_or(m.usage));
+    let last = ended.iter().filter(|e| concerns(e, guarded)).max_by_key(|e| e.at);
+    let mut row = Row {
+        namespace: guarded.namespace.clone(),
+        pod: guarded.pod.clone(),
+        uid: guarded.uid.clone(),
+        container: guarded.container.clone(),
+        node: node.to_owned(),
+        owner: guarded.owner.clone(),
+        signal: guarded.signal.clone(),
+        threshold_text: guarded.threshold.clone(),
+        value,
+        usage: memory.map(|m| m.usage),
+        threshold: memory.and_then(|m| m.threshold),
+        limit: memory.and_then(|m| m.limit),
+        room: memory.and_then(|m| m.room),
+        growth: memory.and_then(|m| m.growth),
+        slow_growth: memory.and_then(|m| m.slow_growth),
+        to_threshold_ms: None,
+        age_ms: memory.map(|m| m.age_ms),
+        guarded_by: guarded.guarded_by.clone(),
+        state: guarded.state.clone(),
+        why: guarded.why.clone(),
+        last_eviction: last.map(|e| e.at.to_string()),
+        last_eviction_note: last.map(|e| e.note.clone()),
+        last_eviction_at: last.map(|e| e.at),
+    };
+    row.to_threshold_ms = row.to_threshold();
+    row
+}
+
+/// Events are on the pod and on its controlling owner; of a Deployment's, that is a ReplicaSet, and the note names the
+/// Deployment.
+fn concerns(ended: &Ended, guarded: &Guarded) -> bool {
+    let (kind, name) = ended.of.split_once('/').unwrap_or_default();
+    let of_deployment = |owner: &str| {
+        let deployment = owner.strip_prefix("Deployment/");
+        kind == "ReplicaSet" && deployment.is_some_and(|d| ended.note.contains(&format!(" of Deployment {d}:")))
+    };
+    ended.namespace == guarded.namespace
+        && (kind == "Pod" && name == guarded.pod
+            || guarded.owner.as_ref().is_some_and(|owner| *owner == ended.of || of_deployment(owner)))
+}
+
+impl Row {
+    /// The value's share of the threshold; below all others where one is not known.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "a share for people and for sorting")]
+    pub fn nearness(&self) -> f64 {
+        match (self.value, self.threshold) {
+            (Some(value), Some(threshold)) => value as f64 / threshold.max(1) as f64,
+            _ => -1.0,
+        }
+    }
+
+    fn to_threshold(&self) -> Option<u64> {
+        let left = self.threshold?.checked_sub(self.value?);
+        match left {
+            None => Some(0),
+            Some(left) => {
+                let growth = self.slow_growth.filter(|growth| *growth > 0).or(self.growth);
+                let time = time_left(Some(Bytes(left)), growth)?;
+                u64::try_from(time.as_millis()).ok()
+            }
+        }
+    }
+
+    /// Whether any of its texts contains this one, whatever its case.
+    #[must_use]
+    pub fn contains(&self, text: &str) -> bool {
+        let text = text.to_lowercase();
+        let owner = self.owner.as_deref().unwrap_or_default();
+        let container = self.container.as_deref().unwrap_or_default();
+        let all = [&self.namespace, &self.pod, container, &self.node, owner, &self.state, &self.why];
+        all.iter().any(|t| t.to_lowercase().contains(&text))
+    }
+
+    /// Its state needs nobody's attention.
+    #[must_use]
+    pub fn quiet(&self) -> bool {
+        matches!(self.state.as_str(), "watching" | "waiting" | "resolving")
+    }
+
+    /// `namespace/pod`.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        printable(&format!("{}/{}", self.namespace, self.pod))
+    }
+
+    /// The container, or `*` for the pod's own group.
+    #[must_use]
+    pub fn container_cell(&self) -> String {
+        match (&self.container, self.memory_known()) {
+            (Some(container), _) => printable(container),
+            (None, true) => "*".into(),
+            (None, false) => "-".into(),
+        }
+    }
+
+    fn memory_known(&self) -> bool {
+        self.usage.is_some() || self.signal.is_some()
+    }
+
+    /// `150Mi/153.6Mi/256Mi`: value, threshold, limit.
+    #[must_use]
+    pub fn amounts(&self) -> String {
+        let one = |bytes: Option<u64>| bytes.map_or_else(|| "-".to_owned(), |b| Bytes(b).to_string());
+        if self.value.is_none() && self.threshold.is_none() {
+            return "-".into();
+        }
+        format!("{}/{}/{}", one(self.value), one(self.threshold), one(self.limit))
+    }
+
+    /// The value's share of the threshold in whole percent.
+    #[must_use]
+    pub fn share(&self) -> String {
+        let nearness = self.nearness();
+        if nearness < 0.0 { "-".into() } else { format!("{:.0}%", (nearness * 100.0).floor().min(9999.0)) }
+    }
+
+    /// `+3.2Mi/s`.
+    #[must_use]
+    pub fn growth_cell(&self) -> String {
+        // Where nothing moved in the last quarter of a second, the last minute tells.
+        match self.growth.filter(|growth| *growth != 0).or(self.slow_growth).or(self.growth) {
+            None => "-".into(),
+            Some(0) => "0".into(),
+            Some(growth) => {
+                let sign = if growth > 0 { '+' } else { '-' };
+                format!("{sign}{}/s", Bytes(growth.unsigned_abs()))
+            }
+        }
+    }
+
+    /// `12s`, `over`.
+    #[must_use]
+    pub fn to_threshold_cell(&self) -> String {
+        match self.to_threshold_ms {
+            None => "-".into(),
+            Some(0) if self.value > self.threshold => "over".into(),
+            Some(ms) => rough(Duration::from_millis(ms)),
+        }
+    }
+
+    /// `3m ago`.
+    #[must_use]
+    pub fn last_eviction_cell(&self, now: Timestamp) -> String {
+        let ago = self.last_eviction_at.map(|at| Duration::try_from(now.duration_since(at)).unwrap_or_default());
+        ago.map_or_else(|| "-".into(), |ago| format!("{} ago", rough(ago)))
+    }
+}
+
+/// A duration in its largest unit: `350ms`, `42s`, `5m`, `3h`, `2d`.
+#[must_use]
+pub fn rough(duration: Duration) -> String {
+    match duration.as_secs() {
+        0 => format!("{}ms", duration.subsec_millis()),
+        s @ 1..120 => format!("{s}s"),
+        s @ 120..7200 => format!("{}m", s / 60),
+        s @ 7200..172_800 => format!("{}h", s / 3600),
+        s if s < 100 * 86_400 => format!("{}d", s / 86_400),
+        _ => ">99d".into(),
+    }
+}
+
+/// `███▌  ┃   ▏`: the value, a mark at the threshold, and one at the limit, which is the bar's end; `…` where none is.
+#[must_use]
+pub fn bar(row: &Row, width: usize) -> String {
+    const EIGHTHS: [char; 8] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
+    let (Some(value), true) = (row.value, width > 1) else { return " ".repeat(width) };
+    let threshold = row.threshold.unwrap_or(0);
+    // Without a limit, the threshold is in the middle.
+    let whole = row.limit.unwrap_or_else(|| threshold.saturating_mul(2).max(value)).max(1);
+    let cells = width - 1;
+    let eighths = |bytes: u64| u128::from(bytes.min(whole)) * cells as u128 * 8 / u128::from(whole);
+    let filled = usize::try_from(eighths(value)).unwrap_or(0);
+    let mark = usize::try_from(eighths(threshold) / 8).unwrap_or(0).min(cells.saturating_sub(1));
+    let cell = |n: usize| match filled.saturating_sub(n * 8) {
+        _ if n == mark && row.threshold.is_some() => '┃',
+        8.. => '█',
+        part => EIGHTHS[part],
+    };
+    let end = if row.limit.is_some() { '▏' } else { '…' };
+    (0..cells).map(cell).chain([end]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(value: u64, threshold: u64, limit: Option<u64>) -> Row {
+        let mut row =
+            Row { value: Some(value), usage: Some(value), threshold: Some(threshold), limit, ..Row::default() };
+        row.to_threshold_ms = row.to_threshold();
+        row
+    }
+
+    #[test]
+    fn bars() {
+        for (value, limit, bar_) in [
+            (0, Some(100), "      ┃   ▏"),
+            (50, Some(100), "█████ ┃   ▏"),
+            (55, Some(100), "█████▌┃   ▏"),
+            (80, Some(100), "██████┃█  ▏"),
+            (500, Some(100), "██████┃███▏"),
+            (30, None, "██▌  ┃    …"),
+        ] {
+            assert_eq!(bar(&with(value, 60, limit), 11), bar_, "{value}");
+        }
+        assert_eq!(bar(&Row::default(), 3), "   ");
+        assert_eq!(bar(&with(1, 60, Some(0)), 3).chars().count(), 3);
+        assert_eq!(bar(&with(u64::MAX, u64::MAX, Some(u64::MAX)), 20).chars().count(), 20);
+    }
+
+    #[test]
+    fn times() {
+        for (ms, text) in
+            [(0, "0ms"), (350, "350ms"), (42_000, "42s"), (300_000, "5m"), (7_200_000, "2h"), (u64::MAX, ">99d")]
+        {
+            assert_eq!(rough(Duration::from_millis(ms)), text);
+        }
+        let grows = |growth| Row { growth: Some(growth), ..with(50, 60, Some(100)) }.to_threshold();
+        assert_eq!((grows(5), grows(0), grows(-5)), (Some(2000), None, None));
+        let slowly = |growth, slow| Row { growth: Some(growth), slow_growth: Some(slow), ..with(50, 60, Some(100)) };
+        assert_eq!((slowly(0, 2).to_threshold(), slowly(0, 2).growth_cell()), (Some(5000), "+2/s".into()));
+        assert_eq!((slowly(9, 2).to_threshold(), slowly(9, 2).growth_cell()), (Some(5000), "+9/s".into()));
+        assert_eq!((slowly(5, 0).to_threshold(), slowly(0, 0).growth_cell()), (Some(2000), "0".into()));
+        assert_eq!(with(61, 60, None).to_threshold_cell(), "over");
+        assert_eq!(with(60, 60, None).to_threshold_cell(), "-", "over is strictly above");
+    }
+
+    #[test]
+    fn the_nearest_is_first_and_the_unknown_last() {
+        let named = |pod: &str, row: Row| Row { pod: pod.into(), ..row };
+        let mut rows = [
+            named("c", Row::default()),
+            named("b", with(10, 60, None)),
+            named("a", with(59, 60, None)),
+            named("d", with(70, 60, None)),
+        ];
+        sort(&mut rows, Order::Nearness);
+        assert_eq!(rows.map(|r| r.pod), ["d", "a", "b", "c"]);
+    }
+
+    #[test]
+    fn an_eviction_is_found_by_pod_owner_and_deployment() {
+        let ended = |of: &str, note: &str| Ended {
+            namespace: "n".into(),
+            of: of.into(),
+            at: Timestamp::UNIX_EPOCH,
+            note: note.into(),
+        };
+        let of = |owner: &str| Guarded {
+            namespace: "n".into(),
+            pod: "web-1".into(),
+            owner: Some(owner.into()),
+            ..Guarded::default()
+        };
+        let web = of("Deployment/web");
+        assert!(concerns(&ended("Pod/web-1", ""), &web));
+        assert!(!concerns(&ended("Pod/web-2", ""), &web));
+        assert!(concerns(
+            &ended("ReplicaSet/web-58f6", "pod web-58f6-x of Deployment web: container a: Evicted"),
+            &web
+        ));
+        assert!(!concerns(
+            &ended("ReplicaSet/web-b-58f6", "pod web-b-58f6-x of Deployment web-b: container a: Evicted"),
+            &web
+        ));
+        assert!(concerns(&ended("StatefulSet/db", ""), &of("StatefulSet/db")));
+        assert!(!concerns(&Ended { namespace: "other".into(), ..ended("Pod/web-1", "") }, &web));
+    }
+}

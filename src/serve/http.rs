@@ -1,0 +1,561 @@
+//! The agent's own pages: `/` for people, `/metrics`, `/healthz`, `/readyz`, `/api/guards`.
+//!
+//! They are served by a thread of their own, so that whoever floods the port delays no eviction. Nor do they delay each
+//! other: a connection waits for no place. Where all places are taken, the connection that has waited longest without
+//! sending its request is closed, so that a probe, which sends its request at once, is answered.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use http::header::HeaderValue;
+use http::uri::Authority;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use jiff::Timestamp;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
+use tracing::error;
+
+use crate::controller::Counts;
+use crate::controller::view::GuardView;
+use crate::decide::schedule::LONGEST_LOOK;
+use crate::ground::clock::Clock;
+use crate::ground::clock::Moment;
+use crate::pods::guard::DryRun;
+use crate::report::metrics::Metrics;
+use crate::report::recent::RecentView;
+use crate::sampler::Shared;
+
+/// Open connections: scrapers, probes and a few people need a handful. A new one takes the place of an old one, see [`Places`].
+const CONNECTIONS: usize = 64;
+/// Of these, so many from one address. Where addresses are translated, all that ask may have the same.
+const CONNECTIONS_OF_A_PEER: usize = 32;
+/// Of these, so many that are being answered. An answer of `/api/guards` may have some 100 KiB; all of them stay far below
+/// the agent's 64 MiB.
+const ANSWERS: usize = 16;
+/// A client that sends no request is not waited for longer.
+const HEADERS_WITHIN: Duration = Duration::from_secs(3);
+/// Nor one that does not read its answer. Every connection serves one request.
+const CONNECTION_WITHIN: Duration = Duration::from_secs(30);
+/// What is kept of a request: its head alone is read. The least that hyper takes.
+const REQUEST_BUFFER: usize = 8 * 1024;
+/// The kernel's buffers of a connection: by itself it would grow them to megabytes, on the agent's account.
+const RECEIVE_BUFFER: u32 = 8 * 1024;
+/// See [`RECEIVE_BUFFER`].
+const SEND_BUFFER: u32 = 64 * 1024;
+/// The sampling thread turns at least once a second; on a node short of CPU it may be late.
+const TURNS_WITHIN: Duration = LONGEST_LOOK.saturating_mul(30);
+
+/// The page for people. All it shows it takes from `/api/guards`.
+const PAGE: &str = include_str!("page.html");
+/// Its own style and script by their hashes, its own address to ask, its own icon; nothing else, and no way to make
+/// markup of a string. (The hashes are compared with the page by a test, which writes them.)
+const POLICY: &str = "default-src 'none'; \
+    style-src 'sha256-A6cn9KQtuO2fPVC1GYSytJ/RUkU2zBZpWjLsUO0FlHs='; \
+    script-src 'sha256-ejo9ErloB8rD989d3hsuzMF28plfHt7nlWOeQdtcYus='; \
+    connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+    require-trusted-types-for 'script'; trusted-types 'none'";
+
+/// What the pages need to know of the rest.
+#[derive(Clone, Debug)]
+pub struct Pages {
+    /// What the loop publishes.
+    pub state: watch::Receiver<State>,
+    /// Has the loop make the views, which costs it some time: for `/api/guards` alone.
+    pub ask: mpsc::Sender<oneshot::Sender<Views>>,
+    /// The registry.
+    pub metrics: Metrics,
+    /// The sampler's counts.
+    pub shared: Arc<Shared>,
+    /// The one clock.
+    pub clock: Clock,
+    /// The memory controller's top directory.
+    pub cgroup_root: PathBuf,
+    /// The node's name.
+    pub node: String,
+    /// For all pods.
+    pub dry_run: DryRun,
+    /// When the agent started.
+    pub started: Timestamp,
+}
+
+/// What the loop publishes whenever it changes: `/readyz` and `/metrics` need no more, and so do not ask the loop.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// The first list of pods is done.
+    pub listed: bool,
+    /// Nothing is heard of the pods; none while all is well.
+    pub unheard: Option<Unheard>,
+    /// For `/metrics`.
+    pub counts: Counts,
+}
+
+/// The pods can be neither listed nor watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unheard {
+    /// Since when.
+    pub since: Moment,
+    /// The last error.
+    pub error: String,
+}
+
+impl State {
+    /// How old the list of pods is; 0 while all is well.
+    fn list_age(&self, now: Moment) -> Duration {
+        self.unheard.as_ref().map_or(Duration::ZERO, |unheard| now.saturating_sub(unheard.since))
+    }
+}
+
+/// What the loop answers for `/api/guards`.
+#[derive(Debug)]
+pub struct Views {
+    /// As it is published, but of the same moment as the rest.
+    pub state: State,
+    /// Each guarded container, and each pod whose guard is invalid.
+    pub guards: Vec<GuardView>,
+    /// What was last told, the newest first.
+    pub recent: Vec<RecentView>,
+}
+
+/// Listens on `address`. The unspecified IPv6 address takes IPv4 too; where the machine has no
+/// IPv6, IPv4 alone is listened on.
+///
+/// # Errors
+/// When the address is taken or not this machine's.
+pub fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let bind = |address: SocketAddr| -> std::io::Result<TcpListener> {
+        let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
+        socket.set_reuseaddr(true)?;
+        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        socket.set_send_buffer_size(SEND_BUFFER)?;
+        if address.ip().is_unspecified() && address.is_ipv6() {
+            nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::Ipv6V6Only, &false)?;
+        }
+        socket.bind(address)?;
+        socket.listen(128)
+    };
+    let any_v6 = address.is_ipv6() && address.ip().is_unspecified();
+    bind(address)
+        .or_else(|error| {
+            let without_ipv6 = [nix::libc::EAFNOSUPPORT, nix::libc::EADDRNOTAVAIL];
+            if any_v6 && error.raw_os_error().is_some_and(|e| without_ipv6.contains(&e)) {
+                return bind(SocketAddr::from(([0, 0, 0, 0], address.port())));
+            }
+            Err(error)
+        })
+        .with_context(|| format!("cannot listen on {address} (--listen)"))
+}
+
+/// Serves on a thread of its own, until the process ends.
+///
+/// # Errors
+/// When the system has no thread or no descriptor to give.
+pub fn serve(listener: TcpListener, pages: Pages) -> std::io::Result<()> {
+    let listener = listener.into_std()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    std::thread::Builder::new().name("http".into()).spawn(move || {
+        runtime.block_on(async {
+            let Err(error) = accept(listener, pages).await;
+            error!(%error, "the pages cannot be served");
+        });
+    })?;
+    Ok(())
+}
+
+async fn accept(listener: std::net::TcpListener, pages: Pages) -> Result<Infallible, std::io::Error> {
+    let listener = TcpListener::from_std(listener)?;
+    let places = Arc::new(Mutex::new(Places::default()));
+    let mut number = 0;
+    loop {
+        number += 1;
+        let (stream, peer) = loop {
+            match listener.accept().await {
+                Ok(accepted) => break accepted,
+                // Out of descriptors, or the client is gone: neither is helped by haste.
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        };
+        let (pages, of_all) = (pages.clone(), Arc::clone(&places));
+        let task = tokio::spawn(async move {
+            let service = service_fn(|request| {
+                lock(&of_all).asks(number);
+                let pages = pages.clone();
+                async move { Ok::<_, Infallible>(answer(&request, peer.ip(), &pages).await) }
+            });
+            let served = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADERS_WITHIN)
+                .keep_alive(false)
+                .max_buf_size(REQUEST_BUFFER)
+                .serve_connection(TokioIo::new(stream), service);
+            // A client that hangs up is its own business.
+            let _ = tokio::time::timeout(CONNECTION_WITHIN, served).await;
+            lock(&of_all).leaves(number);
+        });
+        lock(&places).takes(number, peer.ip().to_canonical(), task.abort_handle());
+        // Whoever has sent a request meanwhile is to be read before the next newcomer takes its place.
+        tokio::task::yield_now().await;
+    }
+}
+
+fn lock(places: &Mutex<Places>) -> MutexGuard<'_, Places> {
+    places.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The open connections, in the order in which they came.
+///
+/// Nobody waits for a place: a newcomer takes that of the oldest that has not sent its request, or else of the oldest.
+/// Those of its own address have to go first, once there are too many of them.
+#[derive(Debug, Default)]
+struct Places(BTreeMap<u64, Place>);
+
+#[derive(Debug)]
+struct Place {
+    peer: IpAddr,
+    /// Its request was read.
+    asks: bool,
+    task: AbortHandle,
+}
+
+impl Places {
+    fn takes(&mut self, number: u64, peer: IpAddr, task: AbortHandle) {
+        if self.count(|place| place.peer == peer) >= CONNECTIONS_OF_A_PEER {
+            self.close_one(|place| place.peer == peer);
+        } else if self.0.len() >= CONNECTIONS {
+            self.close_one(|_| true);
+        }
+        self.0.insert(number, Place { peer, asks: false, task });
+    }
+
+    fn asks(&mut self, number: u64) {
+        if self.count(|place| place.asks) >= ANSWERS {
+            self.close_one(|place| place.asks);
+        }
+        if let Some(place) = self.0.get_mut(&number) {
+            place.asks = true;
+        }
+    }
+
+    fn leaves(&mut self, number: u64) {
+        self.0.remove(&number);
+    }
+
+    fn count(&self, which: impl Fn(&Place) -> bool) -> usize {
+        self.0.values().filter(|place| which(place)).count()
+    }
+
+    fn close_one(&mut self, which: impl Fn(&Place) -> bool) {
+        let oldest =
+            self.0.iter().filter(|(_, place)| which(place)).min_by_key(|(number, place)| (place.asks, **number));
+        let oldest = oldest.map(|(number, _)| *number);
+        if let Some(place) = oldest.and_then(|number| self.0.remove(&number)) {
+            place.task.abort();
+        }
+    }
+}
+
+async fn answer(request: &Request<Incoming>, peer: IpAddr, pages: &Pages) -> Response<Full<Bytes>> {
+    const TEXT: &str = "text/plain; charset=utf-8";
+    if let Some(host) = request.headers().get(header::HOST).filter(|host| !may_ask(peer, host)) {
+        let text = format!("not for {host:?}: through a port-forward, ask localhost or 127.0.0.1\n");
+        return page(StatusCode::MISDIRECTED_REQUEST, TEXT, text);
+    }
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".into());
+    }
+    match request.uri().path() {
+        "/" => {
+            let mut response = page(StatusCode::OK, "text/html; charset=utf-8", PAGE.into());
+            let policy = HeaderValue::from_static(POLICY);
+            response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+            response
+        }
+        "/healthz" => match late(pages) {
+            None => page(StatusCode::OK, TEXT, "ok\n".into()),
+            Some(late) => {
+                let text = format!("the sampling thread last turned {} s ago\n", late.as_secs());
+                page(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
+            }
+        },
+        "/readyz" => {
+            let (code, text) = ready(pages);
+            page(code, TEXT, text)
+        }
+        "/metrics" => match published(pages) {
+            Some(state) => page(
+                StatusCode::OK,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                pages.metrics.page(state.counts, state.list_age(pages.clock.now()), &pages.shared),
+            ),
+            None => stopping(),
+        },
+        "/api/guards" => match ask(pages).await {
+            Some(Views { state, guards, recent }) => {
+                let body = serde_json::json!({
+                    "node": pages.node,
+                    "version": env!("CARGO_PKG_VERSION"),
+                    "started": pages.started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+                    "dryRun": pages.dry_run,
+                    "listed": state.listed,
+                    "listAgeSeconds": state.list_age(pages.clock.now()).as_secs(),
+                    "guards": guards,
+                    "recent": recent,
+                });
+                page(StatusCode::OK, "application/json", format!("{body}\n"))
+            }
+            None => stopping(),
+        },
+        _ => page(StatusCode::NOT_FOUND, TEXT, "here are /, /metrics, /healthz, /readyz and /api/guards\n".into()),
+    }
+}
+
+/// A port-forward ends on the loopback, and a browser there may be on a stranger's page whose name has come to mean
+/// 127.0.0.1 (DNS rebinding): that page must not read what is told to a person. Scrapers, probes and the API server's proxy
+/// come from elsewhere, and may use any name.
+fn may_ask(peer: IpAddr, host: &HeaderValue) -> bool {
+    let is_local = |host: &str| {
+        let name = host.trim_start_matches('[').trim_end_matches(']');
+        name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+    };
+    let peer = peer.to_canonical();
+    let is_forwarded = peer == IpAddr::V4(Ipv4Addr::LOCALHOST) || peer == IpAddr::V6(Ipv6Addr::LOCALHOST);
+    !is_forwarded || Authority::try_from(host.as_bytes()).is_ok_and(|host| is_local(host.host()))
+}
+
+fn ready(pages: &Pages) -> (StatusCode, String) {
+    if let Err(error) = std::fs::read_dir(&pages.cgroup_root) {
+        let root = pages.cgroup_root.display();
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("cgroup root {root}: {error}\n"));
+    }
+    match published(pages) {
+        // An outage must not make every agent unready: those pods that are known stay guarded.
+        Some(State { listed: true, unheard: None, .. }) => (StatusCode::OK, "ok\n".into()),
+        Some(State { listed: true, unheard: Some(Unheard { since, error }), .. }) => {
+            let age = pages.clock.now().saturating_sub(since).as_secs();
+            (StatusCode::OK, format!("ok; the list of pods is {age} s old: {error}\n"))
+        }
+        Some(State { unheard, .. }) => {
+            let why = unheard.map_or(String::new(), |unheard| format!(": {}", unheard.error));
+            (StatusCode::SERVICE_UNAVAILABLE, format!("the pods of this node are not listed yet{why}\n"))
+        }
+        None => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".into()),
+    }
+}
+
+/// How late the sampling thread is, if it is.
+fn late(pages: &Pages) -> Option<Duration> {
+    let turned = Duration::from_millis(pages.shared.turned_at.load(Relaxed));
+    let late = pages.clock.now().saturating_sub(turned);
+    (late > TURNS_WITHIN).then_some(late)
+}
+
+/// What the loop last published; none: it has ended.
+fn published(pages: &Pages) -> Option<State> {
+    pages.state.has_changed().ok()?;
+    Some(pages.state.borrow().clone())
+}
+
+async fn ask(pages: &Pages) -> Option<Views> {
+    let (sender, receiver) = oneshot::channel();
+    pages.ask.send(sender).await.ok()?;
+    receiver.await.ok()
+}
+
+fn stopping() -> Response<Full<Bytes>> {
+    page(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", "stopping\n".into())
+}
+
+fn page(code: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = code;
+    let kind = HeaderValue::from_static(kind);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, kind);
+    // Names and messages from the cluster are in some of them: they are data, whatever they look like.
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What stands between an element's tags, as the browser hashes it.
+    fn inline(element: &str) -> &'static str {
+        let [_, rest] = PAGE.splitn(2, &format!("<{element}>")).collect::<Vec<_>>()[..] else { panic!("{element}") };
+        rest.split(&format!("</{element}>")).next().unwrap()
+    }
+
+    #[test]
+    fn the_policy_allows_the_pages_own_style_and_script_alone() {
+        use base64::prelude::{BASE64_STANDARD, Engine};
+        let lines = ["style", "script"].map(|element| {
+            assert_eq!(PAGE.matches(&format!("<{element}")).count(), 1, "one {element}, without attributes");
+            let digest = ring::digest::digest(&ring::digest::SHA256, inline(element).as_bytes());
+            format!("{element}-src 'sha256-{}';", BASE64_STANDARD.encode(digest))
+        });
+        assert!(lines.iter().all(|line| POLICY.contains(line)), "POLICY in src/http.rs needs:\n{}", lines.join("\n"));
+        assert!(!POLICY.contains("unsafe") && POLICY.starts_with("default-src 'none';"));
+    }
+
+    /// Neither markup from strings, nor anything from elsewhere; small enough for every agent.
+    #[test]
+    fn the_page_is_one_small_file_and_makes_no_markup_of_strings() {
+        assert!(PAGE.len() < 26_000, "{} bytes", PAGE.len());
+        for word in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "DOMParser", "srcdoc"] {
+            assert!(!PAGE.contains(word), "{word}");
+        }
+        // The name of a format is no address.
+        let elsewhere = PAGE
+            .match_indices("//")
+            .filter(|(at, _)| PAGE[..*at].ends_with(':') && !PAGE[*at..].starts_with("//www.w3.org/2000/svg"));
+        assert_eq!(elsewhere.count(), 0);
+        for attribute in [" style=", " onclick", " onload", " onerror", "javascript:"] {
+            assert!(!PAGE.contains(attribute), "{attribute}");
+        }
+    }
+
+    #[test]
+    fn a_strangers_name_for_the_loopback_is_refused_and_any_name_from_elsewhere_allowed() {
+        let may = |peer: &str, host: &'static str| may_ask(peer.parse().unwrap(), &HeaderValue::from_static(host));
+        for host in ["localhost:8080", "LOCALHOST", "127.0.0.1:8080", "[::1]:8080", "10.1.2.3:8080"] {
+            assert!(may("127.0.0.1", host) && may("::1", host) && may("::ffff:127.0.0.1", host), "{host}");
+        }
+        for host in
+            ["evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "", "a b", "evil@localhost.x"]
+        {
+            assert!(!may("127.0.0.1", host) && !may("::1", host) && !may("::ffff:127.0.0.1", host), "{host}");
+            assert!(may("10.1.2.3", host), "{host}");
+        }
+    }
+
+    /// The numbers of the connections that are open after these came; those of `asking` have sent their request.
+    fn open_after(came: &[(u64, &str)], asking: &[u64]) -> (Vec<u64>, Vec<u64>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let mut places = Places::default();
+            let mut tasks = Vec::new();
+            for (number, peer) in came {
+                let task = tokio::spawn(std::future::pending::<()>());
+                places.takes(*number, peer.parse().unwrap(), task.abort_handle());
+                tasks.push((*number, task));
+                if asking.contains(number) {
+                    places.asks(*number);
+                }
+            }
+            // The runtime takes a few turns to end them all.
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            let running = tasks.iter().filter(|(_, task)| !task.is_finished()).map(|(number, _)| *number).collect();
+            (places.0.keys().copied().collect(), running)
+        })
+    }
+
+    #[test]
+    fn a_newcomer_takes_the_place_of_the_oldest_that_has_not_asked() {
+        let most = u64::try_from(CONNECTIONS_OF_A_PEER).unwrap();
+        let came: Vec<_> = (0..most + 2).map(|number| (number, "10.0.0.1")).collect();
+        let (open, running) = open_after(&came, &[0, 2]);
+        assert_eq!(open, [&[0, 2][..], &(4..most + 2).collect::<Vec<_>>()].concat());
+        assert_eq!(open, running, "what has no place is closed");
+    }
+
+    #[test]
+    fn a_peer_with_too_many_takes_its_own_places_and_not_those_of_others() {
+        let most = u64::try_from(CONNECTIONS_OF_A_PEER).unwrap();
+        let mut came = vec![(0, "10.0.0.2")];
+        came.extend((1..500).map(|number| (number, "10.0.0.1")));
+        let (open, _) = open_after(&came, &[]);
+        assert_eq!(open, [&[0][..], &(500 - most..500).collect::<Vec<_>>()].concat());
+    }
+
+    #[test]
+    fn many_peers_take_the_oldest_places_and_few_are_answered_at_once() {
+        let names: Vec<String> = (0..1000).map(|n| format!("10.0.{}.{}", n / 200, n % 200)).collect();
+        let came: Vec<_> = (0..).zip(names.iter().map(String::as_str)).collect();
+        let (open, _) = open_after(&came, &[]);
+        assert_eq!((open.len(), open[0]), (CONNECTIONS, 1000 - CONNECTIONS as u64));
+        let (open, running) = open_after(&came, &(0..1000).collect::<Vec<_>>());
+        assert_eq!((open.len(), open.last(), running.len()), (ANSWERS, Some(&999), ANSWERS));
+    }
+
+    /// The probe comes from the same address as the flood, and its request a little later than its connection.
+    #[test]
+    fn idle_connections_keep_no_probe_waiting() {
+        use std::io::{Read, Write};
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let listener = runtime.block_on(async { listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap() });
+        let address = listener.local_addr().unwrap();
+        // Nothing stands behind the channel: the loop is not asked.
+        runtime.block_on(async { serve(listener, pages(Duration::ZERO).0).unwrap() });
+        let mut idle: Vec<std::net::TcpStream> = Vec::new();
+        for round in 0..5 {
+            idle.extend((0..250).map(|_| std::net::TcpStream::connect(address).unwrap()));
+            let mut probe = std::net::TcpStream::connect(address).unwrap();
+            // Less than what one that sends nothing is waited for.
+            probe.set_read_timeout(Some(HEADERS_WITHIN / 2)).unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+            write!(probe, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+            let mut text = String::new();
+            probe.read_to_string(&mut text).unwrap_or_else(|error| panic!("round {round}: {error}"));
+            assert!(text.starts_with("HTTP/1.1 200"), "round {round}: {text}");
+        }
+    }
+
+    fn pages(runs_for: Duration) -> (Pages, Arc<Shared>, watch::Sender<State>) {
+        let shared = Arc::new(Shared::default());
+        let (publish, state) = watch::channel(State::default());
+        let pages = Pages {
+            state,
+            ask: mpsc::channel(1).0,
+            metrics: Metrics::new(),
+            shared: Arc::clone(&shared),
+            clock: Clock::started(runs_for),
+            cgroup_root: PathBuf::from("/"),
+            node: String::new(),
+            dry_run: DryRun::Off,
+            started: Timestamp::UNIX_EPOCH,
+        };
+        (pages, shared, publish)
+    }
+
+    #[test]
+    fn a_list_that_is_old_is_told_and_does_not_make_unready() {
+        let (pages, _shared, publish) = pages(Duration::from_secs(100));
+        assert_eq!(ready(&pages).0, StatusCode::SERVICE_UNAVAILABLE, "not listed yet");
+        publish.send_replace(State { listed: true, ..State::default() });
+        assert_eq!(ready(&pages), (StatusCode::OK, "ok\n".into()));
+        let unheard =
+            Some(Unheard { since: Duration::from_secs(40), error: "the watch of pods: 410 Gone: why".into() });
+        publish.send_replace(State { listed: true, unheard, ..State::default() });
+        let text = "ok; the list of pods is 60 s old: the watch of pods: 410 Gone: why\n".to_owned();
+        assert_eq!(ready(&pages), (StatusCode::OK, text));
+        drop(publish);
+        assert_eq!(ready(&pages), (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".into()));
+    }
+
+    #[test]
+    fn a_sampling_thread_that_stands_still_is_told() {
+        let (pages, shared, _publish) = pages(Duration::from_secs(100));
+        assert!(late(&pages).is_some_and(|late| late >= Duration::from_secs(100)));
+        shared.turned_at.store(99_000, Relaxed);
+        assert_eq!(late(&pages), None);
+        shared.turned_at.store(65_000, Relaxed);
+        assert!(late(&pages).is_some());
+    }
+}
