@@ -1,7 +1,6 @@
 //! What a group counts of kills, and which limit a kill was for.
 
-use super::field;
-
+use crate::cgroup::parse::field;
 /// What a group counts of kills.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kills {

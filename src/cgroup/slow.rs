@@ -4,24 +4,17 @@
 //! A file that was slow is read by another thread from then on, and its last reading stands meanwhile; whoever asks is told
 //! from when that is.
 
-use crate::ground::memory::Stat;
+use super::pace::{Pace, Reading};
+use crate::cgroup::error::ReadError;
+use crate::cgroup::group::Group;
+use crate::cgroup::pace::Found;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Group, ReadError};
 use crate::ground::clock::Moment;
-use crate::ground::units::Bytes;
 
-/// A file that took so long once is slow: a ramp of 1 GiB/s fills 100 MiB in that time.
-const SLOW: Duration = Duration::from_millis(100);
-/// So is one that took so long twice in a row; once may be this thread's wait for a CPU.
-const SLOW_TWICE: Duration = Duration::from_millis(20);
-/// So many reads that were quick in a row, and it is read in place again.
-const QUICK_AGAIN: u32 = 5;
-/// A slow file is read no more often than its own time × this: reading it costs others as much as it costs us.
-const PACE: u32 = 10;
 /// More threads would only wait for the same locks of the kernel.
 const MOST_THREADS: usize = 4;
 /// So many groups wait to be read; more are asked for again at their next look. A node of 250 pods has about 1,000.
@@ -47,89 +40,10 @@ pub enum StatRead {
     },
 }
 
-/// One reading of `memory.stat`, with usage before and after it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reading {
-    /// The cache.
-    pub stat: Stat,
-    /// The smaller of the two usages.
-    pub least_usage: Bytes,
-    /// The larger of them.
-    pub most_usage: Bytes,
-    /// When the first usage was about to be read.
-    pub from: Moment,
-    /// When the second usage had been read.
-    pub until: Moment,
-    /// How long that took.
-    pub took: Duration,
-}
-
-/// Usage, stat, usage; `None` if the group is gone.
-type Found = Result<Option<(Bytes, Stat, Bytes)>, ReadError>;
-
 fn read_all_three(group: &Group) -> Found {
     let Some(before) = group.usage()? else { return Ok(None) };
     let Some(stat) = group.stat()? else { return Ok(None) };
     Ok(group.usage()?.map(|after| (before, stat, after)))
-}
-
-/// What is known of a group's file.
-#[derive(Debug, Default)]
-pub(super) struct Pace {
-    is_slow: bool,
-    /// Reads in a row that speak against that.
-    in_a_row: u32,
-    /// What the last read took.
-    took: Duration,
-    /// What the last read found.
-    last: Option<Result<Option<Reading>, ReadError>>,
-    /// Another thread has it, or is to read it.
-    asked: bool,
-    /// A slow file is not read sooner; a first read that waits for its turn is not done in place before.
-    not_before: Moment,
-}
-
-impl Pace {
-    pub(super) fn slow_for(&self) -> Option<Duration> {
-        self.is_slow.then_some(self.took)
-    }
-
-    /// Takes in that a read has ended.
-    fn ended(&mut self, from: Moment, until: Moment, found: Found) {
-        let took = until.saturating_sub(from);
-        self.took = took;
-        self.not_before = until + took * PACE;
-        let against = if self.is_slow { took < SLOW_TWICE } else { took >= SLOW_TWICE };
-        self.in_a_row = if against { self.in_a_row + 1 } else { 0 };
-        let turns = match self.is_slow {
-            true => self.in_a_row >= QUICK_AGAIN,
-            false => took >= SLOW || self.in_a_row >= 2,
-        };
-        if turns {
-            self.is_slow = !self.is_slow;
-            self.in_a_row = 0;
-        }
-        self.last = Some(found.map(|found| {
-            found.map(|(before, stat, after)| Reading {
-                stat,
-                least_usage: before.min(after),
-                most_usage: before.max(after),
-                from,
-                until,
-                took,
-            })
-        }));
-    }
-
-    /// What there is to answer.
-    fn answer(&self) -> Result<StatRead, ReadError> {
-        match &self.last {
-            Some(Ok(Some(reading))) => Ok(StatRead::Read(*reading)),
-            Some(Ok(None)) => Ok(StatRead::Gone),
-            Some(Err(error)) => Err(error.again()),
-            None => Ok(StatRead::Pending { took: self.took }),
-        }
-    }
 }
 
 fn pace(group: &Group) -> MutexGuard<'_, Pace> {
@@ -379,6 +293,8 @@ impl Shared {
 mod tests {
     use super::*;
     use crate::cgroup::{Machine, Malformed, ReadErrorKind, Version};
+    use crate::ground::memory::Stat;
+    use crate::ground::units::Bytes;
     use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
     use std::sync::mpsc::{Receiver, Sender, channel};
 

@@ -1,5 +1,6 @@
 //! What is decided about a container, from its samples alone: pure, without a clock, I/O or a log.
 
+mod budget;
 pub mod eligibility;
 pub mod growth;
 pub mod judge;

@@ -1,0 +1,85 @@
+//! A node's budget of evictions: a token bucket that can take back what did not happen. Pure.
+
+use crate::decide::restraint::QUIET;
+use crate::ground::clock::Moment;
+use std::collections::VecDeque;
+use std::time::Duration;
+/// How far a budget had come at a moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tokens {
+    left: u32,
+    /// When the last one was added.
+    refilled: Moment,
+}
+
+/// A token bucket. Kept as the times at which tokens were spent, so that what did not happen after all can be taken out as
+/// if it had never been, however late that is told.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    burst: u32,
+    refill: Duration,
+    /// Before all that are in `spent`.
+    tokens: Tokens,
+    /// When tokens were spent, and for which namespace; the oldest first.
+    spent: VecDeque<(Moment, String)>,
+}
+
+impl Bucket {
+    pub(super) fn new(burst: u32, refill: Duration) -> Bucket {
+        Bucket { burst, refill, tokens: Tokens { left: burst, refilled: Moment::ZERO }, spent: VecDeque::new() }
+    }
+
+    fn refill(&self, tokens: &mut Tokens, now: Moment) {
+        while tokens.left < self.burst && tokens.refilled + self.refill <= now {
+            tokens.left += 1;
+            tokens.refilled += self.refill;
+        }
+        if tokens.left >= self.burst {
+            // A full bucket gathers nothing: the next token is counted from the first that is spent.
+            tokens.refilled = now;
+        }
+    }
+
+    fn spend(&self, tokens: &mut Tokens, at: Moment) {
+        self.refill(tokens, at);
+        tokens.left = tokens.left.saturating_sub(1);
+    }
+
+    fn tokens_at(&self, now: Moment) -> Tokens {
+        let mut tokens = self.tokens;
+        self.spent.iter().for_each(|(at, _)| self.spend(&mut tokens, *at));
+        self.refill(&mut tokens, now);
+        tokens
+    }
+
+    /// A token for this namespace, or when there is the next. `shared`: no namespace has more than half of the bucket.
+    pub(super) fn may(&self, now: Moment, namespace: &str, shared: bool) -> Result<(), Moment> {
+        let tokens = self.tokens_at(now);
+        let missing = (self.burst - tokens.left) as usize;
+        let own = self.spent.iter().rev().take(missing).filter(|(_, of)| of == namespace).count();
+        let is_greedy = shared && own >= (self.burst as usize).div_ceil(2);
+        if tokens.left == 0 || is_greedy { Err(tokens.refilled + self.refill) } else { Ok(()) }
+    }
+
+    pub(super) fn put_in(&mut self, at: Moment, namespace: &str) {
+        let i = self.spent.partition_point(|(t, _)| *t <= at);
+        self.spent.insert(i, (at, namespace.to_owned()));
+    }
+
+    /// What was forgotten meanwhile cannot be given back.
+    pub(super) fn take_out(&mut self, at: Moment, namespace: &str) {
+        if let Some(i) = self.spent.iter().position(|(t, of)| *t == at && of == namespace) {
+            self.spent.remove(i);
+        }
+    }
+
+    pub(super) fn forget(&mut self, now: Moment) {
+        while self.spent.front().is_some_and(|(at, _)| *at + QUIET <= now) {
+            if let Some((at, _)) = self.spent.pop_front() {
+                let mut tokens = self.tokens;
+                self.spend(&mut tokens, at);
+                self.tokens = tokens;
+            }
+        }
+    }
+}
