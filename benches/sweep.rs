@@ -29,7 +29,7 @@ use pre_oom_killer::ground::memory::Signal;
 use pre_oom_killer::ground::units::Percent;
 use pre_oom_killer::pods::guard::{DryRun, Rule, Threshold};
 use pre_oom_killer::pods::{Pod, PodChange};
-use pre_oom_killer::sampler::{Command, Sampler, Shared, TargetId, Watch};
+use pre_oom_killer::sampler::{Command, Counters, Sampler, TargetId, Watch};
 use standin::cgroups::{Hierarchy, Tree};
 use tokio::sync::mpsc;
 
@@ -103,16 +103,16 @@ fn group(tree: &Tree, machine: &Machine, version: Version, i: usize) -> Arc<Grou
 
 struct Rig {
     sampler: Sampler,
-    shared: Arc<Shared>,
+    counters: Arc<Counters>,
     now: Moment,
     _reports: mpsc::Receiver<pre_oom_killer::sampler::Report>,
 }
 
 impl Rig {
     fn new(groups: &[Arc<Group>]) -> Rig {
-        let shared = Arc::new(Shared::default());
+        let counters = Arc::new(Counters::default());
         let (sender, reports) = mpsc::channel(16);
-        let mut sampler = Sampler::new(StatReader::default(), Arc::clone(&shared), sender);
+        let mut sampler = Sampler::new(StatReader::default(), Arc::clone(&counters), sender);
         for (i, own) in groups.iter().enumerate() {
             let watch = Watch {
                 id: TargetId(i as u64),
@@ -123,12 +123,12 @@ impl Rig {
                     sustained_for: Duration::ZERO,
                     force_delete: None,
                 },
-                view: Arc::default(),
+                shown: Arc::default(),
                 latency: Arc::default(),
             };
             sampler.obey(Command::Watch(Box::new(watch)), Moment::ZERO);
         }
-        let mut rig = Rig { sampler, shared, now: Moment::ZERO, _reports: reports };
+        let mut rig = Rig { sampler, counters, now: Moment::ZERO, _reports: reports };
         rig.pass();
         rig
     }
@@ -150,7 +150,7 @@ fn costs(groups: &[Arc<Group>], looks: usize) -> (f64, f64) {
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
     let mut buffer = [0u8; 64];
     for _ in 0..(looks / groups.len()).max(100) {
-        let counts = |rig: &Rig| [&rig.shared.looks, &rig.shared.limit_reads].map(|c| c.load(Relaxed));
+        let counts = |rig: &Rig| [&rig.counters.samples, &rig.counters.limit_reads].map(|c| c.load(Relaxed));
         let [looks_before, limits_before] = counts(&rig);
         let took = rig.pass();
         let [looks, limits] = counts(&rig);

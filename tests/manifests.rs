@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
+use pre_oom_killer::sampler::Counters;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +14,6 @@ use pre_oom_killer::cli::{Cli, Command};
 use pre_oom_killer::controller::Counts;
 use pre_oom_killer::pods::guard::DryRun;
 use pre_oom_killer::report::metrics::Metrics;
-use pre_oom_killer::sampler::Shared;
 use serde_json::Value as Json;
 
 fn file(path: &str) -> String {
@@ -53,7 +53,7 @@ fn exported() -> (BTreeMap<String, BTreeSet<String>>, BTreeSet<String>) {
     let counts = Counts::default();
     let page = |state| {
         metrics.confinement(Confinement::Policy, state);
-        metrics.page(counts, Duration::ZERO, &Shared::default())
+        metrics.page(counts, Duration::ZERO, &Counters::default())
     };
     let page = [State::Holds, State::DoesNotHold, State::Unclear].map(page).concat();
     let (mut names, mut values) = (BTreeMap::<_, BTreeSet<_>>::new(), BTreeSet::new());

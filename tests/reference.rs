@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "panics are a test's verdicts")]
 
+use pre_oom_killer::sampler::Counters;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -15,7 +16,6 @@ use pre_oom_killer::decide::restraint::Why;
 use pre_oom_killer::pods::guard::DryRun;
 use pre_oom_killer::report::MissReason;
 use pre_oom_killer::report::metrics::Metrics;
-use pre_oom_killer::sampler::Shared;
 
 const REFERENCE: &str = include_str!("../docs/reference.md");
 
@@ -37,7 +37,7 @@ fn every_metric_is_there_with_its_type_labels_and_meaning() {
         metrics.answered(act, Some(&Answer::Accepted), DryRun::Off);
     }
     metrics.confinement(Confinement::Policy, State::Holds);
-    let page = metrics.page(Counts::default(), Duration::ZERO, &Shared::default());
+    let page = metrics.page(Counts::default(), Duration::ZERO, &Counters::default());
     let mut labels: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for line in page.lines().filter(|l| !l.starts_with('#')) {
         let Some((name, rest)) = line.split_once('{') else { continue };

@@ -11,7 +11,7 @@ use pre_oom_killer::cgroup::{Group, Machine, StatReader, Version};
 use pre_oom_killer::ground::memory::Signal;
 use pre_oom_killer::ground::units::Percent;
 use pre_oom_killer::pods::guard::{Rule, Threshold};
-use pre_oom_killer::sampler::{Command, Report, Sampler, Shared, TargetId, Watch};
+use pre_oom_killer::sampler::{Command, Counters, Report, Sampler, TargetId, Watch};
 use tokio::sync::mpsc;
 
 const MIB: u64 = 1 << 20;
@@ -19,14 +19,14 @@ const MIB: u64 = 1 << 20;
 /// A sampler, with the counts that it keeps.
 struct Rig {
     sampler: Sampler,
-    shared: Arc<Shared>,
+    shared: Arc<Counters>,
     reports: mpsc::Receiver<Report>,
     next_id: u64,
 }
 
 impl Rig {
     fn new() -> Rig {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Counters::default());
         let (sender, reports) = mpsc::channel(512);
         let sampler = Sampler::new(StatReader::default(), Arc::clone(&shared), sender);
         Rig { sampler, shared, reports, next_id: 0 }
@@ -56,7 +56,7 @@ impl Rig {
                 sustained_for: Duration::ZERO,
                 force_delete: None,
             },
-            view: Arc::default(),
+            shown: Arc::default(),
             latency: Arc::default(),
         };
         self.next_id += 1;
@@ -82,19 +82,19 @@ impl Rig {
         assert!(self.reports.try_recv().is_err(), "nothing changed: all could be read, and nothing is told again");
         let after = self.counts();
         let a_second = |i: usize| (after[i] - before[i]) / 10;
-        let counts = Counts { wakeups: sweeps / 10, looks: a_second(0), stats: a_second(1), limits: a_second(2) };
+        let counts = Counts { wakeups: sweeps / 10, samples: a_second(0), stats: a_second(1), limits: a_second(2) };
         (counts, allocated.count_total)
     }
 
     fn counts(&self) -> [u64; 3] {
-        [&self.shared.looks, &self.shared.stat_reads, &self.shared.limit_reads].map(|c| c.load(Relaxed))
+        [&self.shared.samples, &self.shared.stat_reads, &self.shared.limit_reads].map(|c| c.load(Relaxed))
     }
 }
 
 #[derive(Debug)]
 struct Counts {
     wakeups: u64,
-    looks: u64,
+    samples: u64,
     stats: u64,
     limits: u64,
 }
@@ -110,7 +110,7 @@ fn the_steady_state_allocates_nothing_opens_nothing_and_shares_wake_ups() {
     let (counts, allocated) = rig.ten_seconds();
     assert_eq!(allocated, 0, "{counts:?}");
     // Ten containers near their threshold want 200 looks a second each; they share their wake-ups.
-    assert!(counts.looks > 1_000 && counts.wakeups < 200, "{counts:?}");
+    assert!(counts.samples > 1_000 && counts.wakeups < 200, "{counts:?}");
 }
 
 /// 250 quiet containers with limits from 128 MiB to 4 GiB, 20 to 55 % used: what that costs is a matter of counts.
@@ -125,7 +125,7 @@ fn a_quiet_node_is_seldom_looked_at() {
     }
     let (counts, allocated) = rig.ten_seconds();
     assert_eq!(allocated, 0, "{counts:?}");
-    assert!((1_000..4_000).contains(&counts.looks), "{counts:?}");
+    assert!((1_000..4_000).contains(&counts.samples), "{counts:?}");
     assert!(counts.wakeups <= 50, "{counts:?}");
     assert!(counts.stats <= 100, "where no answer depends on it, only what people are shown: {counts:?}");
     assert!((200..=250).contains(&counts.limits), "once a second, for a resize: {counts:?}");

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -37,7 +36,7 @@ use crate::report::log;
 use crate::report::metrics::Metrics;
 use crate::report::recent::Recent;
 use crate::report::{self, Notice, Pace};
-use crate::sampler::{Command, Report, Sampler, Shared, TargetId, What, read_all};
+use crate::sampler::{Command, Counters, Report, Sampler, TargetId, What, read_all};
 use crate::serve::http::{Pages, State, Unheard, Views, listen, serve};
 
 /// Reports wait here while the loop is busy; the sampler repeats what does not fit.
@@ -145,12 +144,12 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
         warn!("POD_UID is not set (downward API, metadata.uid): this agent cannot tell which pod it is itself");
     }
 
-    let shared = Arc::new(Shared::default());
+    let counters = Arc::new(Counters::default());
     let metrics = Metrics::new();
     let (commands, obeyed) = std::sync::mpsc::sync_channel(COMMANDS);
     let (reported, reports) = mpsc::channel(REPORTS);
     let stats = StatReader::new();
-    let sampler = Sampler::new(stats.clone(), Arc::clone(&shared), reported);
+    let sampler = Sampler::new(stats.clone(), Arc::clone(&counters), reported);
     std::thread::Builder::new().name("sampler".into()).spawn(move || sampler.run(clock, &obeyed))?;
 
     let (notices, queued) = report::queue();
@@ -172,7 +171,7 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
         state,
         ask,
         metrics: metrics.clone(),
-        shared: Arc::clone(&shared),
+        counters: Arc::clone(&counters),
         clock,
         cgroup_root: hierarchy.root.clone(),
         node: config.node.clone(),
@@ -195,7 +194,7 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
         stats,
         writes,
         commands,
-        shared,
+        counters,
         metrics,
         notices,
         recent: Recent::default(),
@@ -268,7 +267,7 @@ struct Agent {
     stats: StatReader,
     writes: Line,
     commands: std::sync::mpsc::SyncSender<Command>,
-    shared: Arc<Shared>,
+    counters: Arc<Counters>,
     metrics: Metrics,
     notices: report::Queue,
     /// For the page.
@@ -333,7 +332,7 @@ impl Agent {
         mut reports: mpsc::Receiver<Report>,
         mut questions: mpsc::Receiver<oneshot::Sender<Views>>,
     ) -> anyhow::Result<()> {
-        let (contact, shared) = (self.contact.clone(), Arc::clone(&self.shared));
+        let (contact, counters) = (self.contact.clone(), Arc::clone(&self.counters));
         let mut pods = pin!(watch(reads, &self.node));
         let mut published = false;
         loop {
@@ -358,7 +357,7 @@ impl Agent {
                     continue;
                 }
                 Some(question) = questions.recv() => self.answer(question),
-                () = shared.eviction_near.notified() => self.keep_open(),
+                () = counters.eviction_near.notified() => self.keep_open(),
                 () = wake => self.controller.tick(self.clock.now()),
                 () = until(look_for_life) => self.look_for_life(),
             }
@@ -419,7 +418,7 @@ impl Agent {
     }
 
     fn reported(&mut self, report: Report) {
-        if let What::Over { evidence, since_last_look } = &report.what {
+        if let What::Above { evidence, since_last_sample } = &report.what {
             if tracing::enabled!(Level::DEBUG)
                 && let Some((pod, container)) = self.controller.name_of(report.id)
             {
@@ -427,7 +426,7 @@ impl Agent {
                 debug!(namespace = pod.namespace, pod = pod.name, container, read_us_ago, "above its threshold");
             }
             self.metrics.verdicts.inc();
-            if let Some(since) = since_last_look {
+            if let Some(since) = since_last_sample {
                 self.metrics.detection.observe(since.as_secs_f64());
             }
         }
@@ -509,10 +508,6 @@ impl Agent {
             Effect::Sampler(command) => drop(self.commands.send(command)),
             Effect::Post(number, order) => self.post(number, order),
             Effect::Tell(notice) => self.tell(*notice),
-            Effect::EvictionTakes(takes) => {
-                let nanos = u64::try_from(takes.as_nanos()).unwrap_or(u64::MAX);
-                self.shared.eviction_takes.store(nanos, Relaxed);
-            }
         }
     }
 

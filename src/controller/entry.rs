@@ -18,7 +18,7 @@ use crate::ground::clock::Moment;
 use crate::pods::guard::{DryRun, Guard, Problem};
 use crate::pods::{ContainerId, Kind, Pod};
 use crate::report::{MissReason, Notice, Subject};
-use crate::sampler::{LastLook, TargetId, View};
+use crate::sampler::{LastSample, Shown, TargetId};
 
 /// After so long a running container without a charged group has none: Kata, gVisor.
 pub(super) const SETTLED: Duration = Duration::from_secs(2);
@@ -59,7 +59,7 @@ pub(super) enum State {
     /// The sampler looks at it.
     Watched {
         groups: Groups,
-        view: Arc<View>,
+        view: Arc<Shown>,
         /// The sampler's last word.
         over: Option<Evidence>,
         /// Why it cannot be read, until it can be again.
@@ -156,7 +156,7 @@ pub(super) struct Entry {
     /// Containers whose kill was told, or was there before us.
     pub(super) kills: VecDeque<ContainerId>,
     /// The last look at each container that is no more, and what it was waiting for.
-    pub(super) last_looks: BTreeMap<String, (ContainerId, Option<LastLook>, MissReason)>,
+    pub(super) last_looks: BTreeMap<String, (ContainerId, Option<LastSample>, MissReason)>,
 }
 
 impl Entry {
@@ -264,11 +264,11 @@ const LONG: Duration = Duration::from_secs(1 << 32);
 /// How long a target has until its room is used up, as it seems; the longest where it is not over.
 pub(super) fn urgency(target: &Target) -> Duration {
     let State::Watched { over: Some(over), view, .. } = &target.state else { return Duration::MAX };
-    let (room, growth) = match view.last() {
-        Some(look) => (look.room, look.growth.max(look.slow_growth)),
-        None => (over.room, over.growth.max(over.slow_growth)),
+    let (margin, growth) = match view.last() {
+        Some(look) => (look.margin, look.growth.max(look.slow_growth)),
+        None => (over.margin, over.growth.max(over.slow_growth)),
     };
-    time_left(room, growth).unwrap_or(LONG)
+    time_left(margin, growth).unwrap_or(LONG)
 }
 
 /// The targets that are over, those with the least time left first.

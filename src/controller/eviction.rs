@@ -20,12 +20,6 @@ use crate::pods::guard::{DryRun, Guard, Rule};
 use crate::report::{Notice, Subject};
 use crate::sampler::{Command, TargetId};
 
-/// How much the last answer counts in the time that an eviction takes.
-const TAKES_WEIGHT: f64 = 0.25;
-/// From the answer to SIGTERM's effect (measured: answer after 12 ms, exit after 32).
-const ANSWER_TO_EXIT: Duration = Duration::from_millis(20);
-/// A slow server makes every container "near"; beyond this that helps nobody.
-const MOST_TAKES: Duration = Duration::from_secs(2);
 /// The API server's default for `spec.terminationGracePeriodSeconds`.
 const DEFAULT_GRACE: u32 = 30;
 /// After its grace, the kubelet kills; it needs a moment for that.
@@ -90,7 +84,7 @@ impl Controller {
             return;
         }
         let (guard, back_off) = (guard.clone(), back_off.map(|f| f.not_before));
-        let takes = self.latencies.get(&key.0);
+        let takes = self.latencies.p90(&key.0);
         let (mut held, mut still_over) = (None::<(TargetId, Held, Evidence)>, None);
         for i in over {
             let Some(evidence) = read_again(&mut self.effects, entry, i, &guard, read) else { continue };
@@ -200,11 +194,7 @@ impl Controller {
             answer => Subject::NotEvicted { evidence, act, answer: answer.clone(), mode },
         };
         if *answer == Answer::Accepted && mode == DryRun::Off {
-            let seen = took + ANSWER_TO_EXIT;
-            let mixed = |old: Duration| old.mul_f64(1.0 - TAKES_WEIGHT) + seen.mul_f64(TAKES_WEIGHT);
-            let takes = self.takes.map_or(seen, mixed).min(MOST_TAKES);
-            self.takes = Some(takes);
-            self.effects.push(Effect::EvictionTakes(takes));
+            self.latencies.answered(&key.0, took);
             if let Some(age) = request.age {
                 self.restraint.ended(request.reservation.owner(), signed(now).saturating_sub(signed(age)), signed(now));
             }
@@ -363,7 +353,7 @@ impl Controller {
         let key = (pod.namespace.clone(), pod.name.clone());
         let Some(Entry { eviction: Eviction::Leaving(leaving), .. }) = self.pods.get(&key) else { return };
         if leaving.target == id {
-            self.latencies.learn(&key.0, now.saturating_sub(leaving.asked));
+            self.latencies.ended(&key.0, now.saturating_sub(leaving.asked));
         }
     }
 }
@@ -411,7 +401,7 @@ fn read_again(
     };
     // A single reading has no growth; the sampler's last look has.
     let seen = match view.last().map(|look| look.verdict) {
-        Some(Verdict::Over(seen)) => Some(seen),
+        Some(Verdict::Above(seen)) => Some(seen),
         _ => *over,
     };
     if let Some(seen) = seen {
@@ -427,7 +417,7 @@ fn read_again(
 fn judge_again(guard: &Guard, sample: &Sample) -> Option<Evidence> {
     let rule = Rule { sustained_for: Duration::ZERO, ..guard.rule };
     match History::default().observe(&rule, sample, Duration::ZERO) {
-        Verdict::Over(evidence) => Some(evidence),
+        Verdict::Above(evidence) => Some(evidence),
         _ => None,
     }
 }

@@ -14,7 +14,7 @@ use crate::ground::units::Bytes;
 use crate::pods::ContainerId;
 use crate::pods::guard::DryRun;
 use crate::report::{MissReason, Subject};
-use crate::sampler::LastLook;
+use crate::sampler::LastSample;
 use std::time::Duration;
 
 /// Kills of so many of a pod's last containers are remembered, to count each once.
@@ -36,7 +36,7 @@ pub(super) struct Counted {
     pub(super) count: u64,
     pub(super) together: bool,
     pub(super) hit: Hit,
-    pub(super) look: Option<LastLook>,
+    pub(super) look: Option<LastSample>,
 }
 
 /// Kills that the kernel has counted, of which it is not known yet whether the container has ended by them.
@@ -46,7 +46,7 @@ pub(super) struct Unsettled {
     id: ContainerId,
     count: u64,
     reason: MissReason,
-    look: Option<Box<(LastLook, Duration)>>,
+    look: Option<Box<(LastSample, Duration)>>,
     /// When it has gone on without them; `None`: its group is gone, and the status has the last word.
     pub(super) goes_on_at: Option<Moment>,
 }

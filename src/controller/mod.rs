@@ -32,7 +32,7 @@ use crate::ground::memory::Sample;
 use crate::pods::guard::{self, DryRun, Guard, Problem, Rule};
 use crate::pods::{Container, ContainerId, Owner, Pod, PodChange, PodRef};
 use crate::report::{Notice, Subject};
-use crate::sampler::{Command, Report, TargetId, View, Watch, What};
+use crate::sampler::{Command, Report, Shown, TargetId, Watch, What};
 
 /// A group appears 45–130 ms before its container's first instruction, its id in the watch
 /// 20–70 ms after (measured): so it is there when we look, and what is missing now comes at once
@@ -54,8 +54,6 @@ pub enum Effect {
     Post(u64, Order),
     /// Tell people.
     Tell(Box<Notice>),
-    /// From now on an eviction is taken to take so long.
-    EvictionTakes(Duration),
 }
 
 /// A request that awaits its answer; with all that is needed to tell of it, for the pod may be
@@ -119,7 +117,6 @@ pub struct Controller {
     away: bool,
     /// The wall clock at [`Moment::ZERO`].
     wall: Timestamp,
-    takes: Option<Duration>,
     random: fastrand::Rng,
     effects: Vec<Effect>,
 }
@@ -144,7 +141,6 @@ impl Controller {
             listed: false,
             in_flight: BTreeMap::new(),
             next_order: 0,
-            takes: None,
             effects: Vec::new(),
         }
     }
@@ -410,8 +406,8 @@ impl Controller {
         };
         match (result, &entry.guard) {
             (Ok(groups), Ok(guard)) => {
-                let (view, latency) = (Arc::<View>::default(), self.latencies.of(&entry.pod.id.namespace));
-                let watch = Watch { id, groups: groups.clone(), rule: guard.rule, view: Arc::clone(&view), latency };
+                let (view, latency) = (Arc::<Shown>::default(), self.latencies.of(&entry.pod.id.namespace));
+                let watch = Watch { id, groups: groups.clone(), rule: guard.rule, shown: Arc::clone(&view), latency };
                 self.effects.push(Effect::Sampler(Command::Watch(Box::new(watch))));
                 entry.targets[i].edit = 0;
                 entry.targets[i].state = State::Watched { groups, view, over: None, unreadable: None };
@@ -460,7 +456,7 @@ impl Controller {
             _ => *unreadable = None,
         }
         match report.what {
-            What::Over { evidence, .. } | What::Worse(evidence) => {
+            What::Above { evidence, .. } | What::Worsened(evidence) => {
                 *over = Some(evidence);
                 let key = (entry.pod.id.namespace.clone(), entry.pod.id.name.clone());
                 self.open.insert(key);
@@ -470,7 +466,7 @@ impl Controller {
                 let key = (entry.pod.id.namespace.clone(), entry.pod.id.name.clone());
                 self.open.insert(key);
             }
-            What::Killed { count, together, hit, look } => {
+            What::Killed { count, together, hit, last: look } => {
                 let look = look.map(|look| *look).or(view.last());
                 let kills = Counted { count, together, hit, look };
                 counted(&mut self.effects, entry, now, i, kills, self.settings.dry_run);

@@ -76,7 +76,7 @@ fn evidence() -> Evidence {
         growth: Some(7),
         slow_growth: None,
         growth_at_least: 7,
-        room: Some(Bytes(39 * MIB)),
+        margin: Some(Bytes(39 * MIB)),
         tight: false,
         waived: false,
         critical: false,
@@ -142,7 +142,7 @@ impl Desk {
     }
 
     fn over(&mut self, id: TargetId) {
-        self.report(id, What::Over { evidence: evidence(), since_last_look: None });
+        self.report(id, What::Above { evidence: evidence(), since_last_sample: None });
     }
 
     /// The next reading of a target finds so much.
@@ -197,7 +197,6 @@ impl Desk {
                 format!("{verb} {}{}", order.pod.uid.0, if order.dry_run { " dry" } else { "" })
             }
             Effect::Tell(notice) => format!("tell {}", notice.subject.reason()),
-            Effect::EvictionTakes(_) => "takes".into(),
         });
         kinds.collect()
     }
@@ -220,7 +219,7 @@ fn over_is_read_again_and_posted_once() {
     assert_eq!((desk.since(), desk.read), (vec!["post u1".to_owned()], 1));
     desk.over(id);
     desk.answer(0, &Answer::Accepted);
-    assert_eq!(desk.since(), ["takes", "tell PreOOMEvicted"]);
+    assert_eq!(desk.since(), ["tell PreOOMEvicted"]);
     desk.report(id, What::Dipped);
     desk.over(id);
     assert_eq!((desk.since(), desk.read), (vec![], 1), "one eviction for one pod");
@@ -323,7 +322,7 @@ fn a_back_off_outlives_a_dip_and_an_edit() {
     assert!(next > Duration::from_secs(55), "{next:?}");
     desk.apply(&pod("u1", &[("app", "a")], &[("memory-usage-threshold", "61")]));
     desk.give(|c, now| {
-        c.reported(now, Report { id, edit: 1, what: What::Over { evidence: evidence(), since_last_look: None } })
+        c.reported(now, Report { id, edit: 1, what: What::Above { evidence: evidence(), since_last_sample: None } })
     });
     assert_eq!(desk.since(), ["rule 0"], "still to wait");
     desk.wait();
@@ -349,7 +348,7 @@ fn a_dry_run_that_is_not_meant_any_more_is_no_end() {
     desk.since();
     desk.apply(&one("u1"));
     desk.give(|c, now| {
-        c.reported(now, Report { id, edit: 1, what: What::Over { evidence: evidence(), since_last_look: None } })
+        c.reported(now, Report { id, edit: 1, what: What::Above { evidence: evidence(), since_last_sample: None } })
     });
     desk.answer(0, &Answer::Accepted);
     assert_eq!(desk.since(), ["rule 0", "tell PreOOMEvictionDryRun", "tell PreOOMEvictionHeld"]);
@@ -363,7 +362,7 @@ fn an_eviction_is_told_though_the_pod_is_forgotten_before_the_answer() {
     desk.give(|c, now| c.pod_changed(now, PodChange::Gone(gone)));
     desk.since();
     desk.answer(0, &Answer::Accepted);
-    assert_eq!(desk.since(), ["takes", "tell PreOOMEvicted"]);
+    assert_eq!(desk.since(), ["tell PreOOMEvicted"]);
 }
 
 #[test]
@@ -402,7 +401,7 @@ fn a_pod_of_the_same_owner_is_held_and_told_until_when() {
     terminating["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     desk.apply(&terminating);
     desk.over(TargetId(1));
-    assert_eq!(desk.since(), ["post u1", "takes", "tell PreOOMEvicted", "tell PreOOMEvictionHeld"]);
+    assert_eq!(desk.since(), ["post u1", "tell PreOOMEvicted", "tell PreOOMEvictionHeld"]);
     assert_eq!(desk.controller.counts().held, 1);
     let until = desk.controller.next_tick().unwrap();
     assert!(until > Duration::from_secs(9) && until < Duration::from_secs(11), "{until:?}");
@@ -428,13 +427,13 @@ fn a_young_container_is_held_unless_its_end_is_near() {
     assert_eq!(until.as_secs(), 40);
     // Its end comes near while it is held.
     let fast = Evidence { growth_at_least: i64::try_from(100 * MIB).unwrap(), ..evidence() };
-    desk.report(TargetId(0), What::Worse(fast));
+    desk.report(TargetId(0), What::Worsened(fast));
     assert_eq!(desk.since(), ["post u1"]);
     // Growing so fast that it would not live to that day.
     let mut desk = Desk::with(Limits::default());
     desk.apply(&started(20));
     desk.since();
-    desk.report(TargetId(0), What::Over { evidence: fast, since_last_look: None });
+    desk.report(TargetId(0), What::Above { evidence: fast, since_last_sample: None });
     assert_eq!(desk.since(), ["post u1"]);
     // Old enough.
     let mut desk = Desk::with(Limits::default());
@@ -452,7 +451,7 @@ fn a_blocked_pod_is_deleted_only_past_its_own_threshold() {
         let annotations = [("memory-usage-threshold", "60"), ("force-delete-threshold", force)];
         pod("u1", &[("app", "a")], if force.is_empty() { &annotations[..1] } else { &annotations[..] })
     };
-    let critical = || What::Worse(Evidence { critical: true, ..evidence() });
+    let critical = || What::Worsened(Evidence { critical: true, ..evidence() });
     // Past it when the block is told.
     let mut desk = Desk::new();
     desk.apply(&guarded("80"));
@@ -460,7 +459,7 @@ fn a_blocked_pod_is_deleted_only_past_its_own_threshold() {
     desk.cross(TargetId(0), 0, &blocked());
     assert_eq!(desk.since(), ["post u1", "tell PreOOMEvictionBlocked", "delete u1"]);
     desk.answer(1, &Answer::Accepted);
-    assert_eq!(desk.since(), ["takes", "tell PreOOMForceDeleted"]);
+    assert_eq!(desk.since(), ["tell PreOOMForceDeleted"]);
     // Past it later.
     let mut desk = Desk::new();
     desk.apply(&guarded("95"));
@@ -518,7 +517,7 @@ fn what_was_accepted_is_followed_until_it_has_ended() {
 }
 
 fn counted(count: u64, hit: Hit) -> What {
-    What::Killed { count, together: false, hit, look: None }
+    What::Killed { count, together: false, hit, last: None }
 }
 
 /// What was told of kills: how many, whether the container has ended by them, and why it was not evicted.
@@ -591,7 +590,7 @@ fn a_kill_that_the_counter_and_the_status_tell_of_is_one() {
 #[test]
 fn a_container_that_is_killed_as_a_whole_is_one_kill() {
     let (mut desk, id) = watching();
-    desk.report(id, What::Killed { count: 7, together: true, hit: Hit::Own, look: None });
+    desk.report(id, What::Killed { count: 7, together: true, hit: Hit::Own, last: None });
     assert_eq!(kills_told(&mut desk), [(1, true, MissReason::TooFast)]);
     desk.report(id, What::Gone);
     desk.apply(&ended("OOMKilled", "b"));
@@ -614,7 +613,7 @@ fn a_kill_for_the_pods_limit_or_an_inner_one_is_told_as_that() {
         desk.apply(&pod_of_one(&annotations));
         let id = desk.watched()[0];
         let view = desk.seen.iter().find_map(|e| match e {
-            Effect::Sampler(Command::Watch(watch)) if watch.id == id => Some(Arc::clone(&watch.view)),
+            Effect::Sampler(Command::Watch(watch)) if watch.id == id => Some(Arc::clone(&watch.shown)),
             _ => None,
         });
         view.unwrap().show(Sample { at: Duration::ZERO, until: Duration::ZERO, own, pod: Some(pod) }, 0);
@@ -667,7 +666,7 @@ fn what_cannot_be_read_is_shown_and_counted_as_that_until_it_can() {
     };
     let error =
         || ReadError { path: "/sys/fs/cgroup/x/memory.current".into(), what: crate::cgroup::Malformed::Empty.into() };
-    for better in [What::Dipped, What::NoLimit, What::Over { evidence: evidence(), since_last_look: None }] {
+    for better in [What::Dipped, What::NoLimit, What::Above { evidence: evidence(), since_last_sample: None }] {
         desk.report(id, What::Unreadable(error()));
         let (state, why, guarded, unreadable) = shown(&desk);
         assert_eq!((state, guarded, unreadable), ("unreadable", 0, 1));
@@ -842,7 +841,7 @@ fn a_deletion_that_restraint_holds_stays_one() {
     desk.cross(other, 1, &Answer::Accepted);
     desk.terminates("u2", "other");
     desk.since();
-    desk.report(id, What::Worse(Evidence { critical: true, ..evidence() }));
+    desk.report(id, What::Worsened(Evidence { critical: true, ..evidence() }));
     assert_eq!(desk.since(), ["tell PreOOMEvictionHeld"]);
     desk.wait();
     assert_eq!(desk.since(), ["delete u1"]);
@@ -1026,7 +1025,7 @@ fn growing(mib: i64) -> Evidence {
 }
 
 fn over_and(evidence: Evidence) -> What {
-    What::Over { evidence, since_last_look: None }
+    What::Above { evidence, since_last_sample: None }
 }
 
 /// The seed's own Deployment: two replicas that leak in step, with default settings.
@@ -1055,7 +1054,7 @@ fn replicas_that_leak_in_step_go_together_where_there_is_no_time_and_in_turn_whe
     desk.finds(TargetId(1), 61 * MIB);
     desk.report(TargetId(1), over_and(growing(1)));
     desk.since();
-    desk.report(TargetId(1), What::Worse(growing(100)));
+    desk.report(TargetId(1), What::Worsened(growing(100)));
     assert_eq!(desk.since(), ["post u2"]);
 }
 
@@ -1283,11 +1282,11 @@ fn a_clock_that_is_set_makes_nothing_young() {
 fn what_is_not_guarded_any_more_has_not_ended() {
     let (mut desk, id) = watching();
     let latency = desk.controller.latencies.of("demo");
-    let before = latency.get();
+    let before = latency.p90();
     desk.cross(id, 0, &Answer::Accepted);
     desk.now += Duration::from_secs(13);
     desk.apply(&pod("u1", &[("app", "a")], &[]));
-    assert_eq!(latency.get(), before);
+    assert_eq!(latency.p90(), before);
 }
 
 /// The group may end before the answer is there; when its pod's status says so is another matter.
@@ -1295,7 +1294,7 @@ fn what_is_not_guarded_any_more_has_not_ended() {
 fn what_ended_before_its_answer_is_not_learnt_from_its_status() {
     let (mut desk, id) = watching();
     let latency = desk.controller.latencies.of("demo");
-    let before = latency.get();
+    let before = latency.p90();
     desk.over(id);
     desk.report(id, What::Gone);
     desk.now += Duration::from_secs(14);
@@ -1303,7 +1302,7 @@ fn what_ended_before_its_answer_is_not_learnt_from_its_status() {
     let mut ended = one("u1");
     ended["status"]["containerStatuses"][0]["state"] = json!({"terminated": {"reason": "Completed"}});
     desk.apply(&ended);
-    assert_eq!(latency.get(), before);
+    assert_eq!(latency.p90(), before);
 }
 
 /// From the request to the end of the group, for each namespace.
@@ -1311,14 +1310,14 @@ fn what_ended_before_its_answer_is_not_learnt_from_its_status() {
 fn how_long_evictions_take_is_learnt_from_the_end_of_the_group() {
     let (mut desk, id) = watching();
     let latency = desk.controller.latencies.of("demo");
-    let before = latency.get();
+    let before = latency.p90();
     desk.cross(id, 0, &Answer::Accepted);
     desk.now += Duration::from_secs(3);
     desk.report(id, What::Gone);
     assert!(
-        before < Duration::from_secs(1) && latency.get() >= Duration::from_secs(3),
+        before < Duration::from_secs(1) && latency.p90() >= Duration::from_secs(3),
         "{before:?} {:?}",
-        latency.get()
+        latency.p90()
     );
 }
 

@@ -148,7 +148,7 @@ pub(super) fn views(entry: &Entry, now: Moment) -> Vec<GuardView> {
                 value: look.value.map(|b| b.0),
                 limit: look.sample.base().map(|b| b.0),
                 threshold: look.threshold.map(|b| b.0),
-                room: look.room.map(|b| b.0),
+                room: look.margin.map(|b| b.0),
                 growth: look.growth,
                 slow_growth: look.slow_growth,
                 age_ms: millis(now.saturating_sub(look.sample.at)),

@@ -67,7 +67,7 @@ struct Point {
 /// What is remembered of a container's memory. Of fixed size.
 #[derive(Clone, Debug, Default)]
 pub struct Trend {
-    looks: [Option<Look>; LOOKS],
+    samples: [Option<Look>; LOOKS],
     /// Where the next look goes.
     next: usize,
     /// Usage less clean cache, when both were last known.
@@ -151,7 +151,7 @@ impl Trend {
     }
 
     /// Takes in that the look at this moment found what the one before had found.
-    pub fn same(&mut self, at: Moment) {
+    pub fn unchanged(&mut self, at: Moment) {
         let Some(last) = self.back(0) else { return };
         self.push(Look { from: at, until: at, clean: None, ..last });
         if let Some(held) = self.held {
@@ -165,13 +165,13 @@ impl Trend {
     }
 
     fn push(&mut self, look: Look) {
-        self.looks[self.next] = Some(look);
+        self.samples[self.next] = Some(look);
         self.next = (self.next + 1) % LOOKS;
     }
 
     /// The look that was so many before the last.
     fn back(&self, n: usize) -> Option<Look> {
-        self.looks[(self.next + LOOKS - 1 - n) % LOOKS]
+        self.samples[(self.next + LOOKS - 1 - n) % LOOKS]
     }
 
     fn point(&mut self, at: Moment, held: Bytes) {
@@ -264,9 +264,9 @@ mod tests {
         Sample { at, until: at, own: Level { usage, most_usage: usage, limit, stat, swap_left }, pod: None }
     }
 
-    fn trend(looks: impl IntoIterator<Item = (u64, u64)>) -> Trend {
+    fn trend(samples: impl IntoIterator<Item = (u64, u64)>) -> Trend {
         let mut trend = Trend::default();
-        looks.into_iter().for_each(|(millis, usage)| trend.remember(&look(millis, usage, Some(0))));
+        samples.into_iter().for_each(|(millis, usage)| trend.remember(&look(millis, usage, Some(0))));
         trend
     }
 
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn a_look_that_found_the_same_counts_as_one() {
         let mut trend = trend([(0, 10 * MIB), (100, 20 * MIB), (200, 30 * MIB)]);
-        trend.same(Duration::from_millis(300));
+        trend.unchanged(Duration::from_millis(300));
         assert_eq!(mib(trend.fast()), 50, "10 MiB in the last 200 ms");
         assert_eq!(trend.last_rise(), None);
     }
@@ -383,7 +383,7 @@ mod tests {
             let usage = (0..=80).map(|i| (i * 50, if i >= 2 * step { 60 * MIB } else { 20 * MIB }));
             let mut trend = trend(usage);
             assert_eq!(trend.seconds.slope, Some(0), "one step");
-            (81..=200).for_each(|i| trend.same(Duration::from_millis(i * 50)));
+            (81..=200).for_each(|i| trend.unchanged(Duration::from_millis(i * 50)));
             assert_eq!(trend.at_least(), 0, "and nothing after it");
         }
     }
@@ -400,7 +400,7 @@ mod tests {
     fn it_goes_on_though_nothing_moves() {
         let mut trend = trend((0..=60).map(|s| (s * 1000, 20 * MIB + s * MIB)));
         assert_eq!(trend.slow(), Some(MIB.cast_signed()));
-        (61..=130).for_each(|s| trend.same(Duration::from_secs(s)));
+        (61..=130).for_each(|s| trend.unchanged(Duration::from_secs(s)));
         assert_eq!(trend.slow(), Some(0));
     }
 
@@ -424,9 +424,9 @@ mod tests {
         }
 
         #[test]
-        fn no_input_panics(looks in prop::collection::vec((any::<u32>(), any::<u64>(), prop::option::of(any::<u64>())), 0..40)) {
+        fn no_input_panics(samples in prop::collection::vec((any::<u32>(), any::<u64>(), prop::option::of(any::<u64>())), 0..40)) {
             let mut trend = Trend::default();
-            for (millis, usage, inactive) in looks {
+            for (millis, usage, inactive) in samples {
                 trend.remember(&look(millis.into(), usage, inactive));
                 let _ = (trend.fast(), trend.slow(), trend.at_least(), trend.last_rise());
             }

@@ -33,7 +33,7 @@ pub struct Evidence {
     /// A lower bound of both, in bytes a second: what haste rests on.
     pub growth_at_least: i64,
     /// What is left before a kill.
-    pub room: Option<Bytes>,
+    pub margin: Option<Bytes>,
     /// See [`Sample::is_tight`].
     pub tight: bool,
     /// It was to be over for longer, but would not have lived so long.
@@ -48,7 +48,7 @@ pub enum Verdict {
     /// A percentage, and neither the container nor its pod has a limit.
     NoLimit,
     /// At or below the threshold.
-    Under,
+    Below,
     /// The threshold is a quantity that is not below the limit: it can never be over.
     BeyondLimit,
     /// Above it, but not yet for as long as asked for.
@@ -57,7 +57,7 @@ pub enum Verdict {
         until: Moment,
     },
     /// Above it: act.
-    Over(Evidence),
+    Above(Evidence),
 }
 
 impl Evidence {
@@ -69,7 +69,7 @@ impl Evidence {
         if self.tight {
             return Some(Duration::ZERO);
         }
-        let left = time_left(self.room, Some(self.growth_at_least))?;
+        let left = time_left(self.margin, Some(self.growth_at_least))?;
         Some(left.saturating_sub(eviction_takes).saturating_sub(DEADLINE_MARGIN))
     }
 }
@@ -82,7 +82,7 @@ pub const DEADLINE_MARGIN: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug, Default)]
 pub struct History {
     trend: Trend,
-    over_since: Option<Moment>,
+    above_since: Option<Moment>,
 }
 
 impl History {
@@ -90,18 +90,18 @@ impl History {
     pub fn observe(&mut self, rule: &Rule, sample: &Sample, eviction_takes: Duration) -> Verdict {
         self.trend.remember(sample);
         let Some(threshold) = rule.threshold_of(sample) else {
-            self.over_since = None;
+            self.above_since = None;
             return Verdict::NoLimit;
         };
         // Every signal is at most usage, so this also answers where stat was not read.
         let value = sample.own.value(rule.signal).unwrap_or(sample.own.usage);
         let known = sample.own.value(rule.signal).is_some();
         if value <= threshold || !known {
-            self.over_since = None;
+            self.above_since = None;
             let beyond = sample.base().is_some_and(|base| base <= threshold);
-            return if beyond { Verdict::BeyondLimit } else { Verdict::Under };
+            return if beyond { Verdict::BeyondLimit } else { Verdict::Below };
         }
-        let since = *self.over_since.get_or_insert(sample.at);
+        let since = *self.above_since.get_or_insert(sample.at);
         let until = since + rule.sustained_for;
         let evidence = Evidence {
             at: sample.at,
@@ -113,7 +113,7 @@ impl History {
             growth: self.trend.fast(),
             slow_growth: self.trend.slow(),
             growth_at_least: self.trend.at_least(),
-            room: sample.room(),
+            margin: sample.margin(),
             tight: sample.is_tight(),
             waived: sample.at < until,
             critical: rule.is_critical(sample),
@@ -121,17 +121,17 @@ impl History {
         if evidence.waived && evidence.deadline(eviction_takes) != Some(Duration::ZERO) {
             return Verdict::Sustaining { until };
         }
-        Verdict::Over(evidence)
+        Verdict::Above(evidence)
     }
 
-    /// Takes in that the next look found the usage of the one before.
-    pub fn same(&mut self, at: Moment) {
-        self.trend.same(at);
+    /// The sample at this moment was the same as the one before.
+    pub fn unchanged(&mut self, at: Moment) {
+        self.trend.unchanged(at);
     }
 
     /// The rule is another: nothing is known to have lasted.
     pub fn judged_anew(&mut self) {
-        self.over_since = None;
+        self.above_since = None;
     }
 
     /// There was a time without a look.
@@ -149,9 +149,9 @@ impl History {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::decide::schedule::LONGEST_LOOK;
-    use crate::decide::schedule::SHORTEST_LOOK;
-    use crate::decide::schedule::next_look;
+    use crate::decide::schedule::LONGEST_INTERVAL;
+    use crate::decide::schedule::SHORTEST_INTERVAL;
+    use crate::decide::schedule::Schedule;
     use crate::ground::memory::Level;
     use crate::ground::memory::Stat;
     use crate::ground::memory::TORN;
@@ -192,11 +192,11 @@ pub(crate) mod tests {
     #[test]
     fn over_is_strictly_above() {
         let at = |usage| sample(0, level(usage, Some(100 * MIB), 0));
-        assert_eq!(judge(&rule("60"), &at(60 * MIB)), Verdict::Under);
-        let Verdict::Over(evidence) = judge(&rule("60"), &at(60 * MIB + 1)) else { panic!("one byte above is over") };
+        assert_eq!(judge(&rule("60"), &at(60 * MIB)), Verdict::Below);
+        let Verdict::Above(evidence) = judge(&rule("60"), &at(60 * MIB + 1)) else { panic!("one byte above is over") };
         assert_eq!(evidence.threshold, Bytes(60 * MIB));
         assert_eq!(evidence.value, Bytes(60 * MIB + 1));
-        assert_eq!(evidence.room, Some(Bytes(40 * MIB - 1)));
+        assert_eq!(evidence.margin, Some(Bytes(40 * MIB - 1)));
         assert_eq!(evidence.growth, None);
     }
 
@@ -219,18 +219,18 @@ pub(crate) mod tests {
         assert_eq!(own.value(Signal::WorkingSet), Some(Bytes(70)));
         assert_eq!(own.value(Signal::Unreclaimable), Some(Bytes(43)));
         // Clean cache is no nearness: 30 + 20 − 5 − 1 + 7 can be taken back.
-        assert_eq!(own.room(), Some(Bytes(51)));
+        assert_eq!(own.margin(), Some(Bytes(51)));
         let unread = Level { stat: None, ..own };
         assert_eq!(unread.value(Signal::WorkingSet), None);
-        assert_eq!(unread.room(), Some(Bytes(0)));
+        assert_eq!(unread.margin(), Some(Bytes(0)));
         let with_swap = Level { swap_left: Bytes(9), ..own };
-        assert_eq!(with_swap.room(), Some(Bytes(60)));
+        assert_eq!(with_swap.margin(), Some(Bytes(60)));
     }
 
     #[test]
     fn what_was_not_read_is_never_over() {
         let unread = Level { stat: None, ..level(99 * MIB, Some(100 * MIB), 0) };
-        assert_eq!(judge(&rule("60"), &sample(0, unread)), Verdict::Under);
+        assert_eq!(judge(&rule("60"), &sample(0, unread)), Verdict::Below);
     }
 
     #[test]
@@ -239,15 +239,15 @@ pub(crate) mod tests {
         let with_pod = |own| Sample { pod: Some(pod), ..sample(0, own) };
         let own_limit = with_pod(level(50 * MIB, Some(200 * MIB), 0));
         assert_eq!(own_limit.base(), Some(Bytes(200 * MIB)));
-        assert_eq!(own_limit.room(), Some(Bytes(30 * MIB)), "the nearer of both");
+        assert_eq!(own_limit.margin(), Some(Bytes(30 * MIB)), "the nearer of both");
         let pods = with_pod(level(61 * MIB, None, 0));
         assert_eq!(pods.base(), Some(Bytes(100 * MIB)));
-        assert!(matches!(judge(&rule("60"), &pods), Verdict::Over(_)));
+        assert!(matches!(judge(&rule("60"), &pods), Verdict::Above(_)));
         let none = sample(0, level(61 * MIB, None, 0));
         assert_eq!(judge(&rule("60"), &none), Verdict::NoLimit);
         let quantity = Rule { threshold: Threshold::Quantity(Bytes(60 * MIB)), ..rule("60") };
-        let Verdict::Over(evidence) = judge(&quantity, &none) else { panic!("a quantity needs no limit") };
-        assert_eq!((evidence.limit, evidence.room), (None, None));
+        let Verdict::Above(evidence) = judge(&quantity, &none) else { panic!("a quantity needs no limit") };
+        assert_eq!((evidence.limit, evidence.margin), (None, None));
     }
 
     #[test]
@@ -262,10 +262,10 @@ pub(crate) mod tests {
         let until = |seconds| Verdict::Sustaining { until: Duration::from_secs(seconds) };
         assert_eq!(at(0, 61 * MIB), until(10));
         assert_eq!(at(5, 61 * MIB), until(10));
-        assert_eq!(at(6, 60 * MIB), Verdict::Under);
+        assert_eq!(at(6, 60 * MIB), Verdict::Below);
         assert_eq!(at(7, 61 * MIB), until(17));
         assert_eq!(at(16, 61 * MIB), until(17));
-        assert!(matches!(at(17, 61 * MIB), Verdict::Over(Evidence { waived: false, .. })));
+        assert!(matches!(at(17, 61 * MIB), Verdict::Above(Evidence { waived: false, .. })));
 
         let mut history = History::default();
         let mut at = |seconds: u64, usage: u64| {
@@ -274,7 +274,7 @@ pub(crate) mod tests {
         };
         assert_eq!(at(0, 61 * MIB), until(10));
         assert_eq!(at(1, 95 * MIB), until(10), "a twentieth is left");
-        assert!(matches!(at(2, 95 * MIB + 1), Verdict::Over(Evidence { waived: true, .. })));
+        assert!(matches!(at(2, 95 * MIB + 1), Verdict::Above(Evidence { waived: true, .. })));
     }
 
     #[test]
@@ -297,20 +297,21 @@ pub(crate) mod tests {
         for tick in 0..80 {
             // 2 MiB a second from 61 of 1000 MiB on, looked at each half second.
             let sample = sample(tick * 500, level(920 * MIB + tick * MIB, Some(1000 * MIB), 0));
-            if let Verdict::Over(evidence) = history.observe(&rule, &sample, TAKES) {
+            if let Verdict::Above(evidence) = history.observe(&rule, &sample, TAKES) {
                 assert!(evidence.waived);
                 waived_at = waived_at.or(Some(evidence));
             }
         }
         let evidence = waived_at.unwrap();
-        assert_eq!(evidence.room, Some(Bytes(50 * MIB - MIB)), "less than a twentieth of its limit is left");
+        assert_eq!(evidence.margin, Some(Bytes(50 * MIB - MIB)), "less than a twentieth of its limit is left");
         assert_eq!(evidence.deadline(TAKES), Some(Duration::ZERO));
     }
 
     #[test]
     fn the_deadline_is_what_is_left_less_an_eviction_and_a_margin() {
-        let over = |room: u64, growth_at_least| {
-            let Verdict::Over(evidence) = judge(&rule("60"), &sample(0, level(1000 * MIB - room, Some(1000 * MIB), 0)))
+        let over = |margin: u64, growth_at_least| {
+            let Verdict::Above(evidence) =
+                judge(&rule("60"), &sample(0, level(1000 * MIB - margin, Some(1000 * MIB), 0)))
             else {
                 panic!("over")
             };
@@ -340,7 +341,7 @@ pub(crate) mod tests {
         let rule = Rule { force_delete: Some(Percent::parse("90").unwrap()), ..rule("60") };
         let evidence =
             |usage, inactive| match judge(&rule, &sample(0, level(usage * MIB, Some(100 * MIB), inactive * MIB))) {
-                Verdict::Over(evidence) => evidence.critical,
+                Verdict::Above(evidence) => evidence.critical,
                 other => panic!("{other:?}"),
             };
         assert!(evidence(91, 0));
@@ -369,8 +370,8 @@ pub(crate) mod tests {
             history.observe(&rule("60"), &sample, takes);
             history.observe(&rule("60"), &Sample { at: Duration::ZERO, ..sample }, takes);
             history.observe(&rule("60"), &sample, takes);
-            let due = next_look(&rule("60"), &sample, sample.room(), growth, takes);
-            prop_assert!((SHORTEST_LOOK..=LONGEST_LOOK).contains(&due));
+            let due = Schedule { rule: &rule("60"), growth, latency: takes }.next(&sample);
+            prop_assert!((SHORTEST_INTERVAL..=LONGEST_INTERVAL).contains(&due));
         }
     }
 }

@@ -1,14 +1,68 @@
-//! When a container is sampled again, and how long it still has. Pure.
+//! When a container is sampled next, and how long it has left. Pure.
+
+use std::time::Duration;
 
 use crate::ground::memory::Sample;
 use crate::ground::units::Bytes;
 use crate::pods::guard::Rule;
-use std::time::Duration;
-/// How long `room` lasts at `growth`; `None` where nothing grows or nothing limits.
+
+/// The shortest time between two samples of a container.
+pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(5);
+/// The shortest while it rises so fast that it crosses its threshold before the next sample.
+const SHORTEST_WHILE_RISING: Duration = Duration::from_millis(1);
+/// The longest.
+pub const LONGEST_INTERVAL: Duration = Duration::from_secs(1);
+/// The fastest growth that is reckoned with, in bytes a second (measured: 1–4 GiB/s a core).
+const FASTEST_GROWTH: u64 = 4 << 30;
+/// Without a limit nothing says how near a kill is. Then the growth seen decides, with this factor for growth that rises
+/// between two samples.
+const GROWTH_MAY_RISE: u64 = 4;
+
+/// What the time of the next sample depends on, besides the last one.
+#[derive(Clone, Copy, Debug)]
+pub struct Schedule<'a> {
+    /// The threshold, above all.
+    pub rule: &'a Rule,
+    /// Fast growth, in bytes a second.
+    pub growth: Option<i64>,
+    /// From the request of an eviction to its effect.
+    pub latency: Duration,
+}
+
+impl Schedule<'_> {
+    /// After which time to sample again: before the fastest ramp that could still be saved would have taken the container to
+    /// where it can no longer be saved. Faster ones are lost whatever the interval.
+    ///
+    /// A ramp of rate r can be saved if the headroom (limit − threshold) lasts longer than an eviction (E) and one interval:
+    /// r < (limit − threshold) ÷ (E + 5 ms). At that rate the margin is used up after margin ÷ r, and the eviction has to
+    /// begin E before.
+    #[must_use]
+    pub fn next(&self, sample: &Sample) -> Duration {
+        let due = match (self.rule.threshold_of(sample), sample.base(), sample.margin()) {
+            (None, ..) => LONGEST_INTERVAL,
+            (Some(threshold), Some(base), Some(margin)) => {
+                let headroom = base.less(threshold);
+                if headroom == Bytes(0) {
+                    return LONGEST_INTERVAL; // it can never act
+                }
+                let rate = fastest_saved(headroom, self.latency);
+                filled_after(margin, rate).saturating_sub(self.latency)
+            }
+            (Some(threshold), ..) => {
+                let growth = self.growth.and_then(|g| u64::try_from(g).ok()).unwrap_or(0);
+                let missing = threshold.less(sample.own.usage);
+                filled_after(missing, growth.saturating_mul(GROWTH_MAY_RISE))
+            }
+        };
+        due.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL)
+    }
+}
+
+/// How long `margin` lasts at `growth`; `None` where nothing grows or nothing limits.
 #[must_use]
-pub fn time_left(room: Option<Bytes>, growth: Option<i64>) -> Option<Duration> {
+pub fn time_left(margin: Option<Bytes>, growth: Option<i64>) -> Option<Duration> {
     let growth = u64::try_from(growth?).ok().filter(|g| *g > 0)?;
-    Some(filled_after(room?, growth))
+    Some(filled_after(margin?, growth))
 }
 
 /// `bytes ÷ rate`, rate in bytes a second, not 0.
@@ -17,58 +71,9 @@ fn filled_after(bytes: Bytes, rate: u64) -> Duration {
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
-/// The shortest time between two looks at a container.
-pub const SHORTEST_LOOK: Duration = Duration::from_millis(5);
-
-/// The shortest while it rises so fast that it crosses its threshold before the next look.
-const SHORTEST_WHILE_RISING: Duration = Duration::from_millis(1);
-
-/// The longest.
-pub const LONGEST_LOOK: Duration = Duration::from_secs(1);
-
-/// The fastest filling that is reckoned with, in bytes a second (measured: 1–4 GiB/s a core).
-const FASTEST_FILLING: u64 = 4 << 30;
-
-/// Without a limit nothing says how near a kill is; then the growth seen decides, with this factor
-/// for growth that rises between two looks.
-const GROWTH_MAY_RISE: u64 = 4;
-
-/// When to look again: before the fastest ramp that could still be saved would have taken the
-/// container to where it can no longer be saved. Faster ones are lost whenever we look.
-///
-/// A ramp of rate r can be saved if the headroom (limit − threshold) lasts longer than an
-/// eviction (E) and one look: r < (limit − threshold) ÷ (E + 5 ms). At that rate the room is used
-/// up after room ÷ r, and the eviction has to begin E before.
-#[must_use]
-pub fn next_look(
-    rule: &Rule,
-    sample: &Sample,
-    room: Option<Bytes>,
-    growth: Option<i64>,
-    eviction_takes: Duration,
-) -> Duration {
-    let due = match (rule.threshold_of(sample), sample.base(), room) {
-        (None, ..) => LONGEST_LOOK,
-        (Some(threshold), Some(base), Some(room)) => {
-            let headroom = base.less(threshold);
-            if headroom == Bytes(0) {
-                return LONGEST_LOOK; // it can never act
-            }
-            let rate = fastest_saved(headroom, eviction_takes);
-            filled_after(room, rate).saturating_sub(eviction_takes)
-        }
-        (Some(threshold), ..) => {
-            let growth = growth.and_then(|g| u64::try_from(g).ok()).unwrap_or(0);
-            let missing = threshold.less(sample.own.usage);
-            filled_after(missing, growth.saturating_mul(GROWTH_MAY_RISE))
-        }
-    };
-    due.clamp(SHORTEST_LOOK, LONGEST_LOOK)
-}
-
-/// When a container that lacks so much to its threshold crosses it if it goes on rising like this; `None` where that is not
-/// before the next look that is due anyway. A look at that moment finds a fast ramp some milliseconds sooner than the
-/// schedule has to, and costs nothing while nothing rises.
+/// After which time a container that lacks `missing` bytes to its threshold crosses it, if it goes on rising at `rise`;
+/// `None` where the next sample is `due` by then anyway. A sample at that moment finds a fast ramp some milliseconds sooner
+/// than the schedule has to, and costs nothing while nothing rises.
 #[must_use]
 pub fn crossing(missing: Bytes, rise: Option<u64>, due: Duration) -> Option<Duration> {
     let after = filled_after(missing, rise?).max(SHORTEST_WHILE_RISING);
@@ -76,12 +81,12 @@ pub fn crossing(missing: Bytes, rise: Option<u64>, due: Duration) -> Option<Dura
 }
 
 /// The fastest ramp from the threshold that can still be saved, in bytes a second: the headroom (limit − threshold) lasts
-/// for an eviction and one look. None is reckoned to be faster than [`FASTEST_FILLING`].
+/// for an eviction and one interval. None is reckoned to be faster than [`FASTEST_GROWTH`].
 #[must_use]
-pub fn fastest_saved(headroom: Bytes, eviction_takes: Duration) -> u64 {
-    let nanos = (eviction_takes + SHORTEST_LOOK).as_nanos();
+pub fn fastest_saved(headroom: Bytes, latency: Duration) -> u64 {
+    let nanos = (latency + SHORTEST_INTERVAL).as_nanos();
     let rate = u128::from(headroom.0) * 1_000_000_000 / nanos;
-    u64::try_from(rate).map_or(FASTEST_FILLING, |r| r.min(FASTEST_FILLING))
+    u64::try_from(rate).map_or(FASTEST_GROWTH, |r| r.min(FASTEST_GROWTH))
 }
 
 #[cfg(test)]
@@ -95,10 +100,10 @@ mod tests {
 
     #[test]
     fn what_does_not_grow_has_no_end() {
-        let room = Some(Bytes(100));
-        assert_eq!(time_left(room, Some(50)), Some(Duration::from_secs(2)));
-        for (room, growth) in [(room, Some(0)), (room, Some(-50)), (room, None), (None, Some(50))] {
-            assert_eq!(time_left(room, growth), None);
+        let margin = Some(Bytes(100));
+        assert_eq!(time_left(margin, Some(50)), Some(Duration::from_secs(2)));
+        for (margin, growth) in [(margin, Some(0)), (margin, Some(-50)), (margin, None), (None, Some(50))] {
+            assert_eq!(time_left(margin, growth), None);
         }
     }
 
@@ -123,30 +128,30 @@ mod tests {
 
     fn look_after(percent: &str, usage: u64, limit: u64) -> Duration {
         let sample = sample(0, level(usage, Some(limit), 0));
-        next_look(&rule(percent), &sample, sample.room(), None, TAKES)
+        Schedule { rule: &rule(percent), growth: None, latency: TAKES }.next(&sample)
     }
 
     #[test]
     fn near_is_looked_at_often_far_seldom() {
-        assert_eq!(look_after("60", 60 * MIB, 100 * MIB), SHORTEST_LOOK);
+        assert_eq!(look_after("60", 60 * MIB, 100 * MIB), SHORTEST_INTERVAL);
         assert!(look_after("60", 20 * MIB, 100 * MIB) > Duration::from_millis(60));
-        assert_eq!(look_after("60", 0, 8 << 30), LONGEST_LOOK);
+        assert_eq!(look_after("60", 0, 8 << 30), LONGEST_INTERVAL);
         // A quantity at or above the limit can never act.
         let never = Rule { threshold: Threshold::Quantity(Bytes(100 * MIB)), ..rule("60") };
         let sample = sample(0, level(90 * MIB, Some(100 * MIB), 0));
         assert_eq!(judge(&never, &sample), Verdict::BeyondLimit);
-        assert_eq!(next_look(&never, &sample, sample.room(), None, TAKES), LONGEST_LOOK);
+        assert_eq!(Schedule { rule: &never, growth: None, latency: TAKES }.next(&sample), LONGEST_INTERVAL);
     }
 
     #[test]
     fn without_a_limit_the_growth_seen_decides() {
         let quantity = Rule { threshold: Threshold::Quantity(Bytes(100 * MIB)), ..rule("60") };
         let sample = sample(0, level(60 * MIB, None, 0));
-        let after = |growth| next_look(&quantity, &sample, None, growth, TAKES);
-        assert_eq!(after(None), LONGEST_LOOK);
-        assert_eq!(after(Some(-5)), LONGEST_LOOK);
+        let after = |growth| Schedule { rule: &quantity, growth, latency: TAKES }.next(&sample);
+        assert_eq!(after(None), LONGEST_INTERVAL);
+        assert_eq!(after(Some(-5)), LONGEST_INTERVAL);
         assert_eq!(after(Some(100 << 20)), Duration::from_millis(100));
-        assert_eq!(after(Some(1 << 40)), SHORTEST_LOOK);
+        assert_eq!(after(Some(1 << 40)), SHORTEST_INTERVAL);
     }
 
     proptest! {
@@ -161,7 +166,7 @@ mod tests {
         ) {
             let rule = rule(&percent.to_string());
             let threshold = limit * u64::from(percent) / 100;
-            let budget = (TAKES + SHORTEST_LOOK).as_secs_f64();
+            let budget = (TAKES + SHORTEST_INTERVAL).as_secs_f64();
             let fastest = ((limit - threshold) as f64 / budget).min((4u64 << 30) as f64);
             let rate = fastest / slowness;
             // The ramp begins right after a look.
@@ -173,7 +178,7 @@ mod tests {
                 if sample.own.usage > Bytes(threshold) {
                     break;
                 }
-                let due = next_look(&rule, &sample, sample.room(), None, TAKES);
+                let due = Schedule { rule: &rule, growth: None, latency: TAKES }.next(&sample);
                 seconds += due.as_secs_f64();
             }
             let left = (limit as f64 - start as f64) / rate - seconds;

@@ -83,9 +83,9 @@ impl Level {
     /// What is left before the kernel kills: limit − (usage − clean cache) + swap left. Without
     /// stat it is limit − usage, a lower bound. `None` without a limit.
     #[must_use]
-    pub fn room(&self) -> Option<Bytes> {
-        let room = self.limit?.less(self.held());
-        Some(room.plus(self.swap_left))
+    pub fn margin(&self) -> Option<Bytes> {
+        let margin = self.limit?.less(self.held());
+        Some(margin.plus(self.swap_left))
     }
 
     /// Usage less clean cache: what an OOM kill is about.
@@ -134,7 +134,7 @@ impl Sample {
     pub fn is_tight(&self) -> bool {
         let is_tight = |level: &Level| {
             let least = level.limit.map(|limit| Bytes(limit.0 / TIGHT_PART));
-            level.stat.is_some() && level.room().zip(least).is_some_and(|(room, least)| room < least)
+            level.stat.is_some() && level.margin().zip(least).is_some_and(|(margin, least)| margin < least)
         };
         !self.is_torn() && (is_tight(&self.own) || self.pod.as_ref().is_some_and(is_tight))
     }
@@ -147,9 +147,9 @@ impl Sample {
 
     /// The smallest room over both levels; `None` where neither has a limit.
     #[must_use]
-    pub fn room(&self) -> Option<Bytes> {
-        let pod = self.pod.and_then(|p| p.room());
-        [self.own.room(), pod].into_iter().flatten().min()
+    pub fn margin(&self) -> Option<Bytes> {
+        let pod = self.pod.and_then(|p| p.margin());
+        [self.own.margin(), pod].into_iter().flatten().min()
     }
 }
 

@@ -17,7 +17,7 @@ use crate::controller::Counts;
 use crate::decide::restraint::Why;
 use crate::pods::guard::DryRun;
 use crate::report::{MissReason, Subject};
-use crate::sampler::Shared;
+use crate::sampler::Counters;
 
 /// From the shortest look to the longest.
 const DETECTION_BUCKETS: [f64; 9] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0];
@@ -242,7 +242,7 @@ impl Metrics {
 
     /// The page of `/metrics` in OpenMetrics' text format.
     #[must_use]
-    pub fn page(&self, counts: Counts, list_age: Duration, shared: &Shared) -> String {
+    pub fn page(&self, counts: Counts, list_age: Duration, counters: &Counters) -> String {
         let gauge = |gauge: &Gauge, n: usize| gauge.set(i64::try_from(n).unwrap_or(i64::MAX));
         gauge(&self.guarded, counts.guarded);
         gauge(&self.unresolved, counts.unresolved);
@@ -252,9 +252,9 @@ impl Metrics {
         gauge(&self.held_now, counts.held);
         self.list_age.set(i64::try_from(list_age.as_secs()).unwrap_or(i64::MAX));
         // The sampling thread counts for itself; here its counts are taken over.
-        self.samples.inner().store(shared.looks.load(Relaxed), Relaxed);
-        self.stat_reads.inner().store(shared.stat_reads.load(Relaxed), Relaxed);
-        self.wakeups.inner().store(shared.wakeups.load(Relaxed), Relaxed);
+        self.samples.inner().store(counters.samples.load(Relaxed), Relaxed);
+        self.stat_reads.inner().store(counters.stat_reads.load(Relaxed), Relaxed);
+        self.wakeups.inner().store(counters.wakeups.load(Relaxed), Relaxed);
         let mut page = String::new();
         // Writing to a String cannot fail.
         let _ = text::encode(&mut page, &self.registry);
@@ -277,7 +277,7 @@ mod tests {
         let page = metrics.page(
             Counts { guarded: 3, unresolved: 1, unreadable: 6, invalid: 2, blocked: 4, held: 5 },
             Duration::from_secs(7),
-            &Shared::default(),
+            &Counters::default(),
         );
         for line in [
             concat!("pre_oom_killer_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),

@@ -28,7 +28,7 @@ use crate::ground::units::Bytes;
 use crate::pods::guard::{DryRun, Problem, Warning};
 use crate::pods::{Owner, PodRef};
 use crate::report::metrics::{Metrics, NOT_SENT};
-use crate::sampler::LastLook;
+use crate::sampler::LastSample;
 
 pub use self::pace::Pace;
 
@@ -106,7 +106,7 @@ pub enum Subject {
         /// Why it was not evicted before.
         reason: MissReason,
         /// The last look at it, and how long ago that was.
-        look: Option<Box<(LastLook, Duration)>>,
+        look: Option<Box<(LastSample, Duration)>>,
         /// How many kills the kernel has counted of it.
         count: u64,
         /// The container has ended by it; else only some of its processes have.
@@ -346,7 +346,7 @@ impl Subject {
             threshold: Some(e.threshold.0),
             growth: e.growth,
             slow_growth: e.slow_growth,
-            room: e.room.map(|r| r.0),
+            margin: e.margin.map(|r| r.0),
             ..Facts::default()
         };
         match self {
@@ -373,7 +373,7 @@ impl Subject {
                     limit: look.and_then(|l| l.sample.base()).map(|l| l.0),
                     threshold: look.and_then(|l| l.threshold).map(|t| t.0),
                     growth: look.and_then(|l| l.growth),
-                    room: look.and_then(|l| l.room).map(|r| r.0),
+                    margin: look.and_then(|l| l.margin).map(|r| r.0),
                     ..Facts::default()
                 }
             }
@@ -418,7 +418,7 @@ pub struct Facts {
     pub slow_growth: Option<i64>,
     /// What was left before a kill.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub room: Option<u64>,
+    pub margin: Option<u64>,
     /// From the request to the answer, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub took_ms: Option<f64>,
@@ -494,8 +494,8 @@ pub fn evidence_words(e: &Evidence) -> String {
     if let Some(slow) = e.slow_growth.filter(|slow| *slow != 0) {
         let _ = write!(text, ", {} over the last minute", rate(slow));
     }
-    if let Some(room) = e.room {
-        let _ = write!(text, ", {room} left before an OOM kill");
+    if let Some(margin) = e.margin {
+        let _ = write!(text, ", {margin} left before an OOM kill");
     }
     if e.waived {
         let _ = write!(text, ", sustained-for waived: it would not have lived so long");
@@ -546,7 +546,7 @@ pub fn log(notice: &Notice) {
                 threshold = facts.threshold,
                 growth = facts.growth,
                 slow_growth = facts.slow_growth,
-                room = facts.room,
+                room = facts.margin,
                 took_ms = facts.took_ms,
                 "{message}"
             )
@@ -735,7 +735,7 @@ pub(crate) mod tests {
             growth: Some(13_000_000),
             slow_growth: None,
             growth_at_least: 13_000_000,
-            room: Some(Bytes(96 << 20)),
+            margin: Some(Bytes(96 << 20)),
             tight: false,
             waived: false,
             critical: false,

@@ -1,13 +1,15 @@
-//! The sampling thread: who is due when, read, judge, hand over.
+//! The sampling thread: which target is due, read it, judge it, report what has changed.
 //!
-//! It is a thread of its own, so that reading goes on while TLS, JSON or a slow server keep the
-//! async side busy. It only ever waits for its next deadline or a command, and in the steady state
-//! it allocates nothing.
+//! It is a thread of its own, so that sampling goes on while TLS, JSON or a slow server keep the async side busy. It only
+//! ever waits for the next target that is due, or for a command; in the steady state it allocates nothing.
 
+mod kills;
+mod latency;
+mod messages;
+mod reader;
 mod target;
 mod view;
 
-use crate::ground::clock::Clock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -16,206 +18,80 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
 
-use crate::cgroup::resolve::Groups;
-use crate::cgroup::{Hit, ReadError, StatReader};
-use crate::decide::judge::Evidence;
-use crate::decide::schedule::{LONGEST_LOOK, time_left};
-use crate::ground::clock::Moment;
-use crate::pods::guard::Rule;
+use crate::cgroup::StatReader;
+use crate::decide::schedule::LONGEST_INTERVAL;
+use crate::ground::clock::{Clock, Moment};
 
-use self::target::{Due, With};
-pub use self::target::{Target, Told, Worse, read_all};
-pub use self::view::{LastLook, View};
+pub use self::latency::{Latency, P90, TYPICAL};
+pub use self::messages::{Command, Report, TargetId, Watch, What};
+use self::reader::Context;
+pub use self::reader::read_all;
+use self::target::Due;
+pub use self::target::{Reported, Severity, Target};
+pub use self::view::{LastSample, Shown};
 
-/// What a sweep has found is told by then, and not only at its end: some of its reads may last.
-const TELL_WITHIN: Duration = Duration::from_millis(1);
-/// That an eviction may come is told so often.
+/// What a sweep has found is reported after this time, even if the sweep has not ended: some of its reads may be slow.
+const REPORT_WITHIN: Duration = Duration::from_millis(1);
+/// The shortest time between two notifications that an eviction may come soon.
 const EVICTION_NEAR_EACH: Duration = Duration::from_secs(1);
 
-/// Names a target between the two sides; never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TargetId(pub u64);
-
-/// What the sampler is told.
-#[derive(Debug)]
-pub enum Command {
-    /// Look at these groups from now on.
-    Watch(Box<Watch>),
-    /// The guard was edited. Reports carry the number from then on.
-    Rule(TargetId, Rule, u32),
-    /// What was told as over was not acted on: tell again if it still is.
-    Rearm(TargetId),
-    /// Look no more.
-    Forget(TargetId),
-}
-
-/// A target to look at.
-#[derive(Debug)]
-pub struct Watch {
-    /// Its name.
-    pub id: TargetId,
-    /// Its open groups.
-    pub groups: Groups,
-    /// What is asked of it.
-    pub rule: Rule,
-    /// Where the last look is left for readers.
-    pub view: Arc<View>,
-    /// What an eviction in its namespace takes.
-    pub latency: Arc<Latency>,
-}
-
-/// What the sampler tells, once each time it changes.
-#[derive(Debug)]
-pub struct Report {
-    /// Of which target.
-    pub id: TargetId,
-    /// By which edit of its guard; the first is 0.
-    pub edit: u32,
-    /// What.
-    pub what: What,
-}
-
-/// The content of a [`Report`].
-#[derive(Debug)]
-pub enum What {
-    /// It is over.
-    Over {
-        /// What that rests on.
-        evidence: Evidence,
-        /// How long ago the last look was at which it was not: the crossing was since then.
-        since_last_look: Option<Duration>,
-    },
-    /// It was told as over, and now its end is near, or it is past `force-delete-threshold` too.
-    Worse(Evidence),
-    /// It is not over any more.
-    Dipped,
-    /// A percentage without a limit.
-    NoLimit,
-    /// A quantity not below the limit.
-    BeyondLimit,
-    /// The kernel has killed processes of it for lack of memory.
-    Killed {
-        /// So many since this was last asked.
-        count: u64,
-        /// All of the container's at once (`memory.oom.group`).
-        together: bool,
-        /// For which limit.
-        hit: Hit,
-        /// The look before; the pod's usage is the larger of before and after.
-        look: Option<Box<LastLook>>,
-    },
-    /// A file of its group cannot be read.
-    Unreadable(ReadError),
-    /// Its group was removed. The target is forgotten.
-    Gone,
-}
-
-impl What {
-    /// For how long it may wait: what is over by the time until its room is used up.
-    fn time_left(&self) -> Duration {
-        match self {
-            What::Killed { .. } => Duration::ZERO,
-            What::Over { evidence: e, .. } | What::Worse(e) => {
-                time_left(e.room, e.growth.max(e.slow_growth)).unwrap_or(Duration::from_secs(u64::from(u32::MAX)))
-            }
-            _ => Duration::MAX,
-        }
-    }
-}
-
-/// Counts for `/metrics` and `/healthz`, and what the other side tells in return.
+/// What the sampler tells the other side besides its reports: counts for `/metrics` and `/healthz`.
 #[derive(Debug, Default)]
-pub struct Shared {
-    /// Looks at a target.
-    pub looks: AtomicU64,
-    /// Of these, such as read `memory.stat`.
+pub struct Counters {
+    /// Samples.
+    pub samples: AtomicU64,
+    /// Samples that read `memory.stat`.
     pub stat_reads: AtomicU64,
-    /// Looks that read the limit, too, and now and then the pod's and the kernel's counts of kills.
+    /// Samples that read the limit, and now and then the pod's and the kernel's counts of kills.
     pub limit_reads: AtomicU64,
     /// Times the thread woke up.
     pub wakeups: AtomicU64,
-    /// Told when an eviction may come soon.
+    /// Notified when an eviction may come soon.
     pub eviction_near: Notify,
-    /// Milliseconds after the start at which the thread last turned.
+    /// Milliseconds from the start to the thread's last turn.
     pub turned_at: AtomicU64,
-    /// How long an eviction takes, in nanoseconds, as observed; 0: not yet.
-    pub eviction_takes: AtomicU64,
 }
 
-/// What nine of ten evictions in a namespace take: from the request to the end of the container's group, as the sampler sees
-/// it, in nanoseconds. The controller writes it, the sampler reads it.
+/// What a sweep has found about the target at `index`.
 #[derive(Debug)]
-pub struct Latency(AtomicU64);
-
-/// Before one was seen: a Deployment's pod was gone after 54 to 158 ms (measured).
-pub const SLOW_EVICTION: Duration = Duration::from_millis(160);
-
-impl Default for Latency {
-    fn default() -> Latency {
-        let latency = Latency(AtomicU64::new(0));
-        latency.set(SLOW_EVICTION);
-        latency
-    }
-}
-
-impl Latency {
-    /// As last learnt.
-    #[must_use]
-    pub fn get(&self) -> Duration {
-        Duration::from_nanos(self.0.load(Relaxed))
-    }
-
-    /// Has learnt another.
-    pub fn set(&self, takes: Duration) {
-        self.0.store(u64::try_from(takes.as_nanos()).unwrap_or(u64::MAX), Relaxed);
-    }
-}
-
-/// What an eviction takes before one was seen: SIGTERM and exit 25–41 ms after the POST (measured
-/// on an idle cluster), and a network between.
-pub const EVICTION_TAKES: Duration = Duration::from_millis(60);
-
-impl Shared {
-    /// How long an eviction takes, as observed.
-    #[must_use]
-    pub fn eviction_takes(&self) -> Duration {
-        match self.eviction_takes.load(Relaxed) {
-            0 => EVICTION_TAKES,
-            nanos => Duration::from_nanos(nanos),
-        }
-    }
+struct Found {
+    time_left: Duration,
+    index: usize,
+    what: What,
+    /// What the target keeps in mind once this is reported; `None` for a kill.
+    reported: Option<Reported>,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Sampler {
     targets: Vec<Target>,
-    /// When each of them is due: once more and by itself, for a sweep asks all of them.
+    /// Due times, duplicated in a dense array so that a sweep does not touch every target.
     due: Vec<Due>,
     stats: StatReader,
-    shared: Arc<Shared>,
+    counters: Arc<Counters>,
     reports: Sender<Report>,
-    /// What a sweep finds, with the time it leaves; kept for its memory.
-    found: Vec<(Duration, usize, What, Option<Told>)>,
-    /// Some of the targets are gone, which was told.
+    /// Kept between sweeps for its memory.
+    found: Vec<Found>,
+    /// The end of some target was reported.
     gone: bool,
-    /// When it was last told that an eviction may come soon.
-    near_told_at: Option<Moment>,
+    /// When it was last notified that an eviction may come soon.
+    near_notified_at: Option<Moment>,
 }
 
 impl Sampler {
     /// A sampler without targets.
     #[must_use]
-    pub fn new(stats: StatReader, shared: Arc<Shared>, reports: Sender<Report>) -> Sampler {
+    pub fn new(stats: StatReader, counters: Arc<Counters>, reports: Sender<Report>) -> Sampler {
         Sampler {
             targets: Vec::new(),
             due: Vec::new(),
             stats,
-            shared,
+            counters,
             reports,
             found: Vec::new(),
             gone: false,
-            near_told_at: None,
+            near_notified_at: None,
         }
     }
 
@@ -224,17 +100,17 @@ impl Sampler {
         loop {
             let now = clock.now();
             let turned = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-            self.shared.turned_at.store(turned, Relaxed);
-            self.shared.wakeups.fetch_add(1, Relaxed);
+            self.counters.turned_at.store(turned, Relaxed);
+            self.counters.wakeups.fetch_add(1, Relaxed);
             let next = self.sweep(&|| clock.now());
-            // Half of a core at most, even where everything is near at once.
+            // Half of a core at most, even where every target is near a kill.
             let done = clock.now();
             let rest = next.saturating_sub(done).max(done.saturating_sub(now));
             match commands.recv_timeout(rest) {
                 Ok(first) => {
                     let now = clock.now();
                     self.obey(first, now);
-                    // Whatever else has come in is taken in before the next sweep.
+                    // All that have come in meanwhile, before the next sweep.
                     while let Ok(command) = commands.try_recv() {
                         self.obey(command, now);
                     }
@@ -245,28 +121,28 @@ impl Sampler {
         }
     }
 
-    /// Takes a command in.
+    /// Carries a command out.
     pub fn obey(&mut self, command: Command, now: Moment) {
-        let found = |id| self.targets.iter().position(|t| t.id() == id);
+        let position = |id| self.targets.iter().position(|t| t.id() == id);
         match command {
             Command::Watch(watch) => {
                 let target = Target::new(*watch, now);
-                self.due.push(target.schedule());
+                self.due.push(target.next());
                 self.targets.push(target);
             }
             Command::Rule(id, rule, edit) => {
-                if let Some(i) = found(id) {
+                if let Some(i) = position(id) {
                     self.targets[i].edited(rule, edit, now);
-                    self.due[i] = self.targets[i].schedule();
+                    self.due[i] = self.targets[i].next();
                 }
             }
             Command::Rearm(id) => {
-                if let Some(i) = found(id) {
+                if let Some(i) = position(id) {
                     self.targets[i].rearm();
                 }
             }
             Command::Forget(id) => {
-                if let Some(i) = found(id) {
+                if let Some(i) = position(id) {
                     self.forget(i);
                 }
             }
@@ -278,61 +154,66 @@ impl Sampler {
         self.due.swap_remove(i);
     }
 
-    /// Looks at all that are due, and at those that may as well be looked at now. Answers when it
-    /// is to be called again, at most [`LONGEST_LOOK`] later.
+    /// Samples all targets that are due, and those that may share this wake-up. Answers when it is to be called again, at
+    /// most [`LONGEST_INTERVAL`] later.
     pub fn sweep(&mut self, clock: &dyn Fn() -> Moment) -> Moment {
         let began = clock();
-        let mut next = began + LONGEST_LOOK;
-        let (mut near, mut looks) = (false, 0);
+        let mut next = began + LONGEST_INTERVAL;
+        let (mut near, mut samples) = (false, 0);
         for i in 0..self.due.len() {
             if self.due[i].early <= began {
-                looks += 1;
-                // Each look has its own time: the one before may have lasted.
+                samples += 1;
+                // Each sample has its own time: the one before may have been slow.
                 let now = clock();
-                let target = &mut self.targets[i];
-                let with = With { stats: &self.stats, shared: &self.shared, clock };
-                let (killed, found) = target.look(now, &with);
-                near |= target.is_near();
-                self.due[i] = target.schedule();
-                if let Some(what) = killed {
-                    self.found.push((what.time_left(), i, what, None));
-                }
-                if let Some((what, told)) = found {
-                    self.found.push((what.time_left(), i, what, Some(told)));
-                }
-                if !self.found.is_empty() && now.saturating_sub(began) >= TELL_WITHIN {
-                    self.tell(now);
+                near |= self.sample(i, now, clock);
+                if !self.found.is_empty() && now.saturating_sub(began) >= REPORT_WITHIN {
+                    self.report(now);
                 }
             }
             next = next.min(self.due[i].at);
         }
-        self.shared.looks.fetch_add(looks, Relaxed);
-        if near && self.near_told_at.is_none_or(|at| began.saturating_sub(at) >= EVICTION_NEAR_EACH) {
-            self.near_told_at = Some(began);
-            self.shared.eviction_near.notify_one();
+        self.counters.samples.fetch_add(samples, Relaxed);
+        if near && self.near_notified_at.is_none_or(|at| began.saturating_sub(at) >= EVICTION_NEAR_EACH) {
+            self.near_notified_at = Some(began);
+            self.counters.eviction_near.notify_one();
         }
-        self.tell(began);
+        self.report(began);
         self.forget_the_gone();
         next
     }
 
-    /// Tells what was found, those with the least time left first. A full channel loses
-    /// nothing: what was not taken is found again at the next look.
-    fn tell(&mut self, now: Moment) {
-        self.found.sort_unstable_by_key(|(left, ..)| *left);
-        for (_, i, what, told) in self.found.drain(..) {
-            let target = &mut self.targets[i];
+    /// Samples one target. Answers whether its eviction may come soon.
+    fn sample(&mut self, index: usize, now: Moment, clock: &dyn Fn() -> Moment) -> bool {
+        let target = &mut self.targets[index];
+        let context = Context { stats: &self.stats, counters: &self.counters, clock };
+        let (killed, change) = target.sample(now, &context);
+        self.due[index] = target.next();
+        if let Some(what) = killed {
+            self.found.push(Found { time_left: what.time_left(), index, what, reported: None });
+        }
+        if let Some((what, reported)) = change {
+            self.found.push(Found { time_left: what.time_left(), index, what, reported: Some(reported) });
+        }
+        target.is_near()
+    }
+
+    /// Reports what was found, that with the least time left first. A full channel loses nothing: the next sample finds
+    /// again what was not taken.
+    fn report(&mut self, now: Moment) {
+        self.found.sort_unstable_by_key(|found| found.time_left);
+        for Found { index, what, reported, .. } in self.found.drain(..) {
+            let target = &mut self.targets[index];
             let taken = self.reports.try_send(target.report(what)).is_ok();
-            match (taken, told) {
-                (true, Some(told)) => {
-                    self.gone |= told == Told::Gone;
-                    target.told(told);
+            match (taken, reported) {
+                (true, Some(reported)) => {
+                    self.gone |= reported == Reported::Gone;
+                    target.reported(reported);
                 }
-                (false, Some(Told::Gone)) => {
-                    target.come_again(now);
-                    self.due[i] = target.schedule();
+                (false, Some(Reported::Gone)) => {
+                    target.report_end_again(now);
+                    self.due[index] = target.next();
                 }
-                (false, None) => target.uncount_kills(),
+                (false, None) => target.report_kills_again(),
                 _ => {}
             }
         }
@@ -352,9 +233,12 @@ impl Sampler {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cgroup::Hit;
+    use crate::cgroup::resolve::Groups;
     use crate::cgroup::{Group, Machine, Version};
     use crate::ground::memory::Signal;
     use crate::ground::units::{Bytes, Percent};
+    use crate::pods::guard::Rule;
     use crate::pods::guard::Threshold;
     use futures::FutureExt;
     use std::path::Path;
@@ -367,7 +251,7 @@ mod tests {
         dir: tempfile::TempDir,
         sampler: Sampler,
         reports: mpsc::Receiver<Report>,
-        view: Arc<View>,
+        view: Arc<Shown>,
         now: Moment,
     }
 
@@ -403,7 +287,7 @@ mod tests {
                 id: TargetId(1),
                 groups: Groups { own: Arc::new(group.unwrap()), pod: None, stands_for_container: false },
                 rule: rule("60"),
-                view: Arc::clone(&rig.view),
+                shown: Arc::clone(&rig.view),
                 latency: Arc::default(),
             };
             rig.sampler.obey(Command::Watch(Box::new(watch)), Moment::ZERO);
@@ -432,7 +316,7 @@ mod tests {
         }
 
         fn stat_reads(&self) -> u64 {
-            self.sampler.shared.stat_reads.load(Relaxed)
+            self.sampler.counters.stat_reads.load(Relaxed)
         }
     }
 
@@ -443,14 +327,14 @@ mod tests {
         rig.set(60 * MIB, 0);
         assert!(rig.turn().is_none(), "at the threshold exactly");
         rig.set(60 * MIB + 1, 0);
-        assert!(matches!(rig.turn(), Some(What::Over { .. })));
+        assert!(matches!(rig.turn(), Some(What::Above { .. })));
         assert!(rig.turn().is_none());
         rig.set(MIB, 0);
         assert!(matches!(rig.turn(), Some(What::Dipped)));
         rig.set(61 * MIB, 0);
-        assert!(matches!(rig.turn(), Some(What::Over { .. })));
+        assert!(matches!(rig.turn(), Some(What::Above { .. })));
         rig.sampler.obey(Command::Rearm(TargetId(1)), rig.now);
-        assert!(matches!(rig.turn(), Some(What::Over { .. })), "told again when asked to");
+        assert!(matches!(rig.turn(), Some(What::Above { .. })), "told again when asked to");
     }
 
     #[test]
@@ -463,7 +347,7 @@ mod tests {
         rig.set(61 * MIB, 0);
         let first = rig.turn();
         assert!(matches!(first, Some(What::Dipped)), "the one that filled it");
-        assert!(matches!(rig.turn(), Some(What::Over { .. })));
+        assert!(matches!(rig.turn(), Some(What::Above { .. })));
     }
 
     #[test]
@@ -479,7 +363,7 @@ mod tests {
         // Something had to be reclaimed: the very next look reads stat.
         rig.set(100 * MIB, 39 * MIB);
         write(rig.dir.path(), "memory.events", "max 1\noom_kill 0\n");
-        assert!(matches!(rig.turn(), Some(What::Over { .. })), "cache was exchanged for memory");
+        assert!(matches!(rig.turn(), Some(What::Above { .. })), "cache was exchanged for memory");
         assert!(rig.turn().is_none() && rig.turn().is_none(), "and it stays over");
     }
 
@@ -523,7 +407,7 @@ mod tests {
         }
         assert_eq!(growth(&rig), 0, "what it did before is over");
         rig.set(61 * MIB, 0);
-        assert!(matches!(rig.turn(), Some(What::Over { .. })));
+        assert!(matches!(rig.turn(), Some(What::Above { .. })));
     }
 
     /// A guard that is edited, or an answer that was not acted on, is judged anew although nothing moved.
@@ -535,7 +419,7 @@ mod tests {
             assert!(rig.turn().is_none());
         }
         rig.sampler.obey(Command::Rule(TargetId(1), rule("10"), 1), rig.now);
-        assert!(matches!(rig.turn(), Some(What::Over { .. })));
+        assert!(matches!(rig.turn(), Some(What::Above { .. })));
     }
 
     /// Memory can take the place of cache that somebody gave up, below the limit: no counter tells, but usage moves.
@@ -547,7 +431,7 @@ mod tests {
             assert!(rig.turn().is_none());
         }
         rig.set(68 * MIB, 5 * MIB);
-        assert!(matches!(rig.turn(), Some(What::Over { .. })));
+        assert!(matches!(rig.turn(), Some(What::Above { .. })));
     }
 
     #[test]
@@ -597,7 +481,7 @@ mod tests {
         assert!(matches!(rig.turn(), Some(What::Dipped)));
 
         rig.set(61 * MIB, 0);
-        assert!(matches!(rig.turn(), Some(What::Over { .. })));
+        assert!(matches!(rig.turn(), Some(What::Above { .. })));
         let (sender, reports) = mpsc::channel(1);
         let other = || Report { id: TargetId(9), edit: 0, what: What::NoLimit };
         sender.try_send(other()).unwrap();
@@ -657,7 +541,7 @@ mod tests {
         loop {
             let told = rig.turn();
             let waited = rig.now - changed;
-            if let Some(What::Over { evidence, .. }) = told {
+            if let Some(What::Above { evidence, .. }) = told {
                 assert_eq!(evidence.threshold, Bytes(48 * MIB));
                 break;
             }
@@ -671,14 +555,14 @@ mod tests {
         for (before, after) in [(80, 1), (61, 59)] {
             let mut rig = Rig::new("104857600\n");
             rig.set(before * MIB, 0);
-            assert!(matches!(rig.turn(), Some(What::Over { .. })));
+            assert!(matches!(rig.turn(), Some(What::Above { .. })));
             rig.turn();
             write(rig.dir.path(), "memory.events", "oom 1\noom_kill 1\n");
             rig.set(after * MIB, 0);
             let now = rig.now;
             rig.sampler.sweep(&|| now);
             let told: Vec<_> = std::iter::from_fn(|| rig.reports.try_recv().ok()).map(|r| r.what).collect();
-            let [What::Killed { look: Some(look), .. }, What::Dipped] = &told[..] else { panic!("{told:?}") };
+            let [What::Killed { last: Some(look), .. }, What::Dipped] = &told[..] else { panic!("{told:?}") };
             assert_eq!(look.sample.own.usage, Bytes(before * MIB));
         }
     }
@@ -732,7 +616,7 @@ mod tests {
     #[test]
     fn that_an_eviction_may_come_soon_is_told_once_a_second() {
         let mut rig = Rig::new("104857600\n");
-        let shared = Arc::clone(&rig.sampler.shared);
+        let shared = Arc::clone(&rig.sampler.counters);
         let told = || shared.eviction_near.notified().now_or_never().is_some();
         rig.set(20 * MIB, 0);
         rig.turn();
@@ -779,7 +663,7 @@ mod tests {
         );
         assert!(rig.turn().is_none());
         rig.set(61 * MIB, 0);
-        assert!(matches!(rig.turn(), Some(What::Over { .. })));
+        assert!(matches!(rig.turn(), Some(What::Above { .. })));
     }
 
     #[test]
@@ -797,10 +681,10 @@ mod tests {
         let now = rig.now;
         rig.sampler.sweep(&|| now);
         let report = rig.reports.try_recv().unwrap();
-        assert!(matches!(report.what, What::Over { .. }));
+        assert!(matches!(report.what, What::Above { .. }));
         assert_eq!(report.edit, 7);
         rig.sampler.obey(Command::Forget(TargetId(1)), rig.now);
         let next = rig.sampler.sweep(&|| now);
-        assert_eq!(next, rig.now + LONGEST_LOOK);
+        assert_eq!(next, rig.now + LONGEST_INTERVAL);
     }
 }

@@ -1,4 +1,4 @@
-//! The last look at a target, left for readers.
+//! The last sample of a target, left for readers.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,66 +7,66 @@ use crate::ground::clock::Moment;
 use crate::ground::memory::Sample;
 use crate::ground::units::Bytes;
 
-/// The last look at a target, for people.
+/// The last sample of a target, for people.
 #[derive(Debug, Default)]
-pub struct View(Mutex<Option<LastLook>>);
+pub struct Shown(Mutex<Option<LastSample>>);
 
-/// See [`View`].
+/// See [`Shown`].
 #[derive(Clone, Copy, Debug)]
-pub struct LastLook {
-    /// What was read. Stat only where this look read it, or one since which nothing has moved.
+pub struct LastSample {
+    /// The sample. `stat` is set only if it was read now, or if nothing has changed since it was last read.
     pub sample: Sample,
     /// The last known value of the signal; at most usage.
     pub value: Option<Bytes>,
     /// The threshold in bytes.
     pub threshold: Option<Bytes>,
-    /// What is left before a kill.
-    pub room: Option<Bytes>,
+    /// The margin to a kill.
+    pub margin: Option<Bytes>,
     /// Over the last quarter of a second, in bytes a second.
     pub growth: Option<i64>,
     /// Over the last minute.
     pub slow_growth: Option<i64>,
-    /// What was found.
+    /// The verdict.
     pub verdict: Verdict,
-    /// When it is looked at next.
+    /// When it is sampled next.
     pub next: Moment,
     /// The kernel's count of kills in this group.
     pub oom_kills: Option<u64>,
 }
 
-impl View {
-    /// The last look; `None` before the first.
+impl Shown {
+    /// The last sample; `None` before the first.
     #[must_use]
-    pub fn last(&self) -> Option<LastLook> {
+    pub fn last(&self) -> Option<LastSample> {
         // A reader that panicked left a whole value: it is only ever replaced.
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Leaves a look that grows by so many bytes a second, for tests of readers.
+    /// Leaves a sample with so much growth in bytes a second, for tests of readers.
     #[cfg(test)]
     pub fn show(&self, sample: Sample, growth: i64) {
-        self.set(LastLook {
+        self.set(LastSample {
             sample,
             value: Some(sample.own.usage),
             threshold: None,
-            room: sample.room(),
+            margin: sample.margin(),
             growth: Some(growth),
             slow_growth: None,
-            verdict: Verdict::Under,
+            verdict: Verdict::Below,
             next: sample.at,
             oom_kills: None,
         });
     }
 
-    /// The look at this moment found what the one before had found.
-    pub(super) fn again(&self, at: Moment, next: Moment) {
-        if let Some(look) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            look.sample.at = at;
-            look.next = next;
+    /// The sample at this moment was the same as the one before.
+    pub(super) fn unchanged(&self, at: Moment, next: Moment) {
+        if let Some(last) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            last.sample.at = at;
+            last.next = next;
         }
     }
 
-    pub(super) fn set(&self, look: LastLook) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(look);
+    pub(super) fn set(&self, last: LastSample) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
     }
 }

@@ -29,13 +29,13 @@ use tracing::error;
 
 use crate::controller::Counts;
 use crate::controller::view::GuardView;
-use crate::decide::schedule::LONGEST_LOOK;
+use crate::decide::schedule::LONGEST_INTERVAL;
 use crate::ground::clock::Clock;
 use crate::ground::clock::Moment;
 use crate::pods::guard::DryRun;
 use crate::report::metrics::Metrics;
 use crate::report::recent::RecentView;
-use crate::sampler::Shared;
+use crate::sampler::Counters;
 
 /// Open connections: scrapers, probes and a few people need a handful. A new one takes the place of an old one, see [`Places`].
 const CONNECTIONS: usize = 64;
@@ -55,7 +55,7 @@ const RECEIVE_BUFFER: u32 = 8 * 1024;
 /// See [`RECEIVE_BUFFER`].
 const SEND_BUFFER: u32 = 64 * 1024;
 /// The sampling thread turns at least once a second; on a node short of CPU it may be late.
-const TURNS_WITHIN: Duration = LONGEST_LOOK.saturating_mul(30);
+const TURNS_WITHIN: Duration = LONGEST_INTERVAL.saturating_mul(30);
 
 /// The page for people. All it shows it takes from `/api/guards`.
 const PAGE: &str = include_str!("page.html");
@@ -77,7 +77,7 @@ pub struct Pages {
     /// The registry.
     pub metrics: Metrics,
     /// The sampler's counts.
-    pub shared: Arc<Shared>,
+    pub counters: Arc<Counters>,
     /// The one clock.
     pub clock: Clock,
     /// The memory controller's top directory.
@@ -296,7 +296,7 @@ async fn answer(request: &Request<Incoming>, peer: IpAddr, pages: &Pages) -> Res
             Some(state) => page(
                 StatusCode::OK,
                 "application/openmetrics-text; version=1.0.0; charset=utf-8",
-                pages.metrics.page(state.counts, state.list_age(pages.clock.now()), &pages.shared),
+                pages.metrics.page(state.counts, state.list_age(pages.clock.now()), &pages.counters),
             ),
             None => stopping(),
         },
@@ -355,7 +355,7 @@ fn ready(pages: &Pages) -> (StatusCode, String) {
 
 /// How late the sampling thread is, if it is.
 fn late(pages: &Pages) -> Option<Duration> {
-    let turned = Duration::from_millis(pages.shared.turned_at.load(Relaxed));
+    let turned = Duration::from_millis(pages.counters.turned_at.load(Relaxed));
     let late = pages.clock.now().saturating_sub(turned);
     (late > TURNS_WITHIN).then_some(late)
 }
@@ -517,21 +517,21 @@ mod tests {
         }
     }
 
-    fn pages(runs_for: Duration) -> (Pages, Arc<Shared>, watch::Sender<State>) {
-        let shared = Arc::new(Shared::default());
+    fn pages(runs_for: Duration) -> (Pages, Arc<Counters>, watch::Sender<State>) {
+        let counters = Arc::new(Counters::default());
         let (publish, state) = watch::channel(State::default());
         let pages = Pages {
             state,
             ask: mpsc::channel(1).0,
             metrics: Metrics::new(),
-            shared: Arc::clone(&shared),
+            counters: Arc::clone(&counters),
             clock: Clock::started(runs_for),
             cgroup_root: PathBuf::from("/"),
             node: String::new(),
             dry_run: DryRun::Off,
             started: Timestamp::UNIX_EPOCH,
         };
-        (pages, shared, publish)
+        (pages, counters, publish)
     }
 
     #[test]
@@ -551,11 +551,11 @@ mod tests {
 
     #[test]
     fn a_sampling_thread_that_stands_still_is_told() {
-        let (pages, shared, _publish) = pages(Duration::from_secs(100));
+        let (pages, counters, _publish) = pages(Duration::from_secs(100));
         assert!(late(&pages).is_some_and(|late| late >= Duration::from_secs(100)));
-        shared.turned_at.store(99_000, Relaxed);
+        counters.turned_at.store(99_000, Relaxed);
         assert_eq!(late(&pages), None);
-        shared.turned_at.store(65_000, Relaxed);
+        counters.turned_at.store(65_000, Relaxed);
         assert!(late(&pages).is_some());
     }
 }

@@ -215,10 +215,10 @@ planted! {
     planted_keeps_refunds: KeepsRefunds violates RefundFrees;
     planted_hears_no_sign: HearsNoSign violates AsksAgain;
     planted_forgets_the_young_ends: ForgetsTheYoungEnds violates DyingYoung;
-    planted_swallows_held: SwallowsHeld violates Told;
-    planted_swallows_blocked: SwallowsBlocked violates Told;
-    planted_swallows_refused: SwallowsRefused violates Told;
-    planted_swallows_evicted: SwallowsEvicted violates Told;
+    planted_swallows_held: SwallowsHeld violates Reported;
+    planted_swallows_blocked: SwallowsBlocked violates Reported;
+    planted_swallows_refused: SwallowsRefused violates Reported;
+    planted_swallows_evicted: SwallowsEvicted violates Reported;
     planted_repeats_held: RepeatsHeld violates ToldOnce;
     planted_counts_kills_twice: CountsKillsTwice violates ToldOnce;
     planted_loses_rearm: LosesRearm violates Shown;

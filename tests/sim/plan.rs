@@ -46,7 +46,7 @@ pub enum Invariant {
     /// What had no answer is asked again at the first sign of life.
     AsksAgain,
     /// Every accepted, held, blocked or refused eviction is told.
-    Told,
+    Reported,
     /// What stays the same is told once, a kill included.
     ToldOnce,
     /// Every over container is acted upon, or its reason is shown; nothing is overdue.

@@ -111,7 +111,6 @@ impl Node {
                     Effect::Tell(notice) => {
                         self.held += usize::from(matches!(notice.subject, Subject::Held { .. }));
                     }
-                    Effect::EvictionTakes(_) => {}
                 }
             }
         }

@@ -6,11 +6,11 @@ use super::objects::Template;
 use super::prestop::PreStop;
 use super::rules::{Judge, Level, Outcome};
 use super::tree::Node;
-use crate::decide::schedule::{LONGEST_LOOK, fastest_saved};
+use crate::decide::schedule::{LONGEST_INTERVAL, fastest_saved};
 use crate::ground::keys;
 use crate::ground::units::{Bytes, Percent, parse_memory};
 use crate::pods::guard::{self, DryRun, Guard, Threshold};
-use crate::sampler::EVICTION_TAKES;
+use crate::sampler::TYPICAL as EVICTION;
 
 impl Judge<'_> {
     pub(super) fn target(&mut self, guard: &Guard, name: Option<&str>) {
@@ -84,7 +84,7 @@ impl Judge<'_> {
             }
             (Some(threshold), limit) => {
                 let before = PreStop::of(self.template, name, guard.eviction_grace);
-                let rate = limit.map(|limit| fastest_saved(limit.less(threshold), before.takes() + EVICTION_TAKES));
+                let rate = limit.map(|limit| fastest_saved(limit.less(threshold), before.takes() + EVICTION));
                 outcome.fastest_growth = rate;
                 outcome.text = words(guard, threshold, limit, rate.map(|rate| (rate, before)));
                 if let (Some(limit), Some(rate)) = (limit, rate) {
@@ -116,10 +116,10 @@ impl Judge<'_> {
 
     /// A container that fills its limit within the longest time between two looks is to be caught, whatever its size.
     fn headroom(&mut self, shown: &str, threshold: Bytes, limit: Bytes, rate: u64, before: PreStop) {
-        let within_a_look = u128::from(limit.0) * 1_000_000_000 / LONGEST_LOOK.as_nanos();
-        let fastest_there_is = fastest_saved(Bytes(u64::MAX), EVICTION_TAKES);
+        let within_a_look = u128::from(limit.0) * 1_000_000_000 / LONGEST_INTERVAL.as_nanos();
+        let fastest_there_is = fastest_saved(Bytes(u64::MAX), EVICTION);
         if rate < fastest_there_is && u128::from(rate) < within_a_look {
-            let eviction = EVICTION_TAKES.as_millis();
+            let eviction = EVICTION.as_millis();
             let (takes, write) = match before {
                 PreStop::Sleeps(time) => (
                     format!("about {eviction} ms, after {} of preStop", seconds(time)),

@@ -478,7 +478,7 @@ impl World<'_> {
                 count: 1,
                 together: false,
                 hit: if node_wide { Hit::Node } else { Hit::Own },
-                look: None,
+                last: None,
             });
             self.report(report, true);
         }

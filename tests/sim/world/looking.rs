@@ -115,13 +115,13 @@ impl World<'_> {
         } else {
             millis(50)
         };
-        let (now, takes) = (self.now, self.takes);
+        let now = self.now;
         let full = self.rng.u8(0..50) == 0 && !self.quiet;
         let long = self.meant.get(&id).and_then(|m| self.told.get(&m.key)).map_or(0, |p| p.ask.sustained);
         self.trace_held(id);
         let Some(looked) = self.looked.get_mut(&id) else { return };
-        looked.looks.push_front(now);
-        looked.looks.truncate(4);
+        looked.samples.push_front(now);
+        looked.samples.truncate(4);
         if unreadable || full || is_slow {
             looked.undisturbed = now + slow.unwrap_or_default() * 10;
         }
@@ -132,19 +132,19 @@ impl World<'_> {
             let held = (read.own.usage.0, read.own.stat.map(|s| s.clean_cache().0));
             self.outcome.trace.push(format!("{:>11.3} look at {}: {held:?}", now.as_secs_f64(), id.0));
         }
-        let found = looked.target.judge(now, read, takes);
+        let found = looked.target.judge(now, read);
         let sound = looked.since.is_some_and(|since| since + Duration::from_secs(long) <= now);
-        let waived = matches!(&found, Some((What::Over { evidence: e, .. } | What::Worse(e), _)) if e.waived);
+        let waived = matches!(&found, Some((What::Above { evidence: e, .. } | What::Worsened(e), _)) if e.waived);
         let sound = sound || waived;
         let (mut told, mut report) = (None, None);
         if let Some((what, now_told)) = found
             && !full
         {
             report = Some(looked.target.report(what));
-            looked.target.told(now_told);
+            looked.target.reported(now_told);
             told = Some(now_told);
         }
-        if told == Some(Told::Gone) {
+        if told == Some(Reported::Gone) {
             self.looked.remove(&id);
         } else {
             let next = looked.target.due().max(now + coarse).max(now + slow.unwrap_or_default() * 10);
@@ -159,7 +159,7 @@ impl World<'_> {
     /// Through a channel, in order.
     pub(super) fn report(&mut self, report: Report, sound: bool) {
         if self.bug == Some(Bug::LosesOver)
-            && matches!(report.what, What::Over { .. })
+            && matches!(report.what, What::Above { .. })
             && self.lost_over.insert(report.id)
         {
             return;
@@ -172,8 +172,8 @@ impl World<'_> {
     pub(super) fn reported(&mut self, report: Report, sound: bool) {
         trace!(self, "reported {report:?}");
         let what = match &report.what {
-            What::Over { .. } => "report: over",
-            What::Worse(_) => "report: worse",
+            What::Above { .. } => "report: over",
+            What::Worsened(_) => "report: worse",
             What::Dipped => "report: dipped",
             What::NoLimit => "report: no limit",
             What::BeyondLimit => "report: beyond limit",
@@ -184,7 +184,7 @@ impl World<'_> {
         self.count(what);
         if let Some(meant) = self.meant.get_mut(&report.id).filter(|m| m.edit == report.edit) {
             match &report.what {
-                What::Over { evidence, .. } | What::Worse(evidence) => {
+                What::Above { evidence, .. } | What::Worsened(evidence) => {
                     (meant.evidence, meant.sound) = (Some(*evidence), sound);
                 }
                 What::Dipped | What::Unreadable(_) => meant.evidence = None,

@@ -41,7 +41,7 @@ use pre_oom_killer::ground::units::Bytes;
 use pre_oom_killer::pods::guard::DryRun;
 use pre_oom_killer::pods::{self, PodChange, PodRef, PodUid};
 use pre_oom_killer::report::{Notice, Subject};
-use pre_oom_killer::sampler::{Command, EVICTION_TAKES, Report, Target, TargetId, Told, What};
+use pre_oom_killer::sampler::{Command, Report, Reported, Target, TargetId, What};
 
 use crate::memory::{Memory, is_over, is_past_force};
 use crate::plan::{Bug, Counts, Invariant, Outcome};
@@ -177,7 +177,7 @@ struct Looked {
     /// Over in every look since.
     since: Option<Moment>,
     /// When it was looked at last, the latest first.
-    looks: VecDeque<Moment>,
+    samples: VecDeque<Moment>,
     /// What it was told or shown since is sound; before, something disturbed it.
     undisturbed: Moment,
 }
@@ -303,7 +303,6 @@ pub struct World<'a> {
     controller: Controller,
     looked: HashMap<TargetId, Looked>,
     meant: HashMap<TargetId, Meant>,
-    takes: Duration,
     reported_at: Moment,
     sent: BTreeMap<u64, Sent>,
     last_read: HashMap<String, (TargetId, Option<Sample>, Moment)>,
@@ -402,7 +401,6 @@ pub fn live(seed: u64, bug: Option<Bug>, counts: &mut Counts, tracing: bool) -> 
         controller: Controller::new(settings),
         looked: HashMap::new(),
         meant: HashMap::new(),
-        takes: EVICTION_TAKES,
         reported_at: Moment::ZERO,
         sent: BTreeMap::new(),
         last_read: HashMap::new(),

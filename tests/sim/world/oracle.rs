@@ -29,26 +29,26 @@ impl World<'_> {
     /// It may be at its deadline: as fast as it grew lately, it will be killed before an eviction would have ended it.
     pub(super) fn may_be_late(&self, id: TargetId, sample: &Sample) -> bool {
         let is_tight = |level: &Level| {
-            let room = level.room().map(|room| room.0);
-            room.zip(level.limit).is_some_and(|(room, limit)| room < limit.0 / TIGHT)
+            let margin = level.margin().map(|margin| margin.0);
+            margin.zip(level.limit).is_some_and(|(margin, limit)| margin < limit.0 / TIGHT)
         };
         if is_tight(&sample.own) || sample.pod.as_ref().is_some_and(is_tight) {
             return true;
         }
-        let Some(room) = sample.room() else { return false };
+        let Some(margin) = sample.margin() else { return false };
         let (growth, jumps) = self.growth_at_most(id);
         let namespace = self.meant.get(&id).map_or("", |m| m.key.0);
         let takes = self.slowest.get(namespace).copied().unwrap_or_default().max(millis(160));
         // One step is no growth; more of them are.
-        jumps > 1 || (growth > 0.0 && room.0 as f64 / growth <= (takes + MARGIN + millis(1)).as_secs_f64())
+        jumps > 1 || (growth > 0.0 && margin.0 as f64 / growth <= (takes + MARGIN + millis(1)).as_secs_f64())
     }
 
     /// How fast a target may seem to have grown lately, in bytes a second, and how often what it holds jumped.
     pub(super) fn growth_at_most(&self, id: TargetId) -> (f64, usize) {
         let Some(meant) = self.meant.get(&id) else { return (0.0, 2) };
         // The fast growth is of the last quarter of a second, or of the last looks.
-        let looks = self.looked.get(&id).and_then(|l| l.looks.back().copied()).unwrap_or_default();
-        let from = looks.min(self.now.saturating_sub(millis(350)));
+        let samples = self.looked.get(&id).and_then(|l| l.samples.back().copied()).unwrap_or_default();
+        let from = samples.min(self.now.saturating_sub(millis(350)));
         let ids: Vec<u64> = match meant.container {
             Some(container) => vec![container],
             None => self.bodies.get(&meant.uid).map_or(Vec::new(), |b| b.containers.values().copied().collect()),

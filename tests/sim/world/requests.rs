@@ -54,10 +54,10 @@ impl World<'_> {
 
     pub(super) fn lasts(&self, uid: &str) -> Option<f64> {
         let (id, sample, _) = self.last_read.get(uid)?;
-        let room = sample.as_ref()?.room()?.0 as f64;
+        let margin = sample.as_ref()?.margin()?.0 as f64;
         match self.growth_at_most(*id) {
             (_, 1..) => Some(0.0),
-            (growth, 0) => (growth > 0.0).then_some(room / growth),
+            (growth, 0) => (growth > 0.0).then_some(margin / growth),
         }
     }
 
@@ -157,7 +157,7 @@ impl World<'_> {
             return;
         }
         if !excuse.late {
-            let text = format!("a request for {}, {excuse:?}, room {:?}", pod.uid, sample.room());
+            let text = format!("a request for {}, {excuse:?}, room {:?}", pod.uid, sample.margin());
             self.fail(Invariant::MinimumAge, text);
         }
         let generations = self.generations(&pod.owner_key());
@@ -441,7 +441,7 @@ impl World<'_> {
         let told = said.iter().skip(if fresh { before } else { 0 }).any(|(kind, _)| *kind == label);
         if !told && said.len() < 64 {
             let text = format!("{answer:?} for {uid} was not told, only {said:?}");
-            self.fail(Invariant::Told, text);
+            self.fail(Invariant::Reported, text);
         }
         if !there {
             self.notices.remove(&uid);

@@ -12,7 +12,7 @@ impl World<'_> {
             if view.state == "held" {
                 let said = self.notices.get(&view.uid).map(Vec::as_slice).unwrap_or_default();
                 if !said.iter().any(|(kind, _)| *kind == "held") && said.len() < 64 {
-                    self.fail(Invariant::Told, format!("{} is held, and it was not told", view.uid));
+                    self.fail(Invariant::Reported, format!("{} is held, and it was not told", view.uid));
                 }
             }
         }

@@ -64,7 +64,6 @@ impl World<'_> {
             Effect::Sampler(command) => self.obey(command),
             Effect::Post(number, order) => self.post(number, order),
             Effect::Tell(notice) => self.tell(&notice),
-            Effect::EvictionTakes(takes) => self.takes = takes,
         }
     }
 
@@ -74,8 +73,8 @@ impl World<'_> {
             Command::Watch(watch) => {
                 let id = watch.id;
                 let target = Target::new(*watch, now);
-                let (looks, undisturbed) = (VecDeque::new(), now);
-                self.looked.insert(id, Looked { target, scheduled: now, since: None, looks, undisturbed });
+                let (samples, undisturbed) = (VecDeque::new(), now);
+                self.looked.insert(id, Looked { target, scheduled: now, since: None, samples, undisturbed });
                 self.at(now, Event::Look(id, now));
             }
             Command::Rule(id, rule, edit) => {

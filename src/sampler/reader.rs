@@ -1,0 +1,366 @@
+//! What one sample reads: usage each time; the rest only where the verdict can depend on it, or where what is known is too
+//! old.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::Counters;
+use crate::cgroup::resolve::Groups;
+use crate::cgroup::{Group, ReadError, StatRead, StatReader};
+use crate::decide::schedule::Schedule;
+use crate::ground::clock::Moment;
+use crate::ground::memory::{Level, Sample, Signal, Stat, TORN};
+use crate::ground::units::Bytes;
+
+/// A container that is due sooner than this by its usage alone may be near a kill: what else is charged with it is worth
+/// reading.
+const NEAR: Duration = Duration::from_millis(50);
+/// How old the cache of a near container may be. Older, and it is read again, in case memory took the place of cache at the
+/// same usage.
+const STAT_AGE: Duration = Duration::from_millis(250);
+/// What people are shown of the cache is never older than this.
+const SHOWN_STAT_AGE: Duration = Duration::from_secs(10);
+/// How old limits may be: an in-place resize rewrites them.
+pub(super) const LIMIT_AGE: Duration = Duration::from_secs(1);
+/// How old the pod's level and the counts of kills may be of a container that is far from its own limit: nothing that is
+/// done soon depends on them. Reading them each second, too, would be a third of what a quiet node costs (measured).
+const FAR_AGE: Duration = Duration::from_secs(5);
+/// How old the usage of a near container's pod may be. In between, it is taken to have moved as the container's has.
+const POD_AGE: Duration = NEAR;
+/// Reads that lie too far apart ([`TORN`]) are repeated, up to so many times in all. After that no haste rests on them.
+const TRIES: usize = 3;
+
+/// Whether what was read then is as old as `age` by now.
+pub(super) fn is_old(read_at: Moment, age: Duration, now: Moment) -> bool {
+    now.saturating_sub(read_at) >= age
+}
+
+/// What the thread lends to each sample.
+pub(super) struct Context<'a> {
+    pub(super) stats: &'a StatReader,
+    pub(super) counters: &'a Counters,
+    pub(super) clock: &'a dyn Fn() -> Moment,
+}
+
+/// What the last verdict depended on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Inputs {
+    /// Usage alone: the container is far from its threshold and from a kill.
+    Usage,
+    /// Usage, and the pod's usage now and then.
+    UsageAndPod,
+    /// The cache, too.
+    Cache,
+}
+
+/// The groups of a target, and what is known of them.
+#[derive(Debug)]
+pub(super) struct Reader {
+    groups: Groups,
+    /// As last read, with the cache that was known then.
+    last: Option<Sample>,
+    stat_read_at: Moment,
+    /// Usage at that time; `None` once the cache is known to be another.
+    stat_read_of: Option<Bytes>,
+    /// [`Group::failed_charges`] of the container's group and of the pod's, as last read.
+    failed_charges: Option<(u64, u64)>,
+    pod_read_at: Moment,
+    limit_read_at: Moment,
+    /// The pod's limit, and the counts of kills.
+    others_read_at: Moment,
+    inputs: Inputs,
+}
+
+impl Reader {
+    pub(super) fn new(groups: Groups) -> Reader {
+        Reader {
+            groups,
+            last: None,
+            stat_read_at: Moment::ZERO,
+            stat_read_of: None,
+            failed_charges: None,
+            pod_read_at: Moment::ZERO,
+            limit_read_at: Moment::ZERO,
+            others_read_at: Moment::ZERO,
+            inputs: Inputs::Cache,
+        }
+    }
+
+    pub(super) fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    /// As it was last read.
+    pub(super) fn last(&self) -> Option<Sample> {
+        self.last
+    }
+
+    /// The next sample is compared with this one.
+    pub(super) fn keep(&mut self, sample: Sample) {
+        self.last = Some(sample);
+    }
+
+    /// What was read before is of no use any more.
+    pub(super) fn forget(&mut self) {
+        self.last = None;
+    }
+
+    /// At this moment all was as in the last sample.
+    pub(super) fn unchanged(&mut self, now: Moment) {
+        if let Some(last) = &mut self.last {
+            (last.at, last.until) = (now, now);
+        }
+    }
+
+    /// A sample without cache gets that of the last one: [`Reader::rest`] sees to it that it is not too old.
+    pub(super) fn with_last_cache(&self, sample: &Sample) -> Sample {
+        let stat = sample.own.stat.or(self.last.and_then(|last| last.own.stat));
+        Sample { own: Level { stat, ..sample.own }, ..*sample }
+    }
+
+    /// Whether limits were read at this moment.
+    pub(super) fn has_read_limits(&self, now: Moment) -> bool {
+        self.others_read_at == now
+    }
+
+    /// The pod's level without its cache.
+    pub(super) fn pod_level(&self, now: Moment) -> Option<Level> {
+        self.groups.pod.as_ref().and_then(|pod| level(pod, now).ok()?)
+    }
+
+    /// The container's usage, and once a second its limit; `None` if its group is gone.
+    pub(super) fn own(&mut self, now: Moment, with: &Context<'_>) -> Result<Option<Level>, ReadError> {
+        let Some(last) = self.last.filter(|_| !is_old(self.limit_read_at, LIMIT_AGE, now)) else {
+            with.counters.limit_reads.fetch_add(1, Relaxed);
+            self.limit_read_at = now;
+            return level(&self.groups.own, now);
+        };
+        Ok(self.groups.own.usage()?.map(|usage| {
+            // What swap would still take counts where the limit is not far, and others take of it, too.
+            let counts = last.own.swap_left > Bytes(0) && last.own.limit.is_none_or(|limit| usage.times(2) > limit);
+            let swap_left = if counts { self.groups.own.swap_left(now) } else { last.own.swap_left };
+            Level { usage, most_usage: usage, stat: None, swap_left, ..last.own }
+        }))
+    }
+
+    /// Whether everything that the last verdict depended on is as it was.
+    pub(super) fn is_unchanged(&mut self, own: Level, now: Moment) -> bool {
+        let is_same = self.last.is_some_and(|last| own == Level { stat: None, ..last.own });
+        is_same
+            && !self.others_are_old(now)
+            && match self.inputs {
+                Inputs::Usage => true,
+                Inputs::UsageAndPod => {
+                    !is_old(self.pod_read_at, POD_AGE, now) && !is_old(self.stat_read_at, STAT_AGE, now)
+                }
+                Inputs::Cache => !is_old(self.pod_read_at, POD_AGE, now) && self.has_same_cache(own.usage, now),
+            }
+    }
+
+    /// Reads what else this sample needs; `None` if the group is gone.
+    pub(super) fn rest(
+        &mut self,
+        own: Level,
+        now: Moment,
+        schedule: &Schedule<'_>,
+        with: &Context<'_>,
+    ) -> Result<Option<Sample>, ReadError> {
+        let Some(last) = self.last else {
+            return self.all(now, with);
+        };
+        let mut sample = Sample { at: now, until: now, own, pod: self.pod_as_it_should_be(&last, own, now) };
+        let rule = schedule.rule;
+        let threshold = rule.threshold_of(&sample);
+        let undecided = rule.signal != Signal::Usage && threshold.is_some_and(|t| own.usage > t);
+        let due = schedule.next(&sample);
+        let with_cache = Sample { own: Level { stat: last.own.stat, ..own }, ..sample };
+        self.inputs = match due < NEAR {
+            _ if undecided => Inputs::Cache,
+            true if schedule.next(&with_cache) > 2 * due => Inputs::Cache,
+            true => Inputs::UsageAndPod,
+            false => Inputs::Usage,
+        };
+        if self.inputs == Inputs::Cache && self.has_same_cache(own.usage, now) {
+            sample.own.stat = last.own.stat;
+        } else if (self.inputs == Inputs::Cache || is_old(self.stat_read_at, self.stat_age(), now))
+            && !self.cache(&mut sample, now, with)?
+        {
+            return Ok(None);
+        }
+        if sample.own.value(rule.signal).is_some_and(|value| threshold.is_some_and(|t| value > t)) {
+            // For a verdict of "above", everything is read anew.
+            return self.all(now, with);
+        }
+        if due < NEAR && is_old(self.pod_read_at, POD_AGE, now) {
+            self.pod(&mut sample, now, with);
+        }
+        Ok(Some(sample))
+    }
+
+    /// The pod's level: as last read, moved by as much as the container's, unless it is time to read it and the limits.
+    fn pod_as_it_should_be(&mut self, last: &Sample, own: Level, now: Moment) -> Option<Level> {
+        if self.others_are_old(now) {
+            (self.others_read_at, self.pod_read_at) = (now, now);
+            return self.pod_level(now).map(|pod| Level { stat: last.pod.and_then(|p| p.stat), ..pod });
+        }
+        last.pod.map(|pod| {
+            let usage = pod.usage.plus(own.usage.less(last.own.usage)).less(last.own.usage.less(own.usage));
+            Level { usage, most_usage: usage, ..pod }
+        })
+    }
+
+    /// Reads the container's cache; `false` if its group is gone.
+    fn cache(&mut self, sample: &mut Sample, now: Moment, with: &Context<'_>) -> Result<bool, ReadError> {
+        with.counters.stat_reads.fetch_add(1, Relaxed);
+        let usage = sample.own.usage;
+        let Some(read) = with_stat(sample.own, &self.groups.own, with.stats, with.clock)? else {
+            return Ok(false);
+        };
+        (sample.own, sample.until) = (read.level, read.until);
+        if read.is_slow {
+            // It was read some time ago: no haste rests on it.
+            sample.at = read.from;
+        }
+        self.stat_read_at = now;
+        self.stat_read_of = Some(usage).filter(|usage| *usage == read.level.usage && !read.is_slow);
+        Ok(true)
+    }
+
+    /// Reads the pod's usage, and its cache where that, as last known, leaves the pod the smaller margin of the two.
+    fn pod(&mut self, sample: &mut Sample, now: Moment, with: &Context<'_>) {
+        if let (Some(group), Some(pod)) = (&self.groups.pod, &mut sample.pod)
+            && let Ok(Some(usage)) = group.usage()
+        {
+            self.pod_read_at = now;
+            (pod.usage, pod.most_usage) = (usage, usage);
+            if sample.own.stat.is_some() && pod.limit.is_some() && pod.margin() < sample.own.margin() {
+                let read = with_stat(*pod, group, with.stats, with.clock);
+                pod.stat = read.ok().flatten().and_then(|read| read.level.stat).or(pod.stat);
+            }
+        }
+    }
+
+    fn all(&mut self, now: Moment, with: &Context<'_>) -> Result<Option<Sample>, ReadError> {
+        with.counters.stat_reads.fetch_add(1, Relaxed);
+        with.counters.limit_reads.fetch_add(1, Relaxed);
+        self.limit_read_at = now;
+        self.others_read_at = now;
+        self.stat_read_at = now;
+        self.pod_read_at = now;
+        self.inputs = Inputs::Cache;
+        let read = read_all(&self.groups, with.stats, with.clock);
+        if let Ok(Some(sample)) = &read {
+            let settled = sample.own.usage == sample.own.most_usage && !sample.is_torn();
+            self.stat_read_of = settled.then_some(sample.own.usage);
+        }
+        read
+    }
+
+    /// Whether it is time to read the pod's limit and the counts of kills, together with the container's limit.
+    fn others_are_old(&self, now: Moment) -> bool {
+        let is_far = self.inputs == Inputs::Usage && self.last.is_some_and(|last| last.own.limit.is_some());
+        self.limit_read_at == now && is_old(self.others_read_at, if is_far { FAR_AGE } else { LIMIT_AGE }, now)
+    }
+
+    /// Whether the cache is what it was when it was last read: usage is the same, and nothing was reclaimed to make way for
+    /// memory. (Without the second, growth at the limit in exchange for cache would be missed in a tenth to a third of
+    /// samples 7 ms apart: measured.)
+    fn has_same_cache(&mut self, usage: Bytes, now: Moment) -> bool {
+        if self.stat_read_of != Some(usage) || is_old(self.stat_read_at, STAT_AGE, now) {
+            return false;
+        }
+        let failed = |group: &Arc<Group>| group.failed_charges();
+        let counted = failed(&self.groups.own).zip(self.groups.pod.as_ref().map_or(Some(0), failed));
+        let before = std::mem::replace(&mut self.failed_charges, counted);
+        let same = counted.is_some() && counted == before;
+        if !same {
+            self.stat_read_of = None;
+        }
+        same
+    }
+
+    /// How old the cache may be.
+    fn stat_age(&self) -> Duration {
+        if self.inputs == Inputs::Usage { SHOWN_STAT_AGE } else { STAT_AGE }
+    }
+}
+
+/// Reads everything there is to know of a target; `None` if its group is gone.
+///
+/// # Errors
+/// When a file cannot be read or is not of its form.
+pub fn read_all(groups: &Groups, stats: &StatReader, clock: &dyn Fn() -> Moment) -> Result<Option<Sample>, ReadError> {
+    let Some((own, at, until)) = read_whole(&groups.own, stats, clock)? else {
+        return Ok(None);
+    };
+    // That the pod's cannot be read must not stop the guard: then the container's own limit is what counts.
+    let pod = groups.pod.as_ref().and_then(|pod| read_whole(pod, stats, clock).ok()?);
+    Ok(Some(Sample { at, until, own, pod: pod.map(|(level, ..)| level) }))
+}
+
+/// A group with its stat, and from when to when it was read; `None` if it is gone.
+fn read_whole(
+    group: &Arc<Group>,
+    stats: &StatReader,
+    clock: &dyn Fn() -> Moment,
+) -> Result<Option<(Level, Moment, Moment)>, ReadError> {
+    for tries in 1.. {
+        let began = clock();
+        let Some(level) = level(group, began)? else { return Ok(None) };
+        let Some(level) = with_stat(level, group, stats, clock)? else { return Ok(None) };
+        let Read { level, from, until, is_slow } = level;
+        if is_slow || until.saturating_sub(from) <= TORN || tries >= TRIES {
+            return Ok(Some((level, from, until)));
+        }
+    }
+    Ok(None)
+}
+
+/// What was read of a group, and from when to when.
+struct Read {
+    level: Level,
+    from: Moment,
+    until: Moment,
+    /// Its stat is read by another thread.
+    is_slow: bool,
+}
+
+/// Adds a group's stat to what was read of it just now; `None` if it is gone. Usage is read on both sides of stat, so that
+/// cache which comes or goes between the reads is not taken for a leak. A slow stat is of some time ago: by how much usage
+/// has grown since, that may all be cache.
+fn with_stat(
+    level: Level,
+    group: &Arc<Group>,
+    stats: &StatReader,
+    clock: &dyn Fn() -> Moment,
+) -> Result<Option<Read>, ReadError> {
+    let began = clock();
+    Ok(match stats.read(group, clock)? {
+        StatRead::Gone => None,
+        StatRead::Pending { .. } => Some(Read { level, from: began, until: clock(), is_slow: true }),
+        StatRead::Read(read) => {
+            let is_slow = read.from < began;
+            if is_slow {
+                let inactive_file = read.stat.inactive_file.plus(level.usage.less(read.least_usage));
+                let level = Level { stat: Some(Stat { inactive_file, ..read.stat }), ..level };
+                Some(Read { level, from: read.from, until: clock(), is_slow })
+            } else {
+                let (usage, most_usage) = (read.least_usage, read.most_usage);
+                let level = Level { usage, most_usage, stat: Some(read.stat), ..level };
+                Some(Read { level, from: read.from, until: read.until, is_slow })
+            }
+        }
+    })
+}
+
+/// Usage and limits of a group; `None` if it is gone.
+fn level(group: &Group, now: Moment) -> Result<Option<Level>, ReadError> {
+    // Usage last: memory that comes between the reads makes a container seem nearer, not farther.
+    let Some(limit) = group.limit()? else {
+        return Ok(None);
+    };
+    let swap_left = group.swap_left(now);
+    let usage = group.usage()?;
+    Ok(usage.map(|usage| Level { usage, most_usage: usage, limit: limit.bytes(), stat: None, swap_left }))
+}
