@@ -15,8 +15,8 @@ use crate::agent::{Agent, SOON};
 use crate::world::{MIB, NS, PREFIX, Place, World, uid};
 
 const LIMIT: u64 = 64 * MIB;
-/// From 40 % to the limit in 3 s.
-const RATE: u64 = 12 * MIB;
+/// From 40 % to the limit in 6 s.
+const RATE: u64 = 6 * MIB;
 /// How long each is watched at what it does, at least.
 const A_WHILE: Duration = Duration::from_secs(5);
 const SIGTERM: i32 = 15;
