@@ -2,6 +2,7 @@
 
 mod tasks;
 
+use crate::report::events;
 use std::collections::BTreeSet;
 use std::pin::pin;
 use std::process::ExitCode;
@@ -32,10 +33,11 @@ use crate::ground::clock::Clock;
 use crate::ground::clock::Moment;
 use crate::pods::guard::DryRun;
 use crate::pods::{PodChange, Trouble, TroubleKind, watch};
-use crate::report::log;
 use crate::report::metrics::Metrics;
+use crate::report::notice::Notice;
 use crate::report::recent::Recent;
-use crate::report::{self, Notice, Pace};
+use crate::report::stderr;
+use crate::report::{self, Pace};
 use crate::sampler::{Command, Counters, Report, Sampler, TargetId, What, read_all};
 use crate::serve::http::{Pages, State, Unheard, Views, listen, serve};
 
@@ -68,7 +70,7 @@ pub fn command(args: RunArgs, mut problems: Vec<String>) -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    let log = match log::start(&config) {
+    let log = match stderr::start(&config) {
         Ok(log) => log,
         Err(error) => {
             eprintln!("error: no thread for the log: {error}");
@@ -152,9 +154,9 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
     let sampler = Sampler::new(stats.clone(), Arc::clone(&counters), reported);
     std::thread::Builder::new().name("sampler".into()).spawn(move || sampler.run(clock, &obeyed))?;
 
-    let (notices, queued) = report::queue();
+    let (notices, queued) = events::queue();
     let signed = config.pod_name.clone().or(Some(config.node.clone()));
-    let events = tokio::spawn(report::write_events(writes.client().clone(), signed, queued, metrics.clone()));
+    let events = tokio::spawn(events::write_events(writes.client().clone(), signed, queued, metrics.clone()));
     let me = config.pod_namespace.zip(config.pod_name).map(|(namespace, name)| access::Me { namespace, name });
     let silent = config.dry_run == DryRun::Client;
     let asker = access::Asker {
@@ -269,7 +271,7 @@ struct Agent {
     commands: std::sync::mpsc::SyncSender<Command>,
     counters: Arc<Counters>,
     metrics: Metrics,
-    notices: report::Queue,
+    notices: events::Queue,
     /// For the page.
     recent: Recent,
     /// To be found by the next walk.
@@ -555,7 +557,7 @@ impl Agent {
             self.metrics.notices_dropped.inc();
             return;
         }
-        report::log(&notice);
+        report::log::log(&notice);
         if !self.notices.put(notice) {
             self.metrics.events_lost.inc();
         }

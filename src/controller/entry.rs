@@ -17,7 +17,7 @@ use crate::decide::schedule::time_left;
 use crate::ground::clock::Moment;
 use crate::pods::guard::{DryRun, Guard, Problem};
 use crate::pods::{ContainerId, Kind, Pod};
-use crate::report::{MissReason, Notice, Subject};
+use crate::report::notice::{MissReason, Notice, Subject};
 use crate::sampler::{LastSample, Shown, TargetId};
 
 /// After so long a running container without a charged group has none: Kata, gVisor.

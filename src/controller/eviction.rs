@@ -17,7 +17,7 @@ use crate::ground::clock::Moment;
 use crate::ground::memory::Sample;
 use crate::pods::PodRef;
 use crate::pods::guard::{DryRun, Guard, Rule};
-use crate::report::{Notice, Subject};
+use crate::report::notice::{Notice, Subject};
 use crate::sampler::{Command, TargetId};
 
 /// The API server's default for `spec.terminationGracePeriodSeconds`.

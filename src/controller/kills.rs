@@ -13,7 +13,7 @@ use crate::ground::memory::Sample;
 use crate::ground::units::Bytes;
 use crate::pods::ContainerId;
 use crate::pods::guard::DryRun;
-use crate::report::{MissReason, Subject};
+use crate::report::notice::{MissReason, Subject};
 use crate::sampler::LastSample;
 use std::time::Duration;
 

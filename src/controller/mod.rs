@@ -31,7 +31,7 @@ use crate::ground::clock::Moment;
 use crate::ground::memory::Sample;
 use crate::pods::guard::{self, DryRun, Guard, Problem, Rule};
 use crate::pods::{Container, ContainerId, Owner, Pod, PodChange, PodRef};
-use crate::report::{Notice, Subject};
+use crate::report::notice::{Notice, Subject};
 use crate::sampler::{Command, Report, Shown, TargetId, Watch, What};
 
 /// A group appears 45–130 ms before its container's first instruction, its id in the watch

@@ -13,7 +13,7 @@ use crate::ground::memory::Level;
 use crate::ground::memory::Signal;
 use crate::ground::units::Bytes;
 use crate::pods::PodUid;
-use crate::report::MissReason;
+use crate::report::notice::MissReason;
 
 const MIB: u64 = 1 << 20;
 const WALL: &str = "2026-11-24T12:00:00Z";

@@ -9,7 +9,7 @@ use crate::ground::clock::Moment;
 use crate::ground::keys;
 use crate::pods::Owner;
 use crate::pods::guard::DryRun;
-use crate::report::Subject;
+use crate::report::notice::Subject;
 use crate::sampler::TargetId;
 
 /// One guarded container, or one pod whose guard is invalid, as `/api/guards` shows it.

@@ -1,208 +1,46 @@
-//! The log on stderr. Whoever tells something never waits for whoever reads it: lines go through a bounded queue to a
-//! thread of their own. What does not fit is lost, and that is told when lines flow again.
+//! One log line for each notice.
 
-use std::io::{ErrorKind, IsTerminal, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::time::Duration;
-
-use tracing::warn;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
-
-use crate::cli::{Config, LogFormat, colours};
-
-/// So many lines wait for a slow reader.
-const LINES: usize = 4096;
-/// And so many bytes: a small part of the agent's 64 MiB.
-const BYTES: usize = 1 << 20;
-/// A reader that takes nothing is not waited for longer when the agent ends.
-const FLUSH_WITHIN: Duration = Duration::from_secs(1);
-/// A pipe that is full, and was set not to block, is tried again so often.
-const FULL_PIPE: Duration = Duration::from_millis(10);
-
-/// What the thread takes.
-enum Piece {
-    Line(Vec<u8>),
-    /// To be answered when all before it was written.
-    Flush(SyncSender<()>),
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    /// Bytes that wait.
-    waiting: AtomicUsize,
-    /// Lines that were lost, in all.
-    lost: AtomicU64,
-}
-
-/// Where lines are written to; clones share the queue.
-#[derive(Clone, Debug)]
-pub struct Writer {
-    queue: SyncSender<Piece>,
-    counts: Arc<Counts>,
-}
-
-impl Writer {
-    /// Starts the thread that writes to `out`.
-    ///
-    /// # Errors
-    /// When the system has no thread to give.
-    pub fn start(out: impl Write + Send + 'static) -> std::io::Result<Writer> {
-        let (queue, taken) = sync_channel(LINES);
-        let counts = Arc::<Counts>::default();
-        let of_thread = Arc::clone(&counts);
-        std::thread::Builder::new().name("log".into()).spawn(move || write_on(out, &taken, &of_thread))?;
-        Ok(Writer { queue, counts })
+use crate::pods::Owner;
+use crate::pods::guard::DryRun;
+use crate::report::notice::Notice;
+use crate::report::notice::Subject;
+use tracing::{info, warn};
+/// Writes the log line of a notice.
+pub fn log(notice: &Notice) {
+    let subject = &notice.subject;
+    let container = notice.container.as_deref().unwrap_or("");
+    let (namespace, pod, uid) = (&notice.pod.namespace, &notice.pod.name, &notice.pod.uid.0);
+    let (reason, message) = (subject.reason(), notice.words());
+    let owner = notice.owner.as_ref().map(Owner::workload);
+    let facts = subject.facts();
+    macro_rules! line {
+        ($level:ident) => {
+            $level!(
+                reason,
+                namespace,
+                pod,
+                uid,
+                owner,
+                container,
+                answer = facts.answer,
+                cause = facts.cause,
+                dry_run = facts.dry_run.map(DryRun::as_str),
+                signal = facts.signal,
+                value = facts.value,
+                usage = facts.usage,
+                limit = facts.limit,
+                threshold = facts.threshold,
+                growth = facts.growth,
+                slow_growth = facts.slow_growth,
+                room = facts.room,
+                took_ms = facts.took_ms,
+                "{message}"
+            )
+        };
     }
-
-    /// Waits until what was told is written, but not for long.
-    pub fn flush(&self) {
-        let (done, written) = sync_channel(1);
-        let mut piece = Piece::Flush(done);
-        let mut waited = Duration::ZERO;
-        while let Err(TrySendError::Full(back)) = self.queue.try_send(piece) {
-            if waited >= FLUSH_WITHIN {
-                return;
-            }
-            piece = back;
-            std::thread::sleep(FULL_PIPE);
-            waited += FULL_PIPE;
-        }
-        // In time or not: the agent ends now.
-        let _ = written.recv_timeout(FLUSH_WITHIN.saturating_sub(waited));
-    }
-
-    fn put(&self, line: &[u8]) {
-        let waiting = self.counts.waiting.fetch_add(line.len(), Relaxed);
-        let fits = waiting.saturating_add(line.len()) <= BYTES;
-        if !fits || self.queue.try_send(Piece::Line(line.to_vec())).is_err() {
-            self.counts.waiting.fetch_sub(line.len(), Relaxed);
-            self.counts.lost.fetch_add(1, Relaxed);
-        }
-    }
-}
-
-/// The formatter writes each line at once.
-impl Write for Writer {
-    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
-        self.put(line);
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Writer {
-    type Writer = Writer;
-
-    fn make_writer(&'a self) -> Writer {
-        self.clone()
-    }
-}
-
-fn write_on(mut out: impl Write, taken: &Receiver<Piece>, counts: &Counts) {
-    let mut told = 0;
-    while let Ok(piece) = taken.recv() {
-        match piece {
-            Piece::Line(line) => {
-                write_all(&mut out, &line);
-                counts.waiting.fetch_sub(line.len(), Relaxed);
-            }
-            // Whoever waited may have given up.
-            Piece::Flush(done) => drop(done.try_send(())),
-        }
-        let lost = counts.lost.load(Relaxed);
-        // The lines before are out, so there is room for this one. Should it be lost, too, the next one says it.
-        if lost > told {
-            told = lost;
-            warn!(lost, "log lines were lost, so many in all: nobody read stderr fast enough");
-        }
-    }
-}
-
-/// A line that cannot be written has no other place to go.
-fn write_all(out: &mut impl Write, mut line: &[u8]) {
-    while !line.is_empty() {
-        match out.write(line) {
-            Ok(written) if written > 0 => line = line.get(written..).unwrap_or_default(),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(FULL_PIPE),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Ok(_) | Err(_) => return,
-        }
-    }
-}
-
-/// Logs to stderr as asked for, from now on.
-///
-/// # Errors
-/// When the system has no thread to give.
-pub fn start(config: &Config) -> std::io::Result<Writer> {
-    let terminal = std::io::stderr().is_terminal();
-    let writer = Writer::start(std::io::stderr())?;
-    // Validated already; what cannot be parsed is not logged.
-    let filter = EnvFilter::try_new(&config.log).unwrap_or_default();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer.clone()).with_target(false);
-    match config.log_format {
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-        LogFormat::Auto if !terminal => builder.json().flatten_event(true).init(),
-        LogFormat::Auto | LogFormat::Text => builder.with_ansi(colours(terminal)).init(),
-    }
-    Ok(writer)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-    use std::sync::mpsc::Sender;
-
-    use super::*;
-
-    /// Takes a line whenever it is told to.
-    struct Slow(Receiver<()>, Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Slow {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.recv().map_err(std::io::Error::other)?;
-            self.1.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    fn slow() -> (Writer, Sender<()>, Arc<Mutex<Vec<u8>>>) {
-        let (go, wait) = std::sync::mpsc::channel();
-        let written = Arc::<Mutex<Vec<u8>>>::default();
-        (Writer::start(Slow(wait, Arc::clone(&written))).unwrap(), go, written)
-    }
-
-    #[test]
-    fn whoever_tells_never_waits_and_what_waits_is_bounded() {
-        for line in ["x\n".to_owned(), format!("{}\n", "x".repeat(10_000))] {
-            let (mut writer, go, written) = slow();
-            for _ in 0..10_000 {
-                writer.write_all(line.as_bytes()).unwrap();
-            }
-            assert!(writer.counts.waiting.load(Relaxed) <= BYTES, "{} bytes a line", line.len());
-            let lost = writer.counts.lost.load(Relaxed);
-            // One more is in the thread's hands.
-            let most = LINES.min(BYTES / line.len()) as u64 + 1;
-            assert!(lost >= 10_000 - most && lost < 10_000, "{lost}");
-            Writer::flush(&writer); // which ends
-            assert!(written.lock().unwrap().is_empty());
-            for _ in 0..10_000 {
-                go.send(()).unwrap();
-            }
-            Writer::flush(&writer);
-            let lines = written.lock().unwrap().len() / line.len();
-            assert_eq!(lines as u64 + lost, 10_000, "each is written or counted");
-            assert_eq!(writer.counts.waiting.load(Relaxed), 0);
-        }
+    match subject {
+        Subject::Evicted { .. } => line!(info),
+        _ if subject.is_news() => line!(warn),
+        _ => line!(info),
     }
 }

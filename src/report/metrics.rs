@@ -1,5 +1,6 @@
 //! What `/metrics` exports. The names are a contract: docs/reference.md lists them.
 
+use crate::report::facts::NOT_SENT;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -16,16 +17,13 @@ use crate::act::evict::{Act, Answer};
 use crate::controller::Counts;
 use crate::decide::restraint::Why;
 use crate::pods::guard::DryRun;
-use crate::report::{MissReason, Subject};
+use crate::report::notice::{MissReason, Subject};
 use crate::sampler::Counters;
 
 /// From the shortest look to the longest.
 const DETECTION_BUCKETS: [f64; 9] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0];
 /// From a fast server to the bound of one request.
 const EVICTION_BUCKETS: [f64; 9] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
-
-/// The label `answer` of a dry run of the client.
-pub const NOT_SENT: &str = "not-sent";
 
 /// How an eviction ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

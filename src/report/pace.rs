@@ -1,9 +1,9 @@
 //! How much is told: whoever may edit a pod could else have the agent write lines and Events without end. Pure.
 
+use crate::report::notice::Notice;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::Notice;
 use crate::ground::clock::Moment;
 use crate::pods::PodUid;
 
@@ -90,7 +90,7 @@ fn bucket<K: Ord>(all: &mut BTreeMap<K, Bucket>, key: K, now: Moment) -> Option<
 mod tests {
     use super::*;
     use crate::pods::PodRef;
-    use crate::report::Subject;
+    use crate::report::notice::Subject;
 
     fn notice(namespace: &str, uid: &str, subject: Subject) -> Notice {
         let pod = PodRef { namespace: namespace.into(), name: "web".into(), uid: PodUid(uid.into()) };

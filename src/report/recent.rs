@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use jiff::Timestamp;
 
 use crate::pods::Owner;
-use crate::report::{Facts, Notice, cut};
+use crate::report::events::cut;
+use crate::report::facts::Facts;
+use crate::report::notice::Notice;
 
 /// So many are kept: a screenful or two. At most an Event's note of text and five names each, so all of
 /// them stay below 150 KiB.
@@ -89,7 +91,7 @@ mod tests {
     use crate::decide::eligibility::Never;
     use crate::pods::guard::DryRun;
     use crate::pods::{PodRef, PodUid};
-    use crate::report::Subject;
+    use crate::report::notice::Subject;
 
     fn notice(subject: Subject) -> Notice {
         let uid = PodUid("u".into());
@@ -120,7 +122,7 @@ mod tests {
         recent.keep(Timestamp::UNIX_EPOCH, &notice(Subject::Never(Never::Agent)));
         recent.keep(Timestamp::UNIX_EPOCH, &notice(Subject::NoLimit));
         assert!(recent.all().is_empty());
-        let evidence = crate::report::tests::evidence();
+        let evidence = crate::report::events::tests::evidence();
         let answer =
             |answer| Subject::NotEvicted { evidence, act: crate::act::evict::Act::Evict, answer, mode: DryRun::Server };
         recent.keep(Timestamp::UNIX_EPOCH, &notice(answer(Answer::Gone)));

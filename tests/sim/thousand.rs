@@ -16,7 +16,7 @@ use pre_oom_killer::decide::restraint::Limits;
 use pre_oom_killer::ground::clock::Moment;
 use pre_oom_killer::pods::guard::DryRun;
 use pre_oom_killer::pods::{self, PodChange, PodRef};
-use pre_oom_killer::report::Subject;
+use pre_oom_killer::report::notice::Subject;
 use pre_oom_killer::sampler::{Report, Sampler, read_all};
 use tokio::sync::mpsc;
 

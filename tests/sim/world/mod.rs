@@ -40,7 +40,7 @@ use pre_oom_killer::ground::memory::{Level, Sample};
 use pre_oom_killer::ground::units::Bytes;
 use pre_oom_killer::pods::guard::DryRun;
 use pre_oom_killer::pods::{self, PodChange, PodRef, PodUid};
-use pre_oom_killer::report::{Notice, Subject};
+use pre_oom_killer::report::notice::{Notice, Subject};
 use pre_oom_killer::sampler::{Command, Report, Reported, Target, TargetId, What};
 
 use crate::memory::{Memory, is_over, is_past_force};

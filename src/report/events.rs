@@ -1,0 +1,283 @@
+//! Events, on the pod and on its owner. A task of its own writes them from a bounded queue: one that cannot be written never
+//! delays an eviction.
+
+use crate::ground::text::chain;
+use crate::pods::guard::DryRun;
+use crate::report::metrics::Metrics;
+use crate::report::notice::Notice;
+use crate::report::notice::Subject;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube::runtime::events::Event;
+use kube::runtime::events::EventType;
+use kube::runtime::events::Recorder;
+use kube::runtime::events::Reporter;
+use std::collections::VecDeque;
+use std::time::Duration;
+use tokio::sync::mpsc::Receiver;
+use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::channel;
+use tracing::warn;
+/// The API server's bound for the note of an Event, in bytes (measured: 422 above it).
+pub(super) const NOTE_BYTES: usize = 1024;
+
+/// So many notices of each line wait for a slow server; more are logged and counted, not written.
+const QUEUE: usize = 256;
+
+/// So many Events are remembered, to count up those that are equal.
+const RECORDERS: usize = 64;
+
+/// How long one Event may take.
+const EVENT_WITHIN: Duration = Duration::from_secs(5);
+
+/// Where notices wait to be written as Events: those about evictions go first.
+#[derive(Debug)]
+pub struct Queue {
+    evictions: Sender<Notice>,
+    others: Sender<Notice>,
+}
+
+/// The other end of a [`Queue`].
+#[derive(Debug)]
+pub struct Queued {
+    evictions: Receiver<Notice>,
+    others: Receiver<Notice>,
+}
+
+/// A queue of bounded length.
+#[must_use]
+pub fn queue() -> (Queue, Queued) {
+    let (evictions, evictions_queued) = channel(QUEUE);
+    let (others, others_queued) = channel(QUEUE);
+    (Queue { evictions, others }, Queued { evictions: evictions_queued, others: others_queued })
+}
+
+impl Queue {
+    /// Queues a notice; `false` if there is no room, and it is not written.
+    #[must_use]
+    pub fn put(&self, notice: Notice) -> bool {
+        let line = if notice.subject.is_about_an_eviction() { &self.evictions } else { &self.others };
+        line.try_send(notice).is_ok()
+    }
+}
+
+impl Queued {
+    async fn next(&mut self) -> Option<Notice> {
+        tokio::select! {
+            biased;
+            Some(notice) = self.evictions.recv() => Some(notice),
+            Some(notice) = self.others.recv() => Some(notice),
+            else => None,
+        }
+    }
+}
+
+/// Equal Events (of one object, with one text) are written as one with a count. kube's recorder
+/// does that, but takes any two of one reason for equal; so there is one recorder for each text.
+struct Recorders {
+    client: Client,
+    reporter: Reporter,
+    last: VecDeque<(String, Recorder)>,
+}
+
+impl Recorders {
+    async fn publish(&mut self, event: &Event, about: &ObjectReference) -> Result<(), kube::Error> {
+        let uid = about.uid.as_deref().unwrap_or_default();
+        let key = format!("{uid} {} {}", event.reason, event.note.as_deref().unwrap_or_default());
+        let known = self.last.iter().position(|(k, _)| *k == key);
+        let fresh = Recorder::new(self.client.clone(), self.reporter.clone());
+        let recorder = known.map_or_else(|| fresh.clone(), |i| self.last[i].1.clone());
+        let written = recorder.publish(event, about).await;
+        let recorder = match (&written, known) {
+            // The Event that was to be counted up has been deleted: it is written anew.
+            (Err(kube::Error::Api(status)), Some(i)) if status.code == 404 => {
+                self.last.remove(i);
+                fresh.publish(event, about).await?;
+                fresh
+            }
+            (Err(_), _) => return written,
+            (Ok(()), Some(_)) => return Ok(()),
+            (Ok(()), None) => recorder,
+        };
+        self.last.push_back((key, recorder));
+        if self.last.len() > RECORDERS {
+            self.last.pop_front();
+        }
+        Ok(())
+    }
+}
+
+/// Writes the Events of the notices until the queue's other end is gone.
+pub async fn write_events(client: Client, instance: Option<String>, mut queue: Queued, metrics: Metrics) {
+    let reporter = Reporter { controller: "pre-oom-killer".into(), instance };
+    let mut recorders = Recorders { client, reporter, last: VecDeque::new() };
+    while let Some(notice) = queue.next().await {
+        for (event, about) in events(&notice) {
+            let mut written = tokio::time::timeout(EVENT_WITHIN, recorders.publish(&event, &about)).await;
+            if let Ok(Err(kube::Error::Api(status))) = &written
+                && status.code == 401
+            {
+                // The token was rotated; the client reads it anew for the next request.
+                written = tokio::time::timeout(EVENT_WITHIN, recorders.publish(&event, &about)).await;
+            }
+            let error = match written {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => chain(&error),
+                Err(_) => format!("no answer within {} s", EVENT_WITHIN.as_secs()),
+            };
+            metrics.events_lost.inc();
+            let kind = about.kind.unwrap_or_default();
+            warn!(pod = %notice.pod, on = kind, error, "an Event could not be written");
+        }
+    }
+}
+
+/// The Events of a notice: on the pod, and where an eviction is told, on its owner.
+fn events(notice: &Notice) -> Vec<(Event, ObjectReference)> {
+    let subject = &notice.subject;
+    if !subject.is_news() {
+        return Vec::new();
+    }
+    let container = notice.container.as_ref();
+    let place = container.map_or(String::new(), |c| format!("container {c}: "));
+    let event = |note: String| Event {
+        type_: match subject {
+            Subject::Evicted { mode, .. } if *mode != DryRun::Off => EventType::Normal,
+            _ => EventType::Warning,
+        },
+        reason: subject.reason().into(),
+        note: Some(cut(note)),
+        action: if subject.is_about_an_eviction() { "Evicting" } else { "Guarding" }.into(),
+        secondary: None,
+    };
+    let pod = ObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Pod".into()),
+        namespace: Some(notice.pod.namespace.clone()),
+        name: Some(notice.pod.name.clone()),
+        uid: Some(notice.pod.uid.0.clone()),
+        field_path: container.map(|c| format!("spec.containers{{{c}}}")),
+        ..ObjectReference::default()
+    };
+    let mut all = vec![(event(format!("{place}{}", notice.words())), pod)];
+    if let Some(owner) = &notice.owner
+        && subject.is_about_an_eviction()
+    {
+        let of = owner.deployment().map_or(String::new(), |d| format!(" of Deployment {d}"));
+        let note = format!("pod {}{of}: {place}{}", notice.pod.name, notice.words());
+        let reference = ObjectReference {
+            api_version: Some(owner.api_version.clone()),
+            kind: Some(owner.kind.clone()),
+            namespace: Some(notice.pod.namespace.clone()),
+            name: Some(owner.name.clone()),
+            uid: Some(owner.uid.clone()),
+            ..ObjectReference::default()
+        };
+        all.push((event(note), reference));
+    }
+    all
+}
+
+/// At most [`NOTE_BYTES`], cut at a character.
+pub(crate) fn cut(mut note: String) -> String {
+    const MARK: &str = "…";
+    if note.len() > NOTE_BYTES {
+        let end = note.floor_char_boundary(NOTE_BYTES - MARK.len());
+        note.truncate(end);
+        note.push_str(MARK);
+    }
+    note
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::act::evict::Act;
+    use crate::act::evict::Answer;
+    use crate::decide::judge::Evidence;
+    use crate::ground::memory::Signal;
+    use crate::ground::units::Bytes;
+    use crate::pods::Owner;
+    use crate::pods::PodRef;
+    use crate::pods::PodUid;
+    use crate::report::events::NOTE_BYTES;
+
+    pub(crate) fn evidence() -> Evidence {
+        Evidence {
+            at: Duration::ZERO,
+            signal: Signal::WorkingSet,
+            value: Bytes(161_500_000),
+            usage: Bytes(160 << 20),
+            limit: Some(Bytes(256 << 20)),
+            threshold: Bytes(161_061_273),
+            growth: Some(13_000_000),
+            slow_growth: None,
+            growth_at_least: 13_000_000,
+            margin: Some(Bytes(96 << 20)),
+            tight: false,
+            waived: false,
+            critical: false,
+        }
+    }
+
+    fn notice(subject: Subject) -> Notice {
+        Notice {
+            pod: PodRef { namespace: "demo".into(), name: "web-58f6dff65f-p9cf2".into(), uid: PodUid("u".into()) },
+            owner: Some(Owner {
+                api_version: "apps/v1".into(),
+                kind: "ReplicaSet".into(),
+                name: "web-58f6dff65f".into(),
+                uid: "r".into(),
+                template_hash: Some("58f6dff65f".into()),
+            }),
+            container: Some("app".into()),
+            by_namespace: false,
+            subject,
+        }
+    }
+
+    #[test]
+    fn an_eviction_is_told_on_the_pod_and_its_owner_with_its_numbers() {
+        let events = events(&notice(Subject::Evicted {
+            evidence: evidence(),
+            act: Act::Evict,
+            mode: DryRun::Off,
+            grace: None,
+            took: Duration::from_millis(12),
+        }));
+        let notes: Vec<_> = events.iter().map(|(e, _)| e.note.clone().unwrap()).collect();
+        assert_eq!(
+            notes[0],
+            "container app: Evicted before the kernel's OOM killer: working-set 154Mi is above the threshold of 153.6Mi (usage 160Mi, limit 256Mi, growing 12.4Mi/s, 96Mi left before an OOM kill)"
+        );
+        assert_eq!(notes[1], format!("pod web-58f6dff65f-p9cf2 of Deployment web: {}", notes[0]));
+        let on: Vec<_> = events.iter().map(|(_, r)| r.kind.clone().unwrap()).collect();
+        assert_eq!(on, ["Pod", "ReplicaSet"]);
+        assert!(events.iter().all(|(e, _)| e.reason == "PreOOMEvicted"));
+    }
+
+    #[test]
+    fn a_guard_that_the_namespace_has_given_is_told_as_such() {
+        let pods = notice(Subject::NoLimit);
+        let namespaces = Notice { by_namespace: true, ..pods.clone() };
+        let note = |notice: &Notice| events(notice)[0].0.note.clone().unwrap();
+        assert_eq!(note(&namespaces), format!("{} (guarded by its namespace's label)", note(&pods)));
+    }
+
+    #[test]
+    fn what_is_no_news_is_no_event() {
+        for answer in [Answer::Gone, Answer::Replaced, Answer::NamespaceTerminating] {
+            let subject = Subject::NotEvicted { evidence: evidence(), act: Act::Evict, answer, mode: DryRun::Off };
+            assert!(events(&notice(subject)).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_note_keeps_the_servers_bound() {
+        let long = Subject::Unreadable("é".repeat(2000));
+        let events = events(&notice(long));
+        let note = events[0].0.note.as_ref().unwrap();
+        assert!(note.len() <= NOTE_BYTES && note.ends_with('…'));
+        assert_eq!(events.len(), 1, "not the owner's business");
+    }
+}

@@ -1,0 +1,206 @@
+//! What is reported about a pod: the vocabulary of log, Events, metrics and `/api/guards`.
+
+use crate::act::evict::Act;
+use crate::act::evict::Answer;
+use crate::decide::eligibility::Never;
+use crate::decide::judge::Evidence;
+use crate::decide::restraint::Why;
+use crate::pods::Owner;
+use crate::pods::PodRef;
+use crate::pods::guard::DryRun;
+use crate::pods::guard::Problem;
+use crate::pods::guard::Warning;
+use crate::sampler::LastSample;
+use jiff::Timestamp;
+use std::time::Duration;
+/// Something to be told about a pod.
+#[derive(Clone, Debug)]
+pub struct Notice {
+    /// Which pod.
+    pub pod: PodRef,
+    /// Its controlling owner.
+    pub owner: Option<Owner>,
+    /// Which container; none: the pod as a whole, or its own group.
+    pub container: Option<String>,
+    /// Its namespace's label has opted it in.
+    pub by_namespace: bool,
+    /// What.
+    pub subject: Subject,
+}
+
+/// What is told.
+#[derive(Clone, Debug)]
+pub enum Subject {
+    /// The request was accepted, or would have been sent.
+    Evicted {
+        /// Why.
+        evidence: Evidence,
+        /// Evicted, or deleted past a disruption budget.
+        act: Act,
+        /// Whether it was only tried.
+        mode: DryRun,
+        /// The grace that went along, in seconds.
+        grace: Option<u32>,
+        /// From the request to the answer.
+        took: Duration,
+    },
+    /// The server did not do it.
+    NotEvicted {
+        /// Why it was asked.
+        evidence: Evidence,
+        /// What was asked.
+        act: Act,
+        /// What it said.
+        answer: Answer,
+        /// Whether it was only tried.
+        mode: DryRun,
+    },
+    /// Over, but restraint says to wait.
+    Held {
+        /// Why it would be evicted.
+        evidence: Evidence,
+        /// Until when.
+        until: Timestamp,
+        /// Why it is not.
+        why: Why,
+    },
+    /// Evicted, but still there and growing after its grace.
+    Slow {
+        /// How long ago it was accepted.
+        since: Duration,
+        /// Bytes a second.
+        growth: i64,
+    },
+    /// The kernel killed a guarded container.
+    Missed {
+        /// Why it was not evicted before.
+        reason: MissReason,
+        /// The last look at it, and how long ago that was.
+        look: Option<Box<(LastSample, Duration)>>,
+        /// How many kills the kernel has counted of it.
+        count: u64,
+        /// The container has ended by it; else only some of its processes have.
+        whole: bool,
+    },
+    /// It has opted in, but is never evicted.
+    Never(Never),
+    /// The guard does not parse; the pod is not guarded.
+    InvalidGuard(Vec<Problem>),
+    /// The guard holds, but something in it has no effect.
+    GuardWarning(Warning),
+    /// A percentage of no limit.
+    NoLimit,
+    /// A quantity not below the limit.
+    BeyondLimit,
+    /// The container's group was not found.
+    Unresolved(String),
+    /// The container's group cannot be read.
+    Unreadable(String),
+}
+
+/// Why a container was killed and not evicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MissReason {
+    /// It was not seen above its threshold, or not for long enough.
+    TooFast,
+    /// It had to be over for longer (`sustained-for`).
+    Sustaining,
+    /// A disruption budget did not allow it.
+    Blocked,
+    /// Restraint held it.
+    Held,
+    /// The server refused, or did not answer.
+    Refused,
+    /// It was being ended already.
+    Terminating,
+    /// It was only to be tried.
+    DryRun,
+    /// Its guard was invalid.
+    InvalidGuard,
+    /// The node ran out of memory, not the container.
+    NodeWide,
+    /// What else is in the pod filled the pod's limit.
+    PodLimit,
+    /// A limit that was set inside the container was hit.
+    InnerLimit,
+}
+
+impl MissReason {
+    /// All of them.
+    pub const ALL: [MissReason; 11] = [
+        MissReason::TooFast,
+        MissReason::Sustaining,
+        MissReason::Blocked,
+        MissReason::Held,
+        MissReason::Refused,
+        MissReason::Terminating,
+        MissReason::DryRun,
+        MissReason::InvalidGuard,
+        MissReason::NodeWide,
+        MissReason::PodLimit,
+        MissReason::InnerLimit,
+    ];
+
+    /// One word, as metrics have it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            MissReason::TooFast => "too-fast",
+            MissReason::Sustaining => "sustaining",
+            MissReason::Blocked => "blocked",
+            MissReason::Held => "held",
+            MissReason::Refused => "refused",
+            MissReason::Terminating => "terminating",
+            MissReason::DryRun => "dry-run",
+            MissReason::InvalidGuard => "invalid-guard",
+            MissReason::NodeWide => "node-wide",
+            MissReason::PodLimit => "pod-limit",
+            MissReason::InnerLimit => "inner-limit",
+        }
+    }
+}
+
+impl Subject {
+    /// The Event's reason.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Subject::Evicted { act, mode, .. } => match (act, mode) {
+                (Act::Evict, DryRun::Off) => "PreOOMEvicted",
+                (Act::Delete, DryRun::Off) => "PreOOMForceDeleted",
+                (_, DryRun::Server | DryRun::Client) => "PreOOMEvictionDryRun",
+            },
+            Subject::NotEvicted { answer, .. } => match answer {
+                Answer::Blocked { .. } => "PreOOMEvictionBlocked",
+                _ => "PreOOMEvictionFailed",
+            },
+            Subject::Held { .. } => "PreOOMEvictionHeld",
+            Subject::Slow { .. } => "PreOOMEvictionSlow",
+            Subject::Missed { .. } => "PreOOMMissed",
+            Subject::InvalidGuard(_) | Subject::NoLimit | Subject::BeyondLimit => "PreOOMInvalidGuard",
+            Subject::GuardWarning(_) => "PreOOMGuardWarning",
+            Subject::Never(_) | Subject::Unresolved(_) | Subject::Unreadable(_) => "PreOOMNotGuarded",
+        }
+    }
+
+    /// After some answers nothing is left to tell: the pod is no more.
+    pub(crate) fn is_news(&self) -> bool {
+        !matches!(
+            self,
+            Subject::NotEvicted { answer: Answer::Gone | Answer::Replaced | Answer::NamespaceTerminating, .. }
+        )
+    }
+
+    /// Told on the owner too, and before anything else.
+    #[must_use]
+    pub fn is_about_an_eviction(&self) -> bool {
+        matches!(
+            self,
+            Subject::Evicted { .. }
+                | Subject::NotEvicted { .. }
+                | Subject::Held { .. }
+                | Subject::Slow { .. }
+                | Subject::Missed { .. }
+        )
+    }
+}

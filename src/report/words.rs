@@ -1,0 +1,213 @@
+//! Notices in words, as Events and the log have them.
+
+use crate::act::evict::Act;
+use crate::act::evict::Answer;
+use crate::decide::judge::Evidence;
+use crate::ground::units::Bytes;
+use crate::pods::guard::DryRun;
+use crate::report::notice::MissReason;
+use crate::report::notice::Notice;
+use crate::report::notice::Subject;
+use std::fmt::Write as _;
+use std::time::Duration;
+/// What is added where nobody wrote the guard into the pod's own manifest: where to look for it.
+const BY_NAMESPACE: &str = " (guarded by its namespace's label)";
+
+fn answer_words(act: Act, answer: &Answer) -> String {
+    let what = match act {
+        Act::Evict => "Eviction",
+        Act::Delete => "Deletion",
+    };
+    const AGAIN: &str = "retrying while the container stays above its threshold";
+    match answer {
+        Answer::Accepted => format!("{what} accepted"),
+        Answer::Gone => "Gone before it could be evicted (404); retrying while the watch still shows it".into(),
+        Answer::Replaced => {
+            "Replaced by another pod of its name before it could be evicted (409); retrying while the watch still shows it"
+                .into()
+        }
+        Answer::NamespaceTerminating => "Its namespace is being terminated; retrying while the pod is left".into(),
+        Answer::Blocked { budget: Some(budget), message, .. } => {
+            format!("{what} blocked by PodDisruptionBudget {budget} ({message}); {AGAIN}")
+        }
+        Answer::Blocked { budget: None, message, .. } => format!("{what} blocked ({message}); {AGAIN}"),
+        // The server's words begin with the webhook's name.
+        Answer::Denied { code, message, .. } => format!("{what} denied ({code}: {message}); {AGAIN}"),
+        Answer::Throttled { message: None, .. } => format!("{what} put off: the API server is throttling; {AGAIN}"),
+        Answer::Throttled { message: Some(message), .. } => format!("{what} put off (429: {message}); {AGAIN}"),
+        Answer::Refused { code, message } => {
+            format!("{what} refused ({code}: {message}); retrying once a minute while the container stays above its threshold")
+        }
+        Answer::Unauthorized => {
+            format!("{what} failed: the API server does not accept this agent's token (401); {AGAIN}")
+        }
+        Answer::Failing { code, message } => format!("{what} failed ({code}: {message}); {AGAIN}"),
+        Answer::Unknown { message } => {
+            let request = what.to_lowercase();
+            format!("No response to the {request} request ({message}); {AGAIN}")
+        }
+        Answer::Mistake { code, message } => format!(
+            "{what} not understood ({code}: {message}): this is a bug of pre-oom-killer; retrying once a minute while the container stays above its threshold"
+        ),
+        Answer::Ineffective => format!(
+            "The server accepted the {}, but the pod was not marked for deletion (an admission webhook may have turned it into a dry run); {AGAIN}",
+            what.to_lowercase()
+        ),
+    }
+}
+
+/// `350 ms`, `12 s`.
+fn short(duration: Duration) -> String {
+    match duration.as_millis() {
+        millis @ 0..10_000 => format!("{millis} ms"),
+        millis => format!("{} s", millis / 1000),
+    }
+}
+
+/// `working-set 154.1Mi is above the threshold of 153.6Mi (usage 160Mi, limit 256Mi, …)`.
+#[must_use]
+pub fn evidence_words(e: &Evidence) -> String {
+    let mut text = format!(
+        "{} {} is above the threshold of {} (usage {}, limit {}",
+        e.signal.as_str(),
+        e.value,
+        e.threshold,
+        e.usage,
+        e.limit.map_or("none".into(), |l| l.to_string()),
+    );
+    // Writing to a String cannot fail.
+    let _ = match e.growth {
+        Some(growth) => write!(text, ", growing {}", rate(growth)),
+        None => write!(text, ", growth not known yet"),
+    };
+    if let Some(slow) = e.slow_growth.filter(|slow| *slow != 0) {
+        let _ = write!(text, ", {} over the last minute", rate(slow));
+    }
+    if let Some(margin) = e.margin {
+        let _ = write!(text, ", {margin} left before an OOM kill");
+    }
+    if e.waived {
+        let _ = write!(text, ", sustained-for waived: it would not have lived so long");
+    }
+    text.push(')');
+    text
+}
+
+/// `12.5Mi/s`, `-3Mi/s`.
+fn rate(growth: i64) -> String {
+    let sign = if growth < 0 { "-" } else { "" };
+    format!("{sign}{}/s", Bytes(growth.unsigned_abs()))
+}
+
+impl Notice {
+    /// The whole of it in words, with whose guard it is.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let by = if self.by_namespace { BY_NAMESPACE } else { "" };
+        self.subject.words() + by
+    }
+}
+
+impl Subject {
+    /// The whole of it in words.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self {
+            Subject::Evicted { evidence, act, mode, grace, .. } => {
+                let done = match (act, mode) {
+                    (Act::Evict, DryRun::Off) => "Evicted before the kernel's OOM killer",
+                    (Act::Delete, DryRun::Off) => {
+                        "Deleted past its disruption budget, as force-delete-threshold allows, before the kernel's OOM killer"
+                    }
+                    (_, DryRun::Server) => "Would have been evicted (the server tried it as a dry run)",
+                    (_, DryRun::Client) => "Would have been evicted (dry run: nothing was sent)",
+                };
+                let grace = grace.map_or(String::new(), |s| format!(", grace {s} s"));
+                format!("{done}{grace}: {}", evidence_words(evidence))
+            }
+            Subject::NotEvicted { evidence, act, answer, .. } => {
+                format!("{}: {}", answer_words(*act, answer), evidence_words(evidence))
+            }
+            Subject::Held { evidence, until, why } => {
+                let until = until.strftime("%H:%M:%S UTC");
+                format!("Eviction held until {until}: {why}; {}", evidence_words(evidence))
+            }
+            Subject::Slow { since, growth } => format!(
+                "Still there, and growing {}, {} s after its eviction was accepted: its grace is over, and it is not evicted again",
+                rate(*growth),
+                since.as_secs()
+            ),
+            Subject::Missed { reason, look, count, whole } => {
+                let mut last = match look {
+                    Some(last) => format!(
+                        "last read {} before: usage {}, limit {}, growing {}",
+                        short(last.1),
+                        last.0.sample.own.usage,
+                        last.0.sample.base().map_or("none".into(), |l| l.to_string()),
+                        last.0.growth.map_or("at an unknown rate".into(), rate),
+                    ),
+                    None => "never read".into(),
+                };
+                if *reason == MissReason::PodLimit
+                    && let Some(pod) = look.as_ref().and_then(|look| look.0.sample.pod)
+                {
+                    let limit = pod.limit.map_or("none".into(), |l| l.to_string());
+                    // Writing to a String cannot fail.
+                    let _ = write!(last, "; the pod: usage {}, limit {limit}", pod.usage);
+                }
+                let killed = match (whole, count) {
+                    (true, _) => "The container was OOM-killed by the kernel and not evicted before".into(),
+                    (false, 1) => {
+                        "One of its processes was OOM-killed by the kernel, and it was not evicted before".to_owned()
+                    }
+                    (false, n) => {
+                        format!("{n} of its processes were OOM-killed by the kernel, and it was not evicted before")
+                    }
+                };
+                format!("{killed}: {} ({last})", reason.words())
+            }
+            Subject::Never(never) => format!("Not guarded: {never}"),
+            Subject::InvalidGuard(problems) => {
+                let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                format!("Not guarded: {}", words.join("; "))
+            }
+            Subject::GuardWarning(warning) => warning.to_string(),
+            Subject::NoLimit => "Not guarded: the threshold is a percentage, and neither the container nor its pod has a memory limit: set a limit, or write a quantity such as \"512Mi\"".into(),
+            Subject::BeyondLimit => "Not guarded: the threshold is not below the memory limit, so it can never be crossed: write a smaller one".into(),
+            Subject::Unresolved(why) | Subject::Unreadable(why) => format!("Not guarded: {why}"),
+        }
+    }
+
+    /// What makes two of them the same to tell: without the numbers that change from try to try.
+    #[must_use]
+    pub fn once(&self) -> String {
+        match self {
+            Subject::NotEvicted { act, answer, .. } => answer_words(*act, answer),
+            Subject::Held { why, .. } => format!("held: {why}"),
+            Subject::Slow { .. } => "slow".into(),
+            other => other.words(),
+        }
+    }
+}
+
+impl MissReason {
+    /// The same in words, as Events have it.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            MissReason::TooFast => "it filled faster than it could be evicted",
+            MissReason::Sustaining => "it was over, but not yet for as long as sustained-for says",
+            MissReason::Blocked => "a disruption budget did not allow its eviction",
+            MissReason::Held => "its eviction was held",
+            MissReason::Refused => "the API server had not accepted its eviction",
+            MissReason::Terminating => "it was being ended already",
+            MissReason::DryRun => "its eviction was a dry run",
+            MissReason::InvalidGuard => "its guard was invalid",
+            MissReason::NodeWide => "the node ran out of memory, no limit of its own was hit",
+            MissReason::PodLimit => {
+                "the pod's limit was hit, which other containers or tmpfs fill, too; target-container-name \"*\" guards it"
+            }
+            MissReason::InnerLimit => "a limit that was set inside the container was hit, not the container's own",
+        }
+    }
+}
