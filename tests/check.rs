@@ -84,9 +84,11 @@ fn stdin_is_a_file_like_any_other() {
 }
 
 #[test]
-fn the_readmes_examples_are_right() {
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let examples: Vec<_> = readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split_once("```")).collect();
+fn the_examples_of_the_documents_are_right() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let texts = ["README.md", "docs/annotations.md"].map(|file| std::fs::read_to_string(root.join(file)).unwrap());
+    let examples = texts.iter().flat_map(|text| text.split("```yaml\n").skip(1));
+    let examples: Vec<_> = examples.filter_map(|rest| rest.split_once("```")).collect();
     let opted_in: Vec<_> = examples.iter().filter(|(example, _)| example.contains("pre-oom-killer: enabled")).collect();
     assert!(opted_in.len() >= 2);
     for (example, _) in opted_in {

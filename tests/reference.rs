@@ -1,11 +1,13 @@
 //! docs/reference.md says what the code says: what is generated in it is compared line by line, and the
-//! Events it lists are those that are written. A test that fails prints the lines to write.
+//! Events it lists are those that are written. A test that fails prints the lines to write. What the other documents name
+//! exists, and their links lead somewhere.
 
 #![allow(clippy::unwrap_used, reason = "panics are a test's verdicts")]
 
 use pre_oom_killer::sampler::Counters;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pre_oom_killer::access::confinement::{Confinement, State};
@@ -18,6 +20,16 @@ use pre_oom_killer::report::metrics::Metrics;
 use pre_oom_killer::report::notice::MissReason;
 
 const REFERENCE: &str = include_str!("../docs/reference.md");
+
+/// README.md and its like, and all pages in docs/: their paths and texts.
+fn documents() -> Vec<(PathBuf, String)> {
+    let folder = |path: &str| std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let files = [".", "docs"].into_iter().flat_map(folder).map(|entry| entry.unwrap().path());
+    let pages = files.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let pages: Vec<_> = pages.map(|path| (path.clone(), std::fs::read_to_string(path).unwrap())).collect();
+    assert!(pages.len() > 12, "{pages:?}");
+    pages
+}
 
 /// The lines between `<!-- NAME -->` and the next empty line.
 fn section(name: &str) -> &'static str {
@@ -123,17 +135,12 @@ fn every_reason_of_an_event_is_there() {
     assert_eq!(code, rows, "left: src/report/notice.rs; right: docs/reference.md, under <!-- events -->");
     assert!(code.len() >= 11);
     // Nor does another file speak of one that does not exist.
-    for (file, text) in [
-        ("README.md", include_str!("../README.md")),
-        ("src/serve/page.html", include_str!("../src/serve/page.html")),
-        ("docs/how-it-decides.md", include_str!("../docs/how-it-decides.md")),
-        ("docs/choosing-a-threshold.md", include_str!("../docs/choosing-a-threshold.md")),
-        ("docs/troubleshooting.md", include_str!("../docs/troubleshooting.md")),
-        ("docs/coming-from.md", include_str!("../docs/coming-from.md")),
-    ] {
+    let mut files = documents();
+    files.push(("src/serve/page.html".into(), include_str!("../src/serve/page.html").into()));
+    for (file, text) in files {
         let unknown: Vec<_> =
-            reasons(text).into_iter().filter(|r| !code.contains(r) && !r.starts_with("PreOOMKiller")).collect();
-        assert!(unknown.is_empty(), "{file}: {unknown:?}");
+            reasons(&text).into_iter().filter(|r| !code.contains(r) && !r.starts_with("PreOOMKiller")).collect();
+        assert!(unknown.is_empty(), "{}: {unknown:?}", file.display());
     }
 }
 
@@ -141,23 +148,73 @@ fn every_reason_of_an_event_is_there() {
 #[test]
 fn no_document_names_a_metric_that_is_not() {
     let known = section("metrics");
-    for (file, text) in [
-        ("README.md", include_str!("../README.md")),
-        ("docs/troubleshooting.md", include_str!("../docs/troubleshooting.md")),
-        ("docs/choosing-a-threshold.md", include_str!("../docs/choosing-a-threshold.md")),
-        ("docs/how-it-decides.md", include_str!("../docs/how-it-decides.md")),
-    ] {
+    for (file, text) in documents() {
         let begin = text.match_indices("pre_oom_killer_").map(|(at, _)| &text[at..]);
         for name in begin.map(|t| &t[..t.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(t.len())]) {
             let family = name.trim_end_matches("_bucket").trim_end_matches("_count").trim_end_matches("_sum");
-            assert!(family == "pre_oom_killer_" || known.contains(&format!("`{family}`")), "{file}: {name}");
+            assert!(
+                family == "pre_oom_killer_" || known.contains(&format!("`{family}`")),
+                "{}: {name}",
+                file.display()
+            );
         }
     }
 }
 
-/// The codes of `check` in README's table are those that it gives.
+/// What GitHub makes of a heading for the link to it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+/// Text outside of code blocks.
+fn prose(text: &str) -> String {
+    text.split("```").step_by(2).collect()
+}
+
 #[test]
-fn every_code_of_check_is_in_the_readme() {
+fn every_link_of_a_document_leads_somewhere() {
+    let mut followed = 0;
+    for (file, text) in documents() {
+        for link in prose(&text).split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            if link.starts_with("https://") {
+                continue;
+            }
+            let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if path.is_empty() { file.clone() } else { file.parent().unwrap().join(path) };
+            assert!(target.exists(), "{} links to {link}", file.display());
+            if !heading.is_empty() {
+                let text = prose(&std::fs::read_to_string(&target).unwrap());
+                let found =
+                    text.lines().filter(|line| line.starts_with('#')).map(|l| anchor(l.trim_start_matches('#')));
+                assert!(found.into_iter().any(|found| found == heading), "{} links to {link}", file.display());
+            }
+            followed += 1;
+        }
+    }
+    assert!(followed > 50, "{followed}");
+}
+
+/// Each page is linked, and the picture at the head of README is of a run on real cgroups.
+#[test]
+fn the_readme_is_a_first_screen() {
+    let readme = include_str!("../README.md");
+    assert!(readme.lines().count() <= 180);
+    let pages = documents();
+    for page in pages.iter().filter(|(path, _)| path.parent().unwrap().ends_with("docs")) {
+        let name = page.0.file_name().unwrap().to_str().unwrap();
+        let linked = pages.iter().any(|(path, text)| path != &page.0 && text.contains(name));
+        assert!(linked, "nothing links to {name}");
+    }
+    let picture = std::fs::read_to_string("docs/demo.svg").unwrap();
+    assert!(
+        readme.contains("](docs/demo.svg)") && picture.contains(">$ cargo demo<") && !picture.contains("simulated")
+    );
+}
+
+/// The codes of `check` in its page's table are those that it gives.
+#[test]
+fn every_code_of_check_is_in_its_page() {
     let sources = ["company", "opt_in", "rules", "stranger", "target", "namespaces"];
     let sources = sources.map(|file| std::fs::read_to_string(format!("src/plugin/check/{file}.rs")).unwrap());
     let own: Vec<&str> = sources.iter().map(|text| text.split("mod tests").next().unwrap()).collect();
@@ -173,16 +230,16 @@ fn every_code_of_check_is_in_the_readme() {
     given.extend(after(of_problems, "=> "));
     // A guard is read from what the template has of it, so it is never this.
     given.remove("unreadable");
-    let readme = include_str!("../README.md")
+    let table = include_str!("../docs/check.md")
         .split_once("| error (`code`) | warning (`code`) |")
         .unwrap()
         .1
         .split_once("\n\n")
         .unwrap()
         .0;
-    let in_brackets = readme.split('(').skip(1).filter_map(|text| text.split(')').next());
+    let in_brackets = table.split('(').skip(1).filter_map(|text| text.split(')').next());
     let told: BTreeSet<String> =
         in_brackets.flat_map(|text| text.split('`').skip(1).step_by(2)).map(str::to_owned).collect();
-    assert_eq!(given, told, "left: src/check; right: the table of codes in README.md");
+    assert_eq!(given, told, "left: src/check; right: the table of codes in docs/check.md");
     assert!(given.len() > 25);
 }

@@ -87,10 +87,11 @@ impl Agent {
         format!("the agent's log:\n{}", self.said().trim_end())
     }
 
-    /// What it said last, for people.
+    /// What it said last about a pod, for people.
     pub fn last_words(&self) -> String {
         let said = self.said();
-        let last = said.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut lines = said.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let last = lines.find(|line| line["pod"].is_string());
         last.and_then(|line| line["message"].as_str().map(str::to_owned)).unwrap_or_default()
     }
 

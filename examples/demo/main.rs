@@ -6,8 +6,9 @@
 //! 2. The stand-in makes memory cgroups as kubelet does (where that is not allowed: regular files that
 //!    look the same) and serves the API. `pods.rs` puts two pods there, each with a process of its own.
 //! 3. `agent.rs` starts the agent against the stand-in.
-//! 4. Both pods fill. Every few milliseconds `pods.rs` looks at them, and `screen.rs` draws them.
-//! 5. `outcome.rs` tells what happened; exit 0 only if that is what was to happen.
+//! 4. Both pods fill. Every few milliseconds `pods.rs` looks at them, and `screen.rs` draws them; with `--record`,
+//!    `record.rs` makes an SVG of what is drawn.
+//! 5. `outcome.rs` says what happened; exit 0 only if that is what was to happen.
 //!
 //! Whatever is made is removed by a `Drop`, on every way out; `stop.rs` makes errors of signals.
 
@@ -16,6 +17,7 @@
 mod agent;
 mod outcome;
 mod pods;
+mod record;
 mod screen;
 mod stop;
 
@@ -23,7 +25,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::error::ErrorKind::ValueValidation;
 use clap::{CommandFactory, Parser};
 use pre_oom_killer::cli::{Cli, Command, EXIT_USAGE};
@@ -65,6 +67,9 @@ struct Args {
     /// Print only the outcome, as one JSON object on one line
     #[arg(long)]
     json: bool,
+    /// Show nothing, and write the terminal to this file as an animated SVG
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    record: Option<PathBuf>,
     /// Simulate also where real groups can be made
     #[arg(long)]
     simulate: bool,
@@ -113,7 +118,7 @@ fn main() -> ExitCode {
 
 /// All of it. What it makes ends in reverse: the agent first, the groups last.
 fn show(args: &Args) -> anyhow::Result<()> {
-    let mut screen = Screen::new(args.json);
+    let mut screen = Screen::new(args);
     let binary = args.agent.clone().map_or_else(std::env::current_exe, Ok)?;
     let real = if args.simulate { Err("asked for by --simulate".into()) } else { Tree::real() };
     let tree = match real {
@@ -149,8 +154,11 @@ fn show(args: &Args) -> anyhow::Result<()> {
 
     let outcome = Outcome::new(args, tree.hierarchy(), &server, begin, &pods, event);
     screen.finish(&outcome)?;
-    match outcome.problem() {
-        Some(problem) => bail!("not as expected: {problem}\n{}", agent.log()),
-        None => Ok(()),
+    if let Some(problem) = outcome.problem() {
+        bail!("not as expected: {problem}\n{}", agent.log());
     }
+    if let (Some(file), Some(svg)) = (&args.record, screen.svg(&outcome)) {
+        std::fs::write(file, svg).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(())
 }

@@ -95,7 +95,14 @@ impl Outcome {
         }
     }
 
-    /// For people. Each line tells if it is simulated.
+    /// In one sentence a pod, for those who do not see the picture.
+    pub fn in_short(&self) -> String {
+        let heads =
+            [("guarded", &self.guarded), ("unguarded", &self.unguarded)].map(|(name, fate)| self.head(name, fate));
+        format!("Two pods fill their memory, in memory cgroups ({}). {}.", self.hierarchy, heads.join("; "))
+    }
+
+    /// For people. Each line says if it is simulated.
     pub fn lines(&self) -> Vec<String> {
         let prefix = if self.hierarchy == "simulated" { "simulated: " } else { "" };
         let mut lines = self.story("guarded", &self.guarded);
@@ -108,15 +115,13 @@ impl Outcome {
     }
 
     fn story(&self, name: &str, fate: &Fate) -> Vec<String> {
-        let Outcome { limit, threshold, .. } = self;
-        let (usage, room) = (fate.highest_usage, fate.room_left);
-        let (head, end) = match fate.outcome.as_str() {
-            "evicted" => (format!("evicted at {usage}, {room} below its limit of {limit}"), "ended on SIGTERM"),
-            "oom-killed" => (format!("OOM-killed at {usage}, its limit is {limit}"), "been killed by the kernel"),
-            other => (format!("{other}, at {usage}, its limit is {limit}"), "ended"),
+        let end = match fate.outcome.as_str() {
+            "evicted" => "ended on SIGTERM",
+            "oom-killed" => "been killed by the kernel",
+            _ => "ended",
         };
         let mut steps = [
-            (fate.crossed, format!("its usage crossed {threshold}")),
+            (fate.crossed, format!("its usage crossed {}", self.threshold)),
             (fate.asked, "the agent asked the API server to evict it".into()),
             (fate.answered, format!("the API server answered {}", fate.code.unwrap_or(0))),
             (fate.sigterm, "SIGTERM was due from the kubelet".into()),
@@ -124,7 +129,16 @@ impl Outcome {
         ];
         steps.sort_by(|(one, _), (other, _)| one.partial_cmp(other).unwrap_or(Ordering::Equal));
         let steps = steps.into_iter().filter_map(|(at, what)| Some(format!("{:8.3} s  {what}", at?)));
-        [format!("{name} pod: {head}")].into_iter().chain(steps).collect()
+        [self.head(name, fate)].into_iter().chain(steps).collect()
+    }
+
+    fn head(&self, name: &str, fate: &Fate) -> String {
+        let (limit, usage, room) = (self.limit, fate.highest_usage, fate.room_left);
+        match fate.outcome.as_str() {
+            "evicted" => format!("{name} pod: evicted at {usage}, {room} below its limit of {limit}"),
+            "oom-killed" => format!("{name} pod: OOM-killed at {usage}, its limit is {limit}"),
+            other => format!("{name} pod: {other}, at {usage}, its limit is {limit}"),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is shown while it happens: bars on a terminal, elsewhere a line a second without control codes.
+//! What is shown while it happens: bars on a terminal or in a recording, elsewhere a line a second without control codes.
 
 use std::io::{self, IsTerminal, Write, stderr, stdout};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use terminal_size::{Height, Width, terminal_size};
 use crate::Args;
 use crate::outcome::Outcome;
 use crate::pods::Pod;
+use crate::record::{COLUMNS, Recording};
 
 /// From one drawing of the bars to the next, and from one line to the next.
 const FRAME: Duration = Duration::from_millis(100);
@@ -20,9 +21,10 @@ const WIDE: usize = 120;
 /// Where the bars begin.
 const INDENT: usize = 11;
 
-/// Standard output.
+/// Standard output, or a recording of it.
 pub struct Screen {
     json: bool,
+    recording: Option<Recording>,
     live: bool,
     color: bool,
     /// When it was last drawn, how wide, in how many lines, and what was told.
@@ -33,16 +35,18 @@ pub struct Screen {
 }
 
 impl Screen {
-    pub fn new(json: bool) -> Screen {
+    pub fn new(args: &Args) -> Screen {
+        let recording = args.record.is_some().then(Recording::new);
         let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let able = stdout().is_terminal() && set("TERM").is_some_and(|term| term != "dumb");
-        let live = !json && able && width() >= NARROW;
-        let color = set("NO_COLOR").is_none();
-        Screen { json, live, color, drawn: Duration::ZERO, width: 0, lines: 0, said: String::new() }
+        let live = recording.is_some() || !args.json && able && width() >= NARROW;
+        let color = recording.is_some() || set("NO_COLOR").is_none();
+        let (drawn, said) = (Duration::ZERO, String::new());
+        Screen { json: args.json, recording, live, color, drawn, width: 0, lines: 0, said }
     }
 
     /// Says what is going to happen.
-    pub fn title(&self, args: &Args, hierarchy: Hierarchy) -> io::Result<()> {
+    pub fn title(&mut self, args: &Args, hierarchy: Hierarchy) -> io::Result<()> {
         let (limit, rate, kind) = (args.limit, args.rate, hierarchy.as_str());
         self.write(&format!(
             "\nTwo pods in memory cgroups ({kind}), limited to {limit} each, take {rate} a second.\n\
@@ -67,12 +71,13 @@ impl Screen {
 
     /// Goes back to the first line of the last frame and draws all of it anew.
     fn frame(&mut self, at: Duration, args: &Args, pods: &[Pod; 2], said: &str) -> String {
-        let back = match width().clamp(NARROW, WIDE) - 1 {
+        let width = self.recording.as_ref().map_or_else(width, |_| COLUMNS);
+        let back = match width.clamp(NARROW, WIDE) - 1 {
             _ if self.lines == 0 => "\x1b[?25l".into(),
             same if same == self.width => format!("\x1b[{}A", self.lines),
             _ => "\x1b[H\x1b[2J".into(), // the terminal has broken the lines anew
         };
-        self.width = width().clamp(NARROW, WIDE) - 1;
+        self.width = width.clamp(NARROW, WIDE) - 1;
         let columns = self.width - INDENT - 1;
         let of = |bytes: Bytes| (bytes.0 as f64 / args.limit.0 as f64 * columns as f64).round() as usize;
         let (mark, end) = (of(args.threshold()), format!("limit {} ┐", args.limit));
@@ -106,15 +111,24 @@ impl Screen {
         lines.iter().fold(back, |all, line| all + line + "\x1b[K\n")
     }
 
-    /// Tells the outcome.
-    pub fn finish(&self, outcome: &Outcome) -> anyhow::Result<()> {
+    /// Shows the outcome.
+    pub fn finish(&mut self, outcome: &Outcome) -> anyhow::Result<()> {
         if self.json {
             writeln!(stdout(), "{}", serde_json::to_string(outcome)?)?;
         }
         Ok(self.write(&format!("\n{}\n", outcome.lines().join("\n")))?)
     }
 
-    fn write(&self, text: &str) -> io::Result<()> {
+    /// The recording as an SVG, if there is one.
+    pub fn svg(&self, outcome: &Outcome) -> Option<String> {
+        self.recording.as_ref().map(|recording| recording.svg(&outcome.in_short()))
+    }
+
+    fn write(&mut self, text: &str) -> io::Result<()> {
+        if let Some(recording) = &mut self.recording {
+            recording.write(text);
+            return Ok(());
+        }
         let mut out = stdout().lock();
         if !self.json {
             out.write_all(text.as_bytes())?;
@@ -125,13 +139,13 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        if self.live {
+        if self.live && self.recording.is_none() {
             show_cursor();
         }
     }
 }
 
-/// Tells what does not belong to the outcome.
+/// Says what does not belong to the outcome.
 pub fn note(text: &str) {
     let _ = writeln!(stderr(), "{text}"); // nothing can be done about a closed terminal
 }
@@ -152,7 +166,7 @@ fn width() -> usize {
 fn state(pod: &Pod) -> String {
     match (&pod.ended, pod.crossed) {
         (None, None) if pod.name == "guarded" => "the agent watches".into(),
-        (None, Some(_)) if pod.name == "guarded" => "over its threshold".into(),
+        (None, Some(_)) if pod.name == "guarded" => "above its threshold".into(),
         (None, _) => "nobody watches".into(),
         (Some((_, how)), _) if how == "evicted" => "evicted, ended on SIGTERM".into(),
         (Some((_, how)), _) => how.clone(),

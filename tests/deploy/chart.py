@@ -165,8 +165,8 @@ def check_namespaces_are_guarded_where_the_server_can():
                 files = chart.render(setting, name="pre-oom-killer", namespace="x")
                 [notes] = [text for path, text in files.items() if path.endswith("NOTES.txt")]
                 assert ("kubectl label namespace NAME pre-oom-killer=enabled" in notes) == (enabled and there), notes
-                assert ("at 75 if nothing else is said" in notes) == (enabled and there), notes
-                assert ("NAMESPACES: none is guarded" in notes) == (enabled and not there), notes
+                assert ("The default threshold is 75." in notes) == (enabled and there), notes
+                assert ("NAMESPACES: no namespace is guarded" in notes) == (enabled and not there), notes
     # Neither the agent's namespace, nor kube-system, nor what is excluded; nobody twice.
     setting = {"excludeNamespaces": ["infra", "kube-system"]}
     [policy, _] = rendered(setting, version="1.36", namespace="other")

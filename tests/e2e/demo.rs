@@ -77,3 +77,20 @@ pub fn it_can_be_simulated_and_says_so() {
     assert_eq!(outcome["hierarchy"], "simulated");
     both_happened(&outcome);
 }
+
+/// The picture at the head of README is made so.
+pub fn it_can_be_recorded() {
+    let demo = std::env::var("DEMO_BIN").expect("DEMO_BIN: the example `demo`, as tests/run builds it");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("demo.svg");
+    let output = Command::new(demo).arg("--simulate").arg("--record").arg(&file).output().expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let svg = std::fs::read_to_string(file).expect("it is written");
+    let count = |what: &str| svg.matches(what).count();
+    assert!(svg.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\"") && svg.ends_with("</svg>\n"), "{svg}");
+    assert!(count("<g") > 20 && count("<g") == count("</g>") && count("<text") == count("</text>"), "{svg}");
+    for shown in ["$ cargo demo --simulate<", "<title", "<desc", ">guarded<", "PreOOMEvicted", "oom-killed"] {
+        assert!(svg.contains(shown), "{shown} in {svg}");
+    }
+    assert!(svg.len() < 60_000 && count("<script") == 0 && count("href") == 0, "{}", svg.len());
+}

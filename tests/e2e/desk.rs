@@ -832,7 +832,7 @@ pub fn the_log_can_be_text() {
     }
 }
 
-/// What the README promises of its size.
+/// What docs/install.md promises of its size.
 pub fn it_stays_small_with_250_containers() {
     let world = World::simulated();
     for i in 0..250 {

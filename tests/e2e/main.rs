@@ -40,6 +40,7 @@ fn main() {
         demo:
             the_guarded_pod_is_evicted_and_the_other_is_killed
             it_can_be_simulated_and_says_so
+            it_can_be_recorded
             the_agent_is_in_it
             it_leaves_nothing_behind_after_ctrl_c;
         desk:

@@ -1,11 +1,11 @@
-//! What the README's words mean for a container here, reckoned from its memory as it truly is: may it have been at its
+//! What docs/restraint.md means for a container here, reckoned from its memory as it truly is: may it have been at its
 //! deadline, what did the agent know, and was it asked for in time.
 
 use super::*;
 
 /// A twentieth of the limit is left.
 const TIGHT: u64 = 20;
-/// Subtracted from what is left, beside what evictions take; as the README says.
+/// Subtracted from what is left, beside what evictions take; as docs/restraint.md says.
 const MARGIN: Duration = Duration::from_millis(500);
 /// An owner without a young end for so long is forgotten.
 pub(super) const QUIET: Duration = Duration::from_secs(600);
