@@ -1,8 +1,10 @@
 //! What goes wrong when a file is read; that it is gone is no error.
 
-use nix::errno::Errno;
 use std::io;
+
+use nix::errno::Errno;
 use thiserror::Error;
+
 /// A file that says something else than it should.
 #[derive(Debug, Error)]
 #[error("{path}: {what}")]

@@ -1,29 +1,23 @@
 //! One open memory cgroup.
 
-use super::pace::Pace;
-use crate::cgroup::error::Malformed;
-use crate::cgroup::error::ReadError;
-use crate::cgroup::error::ReadErrorKind;
-use crate::cgroup::error::gone_is_none;
-use crate::cgroup::kills::Kills;
-use crate::cgroup::parse::Limit;
-use crate::cgroup::parse::NUMBER_BUFFER;
-use crate::cgroup::swap::MachineSwap;
-use crate::cgroup::swap::Swap;
-use crate::cgroup::v2;
-use crate::cgroup::version::Version;
-use crate::ground::clock::Moment;
-use crate::ground::memory::Stat;
-use crate::ground::units::Bytes;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use super::error::{Malformed, ReadError, ReadErrorKind, gone_is_none};
+use super::kills::Kills;
+use super::pace::Pace;
+use super::parse::{Limit, NUMBER_BUFFER};
+use super::swap::{MachineSwap, Swap};
+use super::v2;
+use super::version::Version;
+use crate::ground::clock::Moment;
+use crate::ground::memory::Stat;
+use crate::ground::units::Bytes;
+
 /// `memory.stat` is about 1.5 KiB on v1 and 2.5 KiB on v2 of a 6.x kernel.
 pub(super) const STAT_BUFFER: usize = 16 * 1024;
 

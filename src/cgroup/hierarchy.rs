@@ -1,11 +1,13 @@
 //! Where the memory controller is mounted, and in which version.
 
-use crate::cgroup::v1;
-use crate::cgroup::version::Version;
 use std::io;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
 use thiserror::Error;
+
+use super::v1;
+use super::version::Version;
+
 /// Where memory groups are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hierarchy {

@@ -1,6 +1,7 @@
 //! What a group counts of kills, and which limit a kill was for.
 
-use crate::cgroup::parse::field;
+use super::parse::field;
+
 /// What a group counts of kills.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kills {

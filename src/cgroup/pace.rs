@@ -1,11 +1,13 @@
 //! How long a group's `memory.stat` takes, and what was last read of it.
 
-use crate::cgroup::error::ReadError;
-use crate::cgroup::slow::StatRead;
+use std::time::Duration;
+
+use super::error::ReadError;
+use super::slow::StatRead;
 use crate::ground::clock::Moment;
 use crate::ground::memory::Stat;
 use crate::ground::units::Bytes;
-use std::time::Duration;
+
 /// A file that took so long once is slow: a ramp of 1 GiB/s fills 100 MiB in that time.
 pub(super) const SLOW: Duration = Duration::from_millis(100);
 

@@ -1,7 +1,8 @@
 //! Numbers and fields in the files of a memory cgroup.
 
-use crate::cgroup::error::Malformed;
+use super::error::Malformed;
 use crate::ground::units::Bytes;
+
 /// Names of a version's files.
 pub(super) struct Files {
     pub(super) usage: &'static str,

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::cgroup::{Group, Hierarchy, Machine, ReadError};
+use super::error::ReadError;
+use super::group::{Group, Machine};
+use super::hierarchy::Hierarchy;
 use crate::ground::units::Bytes;
 use crate::pods::{ContainerId, PodUid};
 

@@ -4,15 +4,14 @@
 //! A file that was slow is read by another thread from then on, and its last reading stands meanwhile; whoever asks is told
 //! from when that is.
 
-use super::pace::{Pace, Reading};
-use crate::cgroup::error::ReadError;
-use crate::cgroup::group::Group;
-use crate::cgroup::pace::Found;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::error::ReadError;
+use super::group::Group;
+use super::pace::{Found, Pace, Reading};
 use crate::ground::clock::Moment;
 
 /// More threads would only wait for the same locks of the kernel.

@@ -1,11 +1,6 @@
 //! How much of a group the kernel could still move to swap: what the machine has free, and at most what each level from
 //! the group up to the root allows. Only cgroup v2 limits swap by itself.
 
-use crate::cgroup::error::gone_is_none;
-use crate::cgroup::parse::Limit;
-use crate::cgroup::parse::NUMBER_BUFFER;
-use crate::cgroup::parse::number;
-use crate::cgroup::v2;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
@@ -14,6 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use super::error::gone_is_none;
+use super::parse::{Limit, NUMBER_BUFFER, number};
+use super::v2;
 use crate::ground::clock::Moment;
 use crate::ground::units::Bytes;
 

@@ -1,11 +1,7 @@
 //! The memory controller of cgroup v2.
 
-use crate::cgroup::error::Malformed;
-use crate::cgroup::parse::Files;
-use crate::cgroup::parse::Limit;
-use crate::cgroup::parse::number;
-use crate::cgroup::parse::or_none;
-use crate::cgroup::parse::required;
+use super::error::Malformed;
+use super::parse::{Files, Limit, number, or_none, required};
 use crate::ground::memory::Stat;
 use crate::ground::units::Bytes;
 

@@ -1,15 +1,12 @@
 //! The two versions of the memory controller: what their files are called, and how each is parsed.
 
-use crate::cgroup::error::Malformed;
-use crate::cgroup::kills::Kills;
-use crate::cgroup::parse::Files;
-use crate::cgroup::parse::Limit;
-use crate::cgroup::parse::field;
-use crate::cgroup::parse::number;
-use crate::cgroup::v1;
-use crate::cgroup::v2;
+use super::error::Malformed;
+use super::kills::Kills;
+use super::parse::{Files, Limit, field, number};
+use super::{v1, v2};
 use crate::ground::memory::Stat;
 use crate::ground::units::Bytes;
+
 /// Which kernel interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::Effect;
-use super::kills::Unsettled;
 use crate::act::evict::Act;
 use crate::cgroup::resolve::{Groups, Want};
 use crate::decide::eligibility::Never;
@@ -17,7 +15,7 @@ use crate::decide::schedule::time_left;
 use crate::ground::clock::Moment;
 use crate::pods::guard::{DryRun, Guard, Problem};
 use crate::pods::{ContainerId, Kind, Pod};
-use crate::report::notice::{MissReason, Notice, Subject};
+use crate::report::notice::MissReason;
 use crate::sampler::{LastSample, Shown, TargetId};
 
 /// After so long a running container without a charged group has none: Kata, gVisor.
@@ -25,7 +23,7 @@ pub(super) const SETTLED: Duration = Duration::from_secs(2);
 /// A back-off outlives a dip, but not this long a time without a failure.
 const FORGIVEN: Duration = Duration::from_secs(600);
 /// So many things told of one pod are remembered, to tell each once.
-const MOST_TOLD: usize = 64;
+pub(super) const MOST_TOLD: usize = 64;
 
 /// A container, or the pod's own group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,6 +158,36 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    pub(super) fn new(
+        now: Moment,
+        pod: Pod,
+        owner: OwnerKey,
+        guard: Result<Guard, Vec<Problem>>,
+        by_namespace: bool,
+        never: Option<Never>,
+    ) -> Entry {
+        Entry {
+            owner,
+            since: now,
+            guard,
+            by_namespace,
+            never,
+            targets: Vec::new(),
+            eviction: Eviction::Idle,
+            failure: None,
+            delete_failure: None,
+            reserved: None,
+            may_have_happened: false,
+            noted_due: None,
+            told: BTreeSet::new(),
+            // Kills from before the pod was known are not ours to report.
+            kills: pod.containers.iter().flat_map(|c| c.oom_killed.clone()).collect(),
+            unsettled: Vec::new(),
+            last_looks: BTreeMap::new(),
+            pod,
+        }
+    }
+
     /// When something is to be done by time alone.
     pub(super) fn due(&self) -> Option<Moment> {
         let eviction = match self.eviction {
@@ -295,24 +323,14 @@ pub(super) fn bad_ids(entry: &Entry) -> Vec<(String, String)> {
     guarded.filter_map(|c| Some((c.name.clone(), c.id.as_ref()?.as_ref().err()?.clone()))).collect()
 }
 
-pub(super) fn tell_bad_ids(effects: &mut Vec<Effect>, entry: &mut Entry) {
-    for (container, problem) in bad_ids(entry) {
-        tell(effects, entry, Some(container), Subject::Unresolved(problem));
-    }
-}
-
-pub(super) fn notice_of(entry: &Entry, container: Option<String>, subject: Subject) -> Notice {
-    let (pod, owner) = (entry.pod.id.clone(), entry.pod.owner.clone());
-    Notice { pod, owner, container, by_namespace: entry.by_namespace, subject }
-}
-
-/// Tells something of a pod unless it was told before in the same words.
-pub(super) fn tell(effects: &mut Vec<Effect>, entry: &mut Entry, container: Option<String>, subject: Subject) {
-    let words = format!("{}: {}", container.as_deref().unwrap_or(""), subject.once());
-    if entry.told.len() >= MOST_TOLD {
-        entry.told.clear(); // rather twice than never
-    }
-    if entry.told.insert(words) {
-        effects.push(Effect::Tell(Box::new(notice_of(entry, container, subject))));
-    }
+/// Kills that the kernel has counted, of which it is not known yet whether the container has ended by them.
+#[derive(Debug)]
+pub(super) struct Unsettled {
+    pub(super) container: String,
+    pub(super) id: ContainerId,
+    pub(super) count: u64,
+    pub(super) reason: MissReason,
+    pub(super) look: Option<Box<(LastSample, Duration)>>,
+    /// When it has gone on without them; `None`: its group is gone, and the status has the last word.
+    pub(super) goes_on_at: Option<Moment>,
 }

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
+use super::core::{Controller, InFlight, Key, Read, signed};
+use super::effects::{Effect, notice_of, tell};
 use super::entry::{
-    Entry, Eviction, Failure, Leaving, State, age, failures, growth_of, notice_of, over_targets, tell, undecided,
-    urgency,
+    Entry, Eviction, Failure, Leaving, State, age, failures, growth_of, over_targets, undecided, urgency,
 };
-use super::{Controller, Effect, InFlight, Key, Read};
 use crate::act::evict::{Act, Answer, Order};
 use crate::decide::judge::{Evidence, History, Verdict};
 use crate::decide::restraint::{Candidate, Held, OwnerKey, Reservation, Why};
@@ -420,8 +420,4 @@ fn judge_again(guard: &Guard, sample: &Sample) -> Option<Evidence> {
         Verdict::Above(evidence) => Some(evidence),
         _ => None,
     }
-}
-
-pub(super) fn signed(duration: Duration) -> SignedDuration {
-    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }

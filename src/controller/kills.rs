@@ -3,8 +3,10 @@
 //! The kernel's counter tells at once that a process was killed, the pod's status after a second that a container was. A
 //! kill that the counter told of is settled when it is known which of the two it was, so that it is counted once.
 
-use super::Effect;
-use super::entry::{Entry, Eviction, Name, State, Target, notice_of};
+use std::time::Duration;
+
+use super::effects::{Effect, notice_of};
+use super::entry::{Entry, Eviction, Name, State, Target, Unsettled};
 use crate::cgroup::Hit;
 use crate::decide::eligibility::Never;
 use crate::decide::judge::Verdict;
@@ -15,7 +17,6 @@ use crate::pods::ContainerId;
 use crate::pods::guard::DryRun;
 use crate::report::notice::{MissReason, Subject};
 use crate::sampler::LastSample;
-use std::time::Duration;
 
 /// Kills of so many of a pod's last containers are remembered, to count each once.
 pub(super) const MOST_KILLS: usize = 16;
@@ -37,18 +38,6 @@ pub(super) struct Counted {
     pub(super) together: bool,
     pub(super) hit: Hit,
     pub(super) look: Option<LastSample>,
-}
-
-/// Kills that the kernel has counted, of which it is not known yet whether the container has ended by them.
-#[derive(Debug)]
-pub(super) struct Unsettled {
-    container: String,
-    id: ContainerId,
-    count: u64,
-    reason: MissReason,
-    look: Option<Box<(LastSample, Duration)>>,
-    /// When it has gone on without them; `None`: its group is gone, and the status has the last word.
-    pub(super) goes_on_at: Option<Moment>,
 }
 
 /// Remembers what was last read of a container that is no more, should its status tell of a kill.

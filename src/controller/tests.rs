@@ -1,19 +1,29 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::entry::{Name, State};
 use super::kills::MOST_KILLS;
 use super::*;
-use crate::act::evict::Answer;
-use crate::cgroup::{Group, Hit, Machine, Version};
+use crate::act::evict::{Act, Answer};
+use crate::cgroup::resolve::{Groups, Unresolved};
+use crate::cgroup::{Group, Hit, Machine, ReadError, Version};
+use crate::decide::eligibility::Me;
+use crate::decide::judge::Evidence;
+use crate::decide::restraint::Limits;
+use crate::ground::clock::Moment;
 use crate::ground::keys::{ENABLED, LABEL, PREFIX};
-use crate::ground::memory::Level;
-use crate::ground::memory::Signal;
+use crate::ground::memory::{Level, Sample, Signal};
 use crate::ground::units::Bytes;
-use crate::pods::PodUid;
-use crate::report::notice::MissReason;
+use crate::pods::guard::DryRun;
+use crate::pods::{Pod, PodChange, PodRef, PodUid};
+use crate::report::notice::{MissReason, Subject};
+use crate::sampler::{Command, Report, TargetId, What};
 
 const MIB: u64 = 1 << 20;
 const WALL: &str = "2026-11-24T12:00:00Z";

@@ -1,9 +1,11 @@
 //! A node's budget of evictions: a token bucket that can take back what did not happen. Pure.
 
-use crate::decide::restraint::QUIET;
-use crate::ground::clock::Moment;
 use std::collections::VecDeque;
 use std::time::Duration;
+
+use super::restraint::QUIET;
+use crate::ground::clock::Moment;
+
 /// How far a budget had come at a moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tokens {

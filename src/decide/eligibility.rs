@@ -1,9 +1,10 @@
 //! Who is never evicted.
 
-use crate::pods::Phase;
-use crate::pods::Pod;
 use std::collections::BTreeSet;
 use std::fmt;
+
+use crate::pods::{Phase, Pod};
+
 /// Why a pod is never evicted, whatever its label says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]

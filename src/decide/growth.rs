@@ -8,8 +8,7 @@
 use std::time::Duration;
 
 use crate::ground::clock::Moment;
-use crate::ground::memory::Sample;
-use crate::ground::memory::Stat;
+use crate::ground::memory::{Sample, Stat};
 use crate::ground::units::Bytes;
 
 /// How many looks back the fast growth is measured. At 5 ms a look it is 75 ms.

@@ -1,12 +1,11 @@
 //! What is true of a container: `(Rule, History, Sample) → Verdict`. Pure: time arrives inside the sample.
 
-use crate::decide::schedule::time_left;
-use crate::ground::clock::Moment;
-use crate::ground::memory::Sample;
 use std::time::Duration;
 
-use crate::decide::growth::Trend;
-use crate::ground::memory::Signal;
+use super::growth::Trend;
+use super::schedule::time_left;
+use crate::ground::clock::Moment;
+use crate::ground::memory::{Sample, Signal};
 use crate::ground::units::Bytes;
 use crate::pods::guard::Rule;
 

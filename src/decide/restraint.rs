@@ -7,13 +7,13 @@
 //!
 //! [`Evidence::deadline`]: crate::decide::judge::Evidence::deadline
 
-use crate::decide::budget::Bucket;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
 use jiff::SignedDuration;
 
+use super::budget::Bucket;
 use crate::ground::clock::Moment;
 
 /// After the second eviction of an owner's pods within [`QUIET`], the next waits so long …

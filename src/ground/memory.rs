@@ -1,8 +1,9 @@
 //! What was read of a group's memory, and what it says.
 
-use crate::ground::clock::Moment;
-use crate::ground::units::Bytes;
 use std::time::Duration;
+
+use super::clock::Moment;
+use super::units::Bytes;
 
 /// What is compared with the threshold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]

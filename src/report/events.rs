@@ -1,23 +1,20 @@
 //! Events, on the pod and on its owner. A task of its own writes them from a bounded queue: one that cannot be written never
 //! delays an eviction.
 
-use crate::ground::text::chain;
-use crate::pods::guard::DryRun;
-use crate::report::metrics::Metrics;
-use crate::report::notice::Notice;
-use crate::report::notice::Subject;
-use k8s_openapi::api::core::v1::ObjectReference;
-use kube::Client;
-use kube::runtime::events::Event;
-use kube::runtime::events::EventType;
-use kube::runtime::events::Recorder;
-use kube::runtime::events::Reporter;
 use std::collections::VecDeque;
 use std::time::Duration;
-use tokio::sync::mpsc::Receiver;
-use tokio::sync::mpsc::Sender;
-use tokio::sync::mpsc::channel;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tracing::warn;
+
+use super::metrics::Metrics;
+use super::notice::{Notice, Subject};
+use crate::ground::text::chain;
+use crate::pods::guard::DryRun;
+
 /// The API server's bound for the note of an Event, in bytes (measured: 422 above it).
 pub(super) const NOTE_BYTES: usize = 1024;
 

@@ -1,9 +1,10 @@
 //! Notices in labels and numbers, as the log and `/api/guards` have them.
 
+use super::notice::Subject;
 use crate::act::evict::Answer;
 use crate::decide::judge::Evidence;
 use crate::pods::guard::DryRun;
-use crate::report::notice::Subject;
+
 /// See [`Subject::facts`]. Sizes in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -1,10 +1,11 @@
 //! One log line for each notice.
 
+use tracing::{info, warn};
+
+use super::notice::{Notice, Subject};
 use crate::pods::Owner;
 use crate::pods::guard::DryRun;
-use crate::report::notice::Notice;
-use crate::report::notice::Subject;
-use tracing::{info, warn};
+
 /// Writes the log line of a notice.
 pub fn log(notice: &Notice) {
     let subject = &notice.subject;

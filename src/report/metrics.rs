@@ -1,6 +1,5 @@
 //! What `/metrics` exports. The names are a contract: docs/reference.md lists them.
 
-use crate::report::facts::NOT_SENT;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -12,12 +11,13 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::facts::NOT_SENT;
+use super::notice::{MissReason, Subject};
 use crate::access::confinement::{Confinement, State};
 use crate::act::evict::{Act, Answer};
 use crate::controller::Counts;
 use crate::decide::restraint::Why;
 use crate::pods::guard::DryRun;
-use crate::report::notice::{MissReason, Subject};
 use crate::sampler::Counters;
 
 /// From the shortest look to the longest.

@@ -1,18 +1,17 @@
 //! What is reported about a pod: the vocabulary of log, Events, metrics and `/api/guards`.
 
-use crate::act::evict::Act;
-use crate::act::evict::Answer;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::act::evict::{Act, Answer};
 use crate::decide::eligibility::Never;
 use crate::decide::judge::Evidence;
 use crate::decide::restraint::Why;
-use crate::pods::Owner;
-use crate::pods::PodRef;
-use crate::pods::guard::DryRun;
-use crate::pods::guard::Problem;
-use crate::pods::guard::Warning;
+use crate::pods::guard::{DryRun, Problem, Warning};
+use crate::pods::{Owner, PodRef};
 use crate::sampler::LastSample;
-use jiff::Timestamp;
-use std::time::Duration;
+
 /// Something to be told about a pod.
 #[derive(Clone, Debug)]
 pub struct Notice {

@@ -1,9 +1,9 @@
 //! How much is told: whoever may edit a pod could else have the agent write lines and Events without end. Pure.
 
-use crate::report::notice::Notice;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::notice::Notice;
 use crate::ground::clock::Moment;
 use crate::pods::PodUid;
 

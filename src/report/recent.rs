@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 
 use jiff::Timestamp;
 
+use super::events::cut;
+use super::facts::Facts;
+use super::notice::Notice;
 use crate::pods::Owner;
-use crate::report::events::cut;
-use crate::report::facts::Facts;
-use crate::report::notice::Notice;
 
 /// So many are kept: a screenful or two. At most an Event's note of text and five names each, so all of
 /// them stay below 150 KiB.

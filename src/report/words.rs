@@ -1,15 +1,14 @@
 //! Notices in words, as Events and the log have them.
 
-use crate::act::evict::Act;
-use crate::act::evict::Answer;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::notice::{MissReason, Notice, Subject};
+use crate::act::evict::{Act, Answer};
 use crate::decide::judge::Evidence;
 use crate::ground::units::Bytes;
 use crate::pods::guard::DryRun;
-use crate::report::notice::MissReason;
-use crate::report::notice::Notice;
-use crate::report::notice::Subject;
-use std::fmt::Write as _;
-use std::time::Duration;
+
 /// What is added where nobody wrote the guard into the pod's own manifest: where to look for it.
 const BY_NAMESPACE: &str = " (guarded by its namespace's label)";
 

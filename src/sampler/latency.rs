@@ -1,6 +1,7 @@
 //! How long an eviction takes in one namespace: the controller learns it, the sampler reads it.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// What an eviction takes before one was seen: SIGTERM and exit 25–41 ms after the request (measured on an idle cluster),

@@ -1,16 +1,16 @@
 //! What the sampler is told, and what it reports.
 
-use crate::cgroup::Hit;
-use crate::cgroup::ReadError;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::latency::Latency;
+use super::view::{LastSample, Shown};
 use crate::cgroup::resolve::Groups;
+use crate::cgroup::{Hit, ReadError};
 use crate::decide::judge::Evidence;
 use crate::decide::schedule::time_left;
 use crate::pods::guard::Rule;
-use crate::sampler::latency::Latency;
-use crate::sampler::view::LastSample;
-use crate::sampler::view::Shown;
-use std::sync::Arc;
-use std::time::Duration;
+
 /// Names a target between the two sides; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TargetId(pub u64);

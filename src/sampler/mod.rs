@@ -10,25 +10,27 @@ mod reader;
 mod target;
 mod view;
 
+pub use self::view::{LastSample, Shown};
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
 
+use self::reader::Context;
+use self::target::Due;
 use crate::cgroup::StatReader;
 use crate::decide::schedule::LONGEST_INTERVAL;
 use crate::ground::clock::{Clock, Moment};
 
 pub use self::latency::{Latency, P90, TYPICAL};
 pub use self::messages::{Command, Report, TargetId, Watch, What};
-use self::reader::Context;
 pub use self::reader::read_all;
-use self::target::Due;
 pub use self::target::{Reported, Severity, Target};
-pub use self::view::{LastSample, Shown};
 
 /// What a sweep has found is reported after this time, even if the sweep has not ended: some of its reads may be slow.
 const REPORT_WITHIN: Duration = Duration::from_millis(1);

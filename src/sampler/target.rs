@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::kills::KillCounts;
+use super::latency::Latency;
+use super::messages::{Report, TargetId, Watch, What};
 use super::reader::{Context, Reader};
-use super::{LastSample, Latency, Report, Shown, TargetId, Watch, What};
+use super::view::{LastSample, Shown};
 use crate::cgroup::ReadError;
 use crate::decide::judge::{Evidence, History, Verdict};
 use crate::decide::schedule::{LONGEST_INTERVAL, SHORTEST_INTERVAL, Schedule, crossing, time_left};

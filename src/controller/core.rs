@@ -1,0 +1,149 @@
+//! The controller's state, and what all of its inputs share.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::effects::Effect;
+use super::entry::Entry;
+use super::latency::Latencies;
+use crate::act::evict::Act;
+use crate::cgroup::ReadError;
+use crate::cgroup::resolve::Groups;
+use crate::decide::eligibility::Me;
+use crate::decide::judge::Evidence;
+use crate::decide::restraint::{Limits, Reservation, Restraint};
+use crate::ground::clock::Moment;
+use crate::ground::memory::Sample;
+use crate::pods::guard::DryRun;
+use crate::pods::{Owner, PodRef};
+use crate::sampler::TargetId;
+
+/// Reads all of a target anew; `None` if its group is gone.
+pub type Read<'a> = dyn FnMut(TargetId, &Groups) -> Result<Option<Sample>, ReadError> + 'a;
+
+/// A request that awaits its answer; with all that is needed to tell of it, for the pod may be
+/// forgotten before the answer comes.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub(super) pod: PodRef,
+    pub(super) owner: Option<Owner>,
+    pub(super) container: Option<String>,
+    pub(super) by_namespace: bool,
+    pub(super) evidence: Evidence,
+    pub(super) act: Act,
+    pub(super) mode: DryRun,
+    pub(super) grace: Option<u32>,
+    pub(super) pod_grace: Option<u32>,
+    /// The container's.
+    pub(super) age: Option<Duration>,
+    pub(super) since: Moment,
+    pub(super) reservation: Reservation,
+    /// The answer to an earlier request for the same was lost.
+    pub(super) may_have_happened: bool,
+}
+
+/// Where a pod is found in the index.
+pub(super) type Key = (String, String);
+
+/// The settings.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Who is asking.
+    pub me: Me,
+    /// For all pods.
+    pub dry_run: DryRun,
+    /// How many evictions, how soon.
+    pub limits: Limits,
+    /// The wall clock at [`Moment::ZERO`]; see [`Controller::set_wall`].
+    pub wall: Timestamp,
+    /// For the jitter of retries.
+    pub seed: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Controller {
+    pub(super) settings: Settings,
+    pub(super) pods: BTreeMap<Key, Entry>,
+    pub(super) by_target: HashMap<TargetId, Key>,
+    /// Pods with something due by time, so that nothing else has to be looked at for it.
+    pub(super) due: BTreeSet<(Moment, Key)>,
+    pub(super) next_id: u64,
+    /// Pods seen since the list began.
+    pub(super) listing: Option<BTreeSet<Key>>,
+    pub(super) listed: bool,
+    pub(super) in_flight: BTreeMap<u64, InFlight>,
+    pub(super) next_order: u64,
+    pub(super) restraint: Restraint,
+    pub(super) latencies: Latencies,
+    /// Pods to be decided about.
+    pub(super) open: BTreeSet<Key>,
+    /// The watch is broken.
+    pub(super) away: bool,
+    /// The wall clock at [`Moment::ZERO`].
+    pub(super) wall: Timestamp,
+    pub(super) random: fastrand::Rng,
+    pub(super) effects: Vec<Effect>,
+}
+
+impl Controller {
+    /// A controller that knows no pod yet.
+    #[must_use]
+    pub fn new(settings: Settings) -> Controller {
+        Controller {
+            restraint: Restraint::new(settings.limits),
+            random: fastrand::Rng::with_seed(settings.seed),
+            latencies: Latencies::default(),
+            open: BTreeSet::new(),
+            away: false,
+            wall: settings.wall,
+            settings,
+            pods: BTreeMap::new(),
+            by_target: HashMap::new(),
+            due: BTreeSet::new(),
+            next_id: 0,
+            listing: None,
+            listed: false,
+            in_flight: BTreeMap::new(),
+            next_order: 0,
+            effects: Vec::new(),
+        }
+    }
+
+    /// Tells what the wall clock would have shown at [`Moment::ZERO`], as it goes now: it can be set, and a machine can sleep.
+    pub fn set_wall(&mut self, wall: Timestamp) {
+        self.wall = wall;
+    }
+
+    /// What is to be done since the last call; to be asked after [`Controller::decide`].
+    pub fn effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// The pods were listed completely, once.
+    #[must_use]
+    pub fn listed(&self) -> bool {
+        self.listed
+    }
+}
+
+pub(super) fn find<'a>(
+    pods: &'a mut BTreeMap<Key, Entry>,
+    by_target: &HashMap<TargetId, Key>,
+    id: TargetId,
+) -> Option<(&'a mut Entry, usize)> {
+    let entry = pods.get_mut(by_target.get(&id)?)?;
+    let i = entry.targets.iter().position(|t| t.id == id)?;
+    Some((entry, i))
+}
+
+/// A time of the wall clock as a moment; before the agent's start it is negative.
+pub(super) fn since(wall: Timestamp, at: Timestamp) -> SignedDuration {
+    at.duration_since(wall)
+}
+
+pub(super) fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}

@@ -1,0 +1,106 @@
+//! Counts, for `/metrics` and for tests of what is bounded.
+
+use super::core::Controller;
+use super::entry::{Entry, Eviction, State, bad_ids};
+use super::view;
+use crate::ground::clock::Moment;
+use crate::pods::PodRef;
+use crate::sampler::TargetId;
+
+/// See [`Controller::counts`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Targets that the sampler looks at.
+    pub guarded: usize,
+    /// Targets whose group was not found.
+    pub unresolved: usize,
+    /// Targets whose group is there, and cannot be read.
+    pub unreadable: usize,
+    /// Pods whose guard is invalid.
+    pub invalid: usize,
+    /// Pods over, whose eviction a disruption budget blocks.
+    pub blocked: usize,
+    /// Pods over, whose eviction is held.
+    pub held: usize,
+}
+
+/// See [`Controller::sizes`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Pods.
+    pub pods: usize,
+    /// Targets.
+    pub targets: usize,
+    /// Targets by their id.
+    pub ids: usize,
+    /// Requests that await their answer.
+    pub in_flight: usize,
+    /// What was told of the pod of which most was told.
+    pub told: usize,
+    /// Kills remembered of the pod with most of them.
+    pub kills: usize,
+    /// Last looks kept of the pod with most of them.
+    pub last_looks: usize,
+    /// Owners whose evictions, or whose young ends, are remembered.
+    pub owners: usize,
+    /// Namespaces of which it is known how long evictions take.
+    pub namespaces: usize,
+}
+
+impl Controller {
+    /// Whose a target is: the pod, and the container unless it is the pod's own group.
+    #[must_use]
+    pub fn name_of(&self, id: TargetId) -> Option<(&PodRef, Option<&str>)> {
+        let entry = self.pods.get(self.by_target.get(&id)?)?;
+        let target = entry.targets.iter().find(|t| t.id == id)?;
+        Some((&entry.pod.id, target.name.container()))
+    }
+
+    /// What is known of every guarded container, for people.
+    #[must_use]
+    pub fn guards(&self, now: Moment) -> Vec<view::GuardView> {
+        self.pods.values().flat_map(|e| view::views(e, now)).collect()
+    }
+
+    /// How many of each kind there are, for `/metrics`.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for entry in self.pods.values() {
+            counts.invalid += usize::from(entry.guard.is_err());
+            counts.unresolved += bad_ids(entry).len();
+            match &entry.eviction {
+                Eviction::Retrying { .. } => {
+                    counts.blocked += usize::from(entry.failure.as_ref().is_some_and(|f| f.blocked));
+                }
+                Eviction::Held { .. } => counts.held += 1,
+                _ => {}
+            }
+            for target in &entry.targets {
+                match target.state {
+                    State::Watched { unreadable: Some(_), .. } => counts.unreadable += 1,
+                    State::Watched { .. } => counts.guarded += 1,
+                    State::Resolving { .. } => counts.unresolved += 1,
+                }
+            }
+        }
+        counts
+    }
+
+    /// How much is remembered.
+    #[must_use]
+    pub fn sizes(&self) -> Sizes {
+        let most = |of: fn(&Entry) -> usize| self.pods.values().map(of).max().unwrap_or(0);
+        Sizes {
+            pods: self.pods.len(),
+            targets: self.pods.values().map(|e| e.targets.len()).sum(),
+            ids: self.by_target.len(),
+            in_flight: self.in_flight.len(),
+            told: most(|e| e.told.len()),
+            kills: most(|e| e.kills.len()),
+            last_looks: most(|e| e.last_looks.len()),
+            owners: self.restraint.remembered(),
+            namespaces: self.latencies.len(),
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! What the controller wants done, and how it reports on a pod: each thing once.
+
+use super::entry::{Entry, MOST_TOLD, bad_ids};
+use crate::act::evict::Order;
+use crate::cgroup::resolve::Want;
+use crate::report::notice::{Notice, Subject};
+use crate::sampler::{Command, TargetId};
+
+/// What the outside has to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Find and open these groups; answer with [`Controller::resolved`].
+    Resolve(TargetId, Want),
+    /// Tell the sampler.
+    Sampler(Command),
+    /// Send this; answer with [`Controller::answered`] under the same number.
+    Post(u64, Order),
+    /// Tell people.
+    Tell(Box<Notice>),
+}
+
+pub(super) fn tell_bad_ids(effects: &mut Vec<Effect>, entry: &mut Entry) {
+    for (container, problem) in bad_ids(entry) {
+        tell(effects, entry, Some(container), Subject::Unresolved(problem));
+    }
+}
+
+pub(super) fn notice_of(entry: &Entry, container: Option<String>, subject: Subject) -> Notice {
+    let (pod, owner) = (entry.pod.id.clone(), entry.pod.owner.clone());
+    Notice { pod, owner, container, by_namespace: entry.by_namespace, subject }
+}
+
+/// Tells something of a pod unless it was told before in the same words.
+pub(super) fn tell(effects: &mut Vec<Effect>, entry: &mut Entry, container: Option<String>, subject: Subject) {
+    let words = format!("{}: {}", container.as_deref().unwrap_or(""), subject.once());
+    if entry.told.len() >= MOST_TOLD {
+        entry.told.clear(); // rather twice than never
+    }
+    if entry.told.insert(words) {
+        effects.push(Effect::Tell(Box::new(notice_of(entry, container, subject))));
+    }
+}

@@ -1,0 +1,84 @@
+//! The sampler's reports.
+
+use super::core::{Controller, find};
+use super::effects::tell;
+use super::entry::{State, Target};
+use super::kills::{Counted, counted, group_gone, keep_last_look};
+use super::resolution::FIRST_RESOLVE_RETRY;
+use crate::ground::clock::Moment;
+use crate::report::notice::Subject;
+use crate::sampler::{Report, What};
+
+impl Controller {
+    /// Takes in what the sampler says.
+    pub fn reported(&mut self, now: Moment, report: Report) {
+        self.at(report.id, |c| c.take_report(now, report));
+    }
+
+    fn take_report(&mut self, now: Moment, report: Report) {
+        let id = report.id;
+        let Some((entry, i)) = find(&mut self.pods, &self.by_target, id) else {
+            return;
+        };
+        if report.edit != entry.targets[i].edit && !matches!(report.what, What::Gone | What::Killed { .. }) {
+            return;
+        }
+        let container = entry.targets[i].name.container().map(str::to_owned);
+        let State::Watched { over, view, unreadable, .. } = &mut entry.targets[i].state else {
+            return;
+        };
+        // The first look that can be read again is told as what it finds.
+        match &report.what {
+            What::Unreadable(error) => *unreadable = Some(error.to_string()),
+            What::Killed { .. } | What::Gone => {}
+            _ => *unreadable = None,
+        }
+        match report.what {
+            What::Above { evidence, .. } | What::Worsened(evidence) => {
+                *over = Some(evidence);
+                let key = (entry.pod.id.namespace.clone(), entry.pod.id.name.clone());
+                self.open.insert(key);
+            }
+            What::Dipped => {
+                *over = None;
+                let key = (entry.pod.id.namespace.clone(), entry.pod.id.name.clone());
+                self.open.insert(key);
+            }
+            What::Killed { count, together, hit, last: look } => {
+                let look = look.map(|look| *look).or(view.last());
+                let kills = Counted { count, together, hit, look };
+                counted(&mut self.effects, entry, now, i, kills, self.settings.dry_run);
+            }
+            What::Gone => {
+                let target = entry.targets.remove(i);
+                keep_last_look(entry, &target, self.settings.dry_run);
+                group_gone(entry, &target);
+                let pod = entry.pod.id.clone();
+                if entry.never.is_some() {
+                    self.by_target.remove(&id);
+                } else {
+                    // Ended, or about to be restarted under a new id; or its group is made anew.
+                    let why = Some("its cgroup is gone".into());
+                    let retry_at = Some(now + FIRST_RESOLVE_RETRY);
+                    let state = State::Resolving { since: now, attempt: 0, retry_at, why, had_group: true };
+                    entry.targets.insert(i, Target { state, ..target });
+                }
+                self.learn_end(now, &pod, id);
+                self.open.insert((pod.namespace, pod.name));
+            }
+            // What the namespace's label guards need not be fit for it, and nobody made a mistake: a line of `status` and
+            // `/api/guards` says so, and no Event.
+            What::NoLimit | What::BeyondLimit if entry.by_namespace => {}
+            // That the pod as a whole has no limit is no fault of the guard: each of its containers is guarded by its own, and
+            // one without is told by itself.
+            What::NoLimit if container.is_none() => {}
+            What::NoLimit => tell(&mut self.effects, entry, container, Subject::NoLimit),
+            What::BeyondLimit => tell(&mut self.effects, entry, container, Subject::BeyondLimit),
+            What::Unreadable(error) => {
+                *over = None;
+                tell(&mut self.effects, entry, container, Subject::Unreadable(error.to_string()));
+                self.open.insert((entry.pod.id.namespace.clone(), entry.pod.id.name.clone()));
+            }
+        }
+    }
+}
