@@ -33,6 +33,7 @@ use crate::pods::guard::{self, DryRun, Guard, Problem, Rule};
 use crate::pods::{Container, ContainerId, Owner, Pod, PodChange, PodRef};
 use crate::report::notice::{Notice, Subject};
 use crate::sampler::{Command, Report, Shown, TargetId, Watch, What};
+use crate::serve::wire::GuardView;
 
 /// A group appears 45–130 ms before its container's first instruction, its id in the watch
 /// 20–70 ms after (measured): so it is there when we look, and what is missing now comes at once
@@ -546,7 +547,7 @@ impl Controller {
 
     /// What is known of every guarded container, for people.
     #[must_use]
-    pub fn guards(&self, now: Moment) -> Vec<view::GuardView> {
+    pub fn guards(&self, now: Moment) -> Vec<GuardView> {
         self.pods.values().flat_map(|e| view::views(e, now)).collect()
     }
 

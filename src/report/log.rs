@@ -1,7 +1,6 @@
 //! One log line for each notice.
 
 use crate::pods::Owner;
-use crate::pods::guard::DryRun;
 use crate::report::notice::Notice;
 use crate::report::notice::Subject;
 use tracing::{info, warn};
@@ -22,10 +21,10 @@ pub fn log(notice: &Notice) {
                 uid,
                 owner,
                 container,
-                answer = facts.answer,
-                cause = facts.cause,
-                dry_run = facts.dry_run.map(DryRun::as_str),
-                signal = facts.signal,
+                answer = facts.answer.as_deref(),
+                cause = facts.cause.as_deref(),
+                dry_run = facts.dry_run.as_deref(),
+                signal = facts.signal.as_deref(),
                 value = facts.value,
                 usage = facts.usage,
                 limit = facts.limit,
