@@ -106,7 +106,7 @@ pub struct Agent {
 pub struct Ended {
     /// Of the object that it is told of.
     pub namespace: String,
-    /// The object as `Kind/name`.
+    /// The pod or its owner as `Kind/name`; a Deployment instead of its ReplicaSet.
     pub of: String,
     /// When, the last time.
     pub at: Timestamp,
@@ -311,7 +311,9 @@ pub async fn ended(client: &Client, query: &Query) -> Result<Vec<Ended>, String>
 
 /// A dry run is an Event of type Normal, and ended nothing.
 fn as_ended(event: Event) -> Option<Ended> {
-    let about = event.regarding?;
+    // The owner's Event is on a ReplicaSet, and names the Deployment as related.
+    let deployment = event.related.filter(|related| related.kind.as_deref() == Some("Deployment"));
+    let about = deployment.or(event.regarding)?;
     let at = event.series.map(|s| s.last_observed_time.0).or(event.event_time.map(|t| t.0))?;
     (event.type_.as_deref() == Some("Warning")).then(|| Ended {
         namespace: about.namespace.unwrap_or_default(),

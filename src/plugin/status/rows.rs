@@ -163,17 +163,10 @@ fn row(node: &str, guarded: &GuardView, ended: &[Ended]) -> Row {
     row
 }
 
-/// Events are on the pod and on its controlling owner; of a Deployment's, that is a ReplicaSet, and the note names the
-/// Deployment.
+/// Whether an eviction was of this pod, or of another pod of its owner.
 fn concerns(ended: &Ended, guarded: &GuardView) -> bool {
-    let (kind, name) = ended.of.split_once('/').unwrap_or_default();
-    let of_deployment = |owner: &str| {
-        let deployment = owner.strip_prefix("Deployment/");
-        kind == "ReplicaSet" && deployment.is_some_and(|d| ended.note.contains(&format!(" of Deployment {d}:")))
-    };
-    ended.namespace == guarded.namespace
-        && (kind == "Pod" && name == guarded.pod
-            || guarded.owner.as_ref().is_some_and(|owner| *owner == ended.of || of_deployment(owner)))
+    let of_pod = || ended.of.strip_prefix("Pod/") == Some(&guarded.pod);
+    ended.namespace == guarded.namespace && (guarded.owner.as_ref() == Some(&ended.of) || of_pod())
 }
 
 impl Row {
@@ -377,13 +370,9 @@ mod tests {
     }
 
     #[test]
-    fn an_eviction_is_found_by_pod_owner_and_deployment() {
-        let ended = |of: &str, note: &str| Ended {
-            namespace: "n".into(),
-            of: of.into(),
-            at: Timestamp::UNIX_EPOCH,
-            note: note.into(),
-        };
+    fn an_eviction_is_found_by_pod_and_owner() {
+        let ended =
+            |of: &str| Ended { namespace: "n".into(), of: of.into(), at: Timestamp::UNIX_EPOCH, note: String::new() };
         let of = |owner: &str| GuardView {
             namespace: "n".into(),
             pod: "web-1".into(),
@@ -391,17 +380,11 @@ mod tests {
             ..GuardView::default()
         };
         let web = of("Deployment/web");
-        assert!(concerns(&ended("Pod/web-1", ""), &web));
-        assert!(!concerns(&ended("Pod/web-2", ""), &web));
-        assert!(concerns(
-            &ended("ReplicaSet/web-58f6", "pod web-58f6-x of Deployment web: container a: Evicted"),
-            &web
-        ));
-        assert!(!concerns(
-            &ended("ReplicaSet/web-b-58f6", "pod web-b-58f6-x of Deployment web-b: container a: Evicted"),
-            &web
-        ));
-        assert!(concerns(&ended("StatefulSet/db", ""), &of("StatefulSet/db")));
-        assert!(!concerns(&Ended { namespace: "other".into(), ..ended("Pod/web-1", "") }, &web));
+        assert!(concerns(&ended("Pod/web-1"), &web));
+        assert!(!concerns(&ended("Pod/web-2"), &web));
+        assert!(concerns(&ended("Deployment/web"), &web));
+        assert!(!concerns(&ended("Deployment/web-b"), &web));
+        assert!(concerns(&ended("StatefulSet/db"), &of("StatefulSet/db")));
+        assert!(!concerns(&Ended { namespace: "other".into(), ..ended("Pod/web-1") }, &web));
     }
 }
