@@ -13,11 +13,11 @@ use std::time::Duration;
 use pre_oom_killer::access::confinement::{Confinement, State};
 use pre_oom_killer::act::evict::{Act, Answer};
 use pre_oom_killer::controller::Counts;
-use pre_oom_killer::controller::view::STATES;
 use pre_oom_killer::decide::restraint::Why;
 use pre_oom_killer::pods::guard::DryRun;
 use pre_oom_killer::report::metrics::Metrics;
 use pre_oom_killer::report::notice::MissReason;
+use pre_oom_killer::serve::wire::GuardState;
 
 const REFERENCE: &str = include_str!("../docs/reference.md");
 
@@ -109,7 +109,7 @@ fn every_value_of_a_label_is_there() {
 #[test]
 fn every_state_of_a_guard_is_there_and_the_page_has_words_for_it() {
     let answers = Answer::LABELS.iter().filter(|label| **label != "accepted");
-    let all: BTreeSet<&str> = STATES.iter().chain(answers).copied().collect();
+    let all: BTreeSet<&str> = GuardState::ALL.iter().map(GuardState::as_str).chain(answers.copied()).collect();
     let first_cells = section("states").lines().skip(2).map(|line| line.split('|').nth(1).unwrap());
     let told: BTreeSet<&str> = first_cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
     assert_eq!(all, told, "left: the code; right: docs/reference.md, under <!-- states -->");

@@ -6,6 +6,7 @@ use super::view;
 use crate::ground::clock::Moment;
 use crate::pods::PodRef;
 use crate::sampler::TargetId;
+use crate::serve::wire::GuardView;
 
 /// See [`Controller::counts`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,7 +59,7 @@ impl Controller {
 
     /// What is known of every guarded container, for people.
     #[must_use]
-    pub fn guards(&self, now: Moment) -> Vec<view::GuardView> {
+    pub fn guards(&self, now: Moment) -> Vec<GuardView> {
         self.pods.values().flat_map(|e| view::views(e, now)).collect()
     }
 

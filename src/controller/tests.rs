@@ -24,6 +24,7 @@ use crate::pods::guard::DryRun;
 use crate::pods::{Pod, PodChange, PodRef, PodUid};
 use crate::report::notice::{MissReason, Subject};
 use crate::sampler::{Command, Report, TargetId, What};
+use crate::serve::wire::GuardState;
 
 const MIB: u64 = 1 << 20;
 const WALL: &str = "2026-11-24T12:00:00Z";
@@ -679,7 +680,7 @@ fn what_cannot_be_read_is_shown_and_counted_as_that_until_it_can() {
     for better in [What::Dipped, What::NoLimit, What::Above { evidence: evidence(), since_last_sample: None }] {
         desk.report(id, What::Unreadable(error()));
         let (state, why, guarded, unreadable) = shown(&desk);
-        assert_eq!((state, guarded, unreadable), ("unreadable", 0, 1));
+        assert_eq!((state, guarded, unreadable), (GuardState::Unreadable, 0, 1));
         assert!(why.contains("/sys/fs/cgroup/x/memory.current: is empty"), "{why}");
         desk.report(id, better);
         let (state, _, guarded, unreadable) = shown(&desk);

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::entry::{Entry, Eviction, State, Target, bad_ids};
-use crate::decide::eligibility::Never;
 use crate::decide::judge::Verdict;
 use crate::ground::clock::Moment;
 use crate::ground::keys;
@@ -11,105 +10,14 @@ use crate::pods::Owner;
 use crate::pods::guard::DryRun;
 use crate::report::notice::Subject;
 use crate::sampler::TargetId;
-
-/// One guarded container, or one pod whose guard is invalid, as `/api/guards` shows it.
-#[derive(Clone, Debug, serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct GuardView {
-    /// `metadata.namespace`.
-    pub namespace: String,
-    /// `metadata.name`.
-    pub pod: String,
-    /// `metadata.uid`.
-    pub uid: String,
-    /// The controlling owner as `Kind/name`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub owner: Option<String>,
-    /// The container; none: the pod's own group, or the whole pod.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub container: Option<String>,
-    /// The group that is read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cgroup: Option<String>,
-    /// `watching`, `over`, `sustaining`, `held`, `evicting`, `blocked`, `evicted`, `dry-run`,
-    /// another answer of the server (`refused`, `failing`, `gone`, …), `no-limit`, `beyond-limit`,
-    /// `unreadable`, `resolving`, `waiting`, `never`, `invalid`.
-    pub state: &'static str,
-    /// Why, in words.
-    pub why: String,
-    /// Why it is never evicted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub never: Option<Never>,
-    /// `client` or `server` where the annotation says that it is only to be tried.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dry_run: Option<DryRun>,
-    /// Which signal is compared.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub signal: Option<&'static str>,
-    /// As the annotation has it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub threshold: Option<String>,
-    /// `namespace` where the namespace's label has opted the pod in; none: the pod's own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub guarded_by: Option<&'static str>,
-    /// What was last read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory: Option<MemoryView>,
-}
-
-/// The last look at a group; sizes in bytes.
-#[derive(Clone, Debug, serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct MemoryView {
-    /// All that is charged.
-    pub usage: u64,
-    /// The last known value of the signal.
-    pub value: Option<u64>,
-    /// The limit that a percentage is of; null: none.
-    pub limit: Option<u64>,
-    /// The threshold; null: a percentage of no limit.
-    pub threshold: Option<u64>,
-    /// What is left before a kill; null: no limit.
-    pub room: Option<u64>,
-    /// Bytes a second over the last quarter of a second, of what cannot be reclaimed.
-    pub growth: Option<i64>,
-    /// The same over the last minute; null in the first seconds.
-    pub slow_growth: Option<i64>,
-    /// How long ago it was read, in milliseconds.
-    pub age_ms: u64,
-    /// In how many milliseconds it is read next.
-    pub next_ms: u64,
-    /// Kills counted by the kernel in this group.
-    pub oom_kills: Option<u64>,
-}
-
-/// All states of a guard, but those that are an answer's ([`Answer::LABELS`]).
-///
-/// [`Answer::LABELS`]: crate::act::evict::Answer::LABELS
-pub const STATES: [&str; 15] = [
-    "watching",
-    "sustaining",
-    "evicting",
-    "held",
-    "blocked",
-    "over",
-    "evicted",
-    "dry-run",
-    "resolving",
-    "waiting",
-    "no-limit",
-    "beyond-limit",
-    "unreadable",
-    "invalid",
-    "never",
-];
+use crate::serve::wire::{GuardState, GuardView, MemoryView};
 
 /// Why a percentage of the pod as a whole is none, where `*` asks for it.
 const POD_WITHOUT_LIMIT: &str = "the pod as a whole has no memory limit to take a percentage of (not each of its containers, init containers included, has one): each container is guarded by its own limit";
 
 pub(super) fn views(entry: &Entry, now: Moment) -> Vec<GuardView> {
     let owner = entry.pod.owner.as_ref().map(Owner::workload);
-    let base = |state: &'static str, why: String| GuardView {
+    let base = |state: GuardState, why: String| GuardView {
         namespace: entry.pod.id.namespace.clone(),
         pod: entry.pod.id.name.clone(),
         uid: entry.pod.id.uid.0.clone(),
@@ -118,18 +26,18 @@ pub(super) fn views(entry: &Entry, now: Moment) -> Vec<GuardView> {
         cgroup: None,
         state,
         why,
-        never: entry.never,
+        never: entry.never.map(|never| never.label().into()),
         dry_run: None,
         signal: None,
         threshold: None,
-        guarded_by: entry.by_namespace.then_some(keys::BY_NAMESPACE),
+        guarded_by: entry.by_namespace.then_some(keys::BY_NAMESPACE.into()),
         memory: None,
     };
     let guard = match &entry.guard {
         Ok(guard) => guard,
         Err(problems) => {
             let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            return vec![base("invalid", words.join("; "))];
+            return vec![base(GuardState::Invalid, words.join("; "))];
         }
     };
     let mut all = Vec::new();
@@ -162,26 +70,26 @@ pub(super) fn views(entry: &Entry, now: Moment) -> Vec<GuardView> {
     for name in guard.containers.iter().filter(|n| !has_target(n)) {
         let problem = bad_ids(entry).into_iter().find(|(n, _)| n == name).map(|(_, problem)| problem);
         let mut view = match (entry.never, problem) {
-            (Some(never), _) => base("never", never.to_string()),
-            (None, Some(problem)) => base("invalid", problem),
-            (None, None) => base("waiting", "it is not running".into()),
+            (Some(never), _) => base(GuardState::Never, never.to_string()),
+            (None, Some(problem)) => base(GuardState::Invalid, problem),
+            (None, None) => base(GuardState::Waiting, "it is not running".into()),
         };
         view.container = Some(name.clone());
         all.push(view);
     }
     for view in &mut all {
-        view.dry_run = Some(guard.dry_run).filter(|mode| *mode != DryRun::Off);
-        view.signal = Some(guard.rule.signal.as_str());
+        view.dry_run = Some(guard.dry_run).filter(|mode| *mode != DryRun::Off).map(|mode| mode.as_str().into());
+        view.signal = Some(guard.rule.signal.as_str().into());
         view.threshold = Some(guard.rule.threshold.to_string());
     }
     all
 }
 
-fn state_of(entry: &Entry, target: &Target, now: Moment) -> (&'static str, String) {
+fn state_of(entry: &Entry, target: &Target, now: Moment) -> (GuardState, String) {
     let (view, over, unreadable) = match &target.state {
         State::Resolving { why, .. } => {
             let why = why.clone().unwrap_or_else(|| "its cgroup is being looked for".into());
-            return ("resolving", why);
+            return (GuardState::Resolving, why);
         }
         State::Watched { view, over, unreadable, .. } => (view, over, unreadable),
     };
@@ -192,25 +100,25 @@ fn state_of(entry: &Entry, target: &Target, now: Moment) -> (&'static str, Strin
     let within = |at: &Moment| at.saturating_sub(now).as_secs();
     let told = match &entry.eviction {
         Eviction::Held { target, held, .. } if about_this(target) => {
-            Some(("held", format!("{}; for another {} s", held.why, within(&held.until))))
+            Some((GuardState::Held, format!("{}; for another {} s", held.why, within(&held.until))))
         }
         Eviction::Posting { target, .. } if about_this(target) || orphan(target) => {
-            Some(("evicting", "the server's answer is awaited".into()))
+            Some((GuardState::Evicting, "the server's answer is awaited".into()))
         }
         Eviction::Retrying { target, at } if about_this(target) => {
             let (state, words) = match &entry.failure {
-                Some(failure) if failure.blocked => ("blocked", failure.words.as_str()),
-                Some(failure) => (failure.answer, failure.words.as_str()),
-                None => ("evicting", "the answer to an earlier request is awaited"),
+                Some(failure) if failure.blocked => (GuardState::Blocked, failure.words.as_str()),
+                Some(failure) => (GuardState::Other(failure.answer.into()), failure.words.as_str()),
+                None => (GuardState::Evicting, "the answer to an earlier request is awaited"),
             };
             Some((state, format!("{words}; next try in {} s", within(at))))
         }
         Eviction::Tried { target, mode, outcome, at } if about_this(target) => {
             let by = if *mode == DryRun::Server { "the server's word" } else { "dry run" };
-            Some(("dry-run", format!("{by}: {outcome}, {} s ago; it is not evicted", ago(at))))
+            Some((GuardState::DryRun, format!("{by}: {outcome}, {} s ago; it is not evicted", ago(at))))
         }
         Eviction::Leaving(leaving) if about_this(&leaving.target) || orphan(&leaving.target) => {
-            Some(("evicted", format!("accepted {} s ago; its end is awaited", ago(&leaving.since))))
+            Some((GuardState::Evicted, format!("accepted {} s ago; its end is awaited", ago(&leaving.since))))
         }
         _ => None,
     };
@@ -218,21 +126,23 @@ fn state_of(entry: &Entry, target: &Target, now: Moment) -> (&'static str, Strin
         return told;
     }
     if let Some(never) = entry.never {
-        return ("never", never.to_string());
+        return (GuardState::Never, never.to_string());
     }
     if let Some(error) = unreadable {
-        return ("unreadable", format!("not guarded: {error}; it is tried again each second"));
+        return (GuardState::Unreadable, format!("not guarded: {error}; it is tried again each second"));
     }
     match view.last().map(|l| l.verdict) {
-        Some(Verdict::NoLimit) if target.name.container().is_none() => ("no-limit", POD_WITHOUT_LIMIT.into()),
-        Some(Verdict::NoLimit) => ("no-limit", Subject::NoLimit.words()),
-        Some(Verdict::BeyondLimit) => ("beyond-limit", Subject::BeyondLimit.words()),
+        Some(Verdict::NoLimit) if target.name.container().is_none() => (GuardState::NoLimit, POD_WITHOUT_LIMIT.into()),
+        Some(Verdict::NoLimit) => (GuardState::NoLimit, Subject::NoLimit.words()),
+        Some(Verdict::BeyondLimit) => (GuardState::BeyondLimit, Subject::BeyondLimit.words()),
         Some(Verdict::Sustaining { until }) => {
             let seconds = until.saturating_sub(now).as_secs();
-            ("sustaining", format!("over; acted on if it stays so for another {seconds} s"))
+            (GuardState::Sustaining, format!("over; acted on if it stays so for another {seconds} s"))
         }
-        _ if over.is_some() => ("over", "above its threshold; the pod is being acted on for another container".into()),
-        _ => ("watching", "below its threshold".into()),
+        _ if over.is_some() => {
+            (GuardState::Over, "above its threshold; the pod is being acted on for another container".into())
+        }
+        _ => (GuardState::Watching, "below its threshold".into()),
     }
 }
 

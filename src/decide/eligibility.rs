@@ -6,8 +6,7 @@ use std::fmt;
 use crate::pods::{Phase, Pod};
 
 /// Why a pod is never evicted, whatever its label says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Never {
     /// A mirror of a static pod: evicting it does not touch the process (measured).
     Mirror,
@@ -23,6 +22,22 @@ pub enum Never {
     ExcludedNamespace,
     /// The agent itself.
     Agent,
+}
+
+impl Never {
+    /// One word for it, as `/api/guards` has it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Never::Mirror => "mirror",
+            Never::Static => "static",
+            Never::Terminating => "terminating",
+            Never::Finished => "finished",
+            Never::NotOurNode => "not-our-node",
+            Never::ExcludedNamespace => "excluded-namespace",
+            Never::Agent => "agent",
+        }
+    }
 }
 
 impl fmt::Display for Never {

@@ -107,8 +107,7 @@ impl fmt::Display for Threshold {
 }
 
 /// How much of an eviction is only tried. The greater of two is the more careful.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DryRun {
     /// Evict.
     #[default]

@@ -160,8 +160,6 @@ fn events(notice: &Notice) -> Vec<(Event, ObjectReference)> {
     if let Some(owner) = &notice.owner
         && subject.is_about_an_eviction()
     {
-        let of = owner.deployment().map_or(String::new(), |d| format!(" of Deployment {d}"));
-        let note = format!("pod {}{of}: {place}{}", notice.pod.name, notice.words());
         let reference = ObjectReference {
             api_version: Some(owner.api_version.clone()),
             kind: Some(owner.kind.clone()),
@@ -170,7 +168,16 @@ fn events(notice: &Notice) -> Vec<(Event, ObjectReference)> {
             uid: Some(owner.uid.clone()),
             ..ObjectReference::default()
         };
-        all.push((event(note), reference));
+        // Whom people know, where the owner is its ReplicaSet. Its uid is not known.
+        let deployment = owner.deployment().map(|name| ObjectReference {
+            kind: Some("Deployment".into()),
+            name: Some(name.to_owned()),
+            uid: None,
+            ..reference.clone()
+        });
+        let of = owner.deployment().map_or(String::new(), |d| format!(" of Deployment {d}"));
+        let note = format!("pod {}{of}: {place}{}", notice.pod.name, notice.words());
+        all.push((Event { secondary: deployment, ..event(note) }, reference));
     }
     all
 }
@@ -250,6 +257,9 @@ pub(crate) mod tests {
         assert_eq!(notes[1], format!("pod web-58f6dff65f-p9cf2 of Deployment web: {}", notes[0]));
         let on: Vec<_> = events.iter().map(|(_, r)| r.kind.clone().unwrap()).collect();
         assert_eq!(on, ["Pod", "ReplicaSet"]);
+        let named = |r: &ObjectReference| (r.kind.clone().unwrap(), r.name.clone().unwrap(), r.uid.clone());
+        let related: Vec<_> = events.iter().map(|(e, _)| e.secondary.as_ref().map(named)).collect();
+        assert_eq!(related, [None, Some(("Deployment".into(), "web".into(), None))]);
         assert!(events.iter().all(|(e, _)| e.reason == "PreOOMEvicted"));
     }
 

@@ -4,48 +4,7 @@ use super::notice::Subject;
 use crate::act::evict::Answer;
 use crate::decide::judge::Evidence;
 use crate::pods::guard::DryRun;
-
-/// See [`Subject::facts`]. Sizes in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Facts {
-    /// The server's answer, as the metrics' label has it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub answer: Option<&'static str>,
-    /// Why it is held, or why it was missed: the metrics' label `reason`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cause: Option<&'static str>,
-    /// `client` or `server` where it was only tried.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dry_run: Option<DryRun>,
-    /// Which signal was compared.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub signal: Option<&'static str>,
-    /// Its value.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub value: Option<u64>,
-    /// All that was charged.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub usage: Option<u64>,
-    /// The limit.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub limit: Option<u64>,
-    /// The threshold.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub threshold: Option<u64>,
-    /// Over the last quarter of a second, in bytes a second.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub growth: Option<i64>,
-    /// Over the last minute.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub slow_growth: Option<i64>,
-    /// What was left before a kill.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub room: Option<u64>,
-    /// From the request to the answer, in milliseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub took_ms: Option<f64>,
-}
+use crate::serve::wire::{Facts, Word};
 
 /// The label `answer` of a dry run of the client.
 pub const NOT_SENT: &str = "not-sent";
@@ -54,9 +13,10 @@ impl Subject {
     /// The numbers and labels of it, as log and `/api/guards` have them.
     #[must_use]
     pub fn facts(&self) -> Facts {
-        let mode = |mode: &DryRun| Some(*mode).filter(|mode| *mode != DryRun::Off);
+        let mode =
+            |mode: &DryRun| Some(*mode).filter(|mode| *mode != DryRun::Off).map(|mode| Word::from(mode.as_str()));
         let of = |e: &Evidence| Facts {
-            signal: Some(e.signal.as_str()),
+            signal: Some(e.signal.as_str().into()),
             value: Some(e.value.0),
             usage: Some(e.usage.0),
             limit: e.limit.map(|l| l.0),
@@ -68,23 +28,23 @@ impl Subject {
         };
         match self {
             Subject::Evicted { evidence, mode: DryRun::Client, .. } => {
-                Facts { answer: Some(NOT_SENT), dry_run: Some(DryRun::Client), ..of(evidence) }
+                Facts { answer: Some(NOT_SENT.into()), dry_run: mode(&DryRun::Client), ..of(evidence) }
             }
             Subject::Evicted { evidence, mode: m, took, .. } => Facts {
-                answer: Some(Answer::Accepted.label()),
+                answer: Some(Answer::Accepted.label().into()),
                 dry_run: mode(m),
                 took_ms: Some(took.as_secs_f64() * 1000.0),
                 ..of(evidence)
             },
             Subject::NotEvicted { evidence, answer, mode: m, .. } => {
-                Facts { answer: Some(answer.label()), dry_run: mode(m), ..of(evidence) }
+                Facts { answer: Some(answer.label().into()), dry_run: mode(m), ..of(evidence) }
             }
-            Subject::Held { evidence, why, .. } => Facts { cause: Some(why.label()), ..of(evidence) },
+            Subject::Held { evidence, why, .. } => Facts { cause: Some(why.label().into()), ..of(evidence) },
             Subject::Slow { growth, .. } => Facts { growth: Some(*growth), ..Facts::default() },
             Subject::Missed { reason, look, .. } => {
                 let look = look.as_ref().map(|look| &look.0);
                 Facts {
-                    cause: Some(reason.label()),
+                    cause: Some(reason.label().into()),
                     value: look.and_then(|l| l.value).map(|v| v.0),
                     usage: look.map(|l| l.sample.own.usage.0),
                     limit: look.and_then(|l| l.sample.base()).map(|l| l.0),

@@ -4,7 +4,6 @@ use tracing::{info, warn};
 
 use super::notice::{Notice, Subject};
 use crate::pods::Owner;
-use crate::pods::guard::DryRun;
 
 /// Writes the log line of a notice.
 pub fn log(notice: &Notice) {
@@ -23,10 +22,10 @@ pub fn log(notice: &Notice) {
                 uid,
                 owner,
                 container,
-                answer = facts.answer,
-                cause = facts.cause,
-                dry_run = facts.dry_run.map(DryRun::as_str),
-                signal = facts.signal,
+                answer = facts.answer.as_deref(),
+                cause = facts.cause.as_deref(),
+                dry_run = facts.dry_run.as_deref(),
+                signal = facts.signal.as_deref(),
                 value = facts.value,
                 usage = facts.usage,
                 limit = facts.limit,

@@ -5,42 +5,13 @@ use std::collections::VecDeque;
 use jiff::Timestamp;
 
 use super::events::cut;
-use super::facts::Facts;
 use super::notice::Notice;
 use crate::pods::Owner;
+use crate::serve::wire::RecentView;
 
 /// So many are kept: a screenful or two. At most an Event's note of text and five names each, so all of
 /// them stay below 150 KiB.
 const MOST: usize = 50;
-
-/// One notice, as `/api/guards` shows it: the fields of its log line and its Event. Sizes in bytes.
-#[derive(Clone, Debug, serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RecentView {
-    /// Counts up from 1 in the life of an agent.
-    pub number: u64,
-    /// When it was told.
-    pub at: String,
-    /// The Event's reason.
-    pub reason: &'static str,
-    /// `metadata.namespace`.
-    pub namespace: String,
-    /// `metadata.name`.
-    pub pod: String,
-    /// `metadata.uid`.
-    pub uid: String,
-    /// The controlling owner as `Kind/name`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub owner: Option<String>,
-    /// The container; none: the pod's own group.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub container: Option<String>,
-    /// The whole of it in words, as the Event has it.
-    pub words: String,
-    /// Its labels and numbers, as its log line has them.
-    #[serde(flatten)]
-    pub facts: Facts,
-}
 
 /// A ring of them.
 #[derive(Debug, Default)]
@@ -71,7 +42,7 @@ fn view(number: u64, at: Timestamp, notice: &Notice) -> RecentView {
     RecentView {
         number,
         at: at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        reason: notice.subject.reason(),
+        reason: notice.subject.reason().into(),
         namespace: notice.pod.namespace.clone(),
         pod: notice.pod.name.clone(),
         uid: notice.pod.uid.0.clone(),
@@ -130,7 +101,7 @@ mod tests {
         recent.keep(Timestamp::UNIX_EPOCH, &notice(answer(Answer::Failing { code: 500, message: "é".repeat(5000) })));
         let kept = &recent.all()[0];
         assert!(kept.words.len() <= 1024);
-        assert_eq!((kept.reason, kept.facts.answer), ("PreOOMEvictionFailed", Some("failing")));
-        assert_eq!((kept.facts.value, kept.facts.dry_run), (Some(161_500_000), Some(DryRun::Server)));
+        assert_eq!((&*kept.reason, kept.facts.answer.as_deref()), ("PreOOMEvictionFailed", Some("failing")));
+        assert_eq!((kept.facts.value, kept.facts.dry_run.as_deref()), (Some(161_500_000), Some("server")));
     }
 }

@@ -28,14 +28,13 @@ use tokio::task::AbortHandle;
 use tracing::error;
 
 use crate::controller::Counts;
-use crate::controller::view::GuardView;
 use crate::decide::schedule::LONGEST_INTERVAL;
 use crate::ground::clock::Clock;
 use crate::ground::clock::Moment;
 use crate::pods::guard::DryRun;
 use crate::report::metrics::Metrics;
-use crate::report::recent::RecentView;
 use crate::sampler::Counters;
+use crate::serve::wire::{GuardView, GuardsPage, RecentView};
 
 /// Open connections: scrapers, probes and a few people need a handful. A new one takes the place of an old one, see [`Places`].
 const CONNECTIONS: usize = 64;
@@ -302,15 +301,15 @@ async fn answer(request: &Request<Incoming>, peer: IpAddr, pages: &Pages) -> Res
         },
         "/api/guards" => match ask(pages).await {
             Some(Views { state, guards, recent }) => {
-                let body = serde_json::json!({
-                    "node": pages.node,
-                    "version": env!("CARGO_PKG_VERSION"),
-                    "started": pages.started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-                    "dryRun": pages.dry_run,
-                    "listed": state.listed,
-                    "listAgeSeconds": state.list_age(pages.clock.now()).as_secs(),
-                    "guards": guards,
-                    "recent": recent,
+                let body = serde_json::json!(GuardsPage {
+                    node: pages.node.clone(),
+                    version: env!("CARGO_PKG_VERSION").into(),
+                    started: pages.started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+                    dry_run: pages.dry_run.as_str().into(),
+                    listed: state.listed,
+                    list_age_seconds: state.list_age(pages.clock.now()).as_secs(),
+                    guards,
+                    recent,
                 });
                 page(StatusCode::OK, "application/json", format!("{body}\n"))
             }

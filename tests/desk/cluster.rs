@@ -133,6 +133,7 @@ impl Cluster {
             "eventTime": format!("2026-11-24T{time}.000000Z"), "type": "Warning", "reason": "PreOOMEvicted",
             "action": "Evicting", "reportingController": "pre-oom-killer", "reportingInstance": "node-a", "note": note,
             "regarding": {"kind": kind, "apiVersion": "apps/v1", "name": name, "namespace": "shop"},
+            "related": {"kind": "Deployment", "apiVersion": "apps/v1", "name": "web", "namespace": "shop"},
         });
         let body = event.to_string();
         let mut stream = std::net::TcpStream::connect(self.server.address()).unwrap();

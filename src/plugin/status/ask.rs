@@ -14,10 +14,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use kube::api::ListParams;
 use kube::client::Body;
 use kube::{Api, Client};
-use serde::Deserialize;
 
 use super::spaces::{Unguarded, unguarded};
 use crate::ground::text::{chain, shortened};
+use crate::serve::wire::{GuardsPage, RecentView};
 
 /// All agents carry it (the chart's and the manifests' label).
 pub const AGENTS: &str = "app.kubernetes.io/name=pre-oom-killer";
@@ -74,14 +74,14 @@ impl Survey {
     }
 
     /// What the agents see.
-    pub fn pages(&self) -> impl Iterator<Item = (&Agent, &Page)> {
+    pub fn pages(&self) -> impl Iterator<Item = (&Agent, &GuardsPage)> {
         self.agents.iter().filter_map(|agent| Some((agent, agent.answer.as_ref().ok()?)))
     }
 
     /// All evictions that are known: Events live for an hour, an agent remembers its last ones until it is restarted.
     #[must_use]
     pub fn evictions(&self) -> Vec<Ended> {
-        let remembered = self.pages().flat_map(|(_, page)| &page.recent).filter_map(Recent::ended);
+        let remembered = self.pages().flat_map(|(_, page)| &page.recent).filter_map(remembered);
         self.ended.iter().flatten().cloned().chain(remembered).collect()
     }
 }
@@ -98,96 +98,7 @@ pub struct Agent {
     /// It is being ended: in a rollout, another one on its node sees the same.
     pub going: bool,
     /// What it sees.
-    pub answer: Result<Page, String>,
-}
-
-/// `/api/guards`. Agents of other versions may know less, or more.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct Page {
-    /// The node that it guards.
-    #[serde(default)]
-    pub node: String,
-    /// Its version.
-    #[serde(default)]
-    pub version: String,
-    /// It knows the pods of its node.
-    #[serde(default)]
-    pub listed: bool,
-    /// See [`crate::controller::view::GuardView`].
-    #[serde(default)]
-    pub guards: Vec<Guarded>,
-    /// See [`crate::report::recent::RecentView`].
-    #[serde(default)]
-    pub recent: Vec<Recent>,
-}
-
-/// What an agent told of an eviction, as `/api/guards` has it.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Recent {
-    /// The Event's.
-    pub reason: String,
-    /// As RFC 3339 has it.
-    pub at: String,
-    /// `metadata.namespace`.
-    pub namespace: String,
-    /// `metadata.name`.
-    pub pod: String,
-    /// As `Kind/name`.
-    pub owner: Option<String>,
-    /// In words.
-    pub words: String,
-}
-
-/// One guarded container, as `/api/guards` has it.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Guarded {
-    /// `metadata.namespace`.
-    pub namespace: String,
-    /// `metadata.name`.
-    pub pod: String,
-    /// `metadata.uid`.
-    pub uid: String,
-    /// As `Kind/name`.
-    pub owner: Option<String>,
-    /// None: the pod's own group, or the whole pod.
-    pub container: Option<String>,
-    /// In a word.
-    pub state: String,
-    /// Why.
-    pub why: String,
-    /// What is compared.
-    pub signal: Option<String>,
-    /// As the annotation has it.
-    pub threshold: Option<String>,
-    /// `namespace` where its namespace's label has opted it in; none: the pod's own.
-    pub guarded_by: Option<String>,
-    /// The last look.
-    pub memory: Option<Memory>,
-}
-
-/// The last look at a container; sizes in bytes.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Memory {
-    /// All that is charged.
-    pub usage: u64,
-    /// Of the signal.
-    pub value: Option<u64>,
-    /// That a percentage is of.
-    pub limit: Option<u64>,
-    /// In bytes.
-    pub threshold: Option<u64>,
-    /// What is left before a kill.
-    pub room: Option<u64>,
-    /// Bytes a second.
-    pub growth: Option<i64>,
-    /// The same over the last minute.
-    #[serde(default)]
-    pub slow_growth: Option<i64>,
-    /// How long ago it was read, in milliseconds.
-    pub age_ms: u64,
+    pub answer: Result<GuardsPage, String>,
 }
 
 /// An eviction, as an Event or an agent tells it.
@@ -195,7 +106,7 @@ pub struct Memory {
 pub struct Ended {
     /// Of the object that it is told of.
     pub namespace: String,
-    /// The object as `Kind/name`.
+    /// The pod or its owner as `Kind/name`; a Deployment instead of its ReplicaSet.
     pub of: String,
     /// When, the last time.
     pub at: Timestamp,
@@ -203,12 +114,16 @@ pub struct Ended {
     pub note: String,
 }
 
-impl Recent {
-    fn ended(&self) -> Option<Ended> {
-        let of = || self.owner.clone().unwrap_or_else(|| format!("Pod/{}", self.pod));
-        ENDED.contains(&self.reason.as_str()).then_some(())?;
-        Some(Ended { namespace: self.namespace.clone(), of: of(), at: self.at.parse().ok()?, note: self.words.clone() })
-    }
+/// An eviction that an agent remembers.
+fn remembered(recent: &RecentView) -> Option<Ended> {
+    let of = || recent.owner.clone().unwrap_or_else(|| format!("Pod/{}", recent.pod));
+    ENDED.contains(&&*recent.reason).then_some(())?;
+    Some(Ended {
+        namespace: recent.namespace.clone(),
+        of: of(),
+        at: recent.at.parse().ok()?,
+        note: recent.words.clone(),
+    })
 }
 
 /// Asks everyone.
@@ -322,7 +237,13 @@ async fn ask(client: &Client, pod: Pod, timeout: Duration) -> Agent {
     Agent { node, going, answer, namespace, name }
 }
 
-async fn page(client: &Client, namespace: &str, name: &str, port: i32, timeout: Duration) -> Result<Page, String> {
+async fn page(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    port: i32,
+    timeout: Duration,
+) -> Result<GuardsPage, String> {
     let path = format!("/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy/api/guards");
     let request = Request::get(path).body(Body::empty()).map_err(|error| error.to_string())?;
     let answered = async {
@@ -332,7 +253,7 @@ async fn page(client: &Client, namespace: &str, name: &str, port: i32, timeout: 
         let body =
             body.map_err(|error| format!("its answer ended early: {}", shortened(&error.to_string())))?.to_bytes();
         if code.is_success() {
-            return serde_json::from_slice::<Page>(&body)
+            return serde_json::from_slice::<GuardsPage>(&body)
                 .map_err(|error| format!("its answer cannot be read: {error}"));
         }
         let status = serde_json::from_slice::<serde_json::Value>(&body).unwrap_or_default();
@@ -390,7 +311,9 @@ pub async fn ended(client: &Client, query: &Query) -> Result<Vec<Ended>, String>
 
 /// A dry run is an Event of type Normal, and ended nothing.
 fn as_ended(event: Event) -> Option<Ended> {
-    let about = event.regarding?;
+    // The owner's Event is on a ReplicaSet, and names the Deployment as related.
+    let deployment = event.related.filter(|related| related.kind.as_deref() == Some("Deployment"));
+    let about = deployment.or(event.regarding)?;
     let at = event.series.map(|s| s.last_observed_time.0).or(event.event_time.map(|t| t.0))?;
     (event.type_.as_deref() == Some("Warning")).then(|| Ended {
         namespace: about.namespace.unwrap_or_default(),
@@ -420,62 +343,5 @@ pub(super) async fn within<T>(timeout: Duration, what: impl Future<Output = kube
             other => chain(other),
         }),
         Err(_) => Err(format!("the API server gave no answer within {timeout:?}")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::controller::view::{GuardView, MemoryView};
-
-    /// What is read here is what an agent of this version writes.
-    #[test]
-    fn the_agents_form_is_read_whole() {
-        let view = GuardView {
-            namespace: "n".into(),
-            pod: "p".into(),
-            uid: "u".into(),
-            owner: Some("Job/j".into()),
-            container: Some("c".into()),
-            cgroup: None,
-            state: "over",
-            why: "w".into(),
-            never: None,
-            dry_run: None,
-            signal: Some("usage"),
-            threshold: Some("60 %".into()),
-            guarded_by: Some("namespace"),
-            memory: Some(MemoryView {
-                usage: 1,
-                value: Some(2),
-                limit: Some(3),
-                threshold: Some(4),
-                room: Some(5),
-                growth: Some(-6),
-                slow_growth: Some(-7),
-                age_ms: 7,
-                next_ms: 8,
-                oom_kills: None,
-            }),
-        };
-        let read: Guarded = serde_json::from_value(serde_json::to_value(&view).unwrap()).unwrap();
-        let memory = read.memory.unwrap();
-        assert_eq!(
-            (read.namespace, read.pod, read.uid, read.state, read.why),
-            ("n".into(), "p".into(), "u".into(), "over".into(), "w".into())
-        );
-        assert_eq!((read.owner.as_deref(), read.container.as_deref()), (Some("Job/j"), Some("c")));
-        assert_eq!((read.signal.as_deref(), read.threshold.as_deref()), (Some("usage"), Some("60 %")));
-        assert_eq!(read.guarded_by.as_deref(), Some("namespace"));
-        assert_eq!((memory.usage, memory.value, memory.limit, memory.threshold), (1, Some(2), Some(3), Some(4)));
-        assert_eq!((memory.room, memory.growth, memory.age_ms), (Some(5), Some(-6), 7));
-    }
-
-    #[test]
-    fn an_agent_that_knows_less_or_more_is_read_all_the_same() {
-        let page: Page =
-            serde_json::from_str(r#"{"listed": true, "new": 1, "guards": [{"pod": "p", "memory": {"x": 1}}]}"#)
-                .unwrap();
-        assert_eq!((page.guards[0].pod.as_str(), page.guards[0].state.as_str()), ("p", ""));
     }
 }

@@ -6,10 +6,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::ask::{Ended, Guarded, Query, Survey};
+use super::ask::{Ended, Query, Survey};
 use crate::decide::schedule::time_left;
 use crate::ground::units::Bytes;
 use crate::plugin::sanitize::printable;
+use crate::serve::wire::{GuardState, GuardView, Word};
 
 /// One guarded container of the cluster; sizes in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -28,7 +29,7 @@ pub struct Row {
     /// As `Kind/name`.
     pub owner: Option<String>,
     /// What is compared.
-    pub signal: Option<String>,
+    pub signal: Option<Word>,
     /// The threshold as it was written.
     pub threshold_text: Option<String>,
     /// The signal's value; where it was not read, usage, which is no less.
@@ -50,9 +51,9 @@ pub struct Row {
     /// How long ago it was read, in milliseconds.
     pub age_ms: Option<u64>,
     /// `namespace` where its namespace's label has opted it in; none: the pod's own.
-    pub guarded_by: Option<String>,
+    pub guarded_by: Option<Word>,
     /// In a word.
-    pub state: String,
+    pub state: GuardState,
     /// In words.
     pub why: String,
     /// When one of its owner's pods, or it itself, was last evicted.
@@ -123,13 +124,13 @@ pub fn sort(rows: &mut [Row], order: Order) {
             Order::Growth => b.growth.cmp(&a.growth),
             Order::Name => by_name,
             Order::Node => a.node.cmp(&b.node),
-            Order::State => a.state.cmp(&b.state),
+            Order::State => a.state.as_str().cmp(b.state.as_str()),
         };
         first.then(by_name)
     });
 }
 
-fn row(node: &str, guarded: &Guarded, ended: &[Ended]) -> Row {
+fn row(node: &str, guarded: &GuardView, ended: &[Ended]) -> Row {
     let memory = guarded.memory.as_ref();
     let value = memory.map(|m| m.value.unwrap_or(m.usage));
     let last = ended.iter().filter(|e| concerns(e, guarded)).max_by_key(|e| e.at);
@@ -162,17 +163,10 @@ fn row(node: &str, guarded: &Guarded, ended: &[Ended]) -> Row {
     row
 }
 
-/// Events are on the pod and on its controlling owner; of a Deployment's, that is a ReplicaSet, and the note names the
-/// Deployment.
-fn concerns(ended: &Ended, guarded: &Guarded) -> bool {
-    let (kind, name) = ended.of.split_once('/').unwrap_or_default();
-    let of_deployment = |owner: &str| {
-        let deployment = owner.strip_prefix("Deployment/");
-        kind == "ReplicaSet" && deployment.is_some_and(|d| ended.note.contains(&format!(" of Deployment {d}:")))
-    };
-    ended.namespace == guarded.namespace
-        && (kind == "Pod" && name == guarded.pod
-            || guarded.owner.as_ref().is_some_and(|owner| *owner == ended.of || of_deployment(owner)))
+/// Whether an eviction was of this pod, or of another pod of its owner.
+fn concerns(ended: &Ended, guarded: &GuardView) -> bool {
+    let of_pod = || ended.of.strip_prefix("Pod/") == Some(&guarded.pod);
+    ended.namespace == guarded.namespace && (guarded.owner.as_ref() == Some(&ended.of) || of_pod())
 }
 
 impl Row {
@@ -204,14 +198,14 @@ impl Row {
         let text = text.to_lowercase();
         let owner = self.owner.as_deref().unwrap_or_default();
         let container = self.container.as_deref().unwrap_or_default();
-        let all = [&self.namespace, &self.pod, container, &self.node, owner, &self.state, &self.why];
+        let all = [&self.namespace, &self.pod, container, &self.node, owner, self.state.as_str(), &self.why];
         all.iter().any(|t| t.to_lowercase().contains(&text))
     }
 
     /// Its state needs nobody's attention.
     #[must_use]
     pub fn quiet(&self) -> bool {
-        matches!(self.state.as_str(), "watching" | "waiting" | "resolving")
+        matches!(self.state, GuardState::Watching | GuardState::Waiting | GuardState::Resolving)
     }
 
     /// `namespace/pod`.
@@ -376,31 +370,21 @@ mod tests {
     }
 
     #[test]
-    fn an_eviction_is_found_by_pod_owner_and_deployment() {
-        let ended = |of: &str, note: &str| Ended {
-            namespace: "n".into(),
-            of: of.into(),
-            at: Timestamp::UNIX_EPOCH,
-            note: note.into(),
-        };
-        let of = |owner: &str| Guarded {
+    fn an_eviction_is_found_by_pod_and_owner() {
+        let ended =
+            |of: &str| Ended { namespace: "n".into(), of: of.into(), at: Timestamp::UNIX_EPOCH, note: String::new() };
+        let of = |owner: &str| GuardView {
             namespace: "n".into(),
             pod: "web-1".into(),
             owner: Some(owner.into()),
-            ..Guarded::default()
+            ..GuardView::default()
         };
         let web = of("Deployment/web");
-        assert!(concerns(&ended("Pod/web-1", ""), &web));
-        assert!(!concerns(&ended("Pod/web-2", ""), &web));
-        assert!(concerns(
-            &ended("ReplicaSet/web-58f6", "pod web-58f6-x of Deployment web: container a: Evicted"),
-            &web
-        ));
-        assert!(!concerns(
-            &ended("ReplicaSet/web-b-58f6", "pod web-b-58f6-x of Deployment web-b: container a: Evicted"),
-            &web
-        ));
-        assert!(concerns(&ended("StatefulSet/db", ""), &of("StatefulSet/db")));
-        assert!(!concerns(&Ended { namespace: "other".into(), ..ended("Pod/web-1", "") }, &web));
+        assert!(concerns(&ended("Pod/web-1"), &web));
+        assert!(!concerns(&ended("Pod/web-2"), &web));
+        assert!(concerns(&ended("Deployment/web"), &web));
+        assert!(!concerns(&ended("Deployment/web-b"), &web));
+        assert!(concerns(&ended("StatefulSet/db"), &of("StatefulSet/db")));
+        assert!(!concerns(&Ended { namespace: "other".into(), ..ended("Pod/web-1") }, &web));
     }
 }

@@ -93,19 +93,19 @@ fn lines(rows: &[Row], wide: bool, now: Timestamp) -> Vec<Vec<String>> {
     head.push("WHY");
     let mut lines = vec![head.into_iter().map(str::to_owned).collect()];
     for row in rows {
-        let text = |text: &Option<String>| text.as_deref().map_or_else(|| "-".to_owned(), printable);
+        let text = |text: Option<&str>| text.map_or_else(|| "-".to_owned(), printable);
         let mut line = vec![
             printable(&row.namespace),
             printable(&row.pod),
             row.container_cell(),
             printable(&row.node),
-            text(&row.signal),
+            text(row.signal.as_deref()),
             bar(row, BAR),
             row.share(),
             row.amounts(),
             row.growth_cell(),
             row.to_threshold_cell(),
-            printable(&row.state),
+            printable(row.state.as_str()),
             row.last_eviction_cell(now),
         ];
         if wide {
@@ -114,7 +114,7 @@ fn lines(rows: &[Row], wide: bool, now: Timestamp) -> Vec<Vec<String>> {
                 row.age_ms
                     .map_or_else(|| "-".into(), |ms| format!("{} ago", rough(std::time::Duration::from_millis(ms)))),
             );
-            line.push(text(&row.owner));
+            line.push(text(row.owner.as_deref()));
             line.push(row.guarded_by.as_deref().map_or_else(|| "pod".to_owned(), printable));
         }
         line.push(if row.quiet() && !wide { String::new() } else { printable(&row.why) });

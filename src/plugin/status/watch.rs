@@ -247,7 +247,7 @@ fn about(row: &Row) -> Vec<Line<'static>> {
             printable(&row.node),
             row.amounts()
         )),
-        Line::from(format!("{}: {}.{last}", printable(&row.state), printable(&row.why))),
+        Line::from(format!("{}: {}.{last}", printable(row.state.as_str()), printable(&row.why))),
     ]
 }
 
@@ -277,7 +277,7 @@ const COLUMNS: [(&str, CellText, u8, u16); 12] = [
     ("NOW/THRESHOLD/LIMIT", |r, _, _| r.amounts(), 5, 26),
     ("GROWTH", |r, _, _| r.growth_cell(), 2, 12),
     ("OVER IN", |r, _, _| r.to_threshold_cell(), 0, 7),
-    ("STATE", |r, _, _| printable(&r.state), 0, 12),
+    ("STATE", |r, _, _| printable(r.state.as_str()), 0, 12),
     ("LAST EVICTION", |r, now, _| r.last_eviction_cell(now), 6, 13),
 ];
 /// What is cut where no column can be left out any more, in this order, and how far.

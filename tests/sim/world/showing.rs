@@ -50,7 +50,7 @@ impl World<'_> {
                 }
                 self.count("over in the end");
                 let view = of_pod.iter().find(|v| v.container.as_deref() == name);
-                let state = view.map_or("nothing", |v| v.state);
+                let state = view.map_or("nothing", |v| v.state.as_str());
                 let acting = [
                     "held",
                     "evicting",
@@ -86,7 +86,7 @@ impl World<'_> {
                 ];
                 let fine = match state {
                     "sustaining" => pod.ask.sustained > 0,
-                    "over" => of_pod.iter().any(|v| acting.contains(&v.state)),
+                    "over" => of_pod.iter().any(|v| acting.contains(&v.state.as_str())),
                     state => acting.contains(&state),
                 };
                 // The sampler's word may just be on its way.

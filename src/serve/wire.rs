@@ -1,0 +1,318 @@
+//! What `/api/guards` is: the agent writes it, `status` and the page read it.
+//!
+//! Reading is lenient, because `status` may meet agents of other versions: an unknown field is ignored, a missing one gets
+//! its default, and a word may be one that this version does not know.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// One of a few words: the agent writes one of its own, and a reader may meet any.
+pub type Word = Cow<'static, str>;
+
+/// The whole answer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GuardsPage {
+    /// The node that the agent guards.
+    pub node: String,
+    /// Of the agent.
+    pub version: String,
+    /// When the agent started, as RFC 3339 has it.
+    pub started: String,
+    /// `off`, `client` or `server`, for all pods.
+    pub dry_run: Word,
+    /// The first list of pods is done.
+    pub listed: bool,
+    /// 0 while the API server answers.
+    pub list_age_seconds: u64,
+    /// Each guarded container, and each pod whose guard is invalid.
+    pub guards: Vec<GuardView>,
+    /// The last notices about evictions, the newest first.
+    pub recent: Vec<RecentView>,
+}
+
+/// One guarded container, or one pod whose guard is invalid.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GuardView {
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub pod: String,
+    /// `metadata.uid`.
+    pub uid: String,
+    /// The controlling owner as `Kind/name`; a Deployment instead of its ReplicaSet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// The container; none: the pod's own group, or the whole pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// The group that is read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+    /// What the agent does about it now.
+    pub state: GuardState,
+    /// Why, in words.
+    pub why: String,
+    /// Why it is never evicted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub never: Option<Word>,
+    /// `client` or `server` where an annotation or the agent's flag asks for a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<Word>,
+    /// Which signal is compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<Word>,
+    /// As the annotation has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<String>,
+    /// `namespace` where the namespace's label has opted the pod in; none: the pod's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guarded_by: Option<Word>,
+    /// What was last read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryView>,
+}
+
+/// The last sample of a group; sizes in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MemoryView {
+    /// All that is charged.
+    pub usage: u64,
+    /// The last known value of the signal.
+    pub value: Option<u64>,
+    /// The limit that a percentage is of; null: none.
+    pub limit: Option<u64>,
+    /// The threshold; null: a percentage of no limit.
+    pub threshold: Option<u64>,
+    /// What is left before a kill; null: no limit.
+    pub room: Option<u64>,
+    /// Bytes a second over the last quarter of a second, of what cannot be reclaimed.
+    pub growth: Option<i64>,
+    /// The same over the last minute; null in the first seconds.
+    pub slow_growth: Option<i64>,
+    /// How long ago it was read, in milliseconds.
+    pub age_ms: u64,
+    /// In how many milliseconds it is read next.
+    pub next_ms: u64,
+    /// Kills counted by the kernel in this group.
+    pub oom_kills: Option<u64>,
+}
+
+/// One notice: what its log line and its Event say. Sizes in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RecentView {
+    /// Counts up from 1 in the life of an agent.
+    pub number: u64,
+    /// When, as RFC 3339 has it.
+    pub at: String,
+    /// The Event's reason.
+    pub reason: Word,
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub pod: String,
+    /// `metadata.uid`.
+    pub uid: String,
+    /// The controlling owner as `Kind/name`; a Deployment instead of its ReplicaSet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// The container; none: the pod's own group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// The whole of it in words, as the Event has it.
+    pub words: String,
+    /// Its labels and numbers, as its log line has them.
+    #[serde(flatten)]
+    pub facts: Facts,
+}
+
+/// The labels and numbers of a notice, as the log has them, too. Sizes in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Facts {
+    /// The server's answer, as the metrics' label has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Word>,
+    /// Why it is held, or why it was missed: the metrics' label `reason`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Word>,
+    /// `client` or `server` where it was a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<Word>,
+    /// Which signal was compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<Word>,
+    /// Its value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<u64>,
+    /// All that was charged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<u64>,
+    /// The limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// The threshold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<u64>,
+    /// Over the last quarter of a second, in bytes a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth: Option<i64>,
+    /// Over the last minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_growth: Option<i64>,
+    /// What was left before a kill.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub room: Option<u64>,
+    /// From the request to the answer, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub took_ms: Option<f64>,
+}
+
+/// What the agent does about a guarded container. docs/reference.md and the page have words for each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GuardState {
+    /// Below its threshold.
+    Watching,
+    /// Above its threshold, but not yet for as long as `sustained-for` says.
+    Sustaining,
+    /// The server's answer is awaited.
+    Evicting,
+    /// Above its threshold; the eviction is deferred.
+    Held,
+    /// A disruption budget does not allow the eviction now.
+    Blocked,
+    /// Above its threshold; the pod is being evicted for another container.
+    Over,
+    /// The server has accepted the eviction.
+    Evicted,
+    /// The eviction was a dry run.
+    DryRun,
+    /// Its cgroup is not found yet.
+    Resolving,
+    /// It is not running.
+    Waiting,
+    /// Its threshold is a percentage of no limit.
+    NoLimit,
+    /// Its threshold is not below its limit.
+    BeyondLimit,
+    /// A file of its cgroup cannot be read.
+    Unreadable,
+    /// Its guard is invalid.
+    Invalid,
+    /// It has opted in, but it is never evicted.
+    Never,
+    /// The server's last answer, by its label; or a state of another version.
+    Other(Word),
+}
+
+impl GuardState {
+    /// All but the server's answers, which [`Answer::LABELS`] has.
+    ///
+    /// [`Answer::LABELS`]: crate::act::evict::Answer::LABELS
+    pub const ALL: [GuardState; 15] = [
+        GuardState::Watching,
+        GuardState::Sustaining,
+        GuardState::Evicting,
+        GuardState::Held,
+        GuardState::Blocked,
+        GuardState::Over,
+        GuardState::Evicted,
+        GuardState::DryRun,
+        GuardState::Resolving,
+        GuardState::Waiting,
+        GuardState::NoLimit,
+        GuardState::BeyondLimit,
+        GuardState::Unreadable,
+        GuardState::Invalid,
+        GuardState::Never,
+    ];
+
+    /// As `/api/guards` has it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            GuardState::Watching => "watching",
+            GuardState::Sustaining => "sustaining",
+            GuardState::Evicting => "evicting",
+            GuardState::Held => "held",
+            GuardState::Blocked => "blocked",
+            GuardState::Over => "over",
+            GuardState::Evicted => "evicted",
+            GuardState::DryRun => "dry-run",
+            GuardState::Resolving => "resolving",
+            GuardState::Waiting => "waiting",
+            GuardState::NoLimit => "no-limit",
+            GuardState::BeyondLimit => "beyond-limit",
+            GuardState::Unreadable => "unreadable",
+            GuardState::Invalid => "invalid",
+            GuardState::Never => "never",
+            GuardState::Other(word) => word,
+        }
+    }
+}
+
+/// An agent that says no state.
+impl Default for GuardState {
+    fn default() -> GuardState {
+        GuardState::Other(Word::default())
+    }
+}
+
+impl PartialEq<&str> for GuardState {
+    fn eq(&self, word: &&str) -> bool {
+        self.as_str() == *word
+    }
+}
+
+impl Serialize for GuardState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for GuardState {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<GuardState, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        let known = GuardState::ALL.into_iter().find(|state| state.as_str() == word);
+        Ok(known.unwrap_or(GuardState::Other(word.into())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every field is set: as an agent of this version writes it, key by key.
+    const WHOLE: &str = r#"{"dryRun":"off","guards":[{"cgroup":"/g","container":"c","dryRun":"server","guardedBy":"namespace","memory":{"ageMs":9,"growth":-6,"limit":3,"nextMs":10,"oomKills":8,"room":5,"slowGrowth":-7,"threshold":4,"usage":1,"value":2},"namespace":"n","never":"mirror","owner":"Job/j","pod":"p","signal":"usage","state":"held","threshold":"60 %","uid":"u","why":"w"},{"memory":{"ageMs":0,"growth":null,"limit":null,"nextMs":0,"oomKills":null,"room":null,"slowGrowth":null,"threshold":null,"usage":0,"value":null},"namespace":"","pod":"","state":"failing","uid":"","why":""}],"listAgeSeconds":1,"listed":true,"node":"a","recent":[{"answer":"accepted","at":"2026-11-24T03:00:00Z","cause":"too-fast","container":"c","dryRun":"client","growth":5,"limit":3,"namespace":"n","number":1,"owner":"Job/j","pod":"p","reason":"PreOOMEvicted","room":7,"signal":"usage","slowGrowth":6,"threshold":4,"tookMs":8.5,"uid":"u","usage":2,"value":1,"words":"w"},{"at":"","namespace":"","number":2,"pod":"","reason":"","uid":"","words":""}],"started":"2026-11-24T02:00:00Z","version":"0.1.0"}"#;
+
+    #[test]
+    fn what_is_written_is_read_and_written_the_same() {
+        let page: GuardsPage = serde_json::from_str(WHOLE).unwrap();
+        assert_eq!(serde_json::to_value(&page).unwrap().to_string(), WHOLE);
+        assert_eq!((&page.guards[0].state, page.guards[1].state.as_str()), (&GuardState::Held, "failing"));
+        assert_eq!(page.recent[0].facts.took_ms, Some(8.5));
+    }
+
+    #[test]
+    fn an_agent_that_knows_less_or_more_is_read_all_the_same() {
+        let page = r#"{"listed": true, "new": 1, "guards": [{"pod": "p", "memory": {"x": 1}}], "recent": [{"y": 1}]}"#;
+        let page: GuardsPage = serde_json::from_str(page).unwrap();
+        assert_eq!((page.guards[0].pod.as_str(), page.guards[0].state.as_str()), ("p", ""));
+        assert_eq!(
+            (page.guards[0].memory.clone(), &page.recent[0]),
+            (Some(MemoryView::default()), &RecentView::default())
+        );
+    }
+
+    #[test]
+    fn every_state_is_read_as_itself() {
+        for state in GuardState::ALL {
+            let text = serde_json::to_string(&state).unwrap();
+            assert_eq!(serde_json::from_str::<GuardState>(&text).unwrap(), state, "{text}");
+        }
+    }
+}
