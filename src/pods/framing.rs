@@ -7,7 +7,7 @@ use std::fmt;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, de};
 
-use super::{PodRef, PodUid};
+use super::pod::{PodRef, PodUid};
 
 /// The largest object that is read whole. etcd takes 1.5 MiB; as JSON, with escapes and the names of fields, that is
 /// seldom more than twice as much.

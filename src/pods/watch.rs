@@ -20,8 +20,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::cut::{LARGEST, Lines, List, Text};
-use super::{Pod, PodChange, RawPod, Trouble, TroubleKind, head_only};
+use super::change::{PodChange, Trouble, TroubleKind};
+use super::framing::{LARGEST, Lines, List, Text};
+use super::pod::Pod;
+use super::raw::{RawPod, head_only};
 use crate::ground::units::Bytes;
 
 /// Bounds one watch request, so that one that hangs unnoticed ends (facts: at most 200 s).
@@ -99,7 +101,7 @@ struct Status {
 /// A bookmark: no pod.
 #[derive(Deserialize)]
 struct Bookmark {
-    metadata: super::cut::ListMeta,
+    metadata: super::framing::ListMeta,
 }
 
 impl Feed {
