@@ -1,4 +1,4 @@
-//! What a pod's JSON may cost at most: lists, keys and names that are longer are errors, and are not read to their end.
+//! The most memory that each part of a pod's JSON may cost. A list, a value or a name beyond its bound is an error.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -1,52 +1,48 @@
-//! What the watch reports, in order.
+//! What the list and the watch of the pods report.
 
 use super::pod::{Pod, PodRef};
 
-/// What the watch says, in order.
+/// The changes come in this order: `Listing`, `Applied` for each pod, `Listed`, and then whatever the watch brings.
 #[derive(Debug)]
 pub enum PodChange {
-    /// A list begins: pods that do not come again before [`PodChange::Listed`] are gone.
+    /// A list begins. Pods that it does not bring before [`PodChange::Listed`] are gone.
     Listing,
-    /// A pod is there, or has changed.
+    /// A pod exists, or has changed.
     Applied(Box<Pod>),
-    /// A pod is gone, or has left the selection (its label was removed).
+    /// A pod is gone, or no longer matches (its label was removed).
     Gone(PodRef),
     /// The list is complete.
     Listed,
-    /// The server could not be asked; the stream goes on after a back-off.
-    Trouble(Trouble),
+    /// A request failed. The stream goes on after a back-off.
+    Failed(WatchFailure),
 }
 
 /// Why the pods cannot be listed or watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
-    /// What of it is told once in an outage.
-    pub kind: TroubleKind,
-    /// In words.
+pub struct WatchFailure {
+    /// Each kind is logged once in an outage.
+    pub kind: FailureKind,
     pub words: String,
 }
 
-/// See [`Trouble`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum TroubleKind {
-    /// There is no connection, or no answer.
+pub enum FailureKind {
+    /// There is no connection, or no response.
     Unreachable,
-    /// This code was answered.
+    /// The server answered with this HTTP status.
     Answered(u16),
-    /// What was answered cannot be read.
+    /// The response cannot be read.
     Unreadable,
 }
 
-impl Trouble {
-    /// There is no answer.
+impl WatchFailure {
     #[must_use]
-    pub fn unreachable(words: String) -> Trouble {
-        Trouble { kind: TroubleKind::Unreachable, words }
+    pub fn unreachable(words: String) -> WatchFailure {
+        WatchFailure { kind: FailureKind::Unreachable, words }
     }
 
-    /// The answer makes no sense.
     #[must_use]
-    pub fn unreadable(words: String) -> Trouble {
-        Trouble { kind: TroubleKind::Unreadable, words }
+    pub fn unreadable(words: String) -> WatchFailure {
+        WatchFailure { kind: FailureKind::Unreadable, words }
     }
 }

@@ -19,6 +19,6 @@ mod pod;
 mod raw;
 mod watch;
 
-pub use self::change::{PodChange, Trouble, TroubleKind};
+pub use self::change::{FailureKind, PodChange, WatchFailure};
 pub use self::pod::{Container, ContainerId, Kind, Owner, Phase, Pod, PodRef, PodUid};
 pub use self::watch::watch;

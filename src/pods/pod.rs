@@ -8,14 +8,11 @@ use serde::Deserialize;
 
 use crate::ground::text::shortened;
 
-/// Where a pod is found, and which of its namesakes it is.
+/// Names one pod. The uid tells it from an earlier or later pod of the same name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PodRef {
-    /// `metadata.namespace`.
     pub namespace: String,
-    /// `metadata.name`.
     pub name: String,
-    /// `metadata.uid`.
     pub uid: PodUid,
 }
 
@@ -25,7 +22,7 @@ impl fmt::Display for PodRef {
     }
 }
 
-/// `metadata.uid` of a pod. Its shape is not relied upon.
+/// `metadata.uid` of a pod. No code relies on its format.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PodUid(pub String);
 
@@ -34,10 +31,10 @@ pub struct PodUid(pub String);
 pub struct ContainerId(pub(super) String);
 
 impl ContainerId {
-    /// How many hex digits containerd, CRI-O and docker use.
+    /// The number of hex digits that containerd, CRI-O and docker use.
     pub const LENGTH: usize = 64;
 
-    /// Reads `containerd://<id>` as a container status has it.
+    /// Reads `containerd://<id>`, the form of `containerID` in a container status.
     ///
     /// # Errors
     /// With a sentence that quotes what was found instead.
@@ -50,7 +47,6 @@ impl ContainerId {
         Err(format!("containerID `{}` is not `<runtime>://<64 hex digits>`", shortened(text)))
     }
 
-    /// The 64 digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -73,19 +69,18 @@ pub enum Kind {
 /// A container of a pod: the spec's name and what its status says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Container {
-    /// Its name, unique in the pod.
+    /// Unique in the pod.
     pub name: String,
-    /// Where it is listed.
     pub kind: Kind,
-    /// Absent while it waits; an error names an id of an unknown shape.
+    /// `None` while the container waits to start; an error quotes an id in an unknown format.
     pub id: Option<Result<ContainerId, String>>,
-    /// `state.running` is set: only then is there a group to be found.
+    /// `state.running` is set. Only then does the container have a cgroup.
     pub running: bool,
     /// `state.running.startedAt`.
     pub started_at: Option<Timestamp>,
-    /// Its instances that the kernel ended for lack of memory, as `state` and `lastState` tell.
+    /// The instances of this container that were OOM-killed, according to `state` and `lastState`.
     pub oom_killed: Vec<ContainerId>,
-    /// When they started and ended.
+    /// Start and end of those instances.
     pub oom_lives: Vec<(Timestamp, Timestamp)>,
     /// `restartCount`.
     pub restarts: u32,
@@ -98,17 +93,15 @@ pub struct Owner {
     pub api_version: String,
     /// For example `ReplicaSet`.
     pub kind: String,
-    /// Its name.
     pub name: String,
-    /// Its uid.
     pub uid: String,
-    /// `pod-template-hash` of the pod: where a ReplicaSet's name ends with it, what stands before
-    /// is the Deployment's name.
+    /// The pod's label `pod-template-hash`. Where a ReplicaSet's name ends with it, the part before it is the
+    /// Deployment's name.
     pub template_hash: Option<String>,
 }
 
 impl Owner {
-    /// `Deployment/web`: whom people know.
+    /// `Deployment/web`: the object that people know and edit.
     #[must_use]
     pub fn workload(&self) -> String {
         match self.deployment() {
@@ -117,7 +110,7 @@ impl Owner {
         }
     }
 
-    /// The Deployment behind a ReplicaSet, where the names allow to tell.
+    /// The Deployment behind a ReplicaSet, if the names reveal it.
     #[must_use]
     pub fn deployment(&self) -> Option<&str> {
         if self.kind != "ReplicaSet" || !self.api_version.starts_with("apps/") {
@@ -131,15 +124,10 @@ impl Owner {
 /// `status.phase`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub enum Phase {
-    /// Accepted, not all containers were started.
     Pending,
-    /// At least one container runs or restarts.
     Running,
-    /// All ended well.
     Succeeded,
-    /// All ended, one badly.
     Failed,
-    /// Anything else.
     #[default]
     #[serde(other)]
     Unknown,
@@ -148,19 +136,17 @@ pub enum Phase {
 /// What is kept of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
-    /// Who it is.
     pub id: PodRef,
     /// `spec.nodeName`.
     pub node: Option<String>,
     /// The value of the opt-in label.
     pub label: Option<String>,
-    /// The annotations under [`PREFIX`](crate::ground::keys::PREFIX), keys without the prefix.
+    /// The annotations that begin with [`PREFIX`](crate::ground::keys::PREFIX); the keys here are without it.
     pub annotations: BTreeMap<String, String>,
-    /// Annotation `kubernetes.io/config.mirror` is there.
+    /// The pod has the annotation `kubernetes.io/config.mirror`.
     pub mirror: bool,
     /// `spec.runtimeClassName` is set: the runtime may be Kata or gVisor.
     pub runtime_class: bool,
-    /// The controlling owner.
     pub owner: Option<Owner>,
     /// `metadata.creationTimestamp`, in whole seconds.
     pub created: Option<Timestamp>,
@@ -168,12 +154,11 @@ pub struct Pod {
     pub ready: bool,
     /// `metadata.deletionTimestamp` is set.
     pub terminating: bool,
-    /// `status.phase`.
     pub phase: Phase,
-    /// `spec.terminationGracePeriodSeconds`.
+    /// `spec.terminationGracePeriodSeconds`, in seconds.
     pub grace: Option<u32>,
-    /// All containers, in the spec's order.
+    /// All containers, in the order of the spec.
     pub containers: Vec<Container>,
-    /// Parts of the object that could not be read, with why. Such a pod is never acted on.
+    /// The parts of the object that could not be read, each with the reason. Such a pod is never evicted.
     pub unreadable: Vec<String>,
 }

@@ -1,8 +1,8 @@
 //! A pod's JSON → [`Pod`].
 //!
-//! Only what is used is kept. A pod that the server (or an older or newer one) describes in a way
-//! we cannot read is passed on with what is wrong with it; it never hides the others. So is one that is larger than the
-//! bounds here: whoever may create pods must not be able to make the agent grow.
+//! Only the fields that the agent uses are kept. A pod that cannot be read (an older or newer server may write it
+//! differently) is passed on with the reason; it never hides the others. So is a pod beyond the bounds: whoever may create
+//! pods must not be able to make the agent grow.
 
 use std::collections::BTreeMap;
 
@@ -16,22 +16,22 @@ use super::pod::{Container, ContainerId, Kind, Owner, Phase, Pod, PodRef, PodUid
 use crate::ground::keys;
 use crate::ground::text::shortened;
 
-/// So many containers of a pod are kept: more than any pod that is meant has.
+/// At most so many containers of a pod are kept; no real pod has more.
 const MOST_CONTAINERS: usize = 100;
-/// Owners are few; only the controlling one is kept.
+/// At most so many owners are read; only the controlling one is kept.
 const MOST_OWNERS: usize = 100;
 
 impl Pod {
     /// Reads one pod object, as an API server or a file has it.
     ///
     /// # Errors
-    /// Only for text that is not JSON; what is wrong inside is in [`Pod::unreadable`].
+    /// Only for text that is not JSON. Parts that cannot be read are in [`Pod::unreadable`].
     pub fn from_json(text: &str) -> Result<Pod, serde_json::Error> {
         serde_json::from_str::<RawPod>(text).map(|raw| raw.into_pod().0)
     }
 }
 
-/// A pod of which no more is known than who it is, and why.
+/// A pod of which nothing but its name is known, and why.
 pub(super) fn head_only(id: PodRef, why: String) -> Pod {
     Pod {
         id,
@@ -132,13 +132,13 @@ fn container(spec: &RawContainer, kind: Kind, status: Option<&RawStatus>) -> Con
     }
 }
 
-/// Reads a part of an object; one that cannot be read is empty, and named.
+/// Reads a part of an object. If it cannot be read, it is empty, and `unreadable` says why.
 fn read_part<'a, T: Deserialize<'a> + Default>(
     name: &str,
     raw: Option<&'a RawValue>,
     unreadable: &mut Vec<String>,
 ) -> T {
-    // Not a tree of values first, which takes many times what the text does.
+    // Directly: a tree of `serde_json::Value` takes many times the memory of the text.
     match raw.map(|raw| serde_json::from_str::<Option<T>>(raw.get())) {
         None => T::default(),
         Some(Ok(value)) => value.unwrap_or_default(),
@@ -151,10 +151,9 @@ fn read_part<'a, T: Deserialize<'a> + Default>(
     }
 }
 
-/// Each part is read by itself, so that one that cannot be read does not hide the others.
+/// Each part is read separately, so that an unreadable one does not hide the others.
 #[derive(Debug, Deserialize)]
 pub(super) struct RawPod<'a> {
-    // Where even the names in the metadata cannot be read, they are empty.
     #[serde(borrow, default)]
     metadata: Option<&'a RawValue>,
     #[serde(borrow, default)]
