@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::ground::text::shortened;
 use crate::ground::units::{Bytes, Percent, PercentError, QuantityError, parse_quantity};
-use crate::pods::{Kind, Pod, PodUid};
+use crate::pods::{ContainerKind, Pod, PodUid};
 
 /// The threshold of pods that their namespace's label guards, where neither says another one (the chart's default).
 pub const NAMESPACE_THRESHOLD: &str = "80";
@@ -368,18 +368,18 @@ pub fn read(pod: &Pod) -> Option<Reading> {
 
 /// Which containers, and whether the pod's own group too.
 fn targets(pod: &Pod, value: Option<&str>) -> Result<(Vec<String>, bool), Problem> {
-    let names = |kinds: &[Kind]| -> Vec<String> {
+    let names = |kinds: &[ContainerKind]| -> Vec<String> {
         let of_kind = pod.containers.iter().filter(|c| kinds.contains(&c.kind));
         of_kind.map(|c| c.name.clone()).collect()
     };
     let Some(value) = value else {
-        let main = names(&[Kind::Main]);
+        let main = names(&[ContainerKind::Main]);
         return match main.len() {
             1 => Ok((main, false)),
             count => Err(Problem::Ambiguous { count, has: listed(&main) }),
         };
     };
-    let guardable = names(&[Kind::Main, Kind::Sidecar, Kind::Ephemeral]);
+    let guardable = names(&[ContainerKind::Main, ContainerKind::Sidecar, ContainerKind::Ephemeral]);
     if value == "*" {
         return Ok((guardable, true));
     }
@@ -394,7 +394,7 @@ fn targets(pod: &Pod, value: Option<&str>) -> Result<(Vec<String>, bool), Proble
                 let nearest = near(name, guardable.iter().map(String::as_str)).map(str::to_owned);
                 return Err(Problem::NoSuchContainer { name: shortened(name), has: listed(&guardable), nearest });
             }
-            Some(Kind::Init) => {
+            Some(ContainerKind::Init) => {
                 return Err(Problem::InitContainer { name: shortened(name) });
             }
             Some(_) => chosen.push(name.to_owned()),

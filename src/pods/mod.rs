@@ -20,5 +20,5 @@ mod raw;
 mod watch;
 
 pub use self::change::{FailureKind, PodChange, WatchFailure};
-pub use self::pod::{Container, ContainerId, Kind, Owner, Phase, Pod, PodRef, PodUid};
+pub use self::pod::{Container, ContainerId, ContainerKind, Owner, Phase, Pod, PodRef, PodUid};
 pub use self::watch::watch;

@@ -55,7 +55,7 @@ impl ContainerId {
 
 /// Which list of the pod's spec a container is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ContainerKind {
     /// `spec.containers`.
     Main,
     /// `spec.initContainers` with `restartPolicy: Always`: a native sidecar.
@@ -71,7 +71,7 @@ pub enum Kind {
 pub struct Container {
     /// Unique in the pod.
     pub name: String,
-    pub kind: Kind,
+    pub kind: ContainerKind,
     /// `None` while the container waits to start; an error quotes an id in an unknown format.
     pub id: Option<Result<ContainerId, String>>,
     /// `state.running` is set. Only then does the container have a cgroup.

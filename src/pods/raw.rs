@@ -12,7 +12,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::bounded::{Capped, Picked, TEMPLATE_HASH, name, nullable, some_name};
-use super::pod::{Container, ContainerId, Kind, Owner, Phase, Pod, PodRef, PodUid};
+use super::pod::{Container, ContainerId, ContainerKind, Owner, Phase, Pod, PodRef, PodUid};
 use crate::ground::keys;
 use crate::ground::text::shortened;
 
@@ -107,17 +107,17 @@ fn containers(spec: &RawSpec, status: &RawPodStatus) -> Vec<Container> {
         .chain(&status.ephemeral_container_statuses.0);
     let by_name: BTreeMap<&str, &RawStatus> = statuses.map(|s| (s.name.as_str(), s)).collect();
     let init_kind = |c: &RawContainer| match c.restart_policy.as_deref() {
-        Some("Always") => Kind::Sidecar,
-        _ => Kind::Init,
+        Some("Always") => ContainerKind::Sidecar,
+        _ => ContainerKind::Init,
     };
-    (spec.containers.0.iter().map(|c| (c, Kind::Main)))
+    (spec.containers.0.iter().map(|c| (c, ContainerKind::Main)))
         .chain(spec.init_containers.0.iter().map(|c| (c, init_kind(c))))
-        .chain(spec.ephemeral_containers.0.iter().map(|c| (c, Kind::Ephemeral)))
+        .chain(spec.ephemeral_containers.0.iter().map(|c| (c, ContainerKind::Ephemeral)))
         .map(|(c, kind)| container(c, kind, by_name.get(c.name.as_str()).copied()))
         .collect()
 }
 
-fn container(spec: &RawContainer, kind: Kind, status: Option<&RawStatus>) -> Container {
+fn container(spec: &RawContainer, kind: ContainerKind, status: Option<&RawStatus>) -> Container {
     let running = status.and_then(|s| s.state.running.as_ref());
     let id = status.and_then(|s| s.container_id.as_deref()).filter(|id| !id.is_empty());
     Container {
@@ -359,7 +359,10 @@ mod tests {
         let owner = pod.owner.unwrap();
         assert_eq!(owner.deployment(), Some("web"));
         let kinds: Vec<_> = pod.containers.iter().map(|c| (&*c.name, c.kind)).collect();
-        assert_eq!(kinds, [("hog", Kind::Main), ("migrate", Kind::Init), ("mesh", Kind::Sidecar)]);
+        assert_eq!(
+            kinds,
+            [("hog", ContainerKind::Main), ("migrate", ContainerKind::Init), ("mesh", ContainerKind::Sidecar)]
+        );
         assert_eq!(pod.containers[0].id, Some(Ok(ContainerId(ID.into()))));
         assert!(pod.containers[0].running && pod.containers[0].started_at.is_some());
         assert_eq!(pod.containers[2].id, None);
