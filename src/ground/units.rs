@@ -1,6 +1,7 @@
-//! Bytes, percentages and Kubernetes quantities: exact integers, never floats.
+//! Bytes, percentages, and quantities and durations as Kubernetes writes them: exact integers, never floats.
 
 use std::fmt;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -203,6 +204,16 @@ fn with_digits(text: &str) -> Option<String> {
     }
 }
 
+/// A duration in Go's notation, as Kubernetes writes it (`30s`, `1m30s`); not negative.
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
+    // jiff reads more than that: words, signs, ISO 8601. (kube's own parser panics on some texts.)
+    if text.is_empty() || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'.' | b'h' | b'm' | b's')) {
+        return None;
+    }
+    Duration::try_from(text.parse::<jiff::SignedDuration>().ok()?).ok()
+}
+
 /// `digits ÷ 10^scale`, read from plain decimal notation.
 struct Decimal {
     digits: u128,
@@ -351,6 +362,13 @@ mod tests {
             let _ = Percent::parse(&text);
             let _ = parse_quantity(&text);
             let _ = parse_memory(&text);
+        }
+
+        #[test]
+        fn any_duration_is_survived(value in "[0-9.hmsuµn+-]{1,16}") {
+            if let Some(duration) = duration(&value) {
+                prop_assert!(!value.contains(['-', '+']) && duration >= Duration::ZERO);
+            }
         }
 
         #[test]
