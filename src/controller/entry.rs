@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::Effect;
 use super::kills::Unsettled;
-use crate::act::evict::Act;
+use crate::act::order::Act;
 use crate::cgroup::resolve::{Groups, Want};
 use crate::decide::eligibility::Never;
 use crate::decide::judge::Evidence;

@@ -10,7 +10,8 @@ use super::entry::{
     urgency,
 };
 use super::{Controller, Effect, InFlight, Key, Read};
-use crate::act::evict::{Act, Answer, Order};
+use crate::act::answer::Answer;
+use crate::act::order::{Act, Order};
 use crate::decide::judge::{Evidence, History, Verdict};
 use crate::decide::restraint::{Candidate, Held, OwnerKey, Reservation, Why};
 use crate::ground::clock::Moment;

@@ -21,7 +21,7 @@ use self::entry::{
 use self::eviction::signed;
 use self::kills::{Counted, counted, group_gone, keep_last_look, settle_all, settle_by_time, tell_kills};
 use self::latency::Latencies;
-use crate::act::evict::{Act, Order};
+use crate::act::order::{Act, Order};
 use crate::cgroup::ReadError;
 use crate::cgroup::resolve::{Groups, Unresolved, Want};
 use crate::decide::eligibility::{Me, Never, never};

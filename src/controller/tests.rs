@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::kills::MOST_KILLS;
 use super::*;
-use crate::act::evict::Answer;
+use crate::act::answer::Answer;
 use crate::cgroup::{Group, Hit, Machine, Version};
 use crate::ground::keys::{ENABLED, LABEL, PREFIX};
 use crate::ground::memory::Level;

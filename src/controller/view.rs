@@ -85,7 +85,7 @@ pub struct MemoryView {
 
 /// All states of a guard, but those that are an answer's ([`Answer::LABELS`]).
 ///
-/// [`Answer::LABELS`]: crate::act::evict::Answer::LABELS
+/// [`Answer::LABELS`]: crate::act::answer::Answer::LABELS
 pub const STATES: [&str; 15] = [
     "watching",
     "sustaining",

@@ -1,6 +1,6 @@
 //! Notices in labels and numbers, as the log and `/api/guards` have them.
 
-use crate::act::evict::Answer;
+use crate::act::answer::Answer;
 use crate::decide::judge::Evidence;
 use crate::pods::guard::DryRun;
 use crate::report::notice::Subject;

@@ -13,7 +13,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::access::confinement::{Confinement, State};
-use crate::act::evict::{Act, Answer};
+use crate::act::answer::Answer;
+use crate::act::order::Act;
 use crate::controller::Counts;
 use crate::decide::restraint::Why;
 use crate::pods::guard::DryRun;

@@ -1,7 +1,7 @@
 //! What is reported about a pod: the vocabulary of log, Events, metrics and `/api/guards`.
 
-use crate::act::evict::Act;
-use crate::act::evict::Answer;
+use crate::act::answer::Answer;
+use crate::act::order::Act;
 use crate::decide::eligibility::Never;
 use crate::decide::judge::Evidence;
 use crate::decide::restraint::Why;

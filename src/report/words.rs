@@ -1,7 +1,7 @@
 //! Notices in words, as Events and the log have them.
 
-use crate::act::evict::Act;
-use crate::act::evict::Answer;
+use crate::act::answer::Answer;
+use crate::act::order::Act;
 use crate::decide::judge::Evidence;
 use crate::ground::units::Bytes;
 use crate::pods::guard::DryRun;
