@@ -10,7 +10,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::access::confinement::Confinement;
 use crate::decide::restraint::Limits;
-use crate::pods::guard::{DryRun, duration};
+use crate::ground::units::duration;
+use crate::pods::guard::DryRun;
 
 /// A burst beyond this is no bound any more.
 const MOST_BURST: u32 = 10_000;

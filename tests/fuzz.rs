@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use http::StatusCode;
-use pre_oom_killer::act::evict;
+use pre_oom_killer::act::answer;
 use pre_oom_killer::cgroup::Version;
 use pre_oom_killer::cgroup::resolve::{id_in_name, uid_in_name};
 use pre_oom_killer::cli;
@@ -138,7 +138,7 @@ fn numbers() {
     survives("percentage", &["60", "60.5%", "0.000001", "99.999999"], |b| drop(units::Percent::parse(&text(b))));
     survives("quantity", &["512Mi", "1.5Gi", "15Ei", "2G", "0.3Ki"], |b| drop(units::parse_quantity(&text(b))));
     survives("duration", &["1m30s", "5s", "10m", "0s", "1.5h", "500ms"], |b| {
-        let _ = guard::duration(&text(b));
+        let _ = units::duration(&text(b));
     });
 }
 
@@ -213,7 +213,7 @@ fn answers() {
         turn += 1;
         let code =
             StatusCode::from_u16([200, 201, 400, 401, 403, 404, 409, 413, 422, 429, 500, 503][turn % 12]).unwrap();
-        let answer = evict::classify(code, None, bytes);
+        let answer = answer::classify(code, None, bytes);
         let wait = answer.retry_after(u32::try_from(turn).unwrap_or(u32::MAX), 0.5, None);
         assert!(wait.is_none_or(|w| w.as_secs() <= 72));
     });

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use pre_oom_killer::access::confinement::{Confinement, State};
-use pre_oom_killer::act::evict::{Act, Answer};
+use pre_oom_killer::act::answer::Answer;
+use pre_oom_killer::act::order::Act;
 use pre_oom_killer::cli::{Cli, Command};
 use pre_oom_killer::controller::Counts;
 use pre_oom_killer::pods::guard::DryRun;

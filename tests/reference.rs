@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pre_oom_killer::access::confinement::{Confinement, State};
-use pre_oom_killer::act::evict::{Act, Answer};
+use pre_oom_killer::act::answer::Answer;
+use pre_oom_killer::act::order::Act;
 use pre_oom_killer::controller::Counts;
 use pre_oom_killer::decide::restraint::Why;
 use pre_oom_killer::pods::guard::DryRun;

@@ -8,7 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
-use pre_oom_killer::act::evict::{Act, Order, evict};
+use pre_oom_killer::act::evict::evict;
+use pre_oom_killer::act::order::{Act, Order};
 use pre_oom_killer::pods::{PodRef, PodUid};
 use standin::hog::Hog;
 use standin::pod;

@@ -12,7 +12,7 @@ use http::StatusCode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 
 use super::needed::Right;
-use crate::act::evict::{Answer, classify};
+use crate::act::answer::{Answer, classify};
 use crate::ground::text::shortened;
 
 /// What is in the name of the shipped policy, and what it ends with: `NAME-own-node`, where the chart makes a NAME

@@ -16,7 +16,8 @@ use tracing::{error, info, warn};
 
 use self::confinement::{Confinement, Finding, State, Verdict};
 use self::needed::{Need, Right};
-use crate::act::evict::{Act, Order, send};
+use crate::act::evict::send;
+use crate::act::order::{Act, Order};
 use crate::ground::text::chain;
 use crate::pods::{PodRef, PodUid};
 use crate::report::metrics::Metrics;

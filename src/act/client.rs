@@ -3,7 +3,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as Poller, Poll};
-use std::time::Duration;
 
 use anyhow::Context;
 use futures::FutureExt;
@@ -20,17 +19,9 @@ use tower::util::MapResponseLayer;
 use tower::{BoxError, Service};
 use tracing::warn;
 
-use crate::act::evict::{ANSWER_WITHIN, HEDGE_AFTER};
+use super::timeouts::{ANSWER_WITHIN, CONNECT_WITHIN, HEADERS_WITHIN, PING_WITHIN};
 use crate::cli::Config;
 
-/// A watch whose response headers never come would hang for ever.
-const HEADERS_WITHIN: Duration = Duration::from_secs(10);
-/// TCP and TLS take 5–7 ms where all is well (measured). So long allows for one SYN that was lost (sent again after 1 s)
-/// on a slow network; kube's own bound is 30 s.
-const CONNECT_WITHIN: Duration = Duration::from_secs(3);
-/// A ping is answered from the server's cache, in milliseconds. After so long its connection is taken for dead, as an
-/// eviction on it would be.
-const PING_WITHIN: Duration = HEDGE_AFTER;
 /// So many requests are sent a second time at once. Where more are late the server is, and not their connections; and
 /// each costs it a request, and us a connection's buffers.
 const HEDGES: usize = 16;
@@ -309,6 +300,7 @@ impl Service<Request<Body>> for Renewing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn a_node_is_asked_as_without_anything_else() {
@@ -327,7 +319,10 @@ mod tests {
     use standin::{Fault, Standin, pod};
     use tokio::time::Instant;
 
-    use crate::act::evict::{Act, Answer, Order, evict};
+    use crate::act::answer::Answer;
+    use crate::act::evict::evict;
+    use crate::act::order::{Act, Order};
+    use crate::act::timeouts::HEDGE_AFTER;
     use crate::pods::{PodRef, PodUid};
 
     fn on<T>(then: impl Future<Output = T>) -> T {

@@ -1,4 +1,15 @@
-//! What is sent to the API server, and what its answers mean: one file for each remedy.
+//! What is sent to the API server to end a pod, and what its answers mean.
+//!
+//! | file | what it knows |
+//! |---|---|
+//! | [`order`] | the request |
+//! | [`answer`] | the meaning of an answer, and when to try again |
+//! | [`evict`] | how it is sent, and when once more |
+//! | [`client`] | the connections: as whom, with which token, what to do about a dead one |
+//! | [`timeouts`] | how long is waited for what |
 
+pub mod answer;
 pub mod client;
 pub mod evict;
+pub mod order;
+pub mod timeouts;

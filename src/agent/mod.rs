@@ -2,7 +2,6 @@
 
 mod tasks;
 
-use crate::report::events;
 use std::collections::BTreeSet;
 use std::pin::pin;
 use std::process::ExitCode;
@@ -22,22 +21,22 @@ use tracing::{Level, debug, error, info, warn};
 use self::tasks::Tasks;
 use crate::access;
 use crate::access::confinement::Confinement;
+use crate::act::answer::Answer;
 use crate::act::client::{self, Contact, Line};
-use crate::act::evict::{Answer, Order, evict};
+use crate::act::evict::evict;
+use crate::act::order::Order;
 use crate::cgroup::resolve::{Groups, Unresolved, Want, resolve};
 use crate::cgroup::{Hierarchy, Machine, StatReader};
 use crate::cli::{Config, EXIT_USAGE, RunArgs};
 use crate::controller::{Controller, Effect, Settings};
 use crate::decide::eligibility::Me;
-use crate::ground::clock::Clock;
-use crate::ground::clock::Moment;
+use crate::ground::clock::{Clock, Moment};
 use crate::pods::guard::DryRun;
-use crate::pods::{PodChange, Trouble, TroubleKind, watch};
+use crate::pods::{FailureKind, PodChange, WatchFailure, watch};
 use crate::report::metrics::Metrics;
 use crate::report::notice::Notice;
 use crate::report::recent::Recent;
-use crate::report::stderr;
-use crate::report::{self, Pace};
+use crate::report::{self, Pace, events, stderr};
 use crate::sampler::{Command, Counters, Report, Sampler, TargetId, What, read_all};
 use crate::serve::http::{Pages, State, Unheard, Views, listen, serve};
 
@@ -304,7 +303,7 @@ struct Agent {
 struct Outage {
     unheard: Unheard,
     /// What was logged of it.
-    told: BTreeSet<TroubleKind>,
+    told: BTreeSet<FailureKind>,
 }
 
 impl Outage {
@@ -313,9 +312,9 @@ impl Outage {
     }
 
     /// Each kind of trouble is told once in an outage: "connection refused" must not hide the 403 that follows.
-    fn is_news(&mut self, trouble: &Trouble) -> bool {
-        self.unheard.error.clone_from(&trouble.words);
-        self.told.len() < MOST_TROUBLES && self.told.insert(trouble.kind)
+    fn is_news(&mut self, failure: &WatchFailure) -> bool {
+        self.unheard.error.clone_from(&failure.words);
+        self.told.len() < MOST_TROUBLES && self.told.insert(failure.kind)
     }
 }
 
@@ -391,12 +390,12 @@ impl Agent {
     }
 
     fn pod_changed(&mut self, change: PodChange) {
-        if let PodChange::Trouble(trouble) = &change {
+        if let PodChange::Failed(failure) = &change {
             self.metrics.watch_restarts.inc();
             let outage = self.outage.get_or_insert_with(|| Outage::begin(self.clock.now()));
-            if outage.is_news(trouble) {
+            if outage.is_news(failure) {
                 warn!(
-                    error = trouble.words,
+                    error = failure.words,
                     "the pods cannot be watched; those known stay guarded, and it is tried again"
                 );
             }

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::effects::Effect;
 use super::entry::Entry;
 use super::latency::Latencies;
-use crate::act::evict::Act;
+use crate::act::order::Act;
 use crate::cgroup::ReadError;
 use crate::cgroup::resolve::Groups;
 use crate::decide::eligibility::Me;

@@ -1,7 +1,7 @@
 //! What the controller wants done, and how it reports on a pod: each thing once.
 
 use super::entry::{Entry, MOST_TOLD, bad_ids};
-use crate::act::evict::Order;
+use crate::act::order::Order;
 use crate::cgroup::resolve::Want;
 use crate::report::notice::{Notice, Subject};
 use crate::sampler::{Command, TargetId};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::act::evict::Act;
+use crate::act::order::Act;
 use crate::cgroup::resolve::{Groups, Want};
 use crate::decide::eligibility::Never;
 use crate::decide::judge::Evidence;
@@ -14,7 +14,7 @@ use crate::decide::restraint::{Held, OwnerKey, Reservation};
 use crate::decide::schedule::time_left;
 use crate::ground::clock::Moment;
 use crate::pods::guard::{DryRun, Guard, Problem};
-use crate::pods::{ContainerId, Kind, Pod};
+use crate::pods::{ContainerId, ContainerKind, Pod};
 use crate::report::notice::MissReason;
 use crate::sampler::{LastSample, Shown, TargetId};
 
@@ -263,7 +263,7 @@ pub(super) fn age(pod: &Pod, targets: &[Target], of: usize, wall: Timestamp, now
     let group = targets[of].name == Name::PodGroup;
     let meant = pod.containers.iter().filter(|c| match targets[of].name.container() {
         Some(name) => c.name == name,
-        None => matches!(c.kind, Kind::Main | Kind::Sidecar),
+        None => matches!(c.kind, ContainerKind::Main | ContainerKind::Sidecar),
     });
     let seen = |container: &str| targets.iter().find(|t| t.name.container() == Some(container)).map(|t| t.since);
     let ages = meant.filter_map(|c| {
@@ -319,7 +319,8 @@ pub(super) fn growth_of(entry: &Entry, id: TargetId) -> Option<i64> {
 /// Guarded containers whose id has a shape that no runtime uses, with what is wrong.
 pub(super) fn bad_ids(entry: &Entry) -> Vec<(String, String)> {
     let Ok(guard) = &entry.guard else { return Vec::new() };
-    let guarded = entry.pod.containers.iter().filter(|c| c.kind != Kind::Init && guard.containers.contains(&c.name));
+    let guarded =
+        entry.pod.containers.iter().filter(|c| c.kind != ContainerKind::Init && guard.containers.contains(&c.name));
     guarded.filter_map(|c| Some((c.name.clone(), c.id.as_ref()?.as_ref().err()?.clone()))).collect()
 }
 

@@ -10,7 +10,8 @@ use super::effects::{Effect, notice_of, tell};
 use super::entry::{
     Entry, Eviction, Failure, Leaving, State, age, failures, growth_of, over_targets, undecided, urgency,
 };
-use crate::act::evict::{Act, Answer, Order};
+use crate::act::answer::Answer;
+use crate::act::order::{Act, Order};
 use crate::decide::judge::{Evidence, History, Verdict};
 use crate::decide::restraint::{Candidate, Held, OwnerKey, Reservation, Why};
 use crate::ground::clock::Moment;

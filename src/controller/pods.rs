@@ -58,7 +58,7 @@ impl Controller {
                     self.remove(&key);
                 }
             }
-            PodChange::Trouble(_) => self.away = true,
+            PodChange::Failed(_) => self.away = true,
         }
     }
 

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use super::entry::{Name, State};
 use super::kills::MOST_KILLS;
 use super::*;
-use crate::act::evict::{Act, Answer};
+use crate::act::answer::Answer;
+use crate::act::order::Act;
 use crate::cgroup::resolve::{Groups, Unresolved};
 use crate::cgroup::{Group, Hit, Machine, ReadError, Version};
 use crate::decide::eligibility::Me;
@@ -1259,7 +1260,7 @@ fn an_accepted_eviction_that_does_nothing_is_told_and_tried_again() {
     let (mut desk, id) = watching();
     desk.cross(id, 0, &Answer::Accepted);
     desk.since();
-    desk.give(|c, now| c.pod_changed(now, PodChange::Trouble(crate::pods::Trouble::unreachable("away".into()))));
+    desk.give(|c, now| c.pod_changed(now, PodChange::Failed(crate::pods::WatchFailure::unreachable("away".into()))));
     desk.wait();
     assert_eq!(desk.since(), [""; 0]);
     desk.terminates("u1", "web");

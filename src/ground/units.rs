@@ -1,6 +1,7 @@
-//! Bytes, percentages and Kubernetes quantities: exact integers, never floats.
+//! Bytes, percentages, and quantities and durations as Kubernetes writes them: exact integers, never floats.
 
 use std::fmt;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -163,20 +164,20 @@ pub fn parse_quantity(text: &str) -> Result<Bytes, QuantityError> {
         "E" => 10u128.pow(18),
         other => return Err(QuantityError::UnknownUnit(other.chars().take(8).collect())),
     };
-    let bytes = decimal.digits.checked_mul(factor).ok_or(QuantityError::TooLarge)?.div_ceil(10u128.pow(decimal.scale));
-    u64::try_from(bytes).map(Bytes).map_err(|_| QuantityError::TooLarge)
+    decimal.bytes(factor, 0)
 }
 
-/// Reads an amount of memory as a pod's `resources` may have it: a quantity, or a number of bytes without a unit, in plain
-/// (`268435456`), exponential (`256e6`) or milli notation (`1024m`), and as the API server takes it (`+512Mi`, `.5Gi`, `1.Gi`).
-/// Fractions of a byte are rounded up.
+/// Reads an amount of memory as a pod's `resources` may have it: what [`parse_quantity`] reads, but also a number of bytes
+/// without a unit, in plain (`268435456`), exponential (`256e6`) or milli notation (`1024m`), and all else that the API
+/// server accepts (`+512Mi`, `.5Gi`, `1.Gi`). An annotation does not accept these, because there a number without a unit is
+/// a percentage, and `60m` is surely a slip.
 ///
 /// # Errors
 /// See [`QuantityError`].
 pub fn parse_memory(text: &str) -> Result<Bytes, QuantityError> {
     let text = with_digits(text).ok_or(QuantityError::Malformed)?;
     let text = text.as_str();
-    let (number, tens) = match text.split_once(['e', 'E']) {
+    let (number, exponent) = match text.split_once(['e', 'E']) {
         Some((number, exponent)) if !exponent.is_empty() && exponent.bytes().all(|b| b.is_ascii_digit()) => {
             (number, exponent.parse().map_err(|_| QuantityError::TooLarge)?)
         }
@@ -184,10 +185,7 @@ pub fn parse_memory(text: &str) -> Result<Bytes, QuantityError> {
     };
     let (number, thousandths) = number.strip_suffix('m').map_or((number, 0), |number| (number, 3));
     let Some(decimal) = Decimal::parse(number) else { return parse_quantity(text) };
-    let power = |n: u32| 10u128.checked_pow(n).ok_or(QuantityError::TooLarge);
-    let bytes = decimal.digits.checked_mul(power(tens)?).ok_or(QuantityError::TooLarge)?;
-    let bytes = bytes.div_ceil(power(decimal.scale + thousandths)?);
-    u64::try_from(bytes).map(Bytes).map_err(|_| QuantityError::TooLarge)
+    decimal.bytes(10u128.checked_pow(exponent).ok_or(QuantityError::TooLarge)?, thousandths)
 }
 
 /// `+.5Gi` as `0.5Gi`, `1.Gi` as `1.0Gi`; none where there is no digit.
@@ -201,6 +199,16 @@ fn with_digits(text: &str) -> Option<String> {
         Some((whole, "")) => Some(format!("{whole}.0{unit}")),
         _ => Some(text.to_owned()),
     }
+}
+
+/// A duration in Go's notation, as Kubernetes writes it (`30s`, `1m30s`); not negative.
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
+    // jiff reads more than that: words, signs, ISO 8601. (kube's own parser panics on some texts.)
+    if text.is_empty() || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'.' | b'h' | b'm' | b's')) {
+        return None;
+    }
+    Duration::try_from(text.parse::<jiff::SignedDuration>().ok()?).ok()
 }
 
 /// `digits ÷ 10^scale`, read from plain decimal notation.
@@ -222,6 +230,13 @@ impl Decimal {
         let digits = format!("{whole}{fraction}").parse().ok()?;
         let scale = u32::try_from(fraction.len()).ok()?;
         Some(Decimal { digits, scale })
+    }
+
+    /// `self × factor ÷ 10^tenths` bytes, rounded up.
+    fn bytes(&self, factor: u128, tenths: u32) -> Result<Bytes, QuantityError> {
+        let bytes =
+            self.digits.checked_mul(factor).and_then(|n| Some(n.div_ceil(10u128.checked_pow(self.scale + tenths)?)));
+        bytes.and_then(|n| u64::try_from(n).ok()).map(Bytes).ok_or(QuantityError::TooLarge)
     }
 }
 
@@ -351,6 +366,13 @@ mod tests {
             let _ = Percent::parse(&text);
             let _ = parse_quantity(&text);
             let _ = parse_memory(&text);
+        }
+
+        #[test]
+        fn any_duration_is_survived(value in "[0-9.hmsuµn+-]{1,16}") {
+            if let Some(duration) = duration(&value) {
+                prop_assert!(!value.contains(['-', '+']) && duration >= Duration::ZERO);
+            }
         }
 
         #[test]

@@ -196,8 +196,8 @@ pub(crate) fn cut(mut note: String) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::act::evict::Act;
-    use crate::act::evict::Answer;
+    use crate::act::answer::Answer;
+    use crate::act::order::Act;
     use crate::decide::judge::Evidence;
     use crate::ground::memory::Signal;
     use crate::ground::units::Bytes;

@@ -1,7 +1,7 @@
 //! Notices in labels and numbers, as the log and `/api/guards` have them.
 
 use super::notice::Subject;
-use crate::act::evict::Answer;
+use crate::act::answer::Answer;
 use crate::decide::judge::Evidence;
 use crate::pods::guard::DryRun;
 use crate::serve::wire::{Facts, Word};

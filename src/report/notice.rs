@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::act::evict::{Act, Answer};
+use crate::act::answer::Answer;
+use crate::act::order::Act;
 use crate::decide::eligibility::Never;
 use crate::decide::judge::Evidence;
 use crate::decide::restraint::Why;

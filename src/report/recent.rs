@@ -58,7 +58,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::act::evict::Answer;
+    use crate::act::answer::Answer;
     use crate::decide::eligibility::Never;
     use crate::pods::guard::DryRun;
     use crate::pods::{PodRef, PodUid};
@@ -95,7 +95,7 @@ mod tests {
         assert!(recent.all().is_empty());
         let evidence = crate::report::events::tests::evidence();
         let answer =
-            |answer| Subject::NotEvicted { evidence, act: crate::act::evict::Act::Evict, answer, mode: DryRun::Server };
+            |answer| Subject::NotEvicted { evidence, act: crate::act::order::Act::Evict, answer, mode: DryRun::Server };
         recent.keep(Timestamp::UNIX_EPOCH, &notice(answer(Answer::Gone)));
         assert!(recent.all().is_empty());
         recent.keep(Timestamp::UNIX_EPOCH, &notice(answer(Answer::Failing { code: 500, message: "é".repeat(5000) })));

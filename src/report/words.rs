@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::notice::{MissReason, Notice, Subject};
-use crate::act::evict::{Act, Answer};
+use crate::act::answer::Answer;
+use crate::act::order::Act;
 use crate::decide::judge::Evidence;
 use crate::ground::units::Bytes;
 use crate::pods::guard::DryRun;

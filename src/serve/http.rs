@@ -13,9 +13,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use http::header::HeaderValue;
+use http::header::{self, HeaderValue};
 use http::uri::Authority;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
@@ -27,14 +27,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tracing::error;
 
+use super::wire::{GuardView, GuardsPage, RecentView};
 use crate::controller::Counts;
 use crate::decide::schedule::LONGEST_INTERVAL;
-use crate::ground::clock::Clock;
-use crate::ground::clock::Moment;
+use crate::ground::clock::{Clock, Moment};
 use crate::pods::guard::DryRun;
 use crate::report::metrics::Metrics;
 use crate::sampler::Counters;
-use crate::serve::wire::{GuardView, GuardsPage, RecentView};
 
 /// Open connections: scrapers, probes and a few people need a handful. A new one takes the place of an old one, see [`Places`].
 const CONNECTIONS: usize = 64;

@@ -212,7 +212,7 @@ pub enum GuardState {
 impl GuardState {
     /// All but the server's answers, which [`Answer::LABELS`] has.
     ///
-    /// [`Answer::LABELS`]: crate::act::evict::Answer::LABELS
+    /// [`Answer::LABELS`]: crate::act::answer::Answer::LABELS
     pub const ALL: [GuardState; 15] = [
         GuardState::Watching,
         GuardState::Sustaining,

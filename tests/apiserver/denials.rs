@@ -1,6 +1,7 @@
 //! Somebody's validating webhook says no: what this server makes of it, and what the agent takes that for.
 
-use pre_oom_killer::act::evict::{Act, Answer as Meaning, Order};
+use pre_oom_killer::act::answer::Answer as Meaning;
+use pre_oom_killer::act::order::{Act, Order};
 use serde_json::{Value, json};
 
 use crate::evictions;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use pre_oom_killer::act::evict::{Act, Answer, Order, evict};
+use pre_oom_killer::act::answer::Answer;
+use pre_oom_killer::act::evict::evict;
+use pre_oom_killer::act::order::{Act, Order};
 use serde_json::{Value, json};
 
 use crate::recorded::end_namespace;

@@ -1,7 +1,8 @@
 //! Each recorded answer that needs no kubelet (`tests/standin/tests/cases.json`), once more, from this server.
 
 use libtest_mimic::Completion;
-use pre_oom_killer::act::evict::{Act, answer_to};
+use pre_oom_killer::act::answer::answer_to;
+use pre_oom_killer::act::order::Act;
 use serde_json::{Map, Value, json};
 use standin::compare::summary;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use pre_oom_killer::act::evict::Answer;
+use pre_oom_killer::act::answer::Answer;
 use pre_oom_killer::cgroup::resolve::Groups;
 use pre_oom_killer::cgroup::{Group, Machine, StatReader, Version};
 use pre_oom_killer::controller::{Controller, Effect, Settings};

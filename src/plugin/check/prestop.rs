@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::objects::Template;
 use super::tree::Node;
-use crate::pods::guard;
+use crate::ground::units::duration;
 
 /// What the pod is given without `terminationGracePeriodSeconds`.
 const DEFAULT_GRACE: u64 = 30;
@@ -73,7 +73,7 @@ fn slept(words: &[&str]) -> Option<Duration> {
     let [command, time] = words else { return None };
     let seconds = time.strip_suffix('s').unwrap_or(time);
     let number = seconds.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    (program(command) == "sleep" && number).then(|| guard::duration(&format!("{seconds}s")))?
+    (program(command) == "sleep" && number).then(|| duration(&format!("{seconds}s")))?
 }
 
 #[cfg(test)]

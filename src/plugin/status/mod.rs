@@ -23,7 +23,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use crate::act::client::fitted;
-use crate::pods::guard::duration;
+use crate::ground::units::duration;
 use ask::Query;
 
 /// The flags of `status`.

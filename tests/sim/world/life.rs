@@ -105,7 +105,7 @@ impl World<'_> {
                     self.watching = false;
                     self.epoch += 1;
                     self.heard_at = self.now;
-                    self.say(Word::Trouble);
+                    self.say(Word::WatchFailure);
                     let away = if self.rng.bool() { self.between(100, 3000) } else { self.between(3000, 60_000) };
                     self.after(away, Event::WatchIsBack);
                 }

@@ -28,7 +28,9 @@ use std::time::Duration;
 use fastrand::Rng;
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
-use pre_oom_killer::act::evict::{ANSWER_WITHIN, Act, Answer, Order, answer_to, request};
+use pre_oom_killer::act::answer::{Answer, answer_to};
+use pre_oom_killer::act::order::{Act, Order, request};
+use pre_oom_killer::act::timeouts::ANSWER_WITHIN;
 use pre_oom_killer::cgroup::resolve::{Groups, Unresolved};
 use pre_oom_killer::cgroup::{Group, Hit, Machine, Malformed, ReadError, ReadErrorKind, Version};
 use pre_oom_killer::controller::{Controller, Effect, Settings};
@@ -85,7 +87,7 @@ enum Word {
     /// The pod as it was, and whether it lives on without the label.
     Gone(Pod, bool),
     Listed,
-    Trouble,
+    WatchFailure,
 }
 
 #[derive(Debug)]

@@ -94,7 +94,7 @@ impl World<'_> {
                     self.untold(key);
                 }
             }
-            Word::Trouble => {
+            Word::WatchFailure => {
                 self.count("heard: trouble");
                 self.away = Some(self.now);
             }
@@ -119,7 +119,7 @@ impl World<'_> {
             Word::Listing | Word::Listed if self.bug == Some(Bug::KeepsTheGone) => return,
             Word::Listing => PodChange::Listing,
             Word::Listed => PodChange::Listed,
-            Word::Trouble => PodChange::Trouble(pods::Trouble::unreachable("away".into())),
+            Word::WatchFailure => PodChange::Failed(pods::WatchFailure::unreachable("away".into())),
             Word::Gone(_, true) if self.bug == Some(Bug::KeepsTheUnlabelled) => return,
             Word::Gone(_, false) if self.bug == Some(Bug::KeepsTheGone) => return,
             Word::Gone(pod, _) => PodChange::Gone(id(&pod)),

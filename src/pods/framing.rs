@@ -1,5 +1,5 @@
-//! Cuts what an API server sends into objects while it comes in. What is held is the object at hand, and of one that
-//! is too large no more than its beginning: neither a long list nor a large pod costs memory.
+//! Cuts a response of the API server into objects while it comes in. Only the current object is held, and only the
+//! beginning of one that is too large: neither a long list nor a large pod costs much memory.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,25 +7,25 @@ use std::fmt;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, de};
 
-use super::{PodRef, PodUid};
+use super::pod::{PodRef, PodUid};
 
-/// The largest object that is read whole. etcd takes 1.5 MiB; as JSON, with escapes and the names of fields, that is
+/// The largest object that is read, in bytes. etcd accepts 1.5 MiB; as JSON, with escapes and field names, that is
 /// seldom more than twice as much.
-pub(super) const LARGEST: usize = 3 << 20;
-/// What is kept of a larger one: an API server writes who it is first.
+pub(super) const LARGEST_OBJECT: usize = 3 << 20;
+/// So many bytes of a larger one are kept. They are enough to know which pod it is: an API server writes its name first.
 const BEGINNING: usize = 16 * 1024;
 
-/// The text of an object, or the beginning of it.
+/// The JSON text of an object; of one that is too large, its beginning.
 #[derive(Debug, Default)]
-pub(super) struct Text {
+pub(super) struct ObjectText {
     kept: Vec<u8>,
     size: usize,
 }
 
-impl Text {
+impl ObjectText {
     fn push(&mut self, bytes: &[u8]) {
         self.size = self.size.saturating_add(bytes.len());
-        if self.size <= LARGEST {
+        if self.size <= LARGEST_OBJECT {
             self.kept.extend_from_slice(bytes);
         } else if self.kept.len() > BEGINNING {
             self.kept.truncate(BEGINNING);
@@ -36,43 +36,43 @@ impl Text {
         }
     }
 
-    /// All of it; none: it is too large.
+    /// The whole text; `None` if the object is too large.
     pub(super) fn whole(&self) -> Option<&[u8]> {
-        (self.size <= LARGEST).then_some(&self.kept)
+        (self.size <= LARGEST_OBJECT).then_some(&self.kept)
     }
 
-    /// Who it is about, as far as the beginning says.
+    /// Which object it is, as far as the beginning says.
     pub(super) fn head(&self) -> Head {
         let mut head = Head::default();
-        // It ends in the middle: what came before counts.
+        // The text may end in the middle, which is an error; what was read before it counts.
         let mut json = serde_json::Deserializer::from_slice(&self.kept);
-        let _ = json.deserialize_map(Reader { head: &mut head, level: Level::Top });
+        let _ = json.deserialize_map(HeadReader { head: &mut head, level: Part::Top });
         head
     }
 }
 
-/// What the beginning of a pod, or of a line of a watch, says.
+/// What the beginning of a pod, or of an event of a watch, says.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Head {
-    /// Of a line of a watch.
+    /// The type of a watch event: `ADDED` and the like.
     pub kind: String,
     pub id: PodRef,
     pub version: String,
 }
 
 #[derive(Clone, Copy)]
-enum Level {
-    /// A pod, or a line of a watch that has one as its `object`.
+enum Part {
+    /// A pod, or an event of a watch whose `object` is a pod.
     Top,
     Metadata,
 }
 
-struct Reader<'a> {
+struct HeadReader<'a> {
     head: &'a mut Head,
-    level: Level,
+    level: Part,
 }
 
-impl<'de> de::DeserializeSeed<'de> for Reader<'_> {
+impl<'de> de::DeserializeSeed<'de> for HeadReader<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -80,7 +80,7 @@ impl<'de> de::DeserializeSeed<'de> for Reader<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Reader<'_> {
+impl<'de> Visitor<'de> for HeadReader<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -91,13 +91,13 @@ impl<'de> Visitor<'de> for Reader<'_> {
         while let Some(key) = map.next_key::<Cow<'_, str>>()? {
             let head = &mut *self.head;
             match (self.level, &*key) {
-                (Level::Top, "type") => head.kind = map.next_value()?,
-                (Level::Top, "object") => map.next_value_seed(Reader { head, level: Level::Top })?,
-                (Level::Top, "metadata") => map.next_value_seed(Reader { head, level: Level::Metadata })?,
-                (Level::Metadata, "namespace") => head.id.namespace = map.next_value()?,
-                (Level::Metadata, "name") => head.id.name = map.next_value()?,
-                (Level::Metadata, "uid") => head.id.uid = PodUid(map.next_value()?),
-                (Level::Metadata, "resourceVersion") => head.version = map.next_value()?,
+                (Part::Top, "type") => head.kind = map.next_value()?,
+                (Part::Top, "object") => map.next_value_seed(HeadReader { head, level: Part::Top })?,
+                (Part::Top, "metadata") => map.next_value_seed(HeadReader { head, level: Part::Metadata })?,
+                (Part::Metadata, "namespace") => head.id.namespace = map.next_value()?,
+                (Part::Metadata, "name") => head.id.name = map.next_value()?,
+                (Part::Metadata, "uid") => head.id.uid = PodUid(map.next_value()?),
+                (Part::Metadata, "resourceVersion") => head.version = map.next_value()?,
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -105,28 +105,27 @@ impl<'de> Visitor<'de> for Reader<'_> {
     }
 }
 
-/// Cuts the items out of a list.
+/// Cuts a list into its items.
 #[derive(Debug, Default)]
-pub(super) struct List {
+pub(super) struct ListSplitter {
     depth: usize,
     in_string: bool,
     escaped: bool,
-    /// The beginning of the last string of the list object itself: before a `[` it is the array's name.
+    /// The beginning of the last string at the top level of the list. Before a `[` it is the array's name.
     name: Vec<u8>,
     in_items: bool,
-    item: Text,
-    /// The list without its items.
-    rest: Text,
+    item: ObjectText,
+    /// The text of the list without its items.
+    rest: ObjectText,
 }
 
-/// What a list says of itself.
+/// A list without its items.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ListHead {
     pub metadata: ListMeta,
 }
 
-/// See [`ListHead`].
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct ListMeta {
@@ -136,9 +135,9 @@ pub(super) struct ListMeta {
 
 const ITEMS: &[u8] = b"items";
 
-impl List {
-    /// Takes in some bytes, and hands over each item that ends in them.
-    pub(super) fn push(&mut self, bytes: &[u8], mut each: impl FnMut(&Text)) {
+impl ListSplitter {
+    /// Takes in some bytes, and calls `each` for every item that is complete with them.
+    pub(super) fn push(&mut self, bytes: &[u8], mut each: impl FnMut(&ObjectText)) {
         let mut from = 0;
         for (at, byte) in bytes.iter().enumerate() {
             if self.in_string {
@@ -186,7 +185,7 @@ impl List {
         open.push(&bytes[from..]);
     }
 
-    /// The list is complete: what it says of itself.
+    /// Ends the list, and reads it without its items.
     pub(super) fn end(self) -> Result<ListHead, serde_json::Error> {
         serde_json::from_slice(&self.rest.kept)
     }
@@ -194,11 +193,11 @@ impl List {
 
 /// Cuts a watch into its lines.
 #[derive(Debug, Default)]
-pub(super) struct Lines(Text);
+pub(super) struct LineSplitter(ObjectText);
 
-impl Lines {
-    /// Takes in some bytes, and hands over each line that ends in them.
-    pub(super) fn push(&mut self, bytes: &[u8], mut each: impl FnMut(&Text)) {
+impl LineSplitter {
+    /// Takes in some bytes, and calls `each` for every line that is complete with them.
+    pub(super) fn push(&mut self, bytes: &[u8], mut each: impl FnMut(&ObjectText)) {
         let mut rest = bytes;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             self.0.push(&rest[..end]);
@@ -220,7 +219,7 @@ mod tests {
 
     /// The items and the head of a list that comes in pieces of that size.
     fn cut(list: &str, piece: usize) -> (Vec<Value>, Result<ListHead, serde_json::Error>) {
-        let (mut cutter, mut items) = (List::default(), Vec::new());
+        let (mut cutter, mut items) = (ListSplitter::default(), Vec::new());
         for bytes in list.as_bytes().chunks(piece) {
             cutter.push(bytes, |item| items.push(serde_json::from_slice(item.whole().unwrap()).unwrap()));
         }
@@ -259,9 +258,9 @@ mod tests {
     #[test]
     fn of_a_large_object_the_beginning_is_kept_and_says_who_it_is() {
         let names = r#""metadata":{"name":"big","namespace":"demo","uid":"u","resourceVersion":"9""#;
-        let long = "x".repeat(LARGEST);
+        let long = "x".repeat(LARGEST_OBJECT);
         let line = format!(r#"{{"type":"MODIFIED","object":{{"kind":"Pod",{names},"labels":{{"a":"{long}"}}}}}}}}"#);
-        let (mut lines, mut heads) = (Lines::default(), Vec::new());
+        let (mut lines, mut heads) = (LineSplitter::default(), Vec::new());
         for bytes in format!("{line}\n\n{{\"type\":\"A\"}}\n{{").as_bytes().chunks(10_000) {
             lines.push(bytes, |line| {
                 assert!(line.kept.capacity() <= BEGINNING, "{}", line.kept.capacity());
@@ -273,7 +272,7 @@ mod tests {
         let small = Head { kind: "A".into(), ..Head::default() };
         assert_eq!(heads, [(false, big), (true, small)]);
         // In one piece, too.
-        let mut text = Text::default();
+        let mut text = ObjectText::default();
         text.push(line.as_bytes());
         assert_eq!((text.whole(), text.head().id.name.as_str(), text.kept.len()), (None, "big", BEGINNING));
     }
@@ -282,7 +281,7 @@ mod tests {
         #[test]
         fn any_bytes_are_survived(bytes in prop::collection::vec(prop::sample::select(b"{}[],\":\\items \n1".to_vec()), 0..200),
             piece in 1usize..50) {
-            let (mut list, mut lines) = (List::default(), Lines::default());
+            let (mut list, mut lines) = (ListSplitter::default(), LineSplitter::default());
             for bytes in bytes.chunks(piece) {
                 list.push(bytes, |item| drop(item.head()));
                 lines.push(bytes, |line| drop(line.head()));

@@ -1,5 +1,7 @@
-//! The list and the watch themselves. kube's own watcher holds a whole page of a list, and each object as a tree of
-//! values: some dozen large pods would be more than the agent may use.
+//! Lists and watches the pods of this node.
+//!
+//! kube's own watcher holds a whole page of a list in memory, with each object as a tree of values: a few dozen large pods
+//! would exceed the agent's memory limit.
 
 use crate::ground::keys;
 use crate::ground::text::chain;
@@ -20,31 +22,33 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::cut::{LARGEST, Lines, List, Text};
-use super::{Pod, PodChange, RawPod, Trouble, TroubleKind, head_only};
+use super::change::{FailureKind, PodChange, WatchFailure};
+use super::framing::{LARGEST_OBJECT, LineSplitter, ListSplitter, ObjectText};
+use super::pod::Pod;
+use super::raw::{RawPod, head_only};
 use crate::ground::units::Bytes;
 
-/// Bounds one watch request, so that one that hangs unnoticed ends (facts: at most 200 s).
+/// The server ends a watch after this time. So one that hangs unnoticed ends, too.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(190);
-/// The server ends the watch by itself; when it has not by then, it is gone.
+/// A watch that has not ended so long after that is given up: the server is gone.
 const WATCH_MARGIN: Duration = Duration::from_secs(5);
-/// Watches that end at once are not begun anew at once.
+/// A watch that ended sooner than this begins anew only after such a pause.
 const SHORT_WATCH: Duration = Duration::from_secs(1);
-/// Lists are asked for in pages, for the server's sake. Servers that answer from their cache may send everything at once.
+/// Pods for each page of a list, which spares the server. A server that answers from its cache may send all at once.
 const PAGE: u32 = 100;
-/// A list that sends nothing for so long has stopped in its middle.
+/// A list is given up if the server sends nothing for so long.
 const PAGE_WITHIN: Duration = Duration::from_secs(30);
-/// So much of the words of a refusal is read.
+/// At most so many bytes of an error response are read.
 const REFUSAL: usize = 64 * 1024;
 
-/// Lists and watches the pods of `node` that carry the opt-in label. Never ends; every error is
-/// followed by another try, with jittered exponential back-off (0.8 s to 30 s).
+/// Lists and watches the pods of `node` that carry the opt-in label. Never ends: after an error it tries again, with
+/// jittered exponential back-off (0.8 s to 30 s).
 pub fn watch(client: Client, node: &str) -> impl Stream<Item = PodChange> + use<> {
-    // Both: the field is indexed in the server's watch cache, a label is not.
+    // Both selectors: the server's watch cache has an index of this field, but not of a label.
     let fields = format!("spec.nodeName={node}");
     let labels = format!("{}={}", keys::LABEL, keys::ENABLED);
     let seconds = u32::try_from(WATCH_TIMEOUT.as_secs()).unwrap_or(u32::MAX);
-    let feed = Feed {
+    let watcher = Watcher {
         client,
         list: ListParams::default().fields(&fields).labels(&labels).limit(PAGE),
         watch: WatchParams::default().fields(&fields).labels(&labels).timeout(seconds),
@@ -53,56 +57,55 @@ pub fn watch(client: Client, node: &str) -> impl Stream<Item = PodChange> + use<
         back_off: DefaultBackoff::default(),
         pause: None,
     };
-    stream::unfold(feed, async |mut feed| Some((feed.next().await, feed)))
+    stream::unfold(watcher, async |mut watcher| Some((watcher.next().await, watcher)))
 }
 
-struct Feed {
+struct Watcher {
     client: Client,
     list: ListParams,
     watch: WatchParams,
     stage: Stage,
-    /// To be passed on: what came in with one piece of a body.
+    /// The changes that came in with one piece of a body and have not been handed out yet.
     ready: VecDeque<PodChange>,
     back_off: DefaultBackoff,
     pause: Option<Duration>,
 }
 
 enum Stage {
-    /// A list is to be begun.
+    /// Next, begin a list.
     Begin,
-    /// A page is to be asked for.
+    /// Next, request a page of the list.
     Page { token: Option<String> },
-    /// A page comes in.
-    Listing { body: Body, list: List },
-    /// A watch is to be begun.
+    /// A page is coming in.
+    Listing { body: Body, list: ListSplitter },
+    /// Next, begin a watch.
     Listed { version: String },
-    /// It goes on.
-    Watching { version: String, body: Body, lines: Lines, until: Instant, since: Instant },
+    /// The watch is coming in.
+    Watching { version: String, body: Body, lines: LineSplitter, until: Instant, since: Instant },
 }
 
-/// A line of a watch.
 #[derive(Deserialize)]
-struct Line<'a> {
+struct WatchEvent<'a> {
     r#type: String,
     #[serde(borrow)]
     object: &'a RawValue,
 }
 
-/// What a server says when it refuses.
+/// A `Status` of the API server, with which it refuses a request or ends a watch.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Status {
+struct Refusal {
     message: Option<String>,
     code: Option<u16>,
 }
 
-/// A bookmark: no pod.
+/// The object of a `BOOKMARK` event: a resource version, and no pod.
 #[derive(Deserialize)]
 struct Bookmark {
-    metadata: super::cut::ListMeta,
+    metadata: super::framing::ListMeta,
 }
 
-impl Feed {
+impl Watcher {
     async fn next(&mut self) -> PodChange {
         loop {
             if let Some(change) = self.ready.pop_front() {
@@ -111,15 +114,15 @@ impl Feed {
             if let Some(pause) = self.pause.take() {
                 sleep(pause).await;
             }
-            if let Err(trouble) = self.step().await {
+            if let Err(failure) = self.step().await {
                 self.pause = self.back_off.next();
-                self.ready.push_back(PodChange::Trouble(trouble));
+                self.ready.push_back(PodChange::Failed(failure));
             }
         }
     }
 
-    /// Goes one step further. After an error it is begun again with the stage that is set then.
-    async fn step(&mut self) -> Result<(), Trouble> {
+    /// Does what the stage says, and sets the next one. After an error, the stage that is set by then follows a back-off.
+    async fn step(&mut self) -> Result<(), WatchFailure> {
         match std::mem::replace(&mut self.stage, Stage::Begin) {
             Stage::Begin => {
                 self.ready.push_back(PodChange::Listing);
@@ -128,24 +131,25 @@ impl Feed {
             }
             Stage::Page { token } => {
                 let list = ListParams { continue_token: token, ..self.list.clone() };
-                let request = Request::new("/api/v1/pods").list(&list).map_err(|e| Trouble::unreachable(chain(&e)))?;
+                let request =
+                    Request::new("/api/v1/pods").list(&list).map_err(|e| WatchFailure::unreachable(chain(&e)))?;
                 let body = self.ask(request, "the list of pods").await?;
-                self.stage = Stage::Listing { body, list: List::default() };
+                self.stage = Stage::Listing { body, list: ListSplitter::default() };
                 Ok(())
             }
             Stage::Listing { body, list } => self.list_on(body, list).await,
             Stage::Listed { version } => {
                 let request = Request::new("/api/v1/pods").watch(&self.watch, &version);
-                let request = request.map_err(|e| Trouble::unreachable(chain(&e)))?;
+                let request = request.map_err(|e| WatchFailure::unreachable(chain(&e)))?;
                 self.stage = Stage::Listed { version: version.clone() };
-                let body = self.ask(request, "the watch of pods").await.inspect_err(|trouble| {
-                    if trouble.kind == TroubleKind::Answered(410) {
+                let body = self.ask(request, "the watch of pods").await.inspect_err(|failure| {
+                    if failure.kind == FailureKind::Answered(410) {
                         self.stage = Stage::Begin;
                     }
                 })?;
                 let since = Instant::now();
                 let until = since + WATCH_TIMEOUT + WATCH_MARGIN;
-                self.stage = Stage::Watching { version, body, lines: Lines::default(), until, since };
+                self.stage = Stage::Watching { version, body, lines: LineSplitter::default(), until, since };
                 Ok(())
             }
             Stage::Watching { version, body, lines, until, since } => {
@@ -154,45 +158,48 @@ impl Feed {
         }
     }
 
-    /// Sends a request; the body of a good answer, or what is wrong with it.
-    async fn ask(&self, request: http::Request<Vec<u8>>, what: &str) -> Result<Body, Trouble> {
+    /// Sends a request; returns the body of a successful response.
+    async fn ask(&self, request: http::Request<Vec<u8>>, what: &str) -> Result<Body, WatchFailure> {
         let answer = self.client.send(request.map(Body::from)).await;
-        let answer = answer.map_err(|error| Trouble::unreachable(format!("{what}: {}", chain(&error))))?;
+        let answer = answer.map_err(|error| WatchFailure::unreachable(format!("{what}: {}", chain(&error))))?;
         let code = answer.status();
         if code.is_success() {
             return Ok(answer.into_body());
         }
         let words = Limited::new(answer.into_body(), REFUSAL).collect().await;
         let words = words.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-        let status: Status = serde_json::from_slice(&words).unwrap_or_default();
+        let status: Refusal = serde_json::from_slice(&words).unwrap_or_default();
         let message = status.message.unwrap_or_else(|| shortened(String::from_utf8_lossy(&words).trim()));
         Err(answered(code.as_u16(), what, &message))
     }
 
-    /// A list goes on. Its pods are passed on while it comes in.
-    async fn list_on(&mut self, mut body: Body, mut list: List) -> Result<(), Trouble> {
+    /// Reads the next piece of a list. Its pods are handed out while it comes in.
+    async fn list_on(&mut self, mut body: Body, mut list: ListSplitter) -> Result<(), WatchFailure> {
         let Ok(frame) = timeout(PAGE_WITHIN, body.frame()).await else {
             let words = format!("the list of pods stopped in its middle for {} s", PAGE_WITHIN.as_secs());
-            return Err(Trouble::unreachable(words));
+            return Err(WatchFailure::unreachable(words));
         };
         match frame {
             Some(Ok(frame)) => {
                 if let Some(bytes) = frame.data_ref() {
-                    let mut trouble = None;
+                    let mut failure = None;
                     list.push(bytes, |item| match pod_of(item) {
-                        Ok((pod, _)) => self.ready.push_back(PodChange::Applied(Box::new(pod))),
-                        Err(words) => trouble = Some(words),
+                        Ok(pod) => self.ready.push_back(PodChange::Applied(Box::new(pod))),
+                        Err(words) => failure = Some(words),
                     });
-                    if let Some(words) = trouble {
-                        return Err(Trouble::unreadable(format!("the list of pods: {words}")));
+                    if let Some(words) = failure {
+                        return Err(WatchFailure::unreadable(format!("the list of pods: {words}")));
                     }
                 }
                 self.stage = Stage::Listing { body, list };
                 Ok(())
             }
-            Some(Err(error)) => Err(Trouble::unreachable(format!("the list of pods broke off: {}", chain(&error)))),
+            Some(Err(error)) => {
+                Err(WatchFailure::unreachable(format!("the list of pods broke off: {}", chain(&error))))
+            }
             None => {
-                let head = list.end().map_err(|error| Trouble::unreadable(format!("the list of pods: {error}")))?;
+                let head =
+                    list.end().map_err(|error| WatchFailure::unreadable(format!("the list of pods: {error}")))?;
                 let given = |text: Option<String>| text.filter(|text| !text.is_empty());
                 self.stage = match (given(head.metadata.r#continue), given(head.metadata.resource_version)) {
                     (Some(token), _) => Stage::Page { token: Some(token) },
@@ -202,7 +209,9 @@ impl Feed {
                         Stage::Listed { version }
                     }
                     (None, None) => {
-                        return Err(Trouble::unreadable("the list of pods has no metadata.resourceVersion".into()));
+                        return Err(WatchFailure::unreadable(
+                            "the list of pods has no metadata.resourceVersion".into(),
+                        ));
                     }
                 };
                 Ok(())
@@ -210,38 +219,39 @@ impl Feed {
         }
     }
 
+    /// Reads the next piece of a watch.
     async fn watch_on(
         &mut self,
         mut version: String,
         mut body: Body,
-        mut lines: Lines,
+        mut lines: LineSplitter,
         until: Instant,
         since: Instant,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), WatchFailure> {
         let frame = tokio::time::timeout_at(until, body.frame()).await;
         match frame {
             Ok(Some(Ok(frame))) => {
-                let (mut trouble, mut begin_anew) = (None, false);
+                let (mut failure, mut begin_anew) = (None, false);
                 if let Some(bytes) = frame.data_ref() {
-                    lines.push(bytes, |line| match self.line(line) {
+                    lines.push(bytes, |line| match self.event(line) {
                         Ok(at) if at.is_empty() => {}
                         Ok(at) => version = at,
                         Err(error) => {
-                            begin_anew |= error.kind == TroubleKind::Answered(410);
-                            trouble = Some(error);
+                            begin_anew |= error.kind == FailureKind::Answered(410);
+                            failure = Some(error);
                         }
                     });
                 }
                 if !begin_anew {
                     self.stage = Stage::Watching { version, body, lines, until, since };
                 }
-                trouble.map_or(Ok(()), Err)
+                failure.map_or(Ok(()), Err)
             }
             Ok(Some(Err(error))) if !ended_early(&error) => {
                 self.stage = Stage::Listed { version };
-                Err(Trouble::unreachable(format!("the watch of pods broke off: {}", chain(&error))))
+                Err(WatchFailure::unreachable(format!("the watch of pods broke off: {}", chain(&error))))
             }
-            // At its end, or where a proxy on the way has had enough of it.
+            // The end of the watch, or a proxy between us and the server that cut it.
             Ok(None | Some(Err(_))) | Err(_) => {
                 self.pause = (since.elapsed() < SHORT_WATCH).then_some(SHORT_WATCH);
                 self.stage = Stage::Listed { version };
@@ -250,54 +260,56 @@ impl Feed {
         }
     }
 
-    /// Takes in a line of a watch: the version from which to go on; empty: as before.
-    fn line(&mut self, text: &Text) -> Result<String, Trouble> {
-        let unreadable = |error: serde_json::Error| Trouble::unreadable(format!("the watch of pods: {error}"));
+    /// Takes in an event of a watch. Returns the resource version from which the watch can go on; empty: no new one.
+    fn event(&mut self, text: &ObjectText) -> Result<String, WatchFailure> {
+        let unreadable = |why: &dyn std::fmt::Display| WatchFailure::unreadable(format!("the watch of pods: {why}"));
         let Some(whole) = text.whole() else {
             let head = text.head();
-            let version = head.version.clone();
-            let gone = head.kind == "DELETED";
-            let pod = too_large(text).map_err(|words| Trouble::unreadable(format!("the watch of pods: {words}")))?;
-            let change = if gone { PodChange::Gone(pod.id) } else { PodChange::Applied(Box::new(pod)) };
-            self.ready.push_back(change);
-            return Ok(version);
+            let pod = too_large(text).map_err(|words| unreadable(&words))?;
+            self.ready.push_back(change(&head.kind, pod));
+            return Ok(head.version);
         };
-        let line = match serde_json::from_slice::<Line>(whole) {
-            Ok(line) => line,
+        let event = match serde_json::from_slice::<WatchEvent>(whole) {
+            Ok(event) => event,
             Err(error) => {
-                // A failure may come without the frame of an event.
-                let status: Status = serde_json::from_slice(whole).unwrap_or_default();
-                let told = status.message.zip(status.code);
-                return Err(
-                    told.map_or_else(|| unreadable(error), |(words, code)| answered(code, "the watch of pods", &words))
-                );
+                // A server may send a failure without the frame of an event.
+                let status: Refusal = serde_json::from_slice(whole).unwrap_or_default();
+                return Err(match (status.message, status.code) {
+                    (Some(message), Some(code)) => answered(code, "the watch of pods", &message),
+                    _ => unreadable(&error),
+                });
             }
         };
-        match line.r#type.as_str() {
+        let object = event.object.get();
+        match event.r#type.as_str() {
             "ERROR" => {
-                let status: Status = serde_json::from_str(line.object.get()).unwrap_or_default();
-                let words = status.message.unwrap_or_default();
-                Err(answered(status.code.unwrap_or_default(), "the watch of pods", &words))
+                let status: Refusal = serde_json::from_str(object).unwrap_or_default();
+                let message = status.message.unwrap_or_default();
+                Err(answered(status.code.unwrap_or_default(), "the watch of pods", &message))
             }
             "BOOKMARK" => {
-                let bookmark: Bookmark = serde_json::from_str(line.object.get()).map_err(unreadable)?;
+                let bookmark: Bookmark = serde_json::from_str(object).map_err(|error| unreadable(&error))?;
                 Ok(bookmark.metadata.resource_version.unwrap_or_default())
             }
             kind @ ("ADDED" | "MODIFIED" | "DELETED") => {
-                let (pod, version) = read(line.object.get()).map_err(unreadable)?;
-                let gone = kind == "DELETED";
-                self.ready.push_back(if gone { PodChange::Gone(pod.id) } else { PodChange::Applied(Box::new(pod)) });
+                let (pod, version) = read(object).map_err(|error| unreadable(&error))?;
+                self.ready.push_back(change(kind, pod));
                 Ok(version)
             }
-            other => Err(Trouble::unreadable(format!("the watch of pods: an event of type {:?}", shortened(other)))),
+            other => Err(unreadable(&format_args!("an event of type {:?}", shortened(other)))),
         }
     }
 }
 
-fn answered(code: u16, what: &str, message: &str) -> Trouble {
+/// What an event of type `kind` says of its pod.
+fn change(kind: &str, pod: Pod) -> PodChange {
+    if kind == "DELETED" { PodChange::Gone(pod.id) } else { PodChange::Applied(Box::new(pod)) }
+}
+
+fn answered(code: u16, what: &str, message: &str) -> WatchFailure {
     let reason = StatusCode::from_u16(code).ok().and_then(|code| code.canonical_reason()).unwrap_or_default();
     let message = message.get(..message.floor_char_boundary(300)).unwrap_or_default();
-    Trouble { kind: TroubleKind::Answered(code), words: format!("{what}: {code} {reason}: {message}") }
+    WatchFailure { kind: FailureKind::Answered(code), words: format!("{what}: {code} {reason}: {message}") }
 }
 
 fn read(text: &str) -> Result<(Pod, String), serde_json::Error> {
@@ -305,27 +317,30 @@ fn read(text: &str) -> Result<(Pod, String), serde_json::Error> {
     Ok(raw.into_pod())
 }
 
-/// The pod of an item of a list, and its resource version; an item that is none is an error.
-fn pod_of(text: &Text) -> Result<(Pod, String), String> {
+/// The pod that is a list's item. An item that is no pod is an error.
+fn pod_of(text: &ObjectText) -> Result<Pod, String> {
     match text.whole() {
         Some(whole) => {
             let text = std::str::from_utf8(whole).map_err(|error| error.to_string())?;
-            read(text).map_err(|error| error.to_string())
+            read(text).map(|(pod, _)| pod).map_err(|error| error.to_string())
         }
-        None => Ok((too_large(text)?, text.head().version)),
+        None => too_large(text),
     }
 }
 
-/// A pod that is not read: passed on with that, so that it is told and never acted on.
-fn too_large(text: &Text) -> Result<Pod, String> {
+/// Stands for a pod that is too large to be read: users are told about it, and it is never evicted.
+fn too_large(text: &ObjectText) -> Result<Pod, String> {
     let head = text.head();
     if head.id.name.is_empty() {
-        return Err(format!("an object of more than {} that does not begin with its name", Bytes(LARGEST as u64)));
+        return Err(format!(
+            "an object of more than {} that does not begin with its name",
+            Bytes(LARGEST_OBJECT as u64)
+        ));
     }
-    Ok(head_only(head.id, format!("it is larger than {} as JSON: make it smaller", Bytes(LARGEST as u64))))
+    Ok(head_only(head.id, format!("it is larger than {} as JSON: make it smaller", Bytes(LARGEST_OBJECT as u64))))
 }
 
-/// A watch that was cut goes on where it was: nothing to be told.
+/// The connection was cut in the middle of a watch. The next watch goes on from there, so this is not reported.
 fn ended_early(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {

@@ -1,0 +1,20 @@
+//! A pod's label and annotations → its [`Guard`], or the list of what is wrong. Pure.
+//!
+//! A pod with one invalid annotation is never evicted; users are told what to write instead.
+//!
+//! | file | what it knows |
+//! |---|---|
+//! | `read.rs` | which annotations there are, and that all problems are reported at once |
+//! | `value.rs` | which values each annotation accepts |
+//! | `rule.rs` | what follows from them: thresholds, the spread |
+//! | `problem.rs` | what users are told |
+
+mod problem;
+mod read;
+mod rule;
+mod value;
+
+pub use self::problem::{Problem, Warning};
+pub use self::read::{Reading, by_namespace, read};
+pub use self::rule::{DryRun, Guard, MIN_QUANTITY, Rule, Threshold};
+pub use self::value::NAMESPACE_THRESHOLD;

@@ -1,0 +1,164 @@
+//! What the agent keeps of a pod.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::ground::text::shortened;
+
+/// Names one pod. The uid tells it from an earlier or later pod of the same name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PodRef {
+    pub namespace: String,
+    pub name: String,
+    pub uid: PodUid,
+}
+
+impl fmt::Display for PodRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// `metadata.uid` of a pod. No code relies on its format.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PodUid(pub String);
+
+/// The runtime's id of a container, without the runtime's name: 64 lower-case hex digits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContainerId(pub(super) String);
+
+impl ContainerId {
+    /// The number of hex digits that containerd, CRI-O and docker use.
+    pub const LENGTH: usize = 64;
+
+    /// Reads `containerd://<id>`, the form of `containerID` in a container status.
+    ///
+    /// # Errors
+    /// With a sentence that quotes what was found instead.
+    pub fn from_status(text: &str) -> Result<ContainerId, String> {
+        let id = text.split_once("://").map_or("", |(_, id)| id);
+        let hex = id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if id.len() == Self::LENGTH && hex {
+            return Ok(ContainerId(id.to_owned()));
+        }
+        Err(format!("containerID `{}` is not `<runtime>://<64 hex digits>`", shortened(text)))
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Which list of the pod's spec a container is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContainerKind {
+    /// `spec.containers`.
+    Main,
+    /// `spec.initContainers` with `restartPolicy: Always`: a native sidecar.
+    Sidecar,
+    /// `spec.initContainers` otherwise: ends before the pod runs.
+    Init,
+    /// `spec.ephemeralContainers`.
+    Ephemeral,
+}
+
+/// A container of a pod: the spec's name and what its status says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// Unique in the pod.
+    pub name: String,
+    pub kind: ContainerKind,
+    /// `None` while the container waits to start; an error quotes an id in an unknown format.
+    pub id: Option<Result<ContainerId, String>>,
+    /// `state.running` is set. Only then does the container have a cgroup.
+    pub running: bool,
+    /// `state.running.startedAt`.
+    pub started_at: Option<Timestamp>,
+    /// The instances of this container that were OOM-killed, according to `state` and `lastState`.
+    pub oom_killed: Vec<ContainerId>,
+    /// Start and end of those instances.
+    pub oom_lives: Vec<(Timestamp, Timestamp)>,
+    /// `restartCount`.
+    pub restarts: u32,
+}
+
+/// The controlling owner (`ownerReferences` with `controller: true`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// For example `apps/v1`.
+    pub api_version: String,
+    /// For example `ReplicaSet`.
+    pub kind: String,
+    pub name: String,
+    pub uid: String,
+    /// The pod's label `pod-template-hash`. Where a ReplicaSet's name ends with it, the part before it is the
+    /// Deployment's name.
+    pub template_hash: Option<String>,
+}
+
+impl Owner {
+    /// `Deployment/web`: the object that people know and edit.
+    #[must_use]
+    pub fn workload(&self) -> String {
+        match self.deployment() {
+            Some(deployment) => format!("Deployment/{deployment}"),
+            None => format!("{}/{}", self.kind, self.name),
+        }
+    }
+
+    /// The Deployment behind a ReplicaSet, if the names reveal it.
+    #[must_use]
+    pub fn deployment(&self) -> Option<&str> {
+        if self.kind != "ReplicaSet" || !self.api_version.starts_with("apps/") {
+            return None;
+        }
+        let hash = self.template_hash.as_deref()?;
+        self.name.strip_suffix(hash)?.strip_suffix('-')
+    }
+}
+
+/// `status.phase`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum Phase {
+    Pending,
+    Running,
+    Succeeded,
+    Failed,
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+/// What is kept of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    pub id: PodRef,
+    /// `spec.nodeName`.
+    pub node: Option<String>,
+    /// The value of the opt-in label.
+    pub label: Option<String>,
+    /// The annotations that begin with [`PREFIX`](crate::ground::keys::PREFIX); the keys here are without it.
+    pub annotations: BTreeMap<String, String>,
+    /// The pod has the annotation `kubernetes.io/config.mirror`.
+    pub mirror: bool,
+    /// `spec.runtimeClassName` is set: the runtime may be Kata or gVisor.
+    pub runtime_class: bool,
+    pub owner: Option<Owner>,
+    /// `metadata.creationTimestamp`, in whole seconds.
+    pub created: Option<Timestamp>,
+    /// Condition `Ready` is `True`.
+    pub ready: bool,
+    /// `metadata.deletionTimestamp` is set.
+    pub terminating: bool,
+    pub phase: Phase,
+    /// `spec.terminationGracePeriodSeconds`, in seconds.
+    pub grace: Option<u32>,
+    /// All containers, in the order of the spec.
+    pub containers: Vec<Container>,
+    /// The parts of the object that could not be read, each with the reason. Such a pod is never evicted.
+    pub unreadable: Vec<String>,
+}
