@@ -94,13 +94,10 @@ pub fn a_reader_of_three_times_its_limit_is_neither_over_nor_near() {
     let world = World::real();
     let names = ["working-set", "unreclaimable"];
     let places = names.map(|n| guarded(&world, n, &[("force-delete-threshold", "90")]));
-    let files = names.map(|_| Scratch::on_disk());
+    let files = names.map(|_| Scratch::cold(3 * LIMIT)); // what was written a moment ago would be active cache
     let agent = world.agent(&[]);
     let mut hogs = places.each_ref().map(Place::hog);
-    for (hog, file) in hogs.iter_mut().zip(&files) {
-        hog.hold(LIMIT * 3 / 10, 0);
-        hog.write(&file.0, 3 * LIMIT);
-    }
+    hogs.iter_mut().for_each(|hog| hog.hold(LIMIT * 3 / 10, 0));
     for ((name, place), (hog, file)) in names.iter().zip(&places).zip(hogs.iter_mut().zip(&files)) {
         place.fill_with_cache(hog, &file.0, LIMIT);
         agent.wait_until("that is seen", |a| {
@@ -205,9 +202,9 @@ pub fn a_writer_of_dirty_pages_is_spared() {
         }
     }
     for (name, place) in names.iter().zip(&places) {
-        assert!(place.group.usage() > Some(LIMIT * 8 / 10), "its cache fills it");
+        assert!(place.group.usage() > Some(LIMIT * 6 / 10), "its cache fills it");
         agent.wait_until("that is seen", |a| {
-            (a.guard(name, "app")["memory"]["usage"].as_u64()? > LIMIT * 8 / 10).then_some(())
+            (a.guard(name, "app")["memory"]["usage"].as_u64()? > LIMIT * 6 / 10).then_some(())
         });
     }
     assert!(sent(&world).is_empty());
