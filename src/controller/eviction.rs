@@ -1,35 +1,23 @@
-//! The eviction of a pod, from the moment at which one of its targets is over to its end: what is due is decided, sent,
-//! answered, tried again, followed.
+//! What is done about a container above its threshold: restraint is asked, and a request sent.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::core::{Controller, InFlight, Key, Read, signed};
+use super::core::{Controller, InFlight, Key, Read};
 use super::effects::{Effect, notice_of, tell};
-use super::entry::{
-    Entry, Eviction, Failure, Leaving, State, age, failures, growth_of, over_targets, undecided, urgency,
-};
-use crate::act::answer::Answer;
+use super::entry::{Entry, Eviction, State, age, over_targets, urgency};
 use crate::act::order::{Act, Order};
 use crate::decide::judge::{Evidence, History, Verdict};
-use crate::decide::restraint::{Candidate, Held, OwnerKey, Reservation, Why};
+use crate::decide::restraint::{Candidate, Held, Reservation};
 use crate::ground::clock::Moment;
 use crate::ground::memory::Sample;
-use crate::pods::PodRef;
 use crate::pods::guard::{DryRun, Guard, Rule};
-use crate::report::notice::{Notice, Subject};
+use crate::report::notice::Subject;
 use crate::sampler::{Command, TargetId};
 
-/// The API server's default for `spec.terminationGracePeriodSeconds`.
-const DEFAULT_GRACE: u32 = 30;
-/// After its grace, the kubelet kills; it needs a moment for that.
-const KILL_MARGIN: Duration = Duration::from_secs(5);
 /// How soon to see whether an earlier request was answered meanwhile.
 const ANSWER_LOOK: Duration = Duration::from_millis(200);
-/// A pod that is being ended is marked in the watch within some ms (measured). After this, nothing came of it. By then a
-/// watch that hangs is known to (10 s to its headers).
-const MARKED_WITHIN: Duration = Duration::from_secs(12);
 
 impl Controller {
     /// Decides about the pods that something has happened to, those with the least time left first. `read` reads all of a
@@ -171,217 +159,6 @@ impl Controller {
         );
         self.effects.push(Effect::Post(order, Order { pod, act, grace, dry_run: mode == DryRun::Server }));
     }
-
-    /// Takes in the server's answer to a request.
-    pub fn answered(&mut self, now: Moment, order: u64, answer: &Answer) {
-        let Some(request) = self.in_flight.remove(&order) else {
-            return;
-        };
-        if !matches!(answer, Answer::Unknown { .. } | Answer::Unauthorized) {
-            self.heard(now);
-        }
-        let key = (request.pod.namespace.clone(), request.pod.name.clone());
-        self.take_answer(now, order, request, answer, &key);
-        self.open.insert(key.clone());
-        self.note_due(&key);
-    }
-
-    fn take_answer(&mut self, now: Moment, order: u64, request: InFlight, answer: &Answer, key: &Key) {
-        let took = now.saturating_sub(request.since);
-        let (act, mode, evidence) = (request.act, request.mode, request.evidence);
-        let (grace, whole_grace) = (request.grace, request.grace.or(request.pod_grace).unwrap_or(DEFAULT_GRACE));
-        let subject = match answer {
-            Answer::Accepted => Subject::Evicted { evidence, act, mode, grace, took },
-            answer => Subject::NotEvicted { evidence, act, answer: answer.clone(), mode },
-        };
-        if *answer == Answer::Accepted && mode == DryRun::Off {
-            self.latencies.answered(&key.0, took);
-            if let Some(age) = request.age {
-                self.restraint.ended(request.reservation.owner(), signed(now).saturating_sub(signed(age)), signed(now));
-            }
-        }
-        // An answer that was lost may have been a good one, and so may an earlier one of which nothing is known.
-        let is_lost = matches!(answer, Answer::Unknown { .. });
-        let may_have_happened = *answer != Answer::Accepted && (is_lost || request.may_have_happened);
-        let reservation = if *answer == Answer::Accepted || may_have_happened {
-            Some(request.reservation)
-        } else {
-            self.refund(&request.reservation);
-            None
-        };
-        let entry = self.pods.get_mut(key).filter(|e| e.pod.id.uid == request.pod.uid);
-        let target = match entry.as_ref().map(|e| &e.eviction) {
-            Some(Eviction::Posting { target, order: awaited }) if *awaited == order => Some(*target),
-            _ => None,
-        };
-        let (Some(entry), Some(target)) = (entry, target) else {
-            // The pod is gone or was let go meanwhile; what happened to it is told all the same.
-            let (pod, owner, container) = (request.pod, request.owner, request.container);
-            let by_namespace = request.by_namespace;
-            self.effects.push(Effect::Tell(Box::new(Notice { pod, owner, container, by_namespace, subject })));
-            return;
-        };
-        let container = request.container;
-        // By the last look: what was seen at the crossing may have been a single step.
-        let left = entry.targets.iter().find(|t| t.id == target).map(urgency).filter(|left| *left != Duration::MAX);
-        let earlier = if act == Act::Delete { &entry.delete_failure } else { &entry.failure };
-        let attempt = failures(earlier.as_ref(), now);
-        let Some(wait) = answer.retry_after(attempt, self.random.f64(), left) else {
-            entry.eviction = match mode {
-                DryRun::Off => Eviction::Leaving(Box::new(Leaving {
-                    target,
-                    evidence,
-                    act,
-                    asked: request.since,
-                    since: now,
-                    reservation,
-                    mark_by: Some(now + MARKED_WITHIN),
-                    end_by: Some(now + Duration::from_secs(u64::from(whole_grace)) + KILL_MARGIN),
-                })),
-                mode => Eviction::Tried { target, mode, outcome: answer.label(), at: now },
-            };
-            self.effects.push(Effect::Tell(Box::new(notice_of(entry, container, subject))));
-            // What was tried may not be meant any more, or it may have dipped meanwhile.
-            let is_meant = entry.guard.as_ref().is_ok_and(|g| self.settings.dry_run.max(g.dry_run) == mode);
-            let is_over = over_targets(entry).iter().any(|i| entry.targets[*i].id == target);
-            if undecided(&entry.eviction).is_some() && !(is_over && is_meant) {
-                entry.eviction = Eviction::Idle;
-            }
-            return;
-        };
-        entry.reserved = reservation;
-        entry.may_have_happened = may_have_happened;
-        fail(&mut self.effects, entry, container, &subject, answer, now + wait, attempt);
-        let at = entry.failure.as_ref().map_or(now + wait, |f| f.not_before);
-        entry.eviction = Eviction::Retrying { target, at };
-    }
-
-    /// Gives back what was taken for an eviction that did not happen. Whoever was held because of it need not wait longer.
-    fn refund(&mut self, reservation: &Reservation) {
-        self.restraint.refund(reservation);
-        self.reopen_held(reservation.owner(), true);
-    }
-
-    /// What was held for this owner's sake is decided anew; with `budget`, also what the node's budget held.
-    pub(super) fn reopen_held(&mut self, owner: &OwnerKey, budget: bool) {
-        let held = self.pods.iter().filter(|(_, entry)| match &entry.eviction {
-            Eviction::Held { held, .. } => match held.why {
-                Why::Owner | Why::Turn => entry.owner == *owner,
-                Why::Budget | Why::Rescues => budget,
-                Why::Young | Why::DiesYoung => false,
-            },
-            _ => false,
-        });
-        self.open.extend(held.map(|(key, _)| key.clone()));
-    }
-
-    /// A sign of life of the API server: what had no answer is asked again at once.
-    pub fn heard(&mut self, now: Moment) {
-        for (key, entry) in &mut self.pods {
-            let unheard = |f: &&mut Failure| f.unheard && now < f.not_before;
-            if let (Eviction::Retrying { at, .. }, Some(failure)) =
-                (&mut entry.eviction, entry.failure.as_mut().filter(unheard))
-            {
-                (failure.not_before, *at) = (now, now);
-                self.open.insert(key.clone());
-            }
-        }
-    }
-
-    /// Does what is due by time about a pod's eviction.
-    pub(super) fn eviction_due(&mut self, now: Moment, key: &Key) {
-        let away = self.away;
-        let Some(entry) = self.pods.get_mut(key) else { return };
-        let leaving = match &mut entry.eviction {
-            Eviction::Retrying { at, .. } if *at <= now => {
-                self.open.insert(key.clone());
-                return;
-            }
-            Eviction::Held { held, .. } if held.until <= now => {
-                self.open.insert(key.clone());
-                return;
-            }
-            Eviction::Leaving(leaving) => leaving,
-            _ => return,
-        };
-        if leaving.mark_by.is_some_and(|at| at <= now) {
-            if away {
-                // The watch cannot tell: whether it is marked is seen when it is back.
-                leaving.mark_by = Some(now + MARKED_WITHIN);
-            } else {
-                return self.nothing_came_of_it(now, key);
-            }
-        }
-        let Eviction::Leaving(leaving) = &mut entry.eviction else { return };
-        if leaving.end_by.is_some_and(|at| at <= now) {
-            let (target, since) = (leaving.target, leaving.since);
-            // Still there and growing is told, once; still there alone is looked at again.
-            leaving.end_by = None;
-            match growth_of(entry, target) {
-                Some(growth) if growth > 0 => {
-                    let subject = Subject::Slow { since: now.saturating_sub(since), growth };
-                    tell(&mut self.effects, entry, None, subject);
-                }
-                Some(_) => {
-                    if let Eviction::Leaving(leaving) = &mut entry.eviction {
-                        leaving.end_by = Some(now + KILL_MARGIN);
-                    }
-                }
-                None => {}
-            }
-        }
-    }
-
-    /// The server accepted a request, and the pod was not marked for deletion.
-    fn nothing_came_of_it(&mut self, now: Moment, key: &Key) {
-        let Some(entry) = self.pods.get_mut(key) else { return };
-        let Eviction::Leaving(leaving) = std::mem::replace(&mut entry.eviction, Eviction::Idle) else { return };
-        let Leaving { target, evidence, act, reservation, .. } = *leaving;
-        entry.reserved = reservation;
-        entry.may_have_happened = true;
-        let answer = Answer::Ineffective;
-        let attempt = failures(entry.failure.as_ref(), now);
-        let wait = answer.retry_after(attempt, self.random.f64(), None).unwrap_or_default();
-        let container =
-            entry.targets.iter().find(|t| t.id == target).and_then(|t| t.name.container().map(str::to_owned));
-        let subject = Subject::NotEvicted { evidence, act, answer: answer.clone(), mode: DryRun::Off };
-        fail(&mut self.effects, entry, container, &subject, &answer, now + wait, attempt);
-        self.open.insert(key.clone());
-    }
-
-    /// A target's group is gone: if its eviction was under way, that is how long it took.
-    pub(super) fn learn_end(&mut self, now: Moment, pod: &PodRef, id: TargetId) {
-        let key = (pod.namespace.clone(), pod.name.clone());
-        let Some(Entry { eviction: Eviction::Leaving(leaving), .. }) = self.pods.get(&key) else { return };
-        if leaving.target == id {
-            self.latencies.ended(&key.0, now.saturating_sub(leaving.asked));
-        }
-    }
-}
-
-/// Remembers a failure, and tells it.
-fn fail(
-    effects: &mut Vec<Effect>,
-    entry: &mut Entry,
-    container: Option<String>,
-    subject: &Subject,
-    answer: &Answer,
-    not_before: Moment,
-    attempt: u32,
-) {
-    let failure = Failure {
-        answer: answer.label(),
-        words: subject.words(),
-        blocked: matches!(answer, Answer::Blocked { .. }),
-        unheard: matches!(answer, Answer::Unknown { .. } | Answer::Unauthorized),
-        attempt: attempt.saturating_add(1),
-        not_before,
-    };
-    match subject {
-        Subject::NotEvicted { act: Act::Delete, .. } => entry.delete_failure = Some(failure),
-        _ => entry.failure = Some(failure),
-    }
-    tell(effects, entry, container, subject.clone());
 }
 
 /// Reads a target that is said to be over; `None` if it is not, and then it is watched again.

@@ -1,6 +1,7 @@
 //! What is known of this node's opted-in pods, and what is done about them. Pod changes, resolutions, the sampler's reports,
 //! answers and time go in; effects come out. No clock, no I/O.
 
+mod answers;
 mod core;
 mod counts;
 mod due;
