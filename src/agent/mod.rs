@@ -1,44 +1,39 @@
 //! Wires everything together; shutdown in two signals.
 
+mod signals;
 mod tasks;
+mod turn;
 
-use std::collections::BTreeSet;
-use std::pin::pin;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use futures::StreamExt;
 use jiff::Timestamp;
 use kube::Client;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch as published};
+use tokio::sync::{mpsc, watch as published};
 use tokio::task::JoinSet;
-use tracing::{Level, debug, error, info, warn};
+use tracing::{error, info, warn};
 
+use self::signals::{HURRIED, Signals};
 use self::tasks::Tasks;
+use self::turn::Agent;
 use crate::access;
 use crate::access::confinement::Confinement;
-use crate::act::answer::Answer;
 use crate::act::client::{self, Contact, Line};
-use crate::act::evict::evict;
-use crate::act::order::Order;
-use crate::cgroup::resolve::{Groups, Unresolved, Want, resolve};
 use crate::cgroup::{Hierarchy, Machine, StatReader};
 use crate::cli::{Config, EXIT_USAGE, RunArgs};
-use crate::controller::{Controller, Effect, Settings};
+use crate::controller::{Controller, Settings};
 use crate::decide::eligibility::Me;
-use crate::ground::clock::{Clock, Moment};
+use crate::ground::clock::Clock;
 use crate::pods::guard::DryRun;
-use crate::pods::{FailureKind, PodChange, WatchFailure, watch};
 use crate::report::metrics::Metrics;
-use crate::report::notice::Notice;
 use crate::report::recent::Recent;
-use crate::report::{self, Pace, events, stderr};
-use crate::sampler::{Command, Counters, Report, Sampler, TargetId, What, read_all};
-use crate::serve::http::{Pages, State, Unheard, Views, listen, serve};
+use crate::report::{Pace, events, stderr};
+use crate::sampler::{Counters, Sampler};
+use crate::serve::http::{Pages, State, listen, serve};
 
 /// Reports wait here while the loop is busy; the sampler repeats what does not fit.
 const REPORTS: usize = 1024;
@@ -46,17 +41,8 @@ const REPORTS: usize = 1024;
 const QUESTIONS: usize = 16;
 /// So many commands wait for the sampler, which takes them in at each wake-up; more wait here.
 const COMMANDS: usize = 1024;
-/// While an eviction may come soon its connection is tried so often, so that it is open, and one that went dead in
-/// silence is found before the eviction finds it. (kube's pool and the API server let one go that was idle for 90 s.)
-const PING_EACH: Duration = Duration::from_secs(10);
-/// While an eviction waits because nobody answered, the server's return is looked for so often.
-const LOOK_FOR_LIFE_EACH: Duration = Duration::from_secs(1);
 /// A stopping agent waits so long for the Events that tell of its last evictions.
 const EVENTS_FLUSH: Duration = Duration::from_secs(3);
-/// So many kinds of trouble are logged in one outage.
-const MOST_TROUBLES: usize = 8;
-const HURRIED: &str = "stopped by a second signal";
-
 /// The command `run`: with what was found wrong with its words already.
 pub fn command(args: RunArgs, mut problems: Vec<String>) -> ExitCode {
     let config = match args.validate() {
@@ -105,67 +91,33 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     run_on(config, machine).await
 }
 
-/// The same on a machine as told.
+/// The same on a given machine.
 ///
 /// # Errors
 /// As [`run`].
 pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
     raise_file_limit();
     let mut signals = Signals::listen()?;
-    let clock = Clock::start();
-    let wall = Timestamp::now();
+    let (clock, wall) = (Clock::start(), Timestamp::now());
     let hierarchy = Hierarchy::detect(&config.cgroup_root)?;
-    let kube = client::kube_config(&config).await?;
-    let server = kube.cluster_url.to_string();
     let contact = Contact::default();
-    let acting = match config.confinement {
-        Confinement::None | Confinement::Policy => kube.clone(),
-        Confinement::Impersonation => client::as_node(kube.clone(), &config.node),
-    };
-    let reads = client::reading(acting.clone(), &contact)?;
-    let writes = client::writing(acting, &contact)?;
-    // The account itself is asked about; where it is the one that acts, by the same client.
-    let own = match config.confinement {
-        Confinement::None | Confinement::Policy => writes.clone(),
-        Confinement::Impersonation => client::writing(kube, &contact)?,
-    };
+    let clients = Clients::of(&config, &contact).await?;
     let listener = listen(config.listen)?;
-    info!(
-        version = env!("CARGO_PKG_VERSION"),
-        node = config.node,
-        server,
-        cgroup = hierarchy.root.display().to_string(),
-        hierarchy = ?hierarchy.version,
-        listen = listener.local_addr()?.to_string(),
-        dry_run = config.dry_run.as_str(),
-        confinement = config.confinement.as_str(),
-        "pre-oom-killer starts"
-    );
-    if config.kubeconfig.is_none() && config.pod_uid.is_none() {
-        warn!("POD_UID is not set (downward API, metadata.uid): this agent cannot tell which pod it is itself");
-    }
+    announce(&config, &clients, &hierarchy, listener.local_addr()?);
 
-    let counters = Arc::new(Counters::default());
-    let metrics = Metrics::new();
+    let (counters, metrics) = (Arc::new(Counters::default()), Metrics::new());
     let (commands, obeyed) = std::sync::mpsc::sync_channel(COMMANDS);
-    let (reported, reports) = mpsc::channel(REPORTS);
+    let (reporter, reports) = mpsc::channel(REPORTS);
     let stats = StatReader::new();
-    let sampler = Sampler::new(stats.clone(), Arc::clone(&counters), reported);
+    let sampler = Sampler::new(stats.clone(), Arc::clone(&counters), reporter);
     std::thread::Builder::new().name("sampler".into()).spawn(move || sampler.run(clock, &obeyed))?;
 
     let (notices, queued) = events::queue();
-    let signed = config.pod_name.clone().or(Some(config.node.clone()));
-    let events = tokio::spawn(events::write_events(writes.client().clone(), signed, queued, metrics.clone()));
-    let me = config.pod_namespace.zip(config.pod_name).map(|(namespace, name)| access::Me { namespace, name });
-    let silent = config.dry_run == DryRun::Client;
-    let asker = access::Asker {
-        acting: writes.client().clone(),
-        own: own.client().clone(),
-        mode: config.confinement,
-        me,
-        silent,
-    };
-    tokio::spawn(access::find_out(asker, metrics.clone()));
+    let instance = config.pod_name.clone().or(Some(config.node.clone()));
+    let writer = clients.writes.client().clone();
+    let events = tokio::spawn(events::write_events(writer, instance, queued, metrics.clone()));
+    tokio::spawn(access::find_out(clients.prober(&config), metrics.clone()));
+
     let (ask, questions) = mpsc::channel(QUESTIONS);
     let (publish, state) = published::channel(State::default());
     let pages = Pages {
@@ -181,19 +133,20 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
     };
     serve(listener, pages)?;
 
+    let controller = Controller::new(Settings {
+        me: Me { node: config.node.clone(), pod_uid: config.pod_uid, excluded: config.excluded },
+        dry_run: config.dry_run,
+        limits: config.limits,
+        wall,
+        seed: fastrand::u64(..),
+    });
     let agent = Agent {
-        controller: Controller::new(Settings {
-            me: Me { node: config.node.clone(), pod_uid: config.pod_uid, excluded: config.excluded },
-            dry_run: config.dry_run,
-            limits: config.limits,
-            wall,
-            seed: fastrand::u64(..),
-        }),
+        controller,
         clock,
         hierarchy,
         machine,
         stats,
-        writes,
+        writes: clients.writes,
         commands,
         counters,
         metrics,
@@ -205,7 +158,7 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
         pace: Pace::default(),
         contact,
         node: config.node,
-        silent,
+        silent: config.dry_run == DryRun::Client,
         pings: JoinSet::new(),
         pinged_at: None,
         away: false,
@@ -213,7 +166,7 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
         outage: None,
         publish,
     };
-    let stopped = agent.turn(reads, &mut signals, reports, questions).await;
+    let stopped = agent.turn(clients.reads, &mut signals, reports, questions).await;
     // The queue's other end is gone now: the writer ends when it has written what is left.
     tokio::select! {
         _ = events => {}
@@ -225,22 +178,59 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// SIGTERM and SIGINT, from the start to the end.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
+/// The connections to the API server.
+struct Clients {
+    server: String,
+    reads: Client,
+    writes: Line,
+    /// As the account itself, whose access is asked about; where it is the one that acts, the same as `writes`.
+    own: Line,
 }
 
-impl Signals {
-    fn listen() -> anyhow::Result<Signals> {
-        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+impl Clients {
+    async fn of(config: &Config, contact: &Contact) -> anyhow::Result<Clients> {
+        let kube = client::kube_config(config).await?;
+        let server = kube.cluster_url.to_string();
+        let acting = match config.confinement {
+            Confinement::None | Confinement::Policy => kube.clone(),
+            Confinement::Impersonation => client::as_node(kube.clone(), &config.node),
+        };
+        let reads = client::reading(acting.clone(), contact)?;
+        let writes = client::writing(acting, contact)?;
+        let own = match config.confinement {
+            Confinement::None | Confinement::Policy => writes.clone(),
+            Confinement::Impersonation => client::writing(kube, contact)?,
+        };
+        Ok(Clients { server, reads, writes, own })
     }
 
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+    fn prober(&self, config: &Config) -> access::Asker {
+        let me = config.pod_namespace.clone().zip(config.pod_name.clone());
+        access::Asker {
+            acting: self.writes.client().clone(),
+            own: self.own.client().clone(),
+            mode: config.confinement,
+            me: me.map(|(namespace, name)| access::Me { namespace, name }),
+            silent: config.dry_run == DryRun::Client,
         }
+    }
+}
+
+/// The first line of the log.
+fn announce(config: &Config, clients: &Clients, hierarchy: &Hierarchy, listen: SocketAddr) {
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node = config.node,
+        server = clients.server,
+        cgroup = hierarchy.root.display().to_string(),
+        hierarchy = ?hierarchy.version,
+        listen = listen.to_string(),
+        dry_run = config.dry_run.as_str(),
+        confinement = config.confinement.as_str(),
+        "pre-oom-killer starts"
+    );
+    if config.kubeconfig.is_none() && config.pod_uid.is_none() {
+        warn!("POD_UID is not set (downward API, metadata.uid): this agent cannot tell which pod it is itself");
     }
 }
 
@@ -250,324 +240,5 @@ fn raise_file_limit() {
         getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
         warn!(%error, "cannot raise the limit of open files");
-    }
-}
-
-async fn until(at: Option<tokio::time::Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
-}
-
-struct Agent {
-    controller: Controller,
-    clock: Clock,
-    hierarchy: Hierarchy,
-    machine: Machine,
-    stats: StatReader,
-    writes: Line,
-    commands: std::sync::mpsc::SyncSender<Command>,
-    counters: Arc<Counters>,
-    metrics: Metrics,
-    notices: events::Queue,
-    /// For the page.
-    recent: Recent,
-    /// To be found by the next walk.
-    wants: Vec<(TargetId, Want)>,
-    /// At most one walk at a time.
-    walk: Tasks<Vec<TargetId>, Vec<Result<Groups, Unresolved>>>,
-    /// Requests that await their answer.
-    posts: Tasks<Request, Answer>,
-    /// How much is told.
-    pace: Pace,
-    contact: Contact,
-    node: String,
-    /// Nothing is to be sent.
-    silent: bool,
-    /// At most one at a time: whether the server answered.
-    pings: JoinSet<bool>,
-    /// When the last of them was sent.
-    pinged_at: Option<Moment>,
-    /// The last of them was not answered, and nothing else was since.
-    away: bool,
-    /// An eviction may wait because nobody answered.
-    unanswered: bool,
-    /// The pods can be neither listed nor watched.
-    outage: Option<Outage>,
-    /// For the pages.
-    publish: published::Sender<State>,
-}
-
-/// Nothing is heard of the pods.
-struct Outage {
-    unheard: Unheard,
-    /// What was logged of it.
-    told: BTreeSet<FailureKind>,
-}
-
-impl Outage {
-    fn begin(since: Moment) -> Outage {
-        Outage { unheard: Unheard { since, error: String::new() }, told: BTreeSet::new() }
-    }
-
-    /// Each kind of trouble is told once in an outage: "connection refused" must not hide the 403 that follows.
-    fn is_news(&mut self, failure: &WatchFailure) -> bool {
-        self.unheard.error.clone_from(&failure.words);
-        self.told.len() < MOST_TROUBLES && self.told.insert(failure.kind)
-    }
-}
-
-/// A request that awaits its answer.
-struct Request {
-    number: u64,
-    order: Order,
-    since: Moment,
-}
-
-impl Agent {
-    async fn turn(
-        mut self,
-        reads: Client,
-        signals: &mut Signals,
-        mut reports: mpsc::Receiver<Report>,
-        mut questions: mpsc::Receiver<oneshot::Sender<Views>>,
-    ) -> anyhow::Result<()> {
-        let (contact, counters) = (self.contact.clone(), Arc::clone(&self.counters));
-        let mut pods = pin!(watch(reads, &self.node));
-        let mut published = false;
-        loop {
-            self.controller.set_wall(self.wall());
-            let tick = self.controller.next_tick();
-            let look_for_life = self.look_for_life_at().map(|at| self.clock.instant(at));
-            let wake = until(tick.map(|at| self.clock.instant(at)));
-            tokio::select! {
-                biased;
-                () = signals.next() => break,
-                Some(report) = reports.recv() => self.reported(report),
-                Some((request, answer)) = self.posts.next() => self.answered(&request, answer),
-                Some((ids, found)) = self.walk.next() => self.found(ids, found),
-                () = contact.made() => self.heard(),
-                () = contact.answered() => self.sign_of_life(),
-                Some(answered) = self.pings.join_next() => self.away |= !answered.unwrap_or(false),
-                Some(change) = pods.next() => self.pod_changed(change),
-                // Only when there is nothing more urgent: it goes through all pods.
-                () = std::future::ready(()), if !published => {
-                    self.publish.send_replace(self.state());
-                    published = true;
-                    continue;
-                }
-                Some(question) = questions.recv() => self.answer(question),
-                () = counters.eviction_near.notified() => self.keep_open(),
-                () = wake => self.controller.tick(self.clock.now()),
-                () = until(look_for_life) => self.look_for_life(),
-            }
-            published = false;
-            self.act();
-        }
-        info!(evictions = self.posts.len(), "stopping: waiting for the answers that are due");
-        loop {
-            tokio::select! {
-                biased;
-                () = signals.next() => return Err(anyhow!(HURRIED)),
-                answered = self.posts.next() => match answered {
-                    Some((request, answer)) => self.answered(&request, answer),
-                    None => return Ok(()),
-                },
-                Some(question) = questions.recv() => self.answer(question),
-            }
-            self.tell_only();
-        }
-    }
-
-    /// What the wall clock would have shown at [`Moment::ZERO`], as it goes now.
-    fn wall(&self) -> Timestamp {
-        let now = Timestamp::now();
-        jiff::SignedDuration::try_from(self.clock.now())
-            .ok()
-            .and_then(|since| now.checked_sub(since).ok())
-            .unwrap_or(now)
-    }
-
-    fn pod_changed(&mut self, change: PodChange) {
-        if let PodChange::Failed(failure) = &change {
-            self.metrics.watch_restarts.inc();
-            let outage = self.outage.get_or_insert_with(|| Outage::begin(self.clock.now()));
-            if outage.is_news(failure) {
-                warn!(
-                    error = failure.words,
-                    "the pods cannot be watched; those known stay guarded, and it is tried again"
-                );
-            }
-        }
-        self.controller.pod_changed(self.clock.now(), change);
-    }
-
-    fn heard(&mut self) {
-        if let Some(outage) = self.outage.take() {
-            let seconds = self.clock.now().saturating_sub(outage.unheard.since).as_secs();
-            info!(seconds, "the API server answers again");
-        }
-    }
-
-    /// The server answers again: what was not answered need not wait any longer. While it is there, a request that
-    /// fails all the same keeps its back-off.
-    fn sign_of_life(&mut self) {
-        if std::mem::take(&mut self.away) {
-            self.controller.heard(self.clock.now());
-        }
-    }
-
-    fn reported(&mut self, report: Report) {
-        if let What::Above { evidence, since_last_sample } = &report.what {
-            if tracing::enabled!(Level::DEBUG)
-                && let Some((pod, container)) = self.controller.name_of(report.id)
-            {
-                let read_us_ago = self.clock.now().saturating_sub(evidence.at).as_micros() as u64;
-                debug!(namespace = pod.namespace, pod = pod.name, container, read_us_ago, "above its threshold");
-            }
-            self.metrics.verdicts.inc();
-            if let Some(since) = since_last_sample {
-                self.metrics.detection.observe(since.as_secs_f64());
-            }
-        }
-        self.controller.reported(self.clock.now(), report);
-    }
-
-    fn answered(&mut self, request: &Request, answer: Result<Answer, String>) {
-        let Request { number, order, since } = request;
-        // It may have been sent: as where no answer came.
-        let answer = &answer.unwrap_or_else(|message| Answer::Unknown { message });
-        let mode = if order.dry_run { DryRun::Server } else { DryRun::Off };
-        self.metrics.answered(order.act, Some(answer), mode);
-        self.metrics.eviction.observe(self.clock.now().saturating_sub(*since).as_secs_f64());
-        self.controller.answered(self.clock.now(), *number, answer);
-        if matches!(answer, Answer::Unknown { .. }) {
-            // Is it the server that does not answer, or only this request that fails?
-            self.unanswered = true;
-            self.ping();
-        }
-    }
-
-    fn found(&mut self, ids: Vec<TargetId>, found: Result<Vec<Result<Groups, Unresolved>>, String>) {
-        let now = self.clock.now();
-        // Nothing found, as far as the controller goes: it asks again.
-        let found = found.unwrap_or_else(|_| ids.iter().map(|_| Err(Unresolved::NotFound)).collect());
-        for (id, result) in ids.into_iter().zip(found) {
-            self.controller.resolved(now, id, result);
-        }
-    }
-
-    fn state(&self) -> State {
-        State {
-            listed: self.controller.listed(),
-            unheard: self.outage.as_ref().map(|outage| outage.unheard.clone()),
-            counts: self.controller.counts(),
-        }
-    }
-
-    fn answer(&mut self, question: oneshot::Sender<Views>) {
-        // Whoever asked may have gone.
-        let _ = question.send(Views {
-            state: self.state(),
-            guards: self.controller.guards(self.clock.now()),
-            recent: self.recent.all(),
-        });
-    }
-
-    /// Does what the controller asks for, until it asks for no more.
-    fn act(&mut self) {
-        loop {
-            let (stats, clock) = (self.stats.clone(), self.clock);
-            self.controller.decide(clock.now(), &mut |_, groups| read_all(groups, &stats, &|| clock.now()));
-            let effects = self.controller.effects();
-            if effects.is_empty() {
-                break;
-            }
-            for effect in effects {
-                self.carry_out(effect);
-            }
-        }
-        if self.walk.is_empty() && !self.wants.is_empty() {
-            let wants = std::mem::take(&mut self.wants);
-            let (hierarchy, machine) = (self.hierarchy.clone(), self.machine.clone());
-            let (stats, clock) = (self.stats.clone(), self.clock);
-            let (ids, wants): (Vec<_>, Vec<_>) = wants.into_iter().unzip();
-            self.walk.spawn_blocking(ids, move || {
-                let found = resolve(&hierarchy, &machine, &wants);
-                let groups = found.iter().flatten().flat_map(|g| [Some(&g.own), g.pod.as_ref()]).flatten();
-                stats.read_first(groups, &|| clock.now());
-                found
-            });
-        }
-    }
-
-    fn carry_out(&mut self, effect: Effect) {
-        match effect {
-            Effect::Resolve(id, want) => self.wants.push((id, want)),
-            // The thread ends only after this side.
-            Effect::Sampler(command) => drop(self.commands.send(command)),
-            Effect::Post(number, order) => self.post(number, order),
-            Effect::Tell(notice) => self.tell(*notice),
-        }
-    }
-
-    fn post(&mut self, number: u64, order: Order) {
-        let (line, sent) = (self.writes.clone(), order.clone());
-        let request = Request { number, order, since: self.clock.now() };
-        self.posts.spawn(request, async move { evict(line.client(), line.another(), &sent).await });
-    }
-
-    /// A TCP and TLS handshake takes some of the time that an eviction has, and a connection that went dead all of it.
-    fn keep_open(&mut self) {
-        if self.pinged_at.is_none_or(|at| self.clock.now() >= at + PING_EACH) {
-            self.ping();
-        }
-    }
-
-    fn ping(&mut self) {
-        if self.silent || !self.pings.is_empty() {
-            return;
-        }
-        self.pinged_at = Some(self.clock.now());
-        let (line, node) = (self.writes.clone(), self.node.clone());
-        // While it is away the connections are new ones each time, and there are none to leave behind.
-        let renew = !self.away;
-        self.pings.spawn(async move { line.ping(&node, renew).await });
-    }
-
-    /// When to see whether the server is back; `None`: nothing waits for it, or that is being seen now.
-    fn look_for_life_at(&self) -> Option<Moment> {
-        let wanted = self.unanswered && !self.silent && self.pings.is_empty();
-        wanted.then(|| self.pinged_at.map_or(Moment::ZERO, |at| at + LOOK_FOR_LIFE_EACH))
-    }
-
-    fn look_for_life(&mut self) {
-        self.unanswered = self.controller.waits_for_the_server();
-        if self.unanswered {
-            self.ping();
-        }
-    }
-
-    fn tell(&mut self, notice: Notice) {
-        self.metrics.told(&notice.subject);
-        self.recent.keep(Timestamp::now(), &notice);
-        if !self.pace.allows(self.clock.now(), &notice) {
-            self.metrics.notices_dropped.inc();
-            return;
-        }
-        report::log::log(&notice);
-        if !self.notices.put(notice) {
-            self.metrics.events_lost.inc();
-        }
-    }
-
-    /// While stopping: what has happened is told, nothing new is begun.
-    fn tell_only(&mut self) {
-        for effect in self.controller.effects() {
-            if let Effect::Tell(notice) = effect {
-                self.tell(*notice);
-            }
-        }
     }
 }

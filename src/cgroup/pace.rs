@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::error::ReadError;
-use super::slow::StatRead;
 use crate::ground::clock::Moment;
 use crate::ground::memory::Stat;
 use crate::ground::units::Bytes;
@@ -98,3 +97,17 @@ impl Pace {
 
 /// Usage, stat, usage; `None` if the group is gone.
 pub(super) type Found = Result<Option<(Bytes, Stat, Bytes)>, ReadError>;
+
+/// What was read of a group's `memory.stat`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatRead {
+    /// The group is gone.
+    Gone,
+    /// The last complete reading: of now where the file is quick; its moments tell its age.
+    Read(Reading),
+    /// The file is slow, and was not read completely yet.
+    Pending {
+        /// How long it takes, or at least.
+        took: Duration,
+    },
+}

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::error::ReadError;
 use super::group::Group;
-use super::pace::{Found, Pace, Reading};
+use super::pace::{Found, Pace, StatRead};
 use crate::ground::clock::Moment;
 
 /// More threads would only wait for the same locks of the kernel.
@@ -24,20 +24,6 @@ const FIRST_READS: Duration = Duration::from_millis(50);
 const TURN: Duration = Duration::from_secs(1);
 /// A read needs a buffer of 16 KiB, and little else.
 const STACK: usize = 256 * 1024;
-
-/// What was read of a group's `memory.stat`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StatRead {
-    /// The group is gone.
-    Gone,
-    /// The last complete reading: of now where the file is quick; its moments tell its age.
-    Read(Reading),
-    /// The file is slow, and was not read completely yet.
-    Pending {
-        /// How long it takes, or at least.
-        took: Duration,
-    },
-}
 
 fn read_all_three(group: &Group) -> Found {
     let Some(before) = group.usage()? else { return Ok(None) };
@@ -291,6 +277,7 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cgroup::Reading;
     use crate::cgroup::{Machine, Malformed, ReadErrorKind, Version};
     use crate::ground::memory::Stat;
     use crate::ground::units::Bytes;

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::restraint::QUIET;
 use crate::ground::clock::Moment;
 
 /// How far a budget had come at a moment.
@@ -75,8 +74,9 @@ impl Bucket {
         }
     }
 
-    pub(super) fn forget(&mut self, now: Moment) {
-        while self.spent.front().is_some_and(|(at, _)| *at + QUIET <= now) {
+    /// Forgets what was spent so long ago.
+    pub(super) fn forget(&mut self, age: Duration, now: Moment) {
+        while self.spent.front().is_some_and(|(at, _)| *at + age <= now) {
             if let Some((at, _)) = self.spent.pop_front() {
                 let mut tokens = self.tokens;
                 self.spend(&mut tokens, at);

@@ -359,8 +359,8 @@ impl Restraint {
 
     /// What is older than ten minutes.
     fn forget(&mut self, now: Moment) {
-        self.evictions.forget(now);
-        self.rescues.forget(now);
+        self.evictions.forget(QUIET, now);
+        self.rescues.forget(QUIET, now);
         self.young_ends.retain(|_, ends| !ends.is_over(signed(now)));
         self.owners.retain(|_, times| {
             // As many as are needed to know that the back-off is at its longest; of those that are younger, some may still

@@ -359,7 +359,7 @@ fn late(pages: &Pages) -> Option<Duration> {
 }
 
 /// What the loop last published; none: it has ended.
-fn published(pages: &Pages) -> Option<State> {
+pub(super) fn published(pages: &Pages) -> Option<State> {
     pages.state.has_changed().ok()?;
     Some(pages.state.borrow().clone())
 }

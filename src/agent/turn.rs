@@ -1,0 +1,371 @@
+//! The loop: pod changes, resolutions, reports, answers and questions go into the controller; its effects are carried out.
+
+use std::collections::BTreeSet;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use futures::StreamExt;
+use jiff::Timestamp;
+use kube::Client;
+use tokio::sync::{mpsc, oneshot, watch as published};
+use tokio::task::JoinSet;
+use tracing::{Level, debug, info, warn};
+
+use super::signals::{HURRIED, Signals};
+use super::tasks::Tasks;
+use crate::act::answer::Answer;
+use crate::act::client::{Contact, Line};
+use crate::act::evict::evict;
+use crate::act::order::Order;
+use crate::cgroup::resolve::{Groups, Unresolved, Want, resolve};
+use crate::cgroup::{Hierarchy, Machine, StatReader};
+use crate::controller::{Controller, Effect};
+use crate::ground::clock::{Clock, Moment};
+use crate::pods::guard::DryRun;
+use crate::pods::{FailureKind, PodChange, WatchFailure, watch};
+use crate::report::metrics::Metrics;
+use crate::report::notice::Notice;
+use crate::report::recent::Recent;
+use crate::report::{self, Pace, events};
+use crate::sampler::{Command, Counters, Report, TargetId, What, read_all};
+use crate::serve::http::{State, Unheard, Views};
+
+/// While an eviction may come soon its connection is tried so often, so that it is open, and one that went dead in
+/// silence is found before the eviction finds it. (kube's pool and the API server let one go that was idle for 90 s.)
+const PING_EACH: Duration = Duration::from_secs(10);
+
+/// While an eviction waits because nobody answered, the server's return is looked for so often.
+const LOOK_FOR_LIFE_EACH: Duration = Duration::from_secs(1);
+
+/// So many kinds of trouble are logged in one outage.
+const MOST_TROUBLES: usize = 8;
+
+async fn until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+pub(super) struct Agent {
+    pub(super) controller: Controller,
+    pub(super) clock: Clock,
+    pub(super) hierarchy: Hierarchy,
+    pub(super) machine: Machine,
+    pub(super) stats: StatReader,
+    pub(super) writes: Line,
+    pub(super) commands: std::sync::mpsc::SyncSender<Command>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) metrics: Metrics,
+    pub(super) notices: events::Queue,
+    /// For the page.
+    pub(super) recent: Recent,
+    /// To be found by the next walk.
+    pub(super) wants: Vec<(TargetId, Want)>,
+    /// At most one walk at a time.
+    pub(super) walk: Tasks<Vec<TargetId>, Vec<Result<Groups, Unresolved>>>,
+    /// Requests that await their answer.
+    pub(super) posts: Tasks<Request, Answer>,
+    /// How much is told.
+    pub(super) pace: Pace,
+    pub(super) contact: Contact,
+    pub(super) node: String,
+    /// Nothing is to be sent.
+    pub(super) silent: bool,
+    /// At most one at a time: whether the server answered.
+    pub(super) pings: JoinSet<bool>,
+    /// When the last of them was sent.
+    pub(super) pinged_at: Option<Moment>,
+    /// The last of them was not answered, and nothing else was since.
+    pub(super) away: bool,
+    /// An eviction may wait because nobody answered.
+    pub(super) unanswered: bool,
+    /// The pods can be neither listed nor watched.
+    pub(super) outage: Option<Outage>,
+    /// For the pages.
+    pub(super) publish: published::Sender<State>,
+}
+
+/// Nothing is heard of the pods.
+pub(super) struct Outage {
+    unheard: Unheard,
+    /// What was logged of it.
+    told: BTreeSet<FailureKind>,
+}
+
+impl Outage {
+    fn begin(since: Moment) -> Outage {
+        Outage { unheard: Unheard { since, error: String::new() }, told: BTreeSet::new() }
+    }
+
+    /// Each kind of trouble is told once in an outage: "connection refused" must not hide the 403 that follows.
+    fn is_news(&mut self, failure: &WatchFailure) -> bool {
+        self.unheard.error.clone_from(&failure.words);
+        self.told.len() < MOST_TROUBLES && self.told.insert(failure.kind)
+    }
+}
+
+/// A request that awaits its answer.
+pub(super) struct Request {
+    number: u64,
+    order: Order,
+    since: Moment,
+}
+
+impl Agent {
+    pub(super) async fn turn(
+        mut self,
+        reads: Client,
+        signals: &mut Signals,
+        mut reports: mpsc::Receiver<Report>,
+        mut questions: mpsc::Receiver<oneshot::Sender<Views>>,
+    ) -> anyhow::Result<()> {
+        let (contact, counters) = (self.contact.clone(), Arc::clone(&self.counters));
+        let mut pods = pin!(watch(reads, &self.node));
+        let mut published = false;
+        loop {
+            self.controller.set_wall(self.wall());
+            let tick = self.controller.next_tick();
+            let look_for_life = self.look_for_life_at().map(|at| self.clock.instant(at));
+            let wake = until(tick.map(|at| self.clock.instant(at)));
+            tokio::select! {
+                biased;
+                () = signals.next() => break,
+                Some(report) = reports.recv() => self.reported(report),
+                Some((request, answer)) = self.posts.next() => self.answered(&request, answer),
+                Some((ids, found)) = self.walk.next() => self.found(ids, found),
+                () = contact.made() => self.heard(),
+                () = contact.answered() => self.sign_of_life(),
+                Some(answered) = self.pings.join_next() => self.away |= !answered.unwrap_or(false),
+                Some(change) = pods.next() => self.pod_changed(change),
+                // Only when there is nothing more urgent: it goes through all pods.
+                () = std::future::ready(()), if !published => {
+                    self.publish.send_replace(self.state());
+                    published = true;
+                    continue;
+                }
+                Some(question) = questions.recv() => self.answer(question),
+                () = counters.eviction_near.notified() => self.keep_open(),
+                () = wake => self.controller.tick(self.clock.now()),
+                () = until(look_for_life) => self.look_for_life(),
+            }
+            published = false;
+            self.act();
+        }
+        self.drain(signals, &mut questions).await
+    }
+
+    /// Waits for the answers that are due.
+    async fn drain(
+        mut self,
+        signals: &mut Signals,
+        questions: &mut mpsc::Receiver<oneshot::Sender<Views>>,
+    ) -> anyhow::Result<()> {
+        info!(evictions = self.posts.len(), "stopping: waiting for the answers that are due");
+        loop {
+            tokio::select! {
+                biased;
+                () = signals.next() => return Err(anyhow!(HURRIED)),
+                answered = self.posts.next() => match answered {
+                    Some((request, answer)) => self.answered(&request, answer),
+                    None => return Ok(()),
+                },
+                Some(question) = questions.recv() => self.answer(question),
+            }
+            self.tell_only();
+        }
+    }
+
+    /// What the wall clock would have shown at [`Moment::ZERO`], as it goes now.
+    fn wall(&self) -> Timestamp {
+        let now = Timestamp::now();
+        jiff::SignedDuration::try_from(self.clock.now())
+            .ok()
+            .and_then(|since| now.checked_sub(since).ok())
+            .unwrap_or(now)
+    }
+
+    fn pod_changed(&mut self, change: PodChange) {
+        if let PodChange::Failed(failure) = &change {
+            self.metrics.watch_restarts.inc();
+            let outage = self.outage.get_or_insert_with(|| Outage::begin(self.clock.now()));
+            if outage.is_news(failure) {
+                warn!(
+                    error = failure.words,
+                    "the pods cannot be watched; those known stay guarded, and it is tried again"
+                );
+            }
+        }
+        self.controller.pod_changed(self.clock.now(), change);
+    }
+
+    fn heard(&mut self) {
+        if let Some(outage) = self.outage.take() {
+            let seconds = self.clock.now().saturating_sub(outage.unheard.since).as_secs();
+            info!(seconds, "the API server answers again");
+        }
+    }
+
+    /// The server answers again: what was not answered need not wait any longer. While it is there, a request that
+    /// fails all the same keeps its back-off.
+    fn sign_of_life(&mut self) {
+        if std::mem::take(&mut self.away) {
+            self.controller.heard(self.clock.now());
+        }
+    }
+
+    fn reported(&mut self, report: Report) {
+        if let What::Above { evidence, since_last_sample } = &report.what {
+            if tracing::enabled!(Level::DEBUG)
+                && let Some((pod, container)) = self.controller.name_of(report.id)
+            {
+                let read_us_ago = self.clock.now().saturating_sub(evidence.at).as_micros() as u64;
+                debug!(namespace = pod.namespace, pod = pod.name, container, read_us_ago, "above its threshold");
+            }
+            self.metrics.verdicts.inc();
+            if let Some(since) = since_last_sample {
+                self.metrics.detection.observe(since.as_secs_f64());
+            }
+        }
+        self.controller.reported(self.clock.now(), report);
+    }
+
+    fn answered(&mut self, request: &Request, answer: Result<Answer, String>) {
+        let Request { number, order, since } = request;
+        // It may have been sent: as where no answer came.
+        let answer = &answer.unwrap_or_else(|message| Answer::Unknown { message });
+        let mode = if order.dry_run { DryRun::Server } else { DryRun::Off };
+        self.metrics.answered(order.act, Some(answer), mode);
+        self.metrics.eviction.observe(self.clock.now().saturating_sub(*since).as_secs_f64());
+        self.controller.answered(self.clock.now(), *number, answer);
+        if matches!(answer, Answer::Unknown { .. }) {
+            // Is it the server that does not answer, or only this request that fails?
+            self.unanswered = true;
+            self.ping();
+        }
+    }
+
+    fn found(&mut self, ids: Vec<TargetId>, found: Result<Vec<Result<Groups, Unresolved>>, String>) {
+        let now = self.clock.now();
+        // Nothing found, as far as the controller goes: it asks again.
+        let found = found.unwrap_or_else(|_| ids.iter().map(|_| Err(Unresolved::NotFound)).collect());
+        for (id, result) in ids.into_iter().zip(found) {
+            self.controller.resolved(now, id, result);
+        }
+    }
+
+    fn state(&self) -> State {
+        State {
+            listed: self.controller.listed(),
+            unheard: self.outage.as_ref().map(|outage| outage.unheard.clone()),
+            counts: self.controller.counts(),
+        }
+    }
+
+    fn answer(&mut self, question: oneshot::Sender<Views>) {
+        // Whoever asked may have gone.
+        let _ = question.send(Views {
+            state: self.state(),
+            guards: self.controller.guards(self.clock.now()),
+            recent: self.recent.all(),
+        });
+    }
+
+    /// Does what the controller asks for, until it asks for no more.
+    fn act(&mut self) {
+        loop {
+            let (stats, clock) = (self.stats.clone(), self.clock);
+            self.controller.decide(clock.now(), &mut |_, groups| read_all(groups, &stats, &|| clock.now()));
+            let effects = self.controller.effects();
+            if effects.is_empty() {
+                break;
+            }
+            for effect in effects {
+                self.carry_out(effect);
+            }
+        }
+        if self.walk.is_empty() && !self.wants.is_empty() {
+            let wants = std::mem::take(&mut self.wants);
+            let (hierarchy, machine) = (self.hierarchy.clone(), self.machine.clone());
+            let (stats, clock) = (self.stats.clone(), self.clock);
+            let (ids, wants): (Vec<_>, Vec<_>) = wants.into_iter().unzip();
+            self.walk.spawn_blocking(ids, move || {
+                let found = resolve(&hierarchy, &machine, &wants);
+                let groups = found.iter().flatten().flat_map(|g| [Some(&g.own), g.pod.as_ref()]).flatten();
+                stats.read_first(groups, &|| clock.now());
+                found
+            });
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Resolve(id, want) => self.wants.push((id, want)),
+            // The thread ends only after this side.
+            Effect::Sampler(command) => drop(self.commands.send(command)),
+            Effect::Post(number, order) => self.post(number, order),
+            Effect::Tell(notice) => self.tell(*notice),
+        }
+    }
+
+    fn post(&mut self, number: u64, order: Order) {
+        let (line, sent) = (self.writes.clone(), order.clone());
+        let request = Request { number, order, since: self.clock.now() };
+        self.posts.spawn(request, async move { evict(line.client(), line.another(), &sent).await });
+    }
+
+    /// A TCP and TLS handshake takes some of the time that an eviction has, and a connection that went dead all of it.
+    fn keep_open(&mut self) {
+        if self.pinged_at.is_none_or(|at| self.clock.now() >= at + PING_EACH) {
+            self.ping();
+        }
+    }
+
+    fn ping(&mut self) {
+        if self.silent || !self.pings.is_empty() {
+            return;
+        }
+        self.pinged_at = Some(self.clock.now());
+        let (line, node) = (self.writes.clone(), self.node.clone());
+        // While it is away the connections are new ones each time, and there are none to leave behind.
+        let renew = !self.away;
+        self.pings.spawn(async move { line.ping(&node, renew).await });
+    }
+
+    /// When to see whether the server is back; `None`: nothing waits for it, or that is being seen now.
+    fn look_for_life_at(&self) -> Option<Moment> {
+        let wanted = self.unanswered && !self.silent && self.pings.is_empty();
+        wanted.then(|| self.pinged_at.map_or(Moment::ZERO, |at| at + LOOK_FOR_LIFE_EACH))
+    }
+
+    fn look_for_life(&mut self) {
+        self.unanswered = self.controller.waits_for_the_server();
+        if self.unanswered {
+            self.ping();
+        }
+    }
+
+    fn tell(&mut self, notice: Notice) {
+        self.metrics.told(&notice.subject);
+        self.recent.keep(Timestamp::now(), &notice);
+        if !self.pace.allows(self.clock.now(), &notice) {
+            self.metrics.notices_dropped.inc();
+            return;
+        }
+        report::log::log(&notice);
+        if !self.notices.put(notice) {
+            self.metrics.events_lost.inc();
+        }
+    }
+
+    /// While stopping: what has happened is told, nothing new is begun.
+    fn tell_only(&mut self) {
+        for effect in self.controller.effects() {
+            if let Effect::Tell(notice) = effect {
+                self.tell(*notice);
+            }
+        }
+    }
+}
