@@ -20,7 +20,7 @@ use tower::{BoxError, Service};
 use tracing::warn;
 
 use super::timeouts::{ANSWER_WITHIN, CONNECT_WITHIN, HEADERS_WITHIN, PING_WITHIN};
-use crate::cli::Config;
+use crate::config::Config;
 
 /// So many requests are sent a second time at once. Where more are late the server is, and not their connections; and
 /// each costs it a request, and us a connection's buffers.
