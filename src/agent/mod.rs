@@ -157,16 +157,16 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
     let (notices, queued) = events::queue();
     let signed = config.pod_name.clone().or(Some(config.node.clone()));
     let events = tokio::spawn(events::write_events(writes.client().clone(), signed, queued, metrics.clone()));
-    let me = config.pod_namespace.zip(config.pod_name).map(|(namespace, name)| access::Me { namespace, name });
+    let own_pod = config.pod_namespace.zip(config.pod_name).map(|(namespace, name)| access::OwnPod { namespace, name });
     let silent = config.dry_run == DryRun::Client;
-    let asker = access::Asker {
+    let prober = access::Prober {
         acting: writes.client().clone(),
         own: own.client().clone(),
         mode: config.confinement,
-        me,
+        own_pod,
         silent,
     };
-    tokio::spawn(access::find_out(asker, metrics.clone()));
+    tokio::spawn(access::probe_forever(prober, metrics.clone()));
     let (ask, questions) = mpsc::channel(QUESTIONS);
     let (publish, state) = published::channel(State::default());
     let pages = Pages {
