@@ -30,7 +30,7 @@ use crate::cgroup::{Hierarchy, Machine, StatReader};
 use crate::cli::{EXIT_USAGE, RunArgs};
 use crate::config::Config;
 use crate::controller::{Controller, Effect, Settings};
-use crate::decide::eligibility::Me;
+use crate::decide::eligibility::Scope;
 use crate::ground::clock::{Clock, Moment};
 use crate::pods::guard::DryRun;
 use crate::pods::{FailureKind, PodChange, WatchFailure, watch};
@@ -184,7 +184,7 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
 
     let agent = Agent {
         controller: Controller::new(Settings {
-            me: Me { node: config.node.clone(), pod_uid: config.pod_uid, excluded: config.excluded },
+            scope: Scope { node: config.node.clone(), pod_uid: config.pod_uid, excluded: config.excluded },
             dry_run: config.dry_run,
             limits: config.limits,
             wall,
