@@ -22,7 +22,7 @@ use self::tasks::Tasks;
 use crate::access;
 use crate::access::confinement::Confinement;
 use crate::act::answer::Answer;
-use crate::act::client::{self, Contact, Line};
+use crate::act::client::{self, Contact, RenewableClient};
 use crate::act::evict::evict;
 use crate::act::order::Order;
 use crate::cgroup::resolve::{Groups, Unresolved, Want, resolve};
@@ -267,7 +267,7 @@ struct Agent {
     hierarchy: Hierarchy,
     machine: Machine,
     stats: StatReader,
-    writes: Line,
+    writes: RenewableClient,
     commands: std::sync::mpsc::SyncSender<Command>,
     counters: Arc<Counters>,
     metrics: Metrics,
