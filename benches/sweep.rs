@@ -22,7 +22,7 @@ use nix::sys::uio::pread;
 use pre_oom_killer::cgroup::resolve::Groups;
 use pre_oom_killer::cgroup::{Group, Machine, StatReader, Version};
 use pre_oom_killer::controller::{Controller, Effect, Settings};
-use pre_oom_killer::decide::eligibility::Me;
+use pre_oom_killer::decide::eligibility::Scope;
 use pre_oom_killer::decide::restraint::Limits;
 use pre_oom_killer::ground::clock::Moment;
 use pre_oom_killer::ground::memory::Signal;
@@ -174,8 +174,8 @@ fn costs(groups: &[Arc<Group>], looks: usize) -> (f64, f64) {
 /// Nanoseconds that a pod's change takes among so many, with the look for what is due next, as the loop does it.
 fn change_cost(pods: usize) -> f64 {
     let wall: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
-    let me = Me { node: "node-host".into(), pod_uid: None, excluded: Default::default() };
-    let settings = Settings { me, dry_run: DryRun::Off, limits: Limits::default(), wall, seed: 1 };
+    let scope = Scope { node: "node-host".into(), pod_uid: None, excluded: Default::default() };
+    let settings = Settings { scope, dry_run: DryRun::Off, limits: Limits::default(), wall, seed: 1 };
     let mut controller = Controller::new(settings);
     let pod = |i: usize| {
         let pod = standin::pod("demo", &format!("web-{i}"))

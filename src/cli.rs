@@ -1,4 +1,4 @@
-//! Flags and environment → one validated [`Config`]; all problems at once, exit 64.
+//! Flags and environment → one validated [`Config`]. All problems are reported at once, with exit code 64.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -9,32 +9,36 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::access::confinement::Confinement;
+use crate::config::{Config, LogFormat};
 use crate::decide::restraint::Limits;
 use crate::ground::units::duration;
 use crate::pods::guard::DryRun;
 
-/// A burst beyond this is no bound any more.
+/// A burst beyond this does not bound anything.
 const MOST_BURST: u32 = 10_000;
-/// Nor is a wait beyond this one that anybody wants.
+/// Nobody wants a longer refill or minimum age.
 const LONGEST: Duration = Duration::from_secs(3600);
+/// A shorter refill does not bound anything.
+const LEAST_REFILL: Duration = Duration::from_millis(100);
 
-/// What is logged where nothing else is asked for. The libraries tell of each connection that failed, at WARN and
-/// ERROR, what is told by us in words of our own.
+const NO_NODE: &str = "--node-name (or NODE_NAME) is missing: name the node whose pods are guarded; in a DaemonSet it comes from the downward API (spec.nodeName)";
+const CONTEXT_ALONE: &str = "--context is given without --kubeconfig: it names one of a kubeconfig's contexts";
+
+/// The default of `--log`. The libraries log every failed connection at WARN or ERROR; the agent reports the same in words of
+/// its own.
 const LOG: &str = "info,kube=off,tower=off,hyper=off,rustls=off";
 
-/// `EX_USAGE` of sysexits.h: what was asked for makes no sense.
+/// `EX_USAGE` of sysexits.h: the command line or the environment is wrong.
 pub const EXIT_USAGE: u8 = 64;
 
 /// Evicts opted-in Kubernetes pods before the kernel's OOM killer ends them.
 #[derive(Debug, Parser)]
 #[command(version, about, long_about = None)]
 pub struct Cli {
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Guard the opted-in pods of this node
@@ -48,14 +52,14 @@ pub enum Command {
     Status(crate::plugin::status::StatusArgs),
 }
 
-/// As which kubectl finds the program: `kubectl preoom`.
+/// The name under which kubectl finds the program, for `kubectl preoom`.
 const PLUGIN: &str = "kubectl-preoom";
 
 impl Cli {
-    /// Reads a command line. As a plugin of kubectl the program calls itself what people write, and has no `run`.
+    /// Reads a command line. As a plugin of kubectl, the program calls itself `kubectl preoom`, and hides `run`.
     ///
     /// # Errors
-    /// What clap has to say: wrong usage, but help and the version, too.
+    /// For wrong usage; clap also returns help and version as errors.
     pub fn read(words: Vec<String>) -> Result<Cli, clap::Error> {
         let program = words.first().and_then(|w| Path::new(w).file_name()).and_then(|n| n.to_str()).unwrap_or_default();
         let mut command = Cli::command();
@@ -67,12 +71,12 @@ impl Cli {
     }
 }
 
-/// What a build without the feature `desk` says to those who ask for more than `run`.
+/// What a build without the feature `plugin` says about the other commands.
 #[cfg(not(feature = "plugin"))]
 pub const NO_DESK: &str = "this build of pre-oom-killer, as its image has it, has no commands `check` and `status`: take the \
                            program of the release, or build it with cargo's default features";
 
-/// Whether a terminal may be given colours: <https://no-color.org>, and terminals that have none.
+/// Whether to write colours: not if <https://no-color.org> forbids it, and not to a terminal that has none.
 #[must_use]
 #[allow(clippy::disallowed_methods, reason = "the environment is read here")]
 pub fn colours(terminal: bool) -> bool {
@@ -80,8 +84,10 @@ pub fn colours(terminal: bool) -> bool {
     terminal && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// The flags of `run`, as written. All are text here, so that all that is wrong with them can be
-/// told at once.
+/// The flags of `run`, as written.
+///
+/// All are text. clap's own parsers would stop at the first wrong value, and a variable cannot be taken out of a second try as
+/// a flag can; users shall see all problems at once.
 #[derive(Debug, Default, Args)]
 pub struct RunArgs {
     /// Name of the node whose pods are guarded
@@ -140,161 +146,122 @@ pub struct RunArgs {
     pub pod_namespace: Option<String>,
 }
 
-/// How the log is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Text on a terminal, JSON elsewhere.
-    Auto,
-    /// For people.
-    Text,
-    /// One object a line.
-    Json,
-}
-
-/// What `run` does, validated.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// The node.
-    pub node: String,
-    /// None: in the cluster.
-    pub kubeconfig: Option<PathBuf>,
-    /// None: the current one.
-    pub context: Option<String>,
-    /// The host's `/sys/fs/cgroup`.
-    pub cgroup_root: PathBuf,
-    /// Where the pages are.
-    pub listen: SocketAddr,
-    /// For all pods.
-    pub dry_run: DryRun,
-    /// What is to keep the agent to its own node.
-    pub confinement: Confinement,
-    /// Namespaces that are switched off.
-    pub excluded: BTreeSet<String>,
-    /// How many evictions, how soon.
-    pub limits: Limits,
-    /// Form of the log.
-    pub log_format: LogFormat,
-    /// What is logged.
-    pub log: String,
-    /// The agent's own pod.
-    pub pod_uid: Option<String>,
-    /// Its name.
-    pub pod_name: Option<String>,
-    /// Its namespace.
-    pub pod_namespace: Option<String>,
-}
-
 impl RunArgs {
     /// Validates all flags.
     ///
     /// # Errors
     /// With every problem, each a sentence that names the flag and says what to write.
     pub fn validate(self) -> Result<Config, Vec<String>> {
-        // An empty variable is one that is not set.
-        let given = |value: Option<String>| value.filter(|v| !v.is_empty());
-        let mut problems = Vec::new();
-        let node = given(self.node_name).unwrap_or_else(|| {
-            problems.push("--node-name (or NODE_NAME) is missing: name the node whose pods are guarded; in a DaemonSet it comes from the downward API (spec.nodeName)".into());
-            String::new()
-        });
-        let listen = given(self.listen).map_or(Ok(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080))), |v| address(&v));
-        let listen = listen.unwrap_or_else(|problem| {
-            problems.push(problem);
-            SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))
-        });
-        let dry_run = match given(self.dry_run).as_deref() {
-            None | Some("off") => DryRun::Off,
-            Some(text) => text.parse().unwrap_or_else(|()| {
-                problems.push(format!("--dry-run \"{text}\": write off, client or server"));
-                DryRun::Client
-            }),
-        };
-        let confinement = given(self.confinement).map_or(Ok(Confinement::None), |text| {
-            text.parse().map_err(|()| format!("--confinement \"{text}\": write none, policy or impersonation"))
-        });
-        let confinement = confinement.unwrap_or_else(|problem| {
-            problems.push(problem);
-            Confinement::None
-        });
-        let excluded = given(self.exclude_namespaces).unwrap_or_default();
-        let excluded = excluded.split(',').map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned).collect();
         let normal = Limits::default();
-        let count = |flag: &str, value: Option<String>, normal, least: u32| {
-            value.map_or(Ok(normal), |text| {
-                let count = text.parse().ok().filter(|n| (least..=MOST_BURST).contains(n));
-                count.ok_or_else(|| format!("{flag} \"{text}\": write a number from {least} to {MOST_BURST}"))
-            })
-        };
-        let burst = count("--eviction-burst", given(self.eviction_burst), normal.burst, 1);
-        let rescues = count("--rescue-burst", given(self.rescue_burst), normal.rescue_burst, 0);
-        let span = |flag: &str, value: Option<String>, normal, least: Duration| {
-            value.map_or(Ok(normal), |text| {
-                let span = duration(&text).filter(|d| (least..=LONGEST).contains(d));
-                span.ok_or_else(|| format!("{flag} \"{text}\": write a duration such as 30s, from {least:?} to 1h"))
-            })
-        };
-        let refill = span("--eviction-refill", given(self.eviction_refill), normal.refill, Duration::from_millis(100));
-        let minimum_age = span("--minimum-age", given(self.minimum_age), normal.minimum_age, Duration::ZERO);
-        let mut limits = normal;
-        for (value, field) in [(burst, &mut limits.burst), (rescues, &mut limits.rescue_burst)] {
-            match value {
-                Ok(value) => *field = value,
-                Err(problem) => problems.push(problem),
-            }
-        }
-        for (value, field) in [(refill, &mut limits.refill), (minimum_age, &mut limits.minimum_age)] {
-            match value {
-                Ok(value) => *field = value,
-                Err(problem) => problems.push(problem),
-            }
-        }
-        let log_format = match given(self.log_format).as_deref() {
-            None | Some("auto") => LogFormat::Auto,
-            Some("text") => LogFormat::Text,
-            Some("json") => LogFormat::Json,
-            Some(text) => {
-                problems.push(format!("--log-format \"{text}\": write auto, text or json"));
-                LogFormat::Auto
-            }
-        };
-        let log = given(self.log).unwrap_or_else(|| LOG.into());
-        if let Err(error) = EnvFilter::try_new(&log) {
-            problems.push(format!("--log (or RUST_LOG) \"{log}\": {error}; write `info` or `info,kube=debug`"));
-        }
-        let kubeconfig = given(self.kubeconfig).map(PathBuf::from);
-        if let Some(file) = &kubeconfig
-            && let Err(error) = std::fs::File::open(file)
-        {
-            problems.push(format!("--kubeconfig (or KUBECONFIG) {}: {error}", file.display()));
-        }
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080));
+        let dry_runs = [("off", DryRun::Off), ("client", DryRun::Client), ("server", DryRun::Server)];
+        let modes = [Confinement::None, Confinement::Policy, Confinement::Impersonation].map(|m| (m.as_str(), m));
+        let formats = [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
         let context = given(self.context);
-        if context.is_some() && kubeconfig.is_none() {
-            problems.push("--context is given without --kubeconfig: it names one of a kubeconfig's contexts".into());
+        let mut flags = Flags { problems: Vec::new() };
+        if context.is_some() && given(self.kubeconfig.clone()).is_none() {
+            flags.problems.push(CONTEXT_ALONE.into());
         }
-        if !problems.is_empty() {
-            return Err(problems);
-        }
-        Ok(Config {
-            node,
-            kubeconfig,
+        let config = Config {
+            node: given(self.node_name).unwrap_or_else(|| {
+                flags.problems.push(NO_NODE.into());
+                String::new()
+            }),
+            listen: flags.value(self.listen, any, address),
+            dry_run: flags.value(self.dry_run, DryRun::Off, |t| choice("--dry-run", t, dry_runs)),
+            confinement: flags.value(self.confinement, Confinement::None, |t| choice("--confinement", t, modes)),
+            excluded: namespaces(&given(self.exclude_namespaces).unwrap_or_default()),
+            limits: Limits {
+                burst: flags.value(self.eviction_burst, normal.burst, |t| count("--eviction-burst", t, 1)),
+                rescue_burst: flags.value(self.rescue_burst, normal.rescue_burst, |t| count("--rescue-burst", t, 0)),
+                refill: flags
+                    .value(self.eviction_refill, normal.refill, |t| span("--eviction-refill", t, LEAST_REFILL)),
+                minimum_age: flags
+                    .value(self.minimum_age, normal.minimum_age, |t| span("--minimum-age", t, Duration::ZERO)),
+            },
+            log_format: flags.value(self.log_format, LogFormat::Auto, |t| choice("--log-format", t, formats)),
+            log: flags.value(self.log, LOG.to_owned(), filter),
+            kubeconfig: flags.value(self.kubeconfig, None, |t| readable(t).map(Some)),
             context,
             cgroup_root: given(self.cgroup_root).map_or("/sys/fs/cgroup".into(), PathBuf::from),
-            listen,
-            dry_run,
-            confinement,
-            excluded,
-            limits,
-            log_format,
-            log,
             pod_uid: given(self.pod_uid),
             pod_name: given(self.pod_name),
             pod_namespace: given(self.pod_namespace),
+        };
+        if flags.problems.is_empty() { Ok(config) } else { Err(flags.problems) }
+    }
+}
+
+/// An empty variable is one that is not set.
+fn given(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+/// What is wrong with the flags that were read so far.
+struct Flags {
+    problems: Vec<String>,
+}
+
+impl Flags {
+    /// The value of a flag; `default` if it is not given. If it is wrong, `default` stands in for it until all are read.
+    fn value<T>(&mut self, text: Option<String>, default: T, parse: impl FnOnce(&str) -> Result<T, String>) -> T {
+        let Some(text) = given(text) else { return default };
+        parse(&text).unwrap_or_else(|problem| {
+            self.problems.push(problem);
+            default
         })
     }
 }
 
-/// Parts the words of a command line into those that are known and the flags that there are not,
-/// so that these can be told with everything else. A word behind an unknown flag is taken for its value.
+fn choice<T>(flag: &str, text: &str, choices: [(&str, T); 3]) -> Result<T, String> {
+    let [a, b, c] = [0, 1, 2].map(|i| choices[i].0);
+    let found = choices.into_iter().find(|(word, _)| *word == text);
+    found.map(|(_, value)| value).ok_or_else(|| format!("{flag} \"{text}\": write {a}, {b} or {c}"))
+}
+
+fn count(flag: &str, text: &str, least: u32) -> Result<u32, String> {
+    let count = text.parse().ok().filter(|n| (least..=MOST_BURST).contains(n));
+    count.ok_or_else(|| format!("{flag} \"{text}\": write a number from {least} to {MOST_BURST}"))
+}
+
+fn span(flag: &str, text: &str, least: Duration) -> Result<Duration, String> {
+    let span = duration(text).filter(|d| (least..=LONGEST).contains(d));
+    span.ok_or_else(|| format!("{flag} \"{text}\": write a duration such as 30s, from {least:?} to 1h"))
+}
+
+fn namespaces(text: &str) -> BTreeSet<String> {
+    text.split(',').map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned).collect()
+}
+
+fn filter(text: &str) -> Result<String, String> {
+    match EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("--log (or RUST_LOG) \"{text}\": {error}; write `info` or `info,kube=debug`")),
+    }
+}
+
+fn readable(file: &str) -> Result<PathBuf, String> {
+    match std::fs::File::open(file) {
+        Ok(_) => Ok(file.into()),
+        Err(error) => Err(format!("--kubeconfig (or KUBECONFIG) {file}: {error}")),
+    }
+}
+
+/// `8080`, `:8080`, `127.0.0.1:8080`, `[::1]:8080`.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let any = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    let port = text.strip_prefix(':').unwrap_or(text);
+    if let Ok(port) = port.parse::<u16>() {
+        return Ok(SocketAddr::from((any, port)));
+    }
+    text.parse().map_err(|_| {
+        format!("--listen \"{text}\": write a port such as 8080, or an address and a port such as 127.0.0.1:8080 or [::1]:8080")
+    })
+}
+
+/// Separates the words of a command line into those that clap knows, and a problem for each unknown flag. So unknown flags are
+/// reported with all other problems; clap would report the first one alone. A word behind an unknown flag is taken for its
+/// value.
 #[must_use]
 pub fn without_unknown_flags(words: impl IntoIterator<Item = String>) -> (Vec<String>, Vec<String>) {
     let command = Cli::command();
@@ -317,18 +284,6 @@ pub fn without_unknown_flags(words: impl IntoIterator<Item = String>) -> (Vec<St
         }
     }
     (known, unknown)
-}
-
-/// `8080`, `:8080`, `127.0.0.1:8080`, `[::1]:8080`.
-fn address(text: &str) -> Result<SocketAddr, String> {
-    let any = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-    let port = text.strip_prefix(':').unwrap_or(text);
-    if let Ok(port) = port.parse::<u16>() {
-        return Ok(SocketAddr::from((any, port)));
-    }
-    text.parse().map_err(|_| {
-        format!("--listen \"{text}\": write a port such as 8080, or an address and a port such as 127.0.0.1:8080 or [::1]:8080")
-    })
 }
 
 #[cfg(test)]

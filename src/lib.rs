@@ -39,6 +39,7 @@ pub mod act;
 pub mod agent;
 pub mod cgroup;
 pub mod cli;
+pub mod config;
 pub mod controller;
 pub mod decide;
 pub mod ground;

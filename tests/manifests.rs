@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
-use pre_oom_killer::access::confinement::{Confinement, State};
+use pre_oom_killer::access::confinement::{Confinement, ConfinementState};
 use pre_oom_killer::act::answer::Answer;
 use pre_oom_killer::act::order::Act;
 use pre_oom_killer::cli::{Cli, Command};
@@ -56,7 +56,7 @@ fn exported() -> (BTreeMap<String, BTreeSet<String>>, BTreeSet<String>) {
         metrics.confinement(Confinement::Policy, state);
         metrics.page(counts, Duration::ZERO, &Counters::default())
     };
-    let page = [State::Holds, State::DoesNotHold, State::Unclear].map(page).concat();
+    let page = [ConfinementState::Holds, ConfinementState::DoesNotHold, ConfinementState::Unclear].map(page).concat();
     let (mut names, mut values) = (BTreeMap::<_, BTreeSet<_>>::new(), BTreeSet::new());
     values.insert(Confinement::None.as_str().to_owned());
     for line in page.lines().filter(|l| !l.starts_with('#')) {

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pre_oom_killer::access::confinement::{Confinement, State};
+use pre_oom_killer::access::confinement::{Confinement, ConfinementState};
 use pre_oom_killer::act::answer::Answer;
 use pre_oom_killer::act::order::Act;
 use pre_oom_killer::controller::Counts;
@@ -49,7 +49,7 @@ fn every_metric_is_there_with_its_type_labels_and_meaning() {
     for act in [Act::Evict, Act::Delete] {
         metrics.answered(act, Some(&Answer::Accepted), DryRun::Off);
     }
-    metrics.confinement(Confinement::Policy, State::Holds);
+    metrics.confinement(Confinement::Policy, ConfinementState::Holds);
     let page = metrics.page(Counts::default(), Duration::ZERO, &Counters::default());
     let mut labels: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for line in page.lines().filter(|l| !l.starts_with('#')) {
@@ -82,7 +82,9 @@ fn every_metric_is_there_with_its_type_labels_and_meaning() {
 fn every_value_of_a_label_is_there() {
     let codes = |values: &[&str]| values.iter().map(|v| format!("`{v}`")).collect::<Vec<_>>().join(", ");
     let modes = [Confinement::None, Confinement::Policy, Confinement::Impersonation].map(Confinement::as_str);
-    let states = [State::Holds, State::DoesNotHold, State::Unclear, State::NotAsked].map(State::as_str);
+    let states =
+        [ConfinementState::Holds, ConfinementState::DoesNotHold, ConfinementState::Unclear, ConfinementState::NotAsked]
+            .map(ConfinementState::as_str);
     let answers = [&Answer::LABELS[..], &["not-sent"]].concat();
     let mut table = "| label | values |\n|---|---|\n".to_owned();
     for (label, values) in [

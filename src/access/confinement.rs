@@ -1,42 +1,18 @@
-//! Whether the API server itself keeps the agent to its own node: what an answer to the probe
-//! means. Pure.
-//!
-//! The probe is an eviction with `?dryRun=All` and a uid that no pod has. In mode `policy` (and
-//! `none`) it names the agent's own pod, and the policy, which compares the uid, refuses it before
-//! the precondition does. In mode `impersonation` it names a pod that does not exist, and either
-//! the plugin NodeRestriction or, behind it, the registry says so, each in its own words.
+//! What keeps the agent to its own node.
 
-use std::str::FromStr;
-
-use http::StatusCode;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
-
-use super::needed::Right;
-use crate::act::answer::{Answer, classify};
-use crate::ground::text::shortened;
-
-/// What is in the name of the shipped policy, and what it ends with: `NAME-own-node`, where the chart makes a NAME
-/// of the release's name and its own.
-const POLICY: (&str, &str) = ("pre-oom-killer", "-own-node");
-/// The policy's words where a token says nothing of a node.
-const NOT_BOUND: &str = "the token is not bound to a node";
-
-/// Of the server's words so much is told; two names of the longest kind are in it.
-const MESSAGE_BYTES: usize = 1024;
-
-/// What is to keep the agent to its own node.
+/// The mode of `--confinement`: what the manifests set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Confinement {
-    /// Nothing: older servers.
+    /// Nothing: for older servers.
     None,
     /// A `ValidatingAdmissionPolicy`.
     Policy,
-    /// The agent has no rights of its own, and acts as its node.
+    /// The account has no permissions on pods. The agent impersonates its node.
     Impersonation,
 }
 
 impl Confinement {
-    /// As the flag has it.
+    /// The value of the flag.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -47,269 +23,28 @@ impl Confinement {
     }
 }
 
-impl FromStr for Confinement {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Confinement, ()> {
-        let all = [Confinement::None, Confinement::Policy, Confinement::Impersonation];
-        all.into_iter().find(|mode| mode.as_str() == text).ok_or(())
-    }
-}
-
-/// What is known of it.
+/// What the agent knows of its confinement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// The server refused, and in the words of what confines.
+pub enum ConfinementState {
+    /// The server refused the probe, in the words of what confines the agent.
     Holds,
-    /// Nothing stood between the request and the pod's uid.
+    /// Nothing but the pod's uid stopped the probe.
     DoesNotHold,
-    /// The answer does not tell.
+    /// The answer shows neither.
     Unclear,
-    /// It was not asked, or not yet.
+    /// No probe was sent, or there is no answer yet.
     NotAsked,
 }
 
-impl State {
-    /// As log and metrics have it.
+impl ConfinementState {
+    /// The word in the log and in metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            State::Holds => "holds",
-            State::DoesNotHold => "does-not-hold",
-            State::Unclear => "unclear",
-            State::NotAsked => "not-asked",
+            ConfinementState::Holds => "holds",
+            ConfinementState::DoesNotHold => "does-not-hold",
+            ConfinementState::Unclear => "unclear",
+            ConfinementState::NotAsked => "not-asked",
         }
-    }
-}
-
-/// A state and its reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// What is known.
-    pub state: State,
-    /// Why, with the server's words.
-    pub why: String,
-    /// It holds so well that no eviction is let through at all.
-    pub refuses_all: bool,
-}
-
-impl Finding {
-    fn of(state: State, why: impl Into<String>) -> Finding {
-        Finding { state, why: why.into(), refuses_all: false }
-    }
-
-    /// It was not asked.
-    #[must_use]
-    pub fn not_asked(why: &str) -> Finding {
-        Finding::of(State::NotAsked, why)
-    }
-
-    /// The answer does not tell.
-    #[must_use]
-    pub fn unclear(why: String) -> Finding {
-        Finding::of(State::Unclear, why)
-    }
-
-    /// The account has a right of its own that it must not have.
-    #[must_use]
-    pub fn surplus(right: &Right) -> Finding {
-        let why = format!(
-            "the service account itself may {right}, so whoever has its token need not act as the node: take that right away"
-        );
-        Finding::of(State::DoesNotHold, why)
-    }
-}
-
-/// What an answer means.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// This is known now.
-    Found(Finding),
-    /// Trouble that passes: to be asked again. In the server's words.
-    Passing(String),
-}
-
-/// The meaning of the answer to the probe that named the pod `name`.
-#[must_use]
-pub fn verdict(mode: Confinement, name: &str, code: StatusCode, body: &[u8]) -> Verdict {
-    let message = serde_json::from_slice::<Status>(body).unwrap_or_default().message;
-    let mut message = message.unwrap_or_else(|| shortened(String::from_utf8_lossy(body).trim()));
-    message.truncate(message.floor_char_boundary(MESSAGE_BYTES));
-    let words = format!("the server answered {}: {message}", code.as_u16());
-    let answer = classify(code, None, body);
-    let found = match (mode, &answer) {
-        (_, Answer::Throttled { .. } | Answer::Unauthorized | Answer::Failing { .. } | Answer::Unknown { .. }) => {
-            return Verdict::Passing(words);
-        }
-        (Confinement::Impersonation, Answer::Gone) if message == format!("pod \"{name}\" not found") => {
-            Finding::of(State::Holds, "the plugin NodeRestriction looks at evictions of system:node:…")
-        }
-        (Confinement::Impersonation, Answer::Gone) if message == format!("pods \"{name}\" not found") => {
-            let why = "the request got past admission: the plugin NodeRestriction is not enabled on the API server";
-            Finding::of(State::DoesNotHold, why)
-        }
-        (Confinement::None | Confinement::Policy, Answer::Refused { code: 403, .. }) => match policy(&message) {
-            Some((policy, NOT_BOUND)) => Finding {
-                refuses_all: true,
-                ..Finding::of(
-                    State::Holds,
-                    format!(
-                        "policy {policy} refuses every eviction: {NOT_BOUND} (tokens say it from Kubernetes 1.30 on, and only those of pods)"
-                    ),
-                )
-            },
-            Some((policy, reason)) => Finding::of(State::Holds, format!("policy {policy} refused: {reason}")),
-            None => Finding::unclear(words),
-        },
-        (Confinement::None | Confinement::Policy, Answer::Replaced) => {
-            let why = "only the pod's uid was looked at: no policy that confines evictions is in force";
-            Finding::of(State::DoesNotHold, why)
-        }
-        _ => Finding::unclear(words),
-    };
-    Verdict::Found(found)
-}
-
-/// The shipped policy's name and its reason, from `… ValidatingAdmissionPolicy 'NAME' with binding
-/// 'NAME' denied request: REASON`.
-fn policy(message: &str) -> Option<(&str, &str)> {
-    let (_, rest) = message.split_once("ValidatingAdmissionPolicy '")?;
-    let (name, rest) = rest.split_once('\'')?;
-    let (_, reason) = rest.split_once(" denied request: ")?;
-    (name.contains(POLICY.0) && name.ends_with(POLICY.1)).then_some((name, reason))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Answers of a 1.36.2 server as the stand-in's table has them (it is held against the recordings).
-    fn recorded(name: &str) -> (StatusCode, Vec<u8>) {
-        let fact = match name {
-            "noderestriction-not-found" => &standin::answers::NODE_RESTRICTION_NOT_FOUND,
-            name => standin::answers::find(name).unwrap_or_else(|| panic!("no {name}")),
-        };
-        let vars = [
-            ("name", "own"),
-            ("namespace", "ns"),
-            ("qualified", "pods"),
-            ("plural", "pods"),
-            ("subject", "pods \"own\""),
-            ("user", "u"),
-            ("verb", "create"),
-            ("resource", "pods/eviction"),
-            ("scope", "in the namespace \"ns\""),
-            ("node", "node-host"),
-            ("reason", "pod own is not on node node-host"),
-        ];
-        let body = match fact.form {
-            standin::answers::Form::Text => fact.message.to_owned(),
-            _ => fact.status(&vars).to_string(),
-        };
-        (StatusCode::from_u16(fact.code).unwrap(), body.into_bytes())
-    }
-
-    fn own_policy(reason: &str) -> (StatusCode, Vec<u8>) {
-        let policy = "pre-oom-killer-own-node";
-        let denied = format!("ValidatingAdmissionPolicy '{policy}' with binding '{policy}' denied request: {reason}");
-        let body = serde_json::json!({
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Forbidden", "code": 403,
-            "message": format!("pods \"own\" is forbidden: {denied}"),
-            "details": {"name": "own", "kind": "pods", "causes": [{"message": denied}]},
-        });
-        (StatusCode::FORBIDDEN, body.to_string().into_bytes())
-    }
-
-    fn word(verdict: &Verdict) -> &'static str {
-        match verdict {
-            Verdict::Found(finding) => finding.state.as_str(),
-            Verdict::Passing(_) => "again",
-        }
-    }
-
-    #[test]
-    fn every_recorded_answer_has_its_meaning() {
-        // The answer, and what it says in the modes policy (and none) and impersonation.
-        let rows = [
-            ("evict-403-vap-own-node", "holds", "unclear"),
-            ("evict-403-vap-forbidden", "unclear", "unclear"),
-            ("evict-409-uid", "does-not-hold", "unclear"),
-            ("evict-409-resourceversion", "does-not-hold", "unclear"),
-            ("noderestriction-not-found", "unclear", "holds"),
-            ("evict-404", "unclear", "does-not-hold"),
-            ("evict-404-namespace", "unclear", "unclear"),
-            ("evict-201", "unclear", "unclear"),
-            ("evict-403-rbac", "unclear", "unclear"),
-            ("evict-403-noderestriction", "unclear", "unclear"),
-            ("evict-403-impersonate-gate-off", "unclear", "unclear"),
-            ("evict-403-impersonate-other-node", "unclear", "unclear"),
-            ("evict-403-ns-terminating", "unclear", "unclear"),
-            ("evict-429-pdb", "unclear", "unclear"),
-            ("evict-429-pdb-unobserved", "unclear", "unclear"),
-            ("evict-500-two-pdbs", "unclear", "unclear"),
-            ("evict-422-vap-default", "unclear", "unclear"),
-            ("evict-vap-cel-error", "unclear", "unclear"),
-            ("evict-413-vap-toolarge", "unclear", "unclear"),
-            ("evict-400-not-json", "unclear", "unclear"),
-            ("evict-415", "unclear", "unclear"),
-            ("evict-401", "again", "again"),
-            ("evict-429-apf", "again", "again"),
-            ("evict-500-webhook-unreachable", "again", "again"),
-            ("evict-500-webhook-timeout", "again", "again"),
-        ];
-        for (name, by_policy, by_node) in rows {
-            let (code, body) = recorded(name);
-            let of = |mode| verdict(mode, "own", code, &body);
-            assert_eq!(word(&of(Confinement::Policy)), by_policy, "{name}");
-            assert_eq!(of(Confinement::None), of(Confinement::Policy), "{name}");
-            assert_eq!(word(&of(Confinement::Impersonation)), by_node, "{name}");
-        }
-        let proxy = verdict(Confinement::Policy, "own", StatusCode::NOT_FOUND, b"<html>not found</html>");
-        assert_eq!(word(&proxy), "again", "whoever that was has not seen the request");
-    }
-
-    #[test]
-    fn unclear_is_told_in_the_servers_words() {
-        for (name, words) in [
-            ("evict-403-rbac", "403: pods \"own\" is forbidden: User \"u\" cannot create resource \"pods/eviction\""),
-            ("evict-429-pdb", "429: Cannot evict pod as it would violate the pod's disruption budget."),
-            ("evict-403-impersonate-gate-off", "cannot impersonate resource \"users\""),
-        ] {
-            let (code, body) = recorded(name);
-            let Verdict::Found(finding) = verdict(Confinement::Policy, "own", code, &body) else { panic!("{name}") };
-            assert!(finding.why.contains(words), "{}", finding.why);
-        }
-    }
-
-    #[test]
-    fn a_policy_that_refuses_everything_is_told_as_such() {
-        let (code, body) = own_policy(NOT_BOUND);
-        let Verdict::Found(finding) = verdict(Confinement::Policy, "own", code, &body) else { panic!() };
-        assert!(finding.state == State::Holds && finding.refuses_all, "{finding:?}");
-        let (code, body) = own_policy("deleteOptions.preconditions.uid has to be the uid of the pod");
-        let Verdict::Found(finding) = verdict(Confinement::Policy, "own", code, &body) else { panic!() };
-        assert!(finding.state == State::Holds && !finding.refuses_all);
-        assert!(finding.why.contains("has to be the uid of the pod"), "{}", finding.why);
-    }
-
-    #[test]
-    fn only_the_shipped_policy_counts_under_any_releases_name() {
-        let message = |name: &str| format!("x: ValidatingAdmissionPolicy '{name}' with binding 'b' denied request: no");
-        assert_eq!(policy(&message("pre-oom-killer-own-node")), Some(("pre-oom-killer-own-node", "no")));
-        for release in ["prod-pre-oom-killer-own-node", "pre-oom-killer-prod-own-node"] {
-            assert_eq!(policy(&message(release)), Some((release, "no")));
-        }
-        for other in ["deny", "pre-oom-killer-own-node-delete", "own-node"] {
-            assert_eq!(policy(&message(other)), None);
-        }
-        assert_eq!(policy("pods \"pre-oom-killer-own-node\" is forbidden"), None);
-    }
-
-    #[test]
-    fn the_flags_values() {
-        for mode in [Confinement::None, Confinement::Policy, Confinement::Impersonation] {
-            assert_eq!(mode.as_str().parse(), Ok(mode));
-        }
-        assert!("Policy".parse::<Confinement>().is_err() && "".parse::<Confinement>().is_err());
     }
 }

@@ -1,5 +1,5 @@
-//! The clients of the API server: where it is, as whom it is asked, and how a token that was
-//! rotated is read anew.
+//! The clients of the API server: its address, the agent's identity, and when to connect anew (after a token was rotated, or
+//! on a dead connection).
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as Poller, Poll};
@@ -20,15 +20,15 @@ use tower::{BoxError, Service};
 use tracing::warn;
 
 use super::timeouts::{ANSWER_WITHIN, CONNECT_WITHIN, HEADERS_WITHIN, PING_WITHIN};
-use crate::cli::Config;
+use crate::config::Config;
 
-/// So many requests are sent a second time at once. Where more are late the server is, and not their connections; and
-/// each costs it a request, and us a connection's buffers.
+/// At most so many requests are sent a second time at once. If more are late, the server is slow, not their connections; and
+/// each costs the server a request, and the agent the buffers of a connection.
 const HEDGES: usize = 16;
-/// The answer to a ping is an empty list of some hundred bytes.
+/// At most so many bytes of the answer to a ping are read. It is an empty list of some hundred bytes.
 const PONG_SIZE: usize = 64 * 1024;
 
-/// What is heard of the API server. kube's watcher itself is silent when a watch that failed goes on.
+/// Signs of life of the API server.
 #[derive(Clone, Debug, Default)]
 pub struct Contact {
     good: Arc<Notify>,
@@ -36,13 +36,13 @@ pub struct Contact {
 }
 
 impl Contact {
-    /// Waits for the next good answer to a list or watch.
+    /// Waits for the next successful answer to a list or a watch.
     pub async fn made(&self) {
         self.good.notified().await;
     }
 
-    /// Waits for the next answer of the server to anything that any client asks. That of a proxy which cannot reach it
-    /// is none.
+    /// Waits for the next answer of the server to any request. The answer of a proxy that cannot reach the server does not
+    /// count.
     pub async fn answered(&self) {
         self.any.notified().await;
     }
@@ -54,15 +54,15 @@ impl Contact {
     }
 }
 
-/// 502, 503, 504: whoever answers so is in front of a server that does not.
+/// 502, 503, 504: the answer of something in front of a server that does not answer.
 fn is_of_a_proxy(status: StatusCode) -> bool {
     matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
 }
 
-/// Where the API server is, and what proves who asks.
+/// The address of the API server, and the credentials.
 ///
 /// # Errors
-/// When the kubeconfig or the service account cannot be read.
+/// If the kubeconfig or the service account cannot be read.
 pub async fn kube_config(config: &Config) -> anyhow::Result<kube::Config> {
     let kube = match &config.kubeconfig {
         Some(file) => {
@@ -79,22 +79,22 @@ pub async fn kube_config(config: &Config) -> anyhow::Result<kube::Config> {
     Ok(fitted(kube))
 }
 
-/// What of kube's own ways does not fit us.
+/// Changes those of kube's defaults that do not fit.
 #[must_use]
 pub fn fitted(mut kube: kube::Config) -> kube::Config {
     if kube.cluster_url.scheme_str() == Some("http") && kube.root_cert.is_none() {
-        // Nothing is to be trusted without TLS; kube would ask for the system's certificates, and
-        // fail where there are none, as in the image.
+        // Without TLS there is nothing to trust; but kube would load the system's certificates, and fail if there are none,
+        // as in the image.
         kube.root_cert = Some(Vec::new());
     }
-    // kube repeats a 429 many times on its own; when to try again is ours to say.
+    // kube would repeat a 429 many times on its own. When to try again is for the controller to decide.
     kube.default_retry = false;
     kube.connect_timeout = Some(CONNECT_WITHIN);
     kube
 }
 
-/// Asks as the node: `Impersonate-User: system:node:NODE` on every request, and no group, extra or
-/// uid, which only the legacy verb `impersonate` would allow (measured).
+/// Impersonates the node: `Impersonate-User: system:node:NODE` on every request, without group, extra or uid, which only the
+/// legacy verb `impersonate` would allow (measured).
 #[must_use]
 pub fn as_node(mut kube: kube::Config, node: &str) -> kube::Config {
     let who = &mut kube.auth_info;
@@ -105,57 +105,59 @@ pub fn as_node(mut kube: kube::Config, node: &str) -> kube::Config {
     kube
 }
 
-/// For the list and the watch.
+/// A client for the list and the watch.
 ///
 /// # Errors
 /// When a certificate, a key or a token cannot be read.
 pub fn reading(kube: kube::Config, contact: &Contact) -> anyhow::Result<Client> {
-    let told = contact.clone();
-    let told = MapResponseLayer::new(move |response: Response<_>| {
+    let heard = contact.clone();
+    let heard = MapResponseLayer::new(move |response: Response<_>| {
         if response.status().is_success() {
-            told.good.notify_one();
+            heard.good.notify_one();
         }
         response
     });
     let (builder, _) = renewing(kube, contact)?;
-    Ok(builder.with_layer(&TimeoutLayer::new(HEADERS_WITHIN)).with_layer(&told).build())
+    Ok(builder.with_layer(&TimeoutLayer::new(HEADERS_WITHIN)).with_layer(&heard).build())
 }
 
-/// With a pool of its own: an eviction never waits behind a list, and takes as long as it takes.
+/// A client for evictions. It has connections of its own, so that no eviction waits behind a list.
 ///
 /// # Errors
 /// When a certificate, a key or a token cannot be read.
-pub fn writing(kube: kube::Config, contact: &Contact) -> anyhow::Result<Line> {
+pub fn writing(kube: kube::Config, contact: &Contact) -> anyhow::Result<RenewableClient> {
     let (builder, pool) = renewing(kube, contact)?;
-    Ok(Line { client: patient(builder), pool, hedges: Arc::new(Semaphore::new(HEDGES)) })
+    Ok(RenewableClient { client: with_answer_timeout(builder), pool, hedges: Arc::new(Semaphore::new(HEDGES)) })
 }
 
-fn patient(builder: ClientBuilder<Renewing>) -> Client {
+fn with_answer_timeout(builder: ClientBuilder<Renewing>) -> Client {
     builder.with_layer(&TimeoutLayer::new(ANSWER_WITHIN)).build()
 }
 
-/// A client whose connections can be left behind.
+/// A client that can abandon its connections and make new ones.
 #[derive(Clone)]
-pub struct Line {
+pub struct RenewableClient {
     client: Client,
     pool: Renewing,
     hedges: Arc<Semaphore>,
 }
 
-impl Line {
-    /// The client; it stays the same when its connections are left behind.
+impl RenewableClient {
+    /// It stays valid when its connections are abandoned.
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// Sees to it that what is asked from now on goes over no connection from before this call: they may have gone dead
-    /// in silence. What has been asked goes on. To be called before a request is sent, the future to be awaited when
-    /// nobody answered it; requests that were sent at the same time share the new connections.
+    /// Abandons the connections that existed when this was called, because one of them may have died silently. Requests that
+    /// were sent go on; later ones use new connections.
+    ///
+    /// Call it before a request is sent, and await the future if nobody answers. Requests that are late at the same time
+    /// share the new connections.
     fn renewal(&self) -> impl Future<Output = ()> + Send + use<> {
         let (pool, before) = (self.pool.clone(), self.pool.now().0);
         async move {
-            // Files are read for it, and a kubeconfig's command may be run.
+            // Blocking: it reads files, and may run the command of a kubeconfig.
             let made = tokio::task::spawn_blocking(move || pool.renew(before));
             if let Err(error) = made.await {
                 warn!(%error, "cannot make an API client");
@@ -163,15 +165,15 @@ impl Line {
         }
     }
 
-    /// Another client, with connections of its own, for one request that is late; when its turn has come. To be called
-    /// before the request is sent, the future to be awaited when it is late. `None`: it cannot be made.
+    /// Another client, with a connection of its own, for a request that is late. Call it before the request is sent, and await
+    /// the future if it is late. The future waits until fewer than [`HEDGES`] others are in use; `None`: no client can be made.
     pub fn another(&self) -> impl Future<Output = Option<Spare>> + Send + use<> {
         let (line, renewal) = (self.clone(), self.renewal().boxed());
         async move {
             let permit = Arc::clone(&line.hedges).acquire_owned().await.ok()?;
             let made = tokio::task::spawn_blocking(move || renewing(line.pool.kube, &line.pool.contact)).await;
             match made.map_err(anyhow::Error::from).flatten() {
-                Ok((builder, _)) => Some(Spare { client: patient(builder), renewal, _permit: permit }),
+                Ok((builder, _)) => Some(Spare { client: with_answer_timeout(builder), renewal, _permit: permit }),
                 Err(error) => {
                     warn!("{error:#}");
                     None
@@ -180,36 +182,36 @@ impl Line {
         }
     }
 
-    /// Opens a connection, keeps one open or finds it dead, by a question about this node's pods that has an empty
-    /// answer. It takes no right beyond those that are used anyway. Whether the server answered.
+    /// Opens a connection, keeps one open, or finds it dead, with a LIST of this node's pods that matches nothing. It needs no
+    /// permission beyond those for the watch. Returns whether the server answered.
     ///
-    /// `renew`: a connection that does not answer is left behind, and the question asked once more.
+    /// `renew`: if there is no answer, abandon the connection and try once more.
     pub async fn ping(&self, node: &str, renew: bool) -> bool {
         let renewal = self.renewal();
-        match timeout(PING_WITHIN, self.ask_after_nothing(node)).await {
+        match timeout(PING_WITHIN, self.list_nothing(node)).await {
             Ok(answered) => answered,
             Err(_) if renew => {
                 renewal.await;
-                timeout(PING_WITHIN, self.ask_after_nothing(node)).await.unwrap_or(false)
+                timeout(PING_WITHIN, self.list_nothing(node)).await.unwrap_or(false)
             }
             Err(_) => false,
         }
     }
 
-    async fn ask_after_nothing(&self, node: &str) -> bool {
+    async fn list_nothing(&self, node: &str) -> bool {
         let question = format!(
             "/api/v1/pods?fieldSelector=spec.nodeName%3D{node}%2Cmetadata.name%3Dkeeps-a-connection-open&resourceVersion=0"
         );
         let Ok(request) = Request::get(question).body(Body::empty()) else { return false };
         let Ok(response) = self.client.send(request).await else { return false };
         let (head, body) = response.into_parts();
-        // Read to its end, or the connection could not be used again.
+        // To its end, or the connection could not be used again.
         let read = Limited::new(body, PONG_SIZE).collect().await.is_ok();
         read && !is_of_a_proxy(head.status)
     }
 }
 
-/// See [`Line::another`].
+/// A client for one late request; see [`RenewableClient::another`].
 pub struct Spare {
     client: Client,
     renewal: BoxFuture<'static, ()>,
@@ -217,13 +219,12 @@ pub struct Spare {
 }
 
 impl Spare {
-    /// The client.
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// The server answered this one, and not the request before: the line's own connections are left behind.
+    /// The server answered the second request and not the first: abandons the first one's connection.
     pub fn was_first(self) {
         tokio::spawn(self.renewal);
     }
@@ -240,12 +241,15 @@ fn fresh(kube: &kube::Config) -> anyhow::Result<Client> {
     Ok(ClientBuilder::try_from(kube.clone()).context("cannot make an API client")?.build())
 }
 
-/// A token file is read when kube's client is made, and about once a minute. A 401 says that it
-/// was rotated meanwhile: whoever asks next asks through a new client. So does whoever found a connection dead.
+/// Sends each request with the current client of kube, which it replaces after a 401 and on a dead connection.
+///
+/// kube 5.0.0 reads a token file when the client is made, and again after 50 s, but not after a 401: without this, a token
+/// that was revoked or rotated early would refuse evictions for that long. A token that an exec plugin gave without an
+/// expiry, or a client certificate, kube never renews.
 #[derive(Clone)]
 struct Renewing {
     kube: kube::Config,
-    /// The client, and how many there were before it.
+    /// The client, and the number of those before it.
     current: Arc<Mutex<(u64, Client)>>,
     contact: Contact,
 }
@@ -255,7 +259,7 @@ impl Renewing {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Replaces the client unless that was done since it was the one of this number.
+    /// Replaces the client of this number, unless that was done already.
     fn renew(&self, number: u64) {
         if self.now().0 != number {
             return;
@@ -263,7 +267,7 @@ impl Renewing {
         match fresh(&self.kube) {
             Ok(client) => {
                 let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-                // Whoever was faster has made as good a one.
+                // Another task may have replaced it meanwhile, by one that is as good.
                 if current.0 == number {
                     *current = (number + 1, client);
                 }
@@ -330,7 +334,7 @@ mod tests {
         runtime.block_on(then)
     }
 
-    async fn line(server: &Standin, contact: &Contact) -> Line {
+    async fn line(server: &Standin, contact: &Contact) -> RenewableClient {
         let kubeconfig = Kubeconfig::from_yaml(&server.kubeconfig()).unwrap();
         let kube = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
         writing(fitted(kube), contact).unwrap()

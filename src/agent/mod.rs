@@ -22,11 +22,12 @@ use self::tasks::Tasks;
 use self::turn::Agent;
 use crate::access;
 use crate::access::confinement::Confinement;
-use crate::act::client::{self, Contact, Line};
+use crate::act::client::{self, Contact, RenewableClient};
 use crate::cgroup::{Hierarchy, Machine, StatReader};
-use crate::cli::{Config, EXIT_USAGE, RunArgs};
+use crate::cli::{EXIT_USAGE, RunArgs};
+use crate::config::Config;
 use crate::controller::{Controller, Settings};
-use crate::decide::eligibility::Me;
+use crate::decide::eligibility::Scope;
 use crate::ground::clock::Clock;
 use crate::pods::guard::DryRun;
 use crate::report::metrics::Metrics;
@@ -116,7 +117,7 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
     let instance = config.pod_name.clone().or(Some(config.node.clone()));
     let writer = clients.writes.client().clone();
     let events = tokio::spawn(events::write_events(writer, instance, queued, metrics.clone()));
-    tokio::spawn(access::find_out(clients.prober(&config), metrics.clone()));
+    tokio::spawn(access::probe_forever(clients.prober(&config), metrics.clone()));
 
     let (ask, questions) = mpsc::channel(QUESTIONS);
     let (publish, state) = published::channel(State::default());
@@ -134,7 +135,7 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
     serve(listener, pages)?;
 
     let controller = Controller::new(Settings {
-        me: Me { node: config.node.clone(), pod_uid: config.pod_uid, excluded: config.excluded },
+        scope: Scope { node: config.node.clone(), pod_uid: config.pod_uid, excluded: config.excluded },
         dry_run: config.dry_run,
         limits: config.limits,
         wall,
@@ -182,9 +183,9 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
 struct Clients {
     server: String,
     reads: Client,
-    writes: Line,
+    writes: RenewableClient,
     /// As the account itself, whose access is asked about; where it is the one that acts, the same as `writes`.
-    own: Line,
+    own: RenewableClient,
 }
 
 impl Clients {
@@ -204,13 +205,13 @@ impl Clients {
         Ok(Clients { server, reads, writes, own })
     }
 
-    fn prober(&self, config: &Config) -> access::Asker {
-        let me = config.pod_namespace.clone().zip(config.pod_name.clone());
-        access::Asker {
+    fn prober(&self, config: &Config) -> access::Prober {
+        let own_pod = config.pod_namespace.clone().zip(config.pod_name.clone());
+        access::Prober {
             acting: self.writes.client().clone(),
             own: self.own.client().clone(),
             mode: config.confinement,
-            me: me.map(|(namespace, name)| access::Me { namespace, name }),
+            own_pod: own_pod.map(|(namespace, name)| access::OwnPod { namespace, name }),
             silent: config.dry_run == DryRun::Client,
         }
     }

@@ -16,7 +16,7 @@ use tracing::{Level, debug, info, warn};
 use super::signals::{HURRIED, Signals};
 use super::tasks::Tasks;
 use crate::act::answer::Answer;
-use crate::act::client::{Contact, Line};
+use crate::act::client::{Contact, RenewableClient};
 use crate::act::evict::evict;
 use crate::act::order::Order;
 use crate::cgroup::resolve::{Groups, Unresolved, Want, resolve};
@@ -55,7 +55,7 @@ pub(super) struct Agent {
     pub(super) hierarchy: Hierarchy,
     pub(super) machine: Machine,
     pub(super) stats: StatReader,
-    pub(super) writes: Line,
+    pub(super) writes: RenewableClient,
     pub(super) commands: std::sync::mpsc::SyncSender<Command>,
     pub(super) counters: Arc<Counters>,
     pub(super) metrics: Metrics,

@@ -11,7 +11,7 @@ use super::latency::Latencies;
 use crate::act::order::Act;
 use crate::cgroup::ReadError;
 use crate::cgroup::resolve::Groups;
-use crate::decide::eligibility::Me;
+use crate::decide::eligibility::Scope;
 use crate::decide::judge::Evidence;
 use crate::decide::restraint::{Limits, Reservation, Restraint};
 use crate::ground::clock::Moment;
@@ -50,8 +50,8 @@ pub(super) type Key = (String, String);
 /// The settings.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Who is asking.
-    pub me: Me,
+    /// Which pods the agent is responsible for.
+    pub scope: Scope,
     /// For all pods.
     pub dry_run: DryRun,
     /// How many evictions, how soon.

@@ -92,7 +92,7 @@ impl Controller {
 
     /// Keeps the pod as it is now. Answers the pod and the guard as they were; `None` for one that is new.
     fn replace(&mut self, now: Moment, key: &Key, pod: Pod, guard: ParsedGuard, by_namespace: bool) -> Option<Before> {
-        let never = never(&pod, &self.settings.me);
+        let never = never(&pod, &self.settings.scope);
         let owner = owner_key(&pod);
         let Some(entry) = self.pods.get_mut(key) else {
             self.pods.insert(key.clone(), Entry::new(now, pod, owner, guard, by_namespace, never));

@@ -14,7 +14,7 @@ use crate::act::answer::Answer;
 use crate::act::order::Act;
 use crate::cgroup::resolve::{Groups, Unresolved};
 use crate::cgroup::{Group, Hit, Machine, ReadError, Version};
-use crate::decide::eligibility::Me;
+use crate::decide::eligibility::Scope;
 use crate::decide::judge::Evidence;
 use crate::decide::restraint::Limits;
 use crate::ground::clock::Moment;
@@ -110,8 +110,8 @@ impl Desk {
     }
 
     fn with(limits: Limits) -> Desk {
-        let me = Me { node: "n".into(), pod_uid: None, excluded: BTreeSet::new() };
-        let settings = Settings { me, dry_run: DryRun::Off, limits, wall: WALL.parse().unwrap(), seed: 1 };
+        let scope = Scope { node: "n".into(), pod_uid: None, excluded: BTreeSet::new() };
+        let settings = Settings { scope, dry_run: DryRun::Off, limits, wall: WALL.parse().unwrap(), seed: 1 };
         Desk {
             controller: Controller::new(settings),
             now: Duration::ZERO,

@@ -54,9 +54,9 @@ impl fmt::Display for Never {
     }
 }
 
-/// Who is asking.
+/// The pods that this agent is responsible for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Me {
+pub struct Scope {
     /// The node's name.
     pub node: String,
     /// The agent's own pod uid; none for a run from a desk.
@@ -67,13 +67,13 @@ pub struct Me {
 
 /// The one place that says who is never evicted.
 #[must_use]
-pub fn never(pod: &Pod, me: &Me) -> Option<Never> {
+pub fn never(pod: &Pod, scope: &Scope) -> Option<Never> {
     let owner_kind = pod.owner.as_ref().map(|o| o.kind.as_str());
-    if me.pod_uid.as_deref() == Some(pod.id.uid.0.as_str()) {
+    if scope.pod_uid.as_deref() == Some(pod.id.uid.0.as_str()) {
         Some(Never::Agent)
-    } else if pod.node.as_deref() != Some(me.node.as_str()) {
+    } else if pod.node.as_deref() != Some(scope.node.as_str()) {
         Some(Never::NotOurNode)
-    } else if me.excluded.contains(&pod.id.namespace) {
+    } else if scope.excluded.contains(&pod.id.namespace) {
         Some(Never::ExcludedNamespace)
     } else if pod.mirror {
         Some(Never::Mirror)
@@ -94,18 +94,18 @@ mod tests {
 
     #[test]
     fn never_is_one_answer_for_each_reason() {
-        let me = Me { node: "n".into(), pod_uid: Some("agent".into()), excluded: ["off".to_owned()].into() };
+        let scope = Scope { node: "n".into(), pod_uid: Some("agent".into()), excluded: ["off".to_owned()].into() };
         let pod = || {
             Pod::from_json(
                 r#"{"metadata": {"name": "p", "uid": "u"}, "spec": {"nodeName": "n"}, "status": {"phase": "Running"}}"#,
             )
             .unwrap()
         };
-        assert_eq!(never(&pod(), &me), None);
+        assert_eq!(never(&pod(), &scope), None);
         let with = |change: fn(&mut Pod)| {
             let mut pod = pod();
             change(&mut pod);
-            never(&pod, &me)
+            never(&pod, &scope)
         };
         assert_eq!(with(|p| p.mirror = true), Some(Never::Mirror));
         assert_eq!(with(|p| p.terminating = true), Some(Never::Terminating));

@@ -13,7 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::facts::NOT_SENT;
 use super::notice::{MissReason, Subject};
-use crate::access::confinement::{Confinement, State};
+use crate::access::confinement::{Confinement, ConfinementState};
 use crate::act::answer::Answer;
 use crate::act::order::Act;
 use crate::controller::Counts;
@@ -207,7 +207,7 @@ impl Metrics {
     }
 
     /// Says what is known of the confinement; what was known before is no more.
-    pub fn confinement(&self, mode: Confinement, state: State) {
+    pub fn confinement(&self, mode: Confinement, state: ConfinementState) {
         self.confinement.clear();
         self.confinement.get_or_create(&ConfinementLabels { mode: mode.as_str(), state: state.as_str() }).set(1);
     }
@@ -271,8 +271,8 @@ mod tests {
         metrics.answered(Act::Evict, Some(&Answer::Accepted), DryRun::Off);
         metrics.answered(Act::Evict, None, DryRun::Client);
         metrics.detection.observe(0.004);
-        metrics.confinement(Confinement::Policy, State::NotAsked);
-        metrics.confinement(Confinement::Policy, State::Holds);
+        metrics.confinement(Confinement::Policy, ConfinementState::NotAsked);
+        metrics.confinement(Confinement::Policy, ConfinementState::Holds);
         let page = metrics.page(
             Counts { guarded: 3, unresolved: 1, unreadable: 6, invalid: 2, blocked: 4, held: 5 },
             Duration::from_secs(7),

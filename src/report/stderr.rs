@@ -12,7 +12,8 @@ use tracing::warn;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::cli::{Config, LogFormat, colours};
+use crate::cli::colours;
+use crate::config::{Config, LogFormat};
 
 /// So many lines wait for a slow reader.
 const LINES: usize = 4096;

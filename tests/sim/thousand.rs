@@ -11,7 +11,7 @@ use pre_oom_killer::act::answer::Answer;
 use pre_oom_killer::cgroup::resolve::Groups;
 use pre_oom_killer::cgroup::{Group, Machine, StatReader, Version};
 use pre_oom_killer::controller::{Controller, Effect, Settings};
-use pre_oom_killer::decide::eligibility::Me;
+use pre_oom_killer::decide::eligibility::Scope;
 use pre_oom_killer::decide::restraint::Limits;
 use pre_oom_killer::ground::clock::Moment;
 use pre_oom_killer::pods::guard::DryRun;
@@ -144,8 +144,8 @@ fn a_thousand_that_cross_at_once_go_by_the_time_they_have_left_and_within_the_bu
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let limits = Limits::default();
-    let me = Me { node: NODE.into(), pod_uid: None, excluded: Default::default() };
-    let settings = Settings { me, dry_run: DryRun::Off, limits, wall: wall(), seed: 1 };
+    let scope = Scope { node: NODE.into(), pod_uid: None, excluded: Default::default() };
+    let settings = Settings { scope, dry_run: DryRun::Off, limits, wall: wall(), seed: 1 };
     let (sender, reports) = mpsc::channel(REPORTS);
     let mut node = Node {
         controller: Controller::new(settings),

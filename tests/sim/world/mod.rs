@@ -34,7 +34,7 @@ use pre_oom_killer::act::timeouts::ANSWER_WITHIN;
 use pre_oom_killer::cgroup::resolve::{Groups, Unresolved};
 use pre_oom_killer::cgroup::{Group, Hit, Machine, Malformed, ReadError, ReadErrorKind, Version};
 use pre_oom_killer::controller::{Controller, Effect, Settings};
-use pre_oom_killer::decide::eligibility::Me;
+use pre_oom_killer::decide::eligibility::Scope;
 use pre_oom_killer::decide::judge::Evidence;
 use pre_oom_killer::decide::restraint::{Limits, Why};
 use pre_oom_killer::ground::clock::Moment;
@@ -355,7 +355,7 @@ pub fn live(seed: u64, bug: Option<Bug>, counts: &mut Counts, tracing: bool) -> 
         _ => BTreeSet::from([EXCLUDED.to_owned()]),
     };
     let settings = Settings {
-        me: Me { node: NODE.into(), pod_uid: Some(AGENT.into()), excluded },
+        scope: Scope { node: NODE.into(), pod_uid: Some(AGENT.into()), excluded },
         dry_run: match (dry_run, bug) {
             (Dry::Off, _) | (_, Some(Bug::IgnoresDryRun)) => DryRun::Off,
             (Dry::Server, _) => DryRun::Server,

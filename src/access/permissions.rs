@@ -1,16 +1,15 @@
-//! The rights that are used, and those that must not be had. Pure.
+//! The permissions that the agent needs, and those that it must not have. Pure.
 
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 
 use super::confinement::Confinement;
 
-/// What to do about rights that are always used.
-pub const WHAT_TO_DO: &str = "rights are missing (asked for in all namespaces): apply the ClusterRole of this --confinement mode and its binding as they are shipped (README, \"Rights and confinement\"); until then what they are for does not work";
-/// What it means that an optional right is missing.
+/// What to do if a permission is missing that the agent always needs.
+pub const WHAT_TO_DO: &str = "permissions are missing (asked for in all namespaces): apply the ClusterRole of this --confinement mode and its binding as they are shipped (docs/permissions.md); until then, what they are for does not work";
+/// What it means that an optional permission is missing.
 pub const OPTIONAL: &str =
-    "this right is needed for the annotation force-delete-threshold alone, which has no effect without it";
+    "this permission is needed for the annotation force-delete-threshold alone, which has no effect without it";
 
-/// What a right is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     /// The agent does not work without it.
@@ -21,20 +20,18 @@ pub enum Need {
 
 /// A verb on a resource, in all namespaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Right {
-    /// `create`, `impersonate-on:associated-node:create`.
+pub struct Permission {
+    /// For example `create` or `impersonate-on:associated-node:create`.
     pub verb: String,
-    /// API group; empty: core.
+    /// The API group; empty: core.
     pub group: &'static str,
-    /// `pods`.
     pub resource: &'static str,
-    /// `eviction`, or empty.
+    /// For example `eviction`; empty: none.
     pub subresource: &'static str,
-    /// What for.
     pub need: Need,
 }
 
-/// verb, group, resource, subresource, what for.
+/// Verb, group, resource, subresource, and who needs it.
 const USED: [(&str, &str, &str, &str, Need); 6] = [
     ("list", "", "pods", "", Need::Always),
     ("watch", "", "pods", "", Need::Always),
@@ -44,48 +41,48 @@ const USED: [(&str, &str, &str, &str, Need); 6] = [
     ("delete", "", "pods", "", Need::ForceDelete),
 ];
 
-fn used(prefix: &str) -> Vec<Right> {
-    let right = |(verb, group, resource, subresource, need): (&str, _, _, _, _)| Right {
+fn used(prefix: &str) -> Vec<Permission> {
+    let permission = |(verb, group, resource, subresource, need): (&str, _, _, _, _)| Permission {
         verb: format!("{prefix}{verb}"),
         group,
         resource,
         subresource,
         need,
     };
-    USED.into_iter().map(right).collect()
+    USED.into_iter().map(permission).collect()
 }
 
-/// The rights that are used in this mode.
+/// The permissions that the agent needs in this mode.
 #[must_use]
-pub fn needed(mode: Confinement) -> Vec<Right> {
+pub fn needed(mode: Confinement) -> Vec<Permission> {
     match mode {
         Confinement::None | Confinement::Policy => used(""),
         Confinement::Impersonation => {
-            let mut rights = used("impersonate-on:associated-node:");
-            rights.push(Right {
+            let mut all = used("impersonate-on:associated-node:");
+            all.push(Permission {
                 verb: "impersonate:associated-node".into(),
                 group: "authentication.k8s.io",
                 resource: "nodes",
                 subresource: "",
                 need: Need::Always,
             });
-            rights
+            all
         }
     }
 }
 
-/// Where the agent acts as its node, the account itself has no right on pods: with one, whoever
-/// has its token would leave the header out.
+/// The permissions that the account itself must not have in this mode. If the agent impersonates its node, these are all on
+/// pods: with one of them, whoever steals the token could leave the impersonation out.
 #[must_use]
-pub fn must_not_have(mode: Confinement) -> Vec<Right> {
+pub fn must_not_have(mode: Confinement) -> Vec<Permission> {
     match mode {
         Confinement::None | Confinement::Policy => Vec::new(),
-        Confinement::Impersonation => used("").into_iter().filter(|right| right.resource == "pods").collect(),
+        Confinement::Impersonation => used("").into_iter().filter(|permission| permission.resource == "pods").collect(),
     }
 }
 
-impl Right {
-    /// The question whether the one who asks has it.
+impl Permission {
+    /// The request that asks the API server whether the sender has this permission.
     #[must_use]
     pub fn review(&self) -> SelfSubjectAccessReview {
         let text = |text: &str| Some(text.to_owned()).filter(|t| !t.is_empty());
@@ -94,7 +91,7 @@ impl Right {
             group: text(self.group),
             resource: text(self.resource),
             subresource: text(self.subresource),
-            // As the server itself asks when it impersonates.
+            // The server itself checks this name before it lets a request impersonate.
             name: (self.resource == "nodes").then(|| "*".to_owned()),
             ..ResourceAttributes::default()
         };
@@ -103,7 +100,7 @@ impl Right {
     }
 }
 
-impl std::fmt::Display for Right {
+impl std::fmt::Display for Permission {
     /// `create pods/eviction`, `patch events.events.k8s.io`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", self.verb, self.resource)?;
@@ -117,18 +114,17 @@ impl std::fmt::Display for Right {
     }
 }
 
-/// All of them in one line.
 #[must_use]
-pub fn list(rights: &[&Right]) -> String {
-    rights.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+pub fn list(permissions: &[&Permission]) -> String {
+    permissions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn words(rights: &[Right]) -> Vec<String> {
-        rights.iter().map(ToString::to_string).collect()
+    fn words(permissions: &[Permission]) -> Vec<String> {
+        permissions.iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -153,15 +149,15 @@ mod tests {
     }
 
     #[test]
-    fn who_acts_as_a_node_has_no_right_on_pods_itself() {
-        let none: [Vec<Right>; 2] = [Confinement::None, Confinement::Policy].map(must_not_have);
+    fn who_acts_as_a_node_has_no_permission_on_pods_itself() {
+        let none: [Vec<Permission>; 2] = [Confinement::None, Confinement::Policy].map(must_not_have);
         assert!(none.iter().all(Vec::is_empty));
         let surplus = words(&must_not_have(Confinement::Impersonation));
         assert_eq!(surplus, ["list pods", "watch pods", "create pods/eviction", "delete pods"]);
     }
 
     #[test]
-    fn a_right_is_asked_for_as_the_server_names_it() {
+    fn a_permission_is_asked_for_as_the_server_names_it() {
         let review = serde_json::to_value(needed(Confinement::Policy)[2].review()).unwrap();
         let attributes = serde_json::json!({"verb": "create", "resource": "pods", "subresource": "eviction"});
         assert_eq!(review["spec"], serde_json::json!({"resourceAttributes": attributes}));

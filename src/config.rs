@@ -1,0 +1,44 @@
+//! What `run` does: the flags and variables of [`cli`](crate::cli) once they are validated. Plain data.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::access::confinement::Confinement;
+use crate::decide::restraint::Limits;
+use crate::pods::guard::DryRun;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The name of the agent's node.
+    pub node: String,
+    /// `None`: the agent runs in the cluster.
+    pub kubeconfig: Option<PathBuf>,
+    /// `None`: the kubeconfig's current one.
+    pub context: Option<String>,
+    /// The host's `/sys/fs/cgroup`.
+    pub cgroup_root: PathBuf,
+    pub listen: SocketAddr,
+    /// For all pods; a pod's own may be more careful.
+    pub dry_run: DryRun,
+    pub confinement: Confinement,
+    /// Namespaces whose pods are never evicted.
+    pub excluded: BTreeSet<String>,
+    pub limits: Limits,
+    pub log_format: LogFormat,
+    /// A filter of tracing's.
+    pub log: String,
+    /// The agent's own pod.
+    pub pod_uid: Option<String>,
+    pub pod_name: Option<String>,
+    pub pod_namespace: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    Text,
+    /// One object a line.
+    Json,
+}
