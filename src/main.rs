@@ -40,9 +40,9 @@ mod desk {
     use pre_oom_killer::plugin::check::print::{self, Paint};
     use pre_oom_killer::plugin::check::{CheckArgs, Form, Report};
     use pre_oom_killer::plugin::sanitize::{json_text, printable};
-    use pre_oom_killer::plugin::status::ask::survey;
+    use pre_oom_killer::plugin::status::survey::survey;
     use pre_oom_killer::plugin::status::watch::watch;
-    use pre_oom_killer::plugin::status::{self, StatusArgs, table};
+    use pre_oom_killer::plugin::status::{StatusArgs, StatusFormat, table};
 
     /// Judges manifests.
     pub fn check(args: &CheckArgs) -> ExitCode {
@@ -87,8 +87,8 @@ mod desk {
         }
         let survey = survey(&client, &query).await?;
         let text = match args.output {
-            Some(status::Form::Json) => json_text(&table::json(&survey, &query)),
-            form => table::text(&survey, &query, form == Some(status::Form::Wide), jiff::Timestamp::now()),
+            Some(StatusFormat::Json) => json_text(&table::json(&survey, &query)),
+            form => table::text(&survey, &query, form == Some(StatusFormat::Wide), jiff::Timestamp::now()),
         };
         Ok((text, survey.answered()))
     }

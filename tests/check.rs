@@ -83,6 +83,23 @@ fn stdin_is_a_file_like_any_other() {
     assert_eq!(check(&["-f", "-"], b"\x7fELF\x00\xff").status.code(), Some(2));
 }
 
+/// The parser calls itself for each level: its bound holds on the stack that the program has.
+#[test]
+fn deep_nesting_is_read_or_refused() {
+    let nested = |levels: usize| format!("kind: A\nx: {}{}\n", "[".repeat(levels), "]".repeat(levels));
+    let in_blocks: String = (1..120).map(|n| format!("{}-\n", " ".repeat(n))).collect();
+    let aliases: String = (1..2000).map(|n| format!("a{n}: &a{n} [*a{}]\n", n - 1)).collect();
+    for (text, code) in [
+        (nested(120), 0),
+        (format!("kind: A\nx:\n{in_blocks}"), 0),
+        (nested(100_000), 2),
+        (format!("kind: A\na0: &a0 [x]\n{aliases}"), 2),
+    ] {
+        let output = check(&["-f", "-"], text.as_bytes());
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+    }
+}
+
 #[test]
 fn the_examples_of_the_documents_are_right() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

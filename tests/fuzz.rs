@@ -234,6 +234,13 @@ fn flags() {
 #[cfg(feature = "plugin")]
 #[test]
 fn manifests() {
+    // The parser's stack is that of the program's main thread; threads of tests have a smaller one.
+    let thread = std::thread::Builder::new().stack_size(8 << 20);
+    thread.spawn(fuzz_manifests).unwrap().join().unwrap();
+}
+
+#[cfg(feature = "plugin")]
+fn fuzz_manifests() {
     use pre_oom_killer::plugin::check::input::Input;
     use pre_oom_killer::plugin::check::print::{Paint, json, text as shown, unreadable};
     use pre_oom_killer::plugin::check::{Report, tree};

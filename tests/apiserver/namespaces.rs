@@ -166,8 +166,8 @@ pub fn a_policy_that_fails_stops_no_pod(cluster: &Cluster) -> Completion {
 /// of `status-reader.yaml` that is all it asks for.
 #[cfg(feature = "plugin")]
 pub fn pods_made_before_the_label_are_named(cluster: &Cluster) -> Completion {
-    use pre_oom_killer::plugin::status::ask::Query;
-    use pre_oom_killer::plugin::status::spaces::unguarded;
+    use pre_oom_killer::plugin::status::query::Query;
+    use pre_oom_killer::plugin::status::unguarded::unguarded;
 
     if let Some(ignored) = too_old(cluster) {
         return ignored;
@@ -195,7 +195,7 @@ pub fn pods_made_before_the_label_are_named(cluster: &Cluster) -> Completion {
     let query = Query { namespace: Some(ns.into()), timeout: SOON, ..Query::default() };
     let refused = cluster.server.as_(&cluster.nobody, |client| async move { unguarded(&client, &query).await });
     let why = refused.expect_err("no right");
-    assert!(why.starts_with("403") && why.ends_with("you need the right to list namespaces"), "{why}");
+    assert!(why.starts_with("403") && why.ends_with("you need permission to list namespaces"), "{why}");
     Completion::Completed
 }
 

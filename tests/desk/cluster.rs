@@ -211,7 +211,7 @@ fn node_a() -> Value {
         "app",
         (
             "blocked",
-            "Eviction blocked by PodDisruptionBudget db (disruptionsAllowed 0); tried again while over; next try in 12 s",
+            "Eviction blocked by PodDisruptionBudget db (disruptionsAllowed 0); retrying while the container stays above its threshold; next try in 12 s",
         ),
         [200, 153, 256, 512],
     );

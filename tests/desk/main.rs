@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use cluster::{Cluster, now};
 use pre_oom_killer::plugin::sanitize::json_text;
-use pre_oom_killer::plugin::status::ask::{Query, Survey, survey};
+use pre_oom_killer::plugin::status::query::Query;
+use pre_oom_killer::plugin::status::survey::{Survey, survey};
 use pre_oom_killer::plugin::status::table::{json, text};
 use standin::pod;
 
@@ -64,7 +65,7 @@ async fn namespace_node_and_labels_narrow_it() {
     assert!(!node.contains("node-a") && node.contains("node-b"), "{node}");
     let none = shown(Query { agents_namespace: Some("elsewhere".into()), ..all() }).await;
     assert!(
-        none.contains("No agents: there is no pod of a DaemonSet with the label app.kubernetes.io/name=pre-oom-killer"),
+        none.contains("No agents: no DaemonSet has a pod with the label app.kubernetes.io/name=pre-oom-killer"),
         "{none}"
     );
 }
@@ -83,7 +84,7 @@ async fn what_is_refused_is_told_with_the_right_that_is_missing() {
     assert!(shown.contains("4s ago") && shown.contains("only what the agents remember"), "{shown}");
     cluster.server.deny("list", "pods");
     let error = survey(&cluster.client().await, &all()).await.unwrap_err();
-    assert!(error.to_string().contains("--agents-namespace names theirs"), "{error:#}");
+    assert!(error.to_string().contains("name their namespace with --agents-namespace"), "{error:#}");
 }
 
 /// The label is public: a pod of somebody else that bears it says nothing of anybody's containers.
@@ -115,7 +116,7 @@ async fn a_pod_that_only_has_the_label_is_not_believed() {
     }
     let shown = text(&asked(&cluster, &on("node-a")).await, &on("node-a"), false, now());
     assert_eq!(shown.matches("Not asked").count(), 5, "{shown}");
-    assert!(shown.contains("Nor are 18 more pods"), "{shown}");
+    assert!(shown.contains("18 more pods with that label were not asked either."), "{shown}");
 }
 
 /// Where nothing tells which are the agents, none is asked.
@@ -145,7 +146,7 @@ async fn an_answer_for_another_node_is_not_taken() {
     );
     let query = Query { node: Some("node-b".into()), ..all() };
     let shown = text(&asked(&cluster, &query).await, &query, false, now());
-    assert!(shown.contains("it speaks for node node-a") && !shown.contains("over"), "{shown}");
+    assert!(shown.contains("it answers for node node-a") && !shown.contains("over"), "{shown}");
 }
 
 /// Each right of `daemonset/status-reader.yaml` is used, and none is missing.
@@ -160,7 +161,7 @@ async fn the_rights_for_people_are_exactly_what_is_used() {
     let query = Query { selector: Some("app=web".into()), ..all() };
     let known = async || {
         let survey = survey(&cluster.client().await, &query).await.ok()?;
-        (survey.pages().count() == 2 && survey.ended.is_ok() && survey.unguarded.is_ok()).then_some(())
+        (survey.pages().count() == 2 && survey.evictions.is_ok() && survey.unguarded.is_ok()).then_some(())
     };
     assert!(known().await.is_some());
     assert!(cluster.server.unused_grants().is_empty(), "{:?}", cluster.server.unused_grants());
@@ -223,19 +224,19 @@ async fn pods_made_before_the_label_of_their_namespace_are_told_with_what_mends_
     assert!(
         told(on("node-b"))
             .await
-            .contains("not guarded: 1 pod of Deployment/web; kubectl -n shop rollout restart deployment/web")
+            .contains("Not guarded: 1 pod of Deployment/web, which was created before namespace shop got its label; to guard it: kubectl -n shop rollout restart deployment/web")
     );
     let jobs = told(Query { namespace: Some("jobs".into()), ..on("node-a") }).await;
-    assert_eq!(jobs.matches("Made before").count(), 1, "{jobs}");
+    assert_eq!(jobs.matches("Not guarded: ").count(), 1, "{jobs}");
     let web = told(Query { selector: Some("app=web".into()), ..on("node-a") }).await;
-    assert_eq!(web.matches("Made before").count(), 1, "{web}");
+    assert_eq!(web.matches("Not guarded: ").count(), 1, "{web}");
     let survey = asked(&cluster, &on("node-a")).await;
     assert_eq!(json(&survey, &on("node-a"))["unguarded"][0]["namespace"], "jobs");
     // Without the right, it says so.
     cluster.server.deny("list", "namespaces");
     let shown = told(on("node-a")).await;
     assert!(
-        shown.contains("is not known: 403: ") && shown.contains("you need the right to list namespaces"),
+        shown.contains("are not guarded: 403: ") && shown.contains("you need permission to list namespaces"),
         "{shown}"
     );
     let survey = asked(&cluster, &on("node-a")).await;
@@ -257,7 +258,7 @@ async fn an_answer_that_is_none_is_told() {
     let cluster = Cluster::start();
     let query = Query { node: Some("node-b".into()), ..all() };
     for (body, said) in
-        [("<html>", "cannot be read"), ("{\"listed\": false}", "does not know the pods of its node yet")]
+        [("<html>", "cannot be read"), ("{\"listed\": false}", "has not listed the pods of its node yet")]
     {
         cluster.say("agent-b", body);
         let shown = text(&asked(&cluster, &query).await, &query, false, now());

@@ -1,7 +1,8 @@
 //! The live view on a terminal in memory: what it shows, and what its keys do.
 
-use pre_oom_killer::plugin::status::ask::{Query, Survey};
-use pre_oom_killer::plugin::status::watch::{Ask, View};
+use pre_oom_killer::plugin::status::query::Query;
+use pre_oom_killer::plugin::status::screen::{KeyEffect, Screen};
+use pre_oom_killer::plugin::status::survey::Survey;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -9,7 +10,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use crate::cluster::{Cluster, now};
 use crate::{all, asked, snapshot};
 
-fn shown(view: &mut View, (width, height): (u16, u16)) -> String {
+fn shown(view: &mut Screen, (width, height): (u16, u16)) -> String {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     terminal.draw(|frame| view.draw(frame, now())).unwrap();
     let buffer = terminal.backend().buffer().clone();
@@ -18,7 +19,7 @@ fn shown(view: &mut View, (width, height): (u16, u16)) -> String {
     terminal.backend().to_string()
 }
 
-fn press(view: &mut View, keys: &str) {
+fn press(view: &mut Screen, keys: &str) {
     for c in keys.chars() {
         let code = match c {
             '\n' => KeyCode::Enter,
@@ -26,13 +27,13 @@ fn press(view: &mut View, keys: &str) {
             '\x08' => KeyCode::Backspace,
             c => KeyCode::Char(c),
         };
-        assert_eq!(view.key(KeyEvent::new(code, KeyModifiers::NONE)), Ask::Stay, "{c:?}");
+        assert_eq!(view.key(KeyEvent::new(code, KeyModifiers::NONE)), KeyEffect::Stay, "{c:?}");
     }
 }
 
-fn view(survey: &Survey) -> View {
-    let mut view = View::default();
-    view.take(survey, &Query::default(), now());
+fn view(survey: &Survey) -> Screen {
+    let mut view = Screen::default();
+    view.show(survey, &Query::default(), now());
     view
 }
 
@@ -41,7 +42,7 @@ async fn the_view() {
     let cluster = Cluster::start();
     let survey = asked(&cluster, &all()).await;
 
-    snapshot("watch-before", &shown(&mut View::default(), (80, 12)));
+    snapshot("watch-before", &shown(&mut Screen::default(), (80, 12)));
     snapshot("watch-160x16", &shown(&mut view(&survey), (160, 16)));
     snapshot("watch-80x24", &shown(&mut view(&survey), (80, 24)));
     snapshot("watch-40x12", &shown(&mut view(&survey), (40, 12)));
@@ -70,15 +71,15 @@ async fn the_view() {
     );
 
     let mut failed = view(&survey);
-    failed.fail("the API server gave no answer within 5s".into());
-    assert!(shown(&mut failed, (120, 20)).contains("gave no answer"));
+    failed.fail("the API server did not answer within 5s");
+    assert!(shown(&mut failed, (120, 20)).contains("did not answer"));
 }
 
 #[test]
 fn it_ends_on_q_escape_and_control_c() {
-    let key = |code, modifiers| View::default().key(KeyEvent::new(code, modifiers));
-    assert_eq!(key(KeyCode::Char('q'), KeyModifiers::NONE), Ask::Quit);
-    assert_eq!(key(KeyCode::Esc, KeyModifiers::NONE), Ask::Quit);
-    assert_eq!(key(KeyCode::Char('c'), KeyModifiers::CONTROL), Ask::Quit);
-    assert_eq!(key(KeyCode::Char('c'), KeyModifiers::NONE), Ask::Stay);
+    let key = |code, modifiers| Screen::default().key(KeyEvent::new(code, modifiers));
+    assert_eq!(key(KeyCode::Char('q'), KeyModifiers::NONE), KeyEffect::Quit);
+    assert_eq!(key(KeyCode::Esc, KeyModifiers::NONE), KeyEffect::Quit);
+    assert_eq!(key(KeyCode::Char('c'), KeyModifiers::CONTROL), KeyEffect::Quit);
+    assert_eq!(key(KeyCode::Char('c'), KeyModifiers::NONE), KeyEffect::Stay);
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::tree::{Node, Tree, parse};
+use super::tree::{Node, ParseError, Tree, parse};
 
 /// A larger file is no manifest. (The API server takes objects of about 1.5 MB; a chart with all its definitions is some MB.)
 pub const LARGEST_FILE: u64 = 32 << 20;
@@ -122,10 +122,10 @@ impl Input {
                     let message = "it is no Kubernetes object: it has no `kind`".to_owned();
                     self.refuse(file, Some(number), Some(root.line), message);
                 }
-                // Once is enough of a file that is a template in all its parts.
-                Err((_, message)) if self.unreadable.last().is_some_and(|u| u.file == file && u.message == message) => {
-                }
-                Err((at, message)) => self.refuse(file, Some(number), at, message),
+                // Of a file whose every document is a template, one refusal is enough.
+                Err(ParseError { message, .. })
+                    if self.unreadable.last().is_some_and(|u| u.file == file && u.message == message) => {}
+                Err(ParseError { line, message }) => self.refuse(file, Some(number), line, message),
             }
         }
         if number == 0 && named {
@@ -223,10 +223,17 @@ fn is_empty(part: &str) -> bool {
 mod tests {
     use super::*;
 
+    /// On a stack such as the program has; threads of tests have a smaller one.
     fn read(text: &str) -> Input {
-        let mut input = Input::default();
-        input.take_text("f", text, true);
-        input
+        let read = || {
+            let mut input = Input::default();
+            input.take_text("f", text, true);
+            input
+        };
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().stack_size(8 << 20);
+            thread.spawn_scoped(scope, read).unwrap().join().unwrap()
+        })
     }
 
     fn message(text: &str) -> String {

@@ -6,7 +6,8 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{DuplicateKeyPolicy, Options, Spanned};
 
-/// Levels of nesting; definitions of custom resources have some 40.
+/// Levels of nesting, those that aliases add included; definitions of custom resources have some 40. The parser calls itself
+/// for each level: so many take up to 5 MiB of the main thread's 8 in a debug build (*measured*), and less in a release.
 const DEEPEST: usize = 128;
 /// Values in a document; a file's size bounds them too.
 const MOST_VALUES: usize = 2_000_000;
@@ -14,11 +15,14 @@ const MOST_VALUES: usize = 2_000_000;
 /// Values that anchors may unfold to.
 const MOST_ALIASED: usize = 200_000;
 
-/// The parser calls itself for each level: some 20 KiB in a build for tests (*measured*), less in one for people.
-const STACK: usize = DEEPEST * (128 << 10);
-
-/// Where, if that is known, and what is wrong.
-pub type Wrong = (Option<u64>, String);
+/// Why a document cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParseError {
+    /// Where in the file, if that is known.
+    pub line: Option<u64>,
+    /// A sentence.
+    pub message: String,
+}
 
 /// A value and where it is.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,16 +99,7 @@ impl Node {
 ///
 /// # Errors
 /// With the line, where it is known, and a sentence.
-pub fn parse(text: &str, line: u64) -> Result<Node, Wrong> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(STACK);
-        let parsed =
-            thread.spawn_scoped(scope, || parse_here(text, line)).map_err(|error| (None, error.to_string()))?;
-        parsed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
-}
-
-fn parse_here(text: &str, line: u64) -> Result<Node, Wrong> {
+pub fn parse(text: &str, line: u64) -> Result<Node, ParseError> {
     let begin = text.trim_start();
     let json = begin.starts_with(['{', '[']) && !begin.starts_with("{{");
     // YAML allows no tab where indentation could be; in JSON it is a space like any other.
@@ -126,43 +121,43 @@ fn parse_here(text: &str, line: u64) -> Result<Node, Wrong> {
     if json && let Ok(Spanned { value: Raw(value), .. }) = serde_json::from_str(text) {
         return Ok(value.placed(line, line));
     }
-    let (at, said) = error;
     let hint = if text.contains("{{") { IF_UNRENDERED } else { "" };
-    Err((at, said + hint))
+    Err(ParseError { message: error.message + hint, ..error })
 }
 
-/// What is said of a template.
+/// Why a template is refused.
 pub const UNRENDERED: &str =
     "it has `{{` in it, so it is a template that was not rendered: give the output of `helm template` or the like";
 
-/// What is said where that may be why a document is no YAML.
+/// The same where it may be why a document is no YAML.
 const IF_UNRENDERED: &str =
     "; it has `{{` in it: if it is a template that was not rendered, give the output of `helm template` or the like";
 
-fn read(text: &str, line: u64, options: Options) -> Result<Node, Wrong> {
+fn read(text: &str, line: u64, options: Options) -> Result<Node, ParseError> {
     match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options) {
         Ok(Spanned { value: Raw(value), referenced, .. }) => Ok(value.placed(referenced.line(), line)),
         Err(error) => {
-            let at = error.location().map(|l| l.line()).filter(|l| *l > 0).map(|l| l + line - 1);
+            let line = error.location().map(|l| l.line()).filter(|l| *l > 0).map(|l| l + line - 1);
             let said = error.without_snippet().to_string();
             let said = said.lines().next().unwrap_or_default();
             if said.contains("budget breached") || said.contains("alias replay") || said.contains("recursion limit") {
                 let text =
                     "it is nested too deeply, has too many values, or its aliases unfold to too many: write them out";
-                return Err((at, text.into()));
+                return Err(ParseError { line, message: text.into() });
             }
-            // Its lines count from the document's begin: ours are told instead.
+            // Its own line counts from where the document begins, so it is left out.
             let end = [" at line ", ": line ", " (line "].iter().filter_map(|mark| said.rfind(mark)).min();
             let said = match said.strip_prefix("error: ").unwrap_or(said) {
                 text if text.starts_with("line ") => text.split_once(": ").map_or(text, |(_, rest)| rest),
                 text => end.filter(|end| *end < text.len()).map_or(text, |end| &text[..end]),
             };
-            Err((at, format!("it is no valid YAML: {}", said.chars().take(200).collect::<String>())))
+            let message = format!("it is no valid YAML: {}", said.chars().take(200).collect::<String>());
+            Err(ParseError { line, message })
         }
     }
 }
 
-/// As it is read: lines are relative to the document, and unknown (0) where JSON was read as such.
+/// As the parser gives it: lines count from where the document begins, and are 0 where JSON was read as such.
 struct Raw(RawTree);
 
 enum RawTree {
@@ -176,7 +171,7 @@ impl RawTree {
         let line = if own == 0 { first } else { own + first - 1 };
         let child = |node: Spanned<Raw>| {
             let own = node.referenced.line();
-            // Unknown ones are where their parent is.
+            // A value without a line is where its parent is.
             if own == 0 { node.value.0.placed(line, 1) } else { node.value.0.placed(own, first) }
         };
         let value = match self {
@@ -320,7 +315,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_comes_before_the_hint_at_a_template() {
-        let (line, said) = parse("a: \"{{ .x }}\"\nb: [\nc: d\n", 1).unwrap_err();
+        let ParseError { line, message: said } = parse("a: \"{{ .x }}\"\nb: [\nc: d\n", 1).unwrap_err();
         assert!(line.is_some_and(|l| l > 1), "{line:?}");
         assert!(said.starts_with("it is no valid YAML: ") && said.ends_with(IF_UNRENDERED), "{said}");
     }
@@ -332,7 +327,7 @@ mod tests {
 
     #[test]
     fn errors_have_the_line_of_the_file() {
-        let (line, said) = parse("a: 1\nb: [\n", 40).unwrap_err();
+        let ParseError { line, message: said } = parse("a: 1\nb: [\n", 40).unwrap_err();
         assert!(line.is_some_and(|l| (41..=43).contains(&l)), "{line:?}");
         assert!(!said.contains("line"), "{said}");
     }

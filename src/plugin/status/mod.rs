@@ -1,17 +1,27 @@
-//! `pre-oom-killer status`: what all agents of a cluster see, in one table.
+//! `pre-oom-killer status`: what all agents of a cluster guard, in one table.
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | [`ask`] | find the agents, ask each through the API server's pod proxy → [`ask::Survey`] |
-//! | [`spaces`] | pods of guarded namespaces that are not guarded yet |
-//! | [`rows`] | a survey → rows, nearest first; what a cell says |
-//! | [`table`] | as text and JSON |
-//! | [`watch`] | the live view |
+//! | [`query`] | what is asked for |
+//! | [`agents`] | finds the agents, and asks each through the API server's pod proxy |
+//! | [`evictions`] | evictions of the past, from Events and agents |
+//! | [`unguarded`] | pods of guarded namespaces that are not guarded yet |
+//! | [`survey`] | all of these together |
+//! | `lists` | lists of the API server, page by page |
+//! | [`rows`] | a survey → rows, nearest first; the text of each cell |
+//! | `columns`, [`table`] | rows as text and JSON |
+//! | [`screen`], [`watch`] | the live view |
 
-pub mod ask;
+pub mod agents;
+mod columns;
+pub mod evictions;
+mod lists;
+pub mod query;
 pub mod rows;
-pub mod spaces;
+pub mod screen;
+pub mod survey;
 pub mod table;
+pub mod unguarded;
 pub mod watch;
 
 use std::path::PathBuf;
@@ -24,7 +34,7 @@ use kube::{Client, Config};
 
 use crate::act::client::fitted;
 use crate::ground::units::duration;
-use ask::Query;
+use query::Query;
 
 /// The flags of `status`.
 #[derive(Clone, Debug, Args)]
@@ -55,18 +65,18 @@ pub struct StatusArgs {
     pub timeout: Duration,
     /// The form of the output
     #[arg(short, long, value_enum, conflicts_with = "watch")]
-    pub output: Option<Form>,
-    /// Look again and again, on the whole terminal
+    pub output: Option<StatusFormat>,
+    /// Refresh the table again and again, on the whole terminal
     #[arg(short, long)]
     pub watch: bool,
-    /// How often, with --watch
+    /// How often to refresh, with --watch
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = some_time)]
     pub interval: Duration,
 }
 
-/// How the table is written.
+/// The form of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Form {
+pub enum StatusFormat {
     /// One object, for programs.
     Json,
     /// With more columns.

@@ -1,4 +1,4 @@
-//! A survey as rows, the nearest first; and what each cell says.
+//! A survey as rows, the container nearest to its threshold first; and the text of each cell.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,7 +6,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::ask::{Ended, Query, Survey};
+use super::evictions::PastEviction;
+use super::query::Query;
+use super::survey::Survey;
 use crate::decide::schedule::time_left;
 use crate::ground::units::Bytes;
 use crate::plugin::sanitize::printable;
@@ -16,19 +18,19 @@ use crate::serve::wire::{GuardState, GuardView, Word};
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Row {
-    /// Of the pod.
+    /// `metadata.namespace`.
     pub namespace: String,
-    /// Its name.
+    /// `metadata.name`.
     pub pod: String,
-    /// Its uid.
+    /// `metadata.uid`.
     pub uid: String,
     /// None: the pod's own group, or the whole pod.
     pub container: Option<String>,
-    /// Where it runs.
+    /// The node that it runs on.
     pub node: String,
     /// As `Kind/name`.
     pub owner: Option<String>,
-    /// What is compared.
+    /// The signal that is compared with the threshold.
     pub signal: Option<Word>,
     /// The threshold as it was written.
     pub threshold_text: Option<String>,
@@ -36,9 +38,9 @@ pub struct Row {
     pub value: Option<u64>,
     /// All that is charged.
     pub usage: Option<u64>,
-    /// That it is evicted above.
+    /// Above it, the pod is evicted.
     pub threshold: Option<u64>,
-    /// That it is killed at.
+    /// At it, the kernel kills.
     pub limit: Option<u64>,
     /// What is left before a kill.
     pub room: Option<u64>,
@@ -46,45 +48,45 @@ pub struct Row {
     pub growth: Option<i64>,
     /// The same over the last minute.
     pub slow_growth: Option<i64>,
-    /// Milliseconds until it is over, if it grows on like this; 0: it is over.
+    /// Milliseconds until it is at its threshold if it goes on growing like this; 0: it is there, or above.
     pub to_threshold_ms: Option<u64>,
     /// How long ago it was read, in milliseconds.
     pub age_ms: Option<u64>,
     /// `namespace` where its namespace's label has opted it in; none: the pod's own.
     pub guarded_by: Option<Word>,
-    /// In a word.
+    /// As the agent has it.
     pub state: GuardState,
-    /// In words.
+    /// Why, in words.
     pub why: String,
-    /// When one of its owner's pods, or it itself, was last evicted.
+    /// When it, or another pod of its owner, was last evicted.
     pub last_eviction: Option<String>,
-    /// What was said of that.
+    /// What the Event or the agent says about that.
     pub last_eviction_note: Option<String>,
     #[serde(skip)]
     last_eviction_at: Option<Timestamp>,
 }
 
-/// The rows that were asked for, the nearest first.
+/// The rows that the query asks for, the nearest first.
 #[must_use]
 pub fn rows(survey: &Survey, query: &Query) -> Vec<Row> {
-    let ended = survey.evictions();
+    let evictions = survey.all_evictions();
     let mut seen = BTreeSet::new();
     let mut rows: Vec<Row> = (survey.pages())
         .flat_map(|(agent, page)| page.guards.iter().map(move |guarded| (agent, guarded)))
         .filter(|(agent, _)| query.node.as_ref().is_none_or(|node| *node == agent.node))
         .filter(|(_, g)| query.namespace.as_ref().is_none_or(|namespace| *namespace == g.namespace))
         .filter(|(_, g)| survey.selected.as_ref().is_none_or(|uids| uids.contains(&g.uid)))
-        // In a rollout, two agents of a node tell of the same.
+        // In a rollout, two agents of a node report the same.
         .filter(|(_, g)| seen.insert((&g.uid, &g.container)))
-        .map(|(agent, guarded)| row(&agent.node, guarded, &ended))
+        .map(|(agent, guarded)| row(&agent.node, guarded, &evictions))
         .collect();
-    sort(&mut rows, Order::Nearness);
+    sort(&mut rows, SortBy::Nearness);
     rows
 }
 
 /// What rows are sorted by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Order {
+pub enum SortBy {
     /// The value's share of the threshold, the greatest first; those without one last.
     #[default]
     Nearness,
@@ -98,42 +100,51 @@ pub enum Order {
     State,
 }
 
-impl Order {
-    /// All of them, in the order of the key that goes through them.
-    pub const ALL: [Order; 5] = [Order::Nearness, Order::Growth, Order::Name, Order::Node, Order::State];
+impl SortBy {
+    /// The next one, for the key that goes through them.
+    #[must_use]
+    pub fn next(self) -> SortBy {
+        match self {
+            SortBy::Nearness => SortBy::Growth,
+            SortBy::Growth => SortBy::Name,
+            SortBy::Name => SortBy::Node,
+            SortBy::Node => SortBy::State,
+            SortBy::State => SortBy::Nearness,
+        }
+    }
 
     /// In a word.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Order::Nearness => "nearness",
-            Order::Growth => "growth",
-            Order::Name => "name",
-            Order::Node => "node",
-            Order::State => "state",
+            SortBy::Nearness => "nearness",
+            SortBy::Growth => "growth",
+            SortBy::Name => "name",
+            SortBy::Node => "node",
+            SortBy::State => "state",
         }
     }
 }
 
 /// Sorts; equal ones by name, so that rows do not dance.
-pub fn sort(rows: &mut [Row], order: Order) {
+pub fn sort(rows: &mut [Row], by: SortBy) {
     rows.sort_by(|a, b| {
         let by_name = (&a.namespace, &a.pod, &a.container).cmp(&(&b.namespace, &b.pod, &b.container));
-        let first = match order {
-            Order::Nearness => b.nearness().total_cmp(&a.nearness()),
-            Order::Growth => b.growth.cmp(&a.growth),
-            Order::Name => by_name,
-            Order::Node => a.node.cmp(&b.node),
-            Order::State => a.state.as_str().cmp(b.state.as_str()),
+        let first = match by {
+            SortBy::Nearness => b.nearness().total_cmp(&a.nearness()),
+            SortBy::Growth => b.growth.cmp(&a.growth),
+            SortBy::Name => by_name,
+            SortBy::Node => a.node.cmp(&b.node),
+            SortBy::State => a.state.as_str().cmp(b.state.as_str()),
         };
         first.then(by_name)
     });
 }
 
-fn row(node: &str, guarded: &GuardView, ended: &[Ended]) -> Row {
+fn row(node: &str, guarded: &GuardView, evictions: &[PastEviction]) -> Row {
     let memory = guarded.memory.as_ref();
     let value = memory.map(|m| m.value.unwrap_or(m.usage));
-    let last = ended.iter().filter(|e| concerns(e, guarded)).max_by_key(|e| e.at);
+    let last = evictions.iter().filter(|eviction| concerns(eviction, guarded)).max_by_key(|eviction| eviction.at);
     let mut row = Row {
         namespace: guarded.namespace.clone(),
         pod: guarded.pod.clone(),
@@ -164,9 +175,9 @@ fn row(node: &str, guarded: &GuardView, ended: &[Ended]) -> Row {
 }
 
 /// Whether an eviction was of this pod, or of another pod of its owner.
-fn concerns(ended: &Ended, guarded: &GuardView) -> bool {
-    let of_pod = || ended.of.strip_prefix("Pod/") == Some(&guarded.pod);
-    ended.namespace == guarded.namespace && (guarded.owner.as_ref() == Some(&ended.of) || of_pod())
+fn concerns(eviction: &PastEviction, guarded: &GuardView) -> bool {
+    let of_pod = || eviction.of.strip_prefix("Pod/") == Some(&guarded.pod);
+    eviction.namespace == guarded.namespace && (guarded.owner.as_ref() == Some(&eviction.of) || of_pod())
 }
 
 impl Row {
@@ -192,7 +203,7 @@ impl Row {
         }
     }
 
-    /// Whether any of its texts contains this one, whatever its case.
+    /// Whether any of its texts contains this one, in upper or lower case.
     #[must_use]
     pub fn contains(&self, text: &str) -> bool {
         let text = text.to_lowercase();
@@ -202,7 +213,7 @@ impl Row {
         all.iter().any(|t| t.to_lowercase().contains(&text))
     }
 
-    /// Its state needs nobody's attention.
+    /// Nobody needs to do anything about its state.
     #[must_use]
     pub fn quiet(&self) -> bool {
         matches!(self.state, GuardState::Watching | GuardState::Waiting | GuardState::Resolving)
@@ -248,7 +259,7 @@ impl Row {
     /// `+3.2Mi/s`.
     #[must_use]
     pub fn growth_cell(&self) -> String {
-        // Where nothing moved in the last quarter of a second, the last minute tells.
+        // If nothing changed in the last quarter of a second, the last minute says more.
         match self.growth.filter(|growth| *growth != 0).or(self.slow_growth).or(self.growth) {
             None => "-".into(),
             Some(0) => "0".into(),
@@ -365,14 +376,18 @@ mod tests {
             named("a", with(59, 60, None)),
             named("d", with(70, 60, None)),
         ];
-        sort(&mut rows, Order::Nearness);
+        sort(&mut rows, SortBy::Nearness);
         assert_eq!(rows.map(|r| r.pod), ["d", "a", "b", "c"]);
     }
 
     #[test]
     fn an_eviction_is_found_by_pod_and_owner() {
-        let ended =
-            |of: &str| Ended { namespace: "n".into(), of: of.into(), at: Timestamp::UNIX_EPOCH, note: String::new() };
+        let eviction = |of: &str| PastEviction {
+            namespace: "n".into(),
+            of: of.into(),
+            at: Timestamp::UNIX_EPOCH,
+            note: String::new(),
+        };
         let of = |owner: &str| GuardView {
             namespace: "n".into(),
             pod: "web-1".into(),
@@ -380,11 +395,11 @@ mod tests {
             ..GuardView::default()
         };
         let web = of("Deployment/web");
-        assert!(concerns(&ended("Pod/web-1"), &web));
-        assert!(!concerns(&ended("Pod/web-2"), &web));
-        assert!(concerns(&ended("Deployment/web"), &web));
-        assert!(!concerns(&ended("Deployment/web-b"), &web));
-        assert!(concerns(&ended("StatefulSet/db"), &of("StatefulSet/db")));
-        assert!(!concerns(&Ended { namespace: "other".into(), ..ended("Pod/web-1") }, &web));
+        assert!(concerns(&eviction("Pod/web-1"), &web));
+        assert!(!concerns(&eviction("Pod/web-2"), &web));
+        assert!(concerns(&eviction("Deployment/web"), &web));
+        assert!(!concerns(&eviction("Deployment/web-b"), &web));
+        assert!(concerns(&eviction("StatefulSet/db"), &of("StatefulSet/db")));
+        assert!(!concerns(&PastEviction { namespace: "other".into(), ..eviction("Pod/web-1") }, &web));
     }
 }
