@@ -12,8 +12,8 @@ use pre_oom_killer::access::confinement::{Confinement, ConfinementState};
 use pre_oom_killer::act::answer::Answer;
 use pre_oom_killer::act::order::Act;
 use pre_oom_killer::cli::{Cli, Command};
-use pre_oom_killer::controller::Counts;
 use pre_oom_killer::pods::guard::DryRun;
+use pre_oom_killer::report::metrics::Counts;
 use pre_oom_killer::report::metrics::Metrics;
 use serde_json::Value as Json;
 

@@ -13,9 +13,9 @@ use std::time::Duration;
 use pre_oom_killer::access::confinement::{Confinement, ConfinementState};
 use pre_oom_killer::act::answer::Answer;
 use pre_oom_killer::act::order::Act;
-use pre_oom_killer::controller::Counts;
-use pre_oom_killer::decide::restraint::Why;
+use pre_oom_killer::decide::restraint::Reason;
 use pre_oom_killer::pods::guard::DryRun;
+use pre_oom_killer::report::metrics::Counts;
 use pre_oom_killer::report::metrics::Metrics;
 use pre_oom_killer::report::notice::MissReason;
 use pre_oom_killer::serve::wire::GuardState;
@@ -97,7 +97,7 @@ fn every_value_of_a_label_is_there() {
     }
     compare("labels", &table);
     let mut table = "| `reason` of `held` | what |\n|---|---|\n".to_owned();
-    for why in Why::ALL {
+    for why in Reason::ALL {
         writeln!(table, "| `{}` | {why} |", why.label()).unwrap();
     }
     compare("held", &table);

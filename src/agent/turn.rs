@@ -37,7 +37,7 @@ use crate::serve::http::{State, Unheard, Views};
 const PING_EACH: Duration = Duration::from_secs(10);
 
 /// While an eviction waits because nobody answered, the server's return is looked for so often.
-const LOOK_FOR_LIFE_EACH: Duration = Duration::from_secs(1);
+const SERVER_CHECK_EACH: Duration = Duration::from_secs(1);
 
 /// So many kinds of trouble are logged in one outage.
 const MOST_TROUBLES: usize = 8;
@@ -92,18 +92,18 @@ pub(super) struct Agent {
 pub(super) struct Outage {
     unheard: Unheard,
     /// What was logged of it.
-    told: BTreeSet<FailureKind>,
+    reported: BTreeSet<FailureKind>,
 }
 
 impl Outage {
     fn begin(since: Moment) -> Outage {
-        Outage { unheard: Unheard { since, error: String::new() }, told: BTreeSet::new() }
+        Outage { unheard: Unheard { since, error: String::new() }, reported: BTreeSet::new() }
     }
 
     /// Each kind of trouble is told once in an outage: "connection refused" must not hide the 403 that follows.
     fn is_news(&mut self, failure: &WatchFailure) -> bool {
         self.unheard.error.clone_from(&failure.words);
-        self.told.len() < MOST_TROUBLES && self.told.insert(failure.kind)
+        self.reported.len() < MOST_TROUBLES && self.reported.insert(failure.kind)
     }
 }
 
@@ -128,7 +128,7 @@ impl Agent {
         loop {
             self.controller.set_wall(self.wall());
             let tick = self.controller.next_tick();
-            let look_for_life = self.look_for_life_at().map(|at| self.clock.instant(at));
+            let check_server = self.server_check_at().map(|at| self.clock.instant(at));
             let wake = until(tick.map(|at| self.clock.instant(at)));
             tokio::select! {
                 biased;
@@ -149,7 +149,7 @@ impl Agent {
                 Some(question) = questions.recv() => self.answer(question),
                 () = counters.eviction_near.notified() => self.keep_open(),
                 () = wake => self.controller.tick(self.clock.now()),
-                () = until(look_for_life) => self.look_for_life(),
+                () = until(check_server) => self.check_server(),
             }
             published = false;
             self.act();
@@ -174,7 +174,7 @@ impl Agent {
                 },
                 Some(question) = questions.recv() => self.answer(question),
             }
-            self.tell_only();
+            self.notify_only();
         }
     }
 
@@ -306,7 +306,7 @@ impl Agent {
             // The thread ends only after this side.
             Effect::Sampler(command) => drop(self.commands.send(command)),
             Effect::Post(number, order) => self.post(number, order),
-            Effect::Tell(notice) => self.tell(*notice),
+            Effect::Notify(notice) => self.notify(*notice),
         }
     }
 
@@ -335,20 +335,20 @@ impl Agent {
     }
 
     /// When to see whether the server is back; `None`: nothing waits for it, or that is being seen now.
-    fn look_for_life_at(&self) -> Option<Moment> {
+    fn server_check_at(&self) -> Option<Moment> {
         let wanted = self.unanswered && !self.silent && self.pings.is_empty();
-        wanted.then(|| self.pinged_at.map_or(Moment::ZERO, |at| at + LOOK_FOR_LIFE_EACH))
+        wanted.then(|| self.pinged_at.map_or(Moment::ZERO, |at| at + SERVER_CHECK_EACH))
     }
 
-    fn look_for_life(&mut self) {
+    fn check_server(&mut self) {
         self.unanswered = self.controller.waits_for_the_server();
         if self.unanswered {
             self.ping();
         }
     }
 
-    fn tell(&mut self, notice: Notice) {
-        self.metrics.told(&notice.subject);
+    fn notify(&mut self, notice: Notice) {
+        self.metrics.reported(&notice.subject);
         self.recent.keep(Timestamp::now(), &notice);
         if !self.pace.allows(self.clock.now(), &notice) {
             self.metrics.notices_dropped.inc();
@@ -361,10 +361,10 @@ impl Agent {
     }
 
     /// While stopping: what has happened is told, nothing new is begun.
-    fn tell_only(&mut self) {
+    fn notify_only(&mut self) {
         for effect in self.controller.effects() {
-            if let Effect::Tell(notice) = effect {
-                self.tell(*notice);
+            if let Effect::Notify(notice) = effect {
+                self.notify(*notice);
             }
         }
     }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::core::{Controller, InFlight, Key, signed};
-use super::effects::{Effect, notice_of, tell};
-use super::entry::{Entry, Eviction, Failure, Leaving, failures, growth_of, over_targets, undecided, urgency};
+use super::effects::{Effect, notice_of, notify};
+use super::entry::{Entry, Eviction, Failure, Leaving, above_targets, failures, growth_of, undecided, urgency};
 use crate::act::answer::Answer;
 use crate::act::order::Act;
-use crate::decide::restraint::{OwnerKey, Reservation, Why};
+use crate::decide::restraint::{OwnerKey, Reason, Reservation};
 use crate::ground::clock::Moment;
 use crate::pods::PodRef;
 use crate::pods::guard::DryRun;
@@ -59,7 +59,7 @@ impl Controller {
             // The pod is gone or was let go meanwhile; what happened to it is reported all the same.
             let (pod, owner, container) = (request.pod, request.owner, request.container);
             let notice = Notice { pod, owner, container, by_namespace: request.by_namespace, subject };
-            self.effects.push(Effect::Tell(Box::new(notice)));
+            self.effects.push(Effect::Notify(Box::new(notice)));
             self.settle(answer, request.may_have_happened, request.reservation);
             return;
         };
@@ -95,10 +95,10 @@ impl Controller {
             DryRun::Off => Eviction::Leaving(Box::new(leaving)),
             mode => Eviction::Tried { target, mode, outcome: Answer::Accepted.label(), at },
         };
-        self.effects.push(Effect::Tell(Box::new(notice_of(entry, container, subject))));
+        self.effects.push(Effect::Notify(Box::new(notice_of(entry, container, subject))));
         // A dry run may not be wanted any more, or the target may have dipped meanwhile.
         let is_wanted = entry.guard.as_ref().is_ok_and(|g| self.settings.dry_run.max(g.dry_run) == mode);
-        let is_above = over_targets(entry).iter().any(|i| entry.targets[*i].id == target);
+        let is_above = above_targets(entry).iter().any(|i| entry.targets[*i].id == target);
         if undecided(&entry.eviction).is_some() && !(is_above && is_wanted) {
             entry.eviction = Eviction::Idle;
         }
@@ -118,20 +118,20 @@ impl Controller {
     /// Gives back what was taken for an eviction that did not happen. Whoever was held because of it need not wait longer.
     fn refund(&mut self, reservation: &Reservation) {
         self.restraint.refund(reservation);
-        self.reopen_held(reservation.owner(), true);
+        self.reopen_deferred(reservation.owner(), true);
     }
 
     /// What was held for this owner's sake is decided anew; with `budget`, also what the node's budget held.
-    pub(super) fn reopen_held(&mut self, owner: &OwnerKey, budget: bool) {
-        let held = self.pods.iter().filter(|(_, entry)| match &entry.eviction {
-            Eviction::Held { held, .. } => match held.why {
-                Why::Owner | Why::Turn => entry.owner == *owner,
-                Why::Budget | Why::Rescues => budget,
-                Why::Young | Why::DiesYoung => false,
+    pub(super) fn reopen_deferred(&mut self, owner: &OwnerKey, budget: bool) {
+        let deferral = self.pods.iter().filter(|(_, entry)| match &entry.eviction {
+            Eviction::Deferred { deferral, .. } => match deferral.reason {
+                Reason::Owner | Reason::Turn => entry.owner == *owner,
+                Reason::Budget | Reason::Rescues => budget,
+                Reason::Young | Reason::DiesYoung => false,
             },
             _ => false,
         });
-        self.open.extend(held.map(|(key, _)| key.clone()));
+        self.open.extend(deferral.map(|(key, _)| key.clone()));
     }
 
     /// A sign of life of the API server: what had no answer is asked again at once.
@@ -156,7 +156,7 @@ impl Controller {
                 self.open.insert(key.clone());
                 return;
             }
-            Eviction::Held { held, .. } if held.until <= now => {
+            Eviction::Deferred { deferral, .. } if deferral.until <= now => {
                 self.open.insert(key.clone());
                 return;
             }
@@ -179,7 +179,7 @@ impl Controller {
             match growth_of(entry, target) {
                 Some(growth) if growth > 0 => {
                     let subject = Subject::Slow { since: now.saturating_sub(since), growth };
-                    tell(&mut self.effects, entry, None, subject);
+                    notify(&mut self.effects, entry, None, subject);
                 }
                 Some(_) => {
                     if let Eviction::Leaving(leaving) = &mut entry.eviction {
@@ -240,5 +240,5 @@ fn fail(
         Subject::NotEvicted { act: Act::Delete, .. } => entry.delete_failure = Some(failure),
         _ => entry.failure = Some(failure),
     }
-    tell(effects, entry, container, subject.clone());
+    notify(effects, entry, container, subject.clone());
 }

@@ -5,25 +5,9 @@ use super::entry::{Entry, Eviction, State, bad_ids};
 use super::view;
 use crate::ground::clock::Moment;
 use crate::pods::PodRef;
+use crate::report::metrics::Counts;
 use crate::sampler::TargetId;
 use crate::serve::wire::GuardView;
-
-/// See [`Controller::counts`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Targets that the sampler looks at.
-    pub guarded: usize,
-    /// Targets whose group was not found.
-    pub unresolved: usize,
-    /// Targets whose group is there, and cannot be read.
-    pub unreadable: usize,
-    /// Pods whose guard is invalid.
-    pub invalid: usize,
-    /// Pods over, whose eviction a disruption budget blocks.
-    pub blocked: usize,
-    /// Pods over, whose eviction is held.
-    pub held: usize,
-}
 
 /// See [`Controller::sizes`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,11 +21,11 @@ pub struct Sizes {
     /// Requests that await their answer.
     pub in_flight: usize,
     /// What was told of the pod of which most was told.
-    pub told: usize,
+    pub reported: usize,
     /// Kills remembered of the pod with most of them.
     pub kills: usize,
     /// Last looks kept of the pod with most of them.
-    pub last_looks: usize,
+    pub last_samples: usize,
     /// Owners whose evictions, or whose young ends, are remembered.
     pub owners: usize,
     /// Namespaces of which it is known how long evictions take.
@@ -74,7 +58,7 @@ impl Controller {
                 Eviction::Retrying { .. } => {
                     counts.blocked += usize::from(entry.failure.as_ref().is_some_and(|f| f.blocked));
                 }
-                Eviction::Held { .. } => counts.held += 1,
+                Eviction::Deferred { .. } => counts.deferred += 1,
                 _ => {}
             }
             for target in &entry.targets {
@@ -97,9 +81,9 @@ impl Controller {
             targets: self.pods.values().map(|e| e.targets.len()).sum(),
             ids: self.by_target.len(),
             in_flight: self.in_flight.len(),
-            told: most(|e| e.told.len()),
+            reported: most(|e| e.reported.len()),
             kills: most(|e| e.kills.len()),
-            last_looks: most(|e| e.last_looks.len()),
+            last_samples: most(|e| e.last_samples.len()),
             owners: self.restraint.remembered(),
             namespaces: self.latencies.len(),
         }

@@ -1,6 +1,6 @@
 //! What the controller wants done, and how it reports on a pod: each thing once.
 
-use super::entry::{Entry, MOST_TOLD, bad_ids};
+use super::entry::{Entry, MOST_REPORTED, bad_ids};
 use crate::act::order::Order;
 use crate::cgroup::resolve::Want;
 use crate::report::notice::{Notice, Subject};
@@ -16,12 +16,12 @@ pub enum Effect {
     /// Send this; answer with [`Controller::answered`] under the same number.
     Post(u64, Order),
     /// Tell people.
-    Tell(Box<Notice>),
+    Notify(Box<Notice>),
 }
 
-pub(super) fn tell_bad_ids(effects: &mut Vec<Effect>, entry: &mut Entry) {
+pub(super) fn notify_bad_ids(effects: &mut Vec<Effect>, entry: &mut Entry) {
     for (container, problem) in bad_ids(entry) {
-        tell(effects, entry, Some(container), Subject::Unresolved(problem));
+        notify(effects, entry, Some(container), Subject::Unresolved(problem));
     }
 }
 
@@ -31,12 +31,12 @@ pub(super) fn notice_of(entry: &Entry, container: Option<String>, subject: Subje
 }
 
 /// Tells something of a pod unless it was told before in the same words.
-pub(super) fn tell(effects: &mut Vec<Effect>, entry: &mut Entry, container: Option<String>, subject: Subject) {
+pub(super) fn notify(effects: &mut Vec<Effect>, entry: &mut Entry, container: Option<String>, subject: Subject) {
     let words = format!("{}: {}", container.as_deref().unwrap_or(""), subject.once());
-    if entry.told.len() >= MOST_TOLD {
-        entry.told.clear(); // rather twice than never
+    if entry.reported.len() >= MOST_REPORTED {
+        entry.reported.clear(); // rather twice than never
     }
-    if entry.told.insert(words) {
-        effects.push(Effect::Tell(Box::new(notice_of(entry, container, subject))));
+    if entry.reported.insert(words) {
+        effects.push(Effect::Notify(Box::new(notice_of(entry, container, subject))));
     }
 }

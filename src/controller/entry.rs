@@ -10,7 +10,7 @@ use crate::act::order::Act;
 use crate::cgroup::resolve::{Groups, Want};
 use crate::decide::eligibility::Never;
 use crate::decide::judge::Evidence;
-use crate::decide::restraint::{Held, OwnerKey, Reservation};
+use crate::decide::restraint::{Deferral, OwnerKey, Reservation};
 use crate::decide::schedule::time_left;
 use crate::ground::clock::Moment;
 use crate::pods::guard::{DryRun, Guard, Problem};
@@ -23,7 +23,7 @@ pub(super) const SETTLED: Duration = Duration::from_secs(2);
 /// A back-off outlives a dip, but not this long a time without a failure.
 const FORGIVEN: Duration = Duration::from_secs(600);
 /// So many things told of one pod are remembered, to tell each once.
-pub(super) const MOST_TOLD: usize = 64;
+pub(super) const MOST_REPORTED: usize = 64;
 
 /// A container, or the pod's own group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub(super) enum State {
         groups: Groups,
         view: Arc<Shown>,
         /// The sampler's last word.
-        over: Option<Evidence>,
+        above: Option<Evidence>,
         /// Why it cannot be read, until it can be again.
         unreadable: Option<String>,
     },
@@ -82,7 +82,7 @@ pub(super) enum Eviction {
     /// Nothing is over, or nothing may be done.
     Idle,
     /// It is over, but restraint says to wait.
-    Held { target: TargetId, held: Held },
+    Deferred { target: TargetId, deferral: Deferral },
     /// An answer is awaited.
     Posting { target: TargetId, order: u64 },
     /// The server did not do it; as long as one of its targets is over it is asked again.
@@ -146,7 +146,7 @@ pub(super) struct Entry {
     /// An earlier request may have been carried out: its answer was lost, or nothing is known to have come of it.
     pub(super) may_have_happened: bool,
     /// What was told, so that it is told once.
-    pub(super) told: BTreeSet<String>,
+    pub(super) reported: BTreeSet<String>,
     /// When it is due by time, as the controller has noted it.
     pub(super) noted_due: Option<Moment>,
     /// Kills of processes, of which it is not known yet whether their container has ended by them.
@@ -154,7 +154,7 @@ pub(super) struct Entry {
     /// Containers whose kill was told, or was there before us.
     pub(super) kills: VecDeque<ContainerId>,
     /// The last look at each container that is no more, and what it was waiting for.
-    pub(super) last_looks: BTreeMap<String, (ContainerId, Option<LastSample>, MissReason)>,
+    pub(super) last_samples: BTreeMap<String, (ContainerId, Option<LastSample>, MissReason)>,
 }
 
 impl Entry {
@@ -179,11 +179,11 @@ impl Entry {
             reserved: None,
             may_have_happened: false,
             noted_due: None,
-            told: BTreeSet::new(),
+            reported: BTreeSet::new(),
             // Kills from before the pod was known are not ours to report.
             kills: pod.containers.iter().flat_map(|c| c.oom_killed.clone()).collect(),
             unsettled: Vec::new(),
-            last_looks: BTreeMap::new(),
+            last_samples: BTreeMap::new(),
             pod,
         }
     }
@@ -192,7 +192,7 @@ impl Entry {
     pub(super) fn due(&self) -> Option<Moment> {
         let eviction = match self.eviction {
             Eviction::Retrying { at, .. } => Some(at),
-            Eviction::Held { held, .. } => Some(held.until),
+            Eviction::Deferred { deferral, .. } => Some(deferral.until),
             Eviction::Leaving(ref leaving) => [leaving.mark_by, leaving.end_by].into_iter().flatten().min(),
             _ => None,
         };
@@ -244,7 +244,7 @@ pub(super) fn want(entry: &Entry, target: &Target, now: Moment) -> Want {
 /// The target of an eviction that may still turn out either way.
 pub(super) fn undecided(eviction: &Eviction) -> Option<TargetId> {
     match eviction {
-        Eviction::Held { target, .. } | Eviction::Retrying { target, .. } | Eviction::Tried { target, .. } => {
+        Eviction::Deferred { target, .. } | Eviction::Retrying { target, .. } | Eviction::Tried { target, .. } => {
             Some(*target)
         }
         Eviction::Idle | Eviction::Posting { .. } | Eviction::Leaving(_) => None,
@@ -291,20 +291,20 @@ const LONG: Duration = Duration::from_secs(1 << 32);
 
 /// How long a target has until its room is used up, as it seems; the longest where it is not over.
 pub(super) fn urgency(target: &Target) -> Duration {
-    let State::Watched { over: Some(over), view, .. } = &target.state else { return Duration::MAX };
+    let State::Watched { above: Some(above), view, .. } = &target.state else { return Duration::MAX };
     let (margin, growth) = match view.last() {
-        Some(look) => (look.margin, look.growth.max(look.slow_growth)),
-        None => (over.margin, over.growth.max(over.slow_growth)),
+        Some(last_sample) => (last_sample.margin, last_sample.growth.max(last_sample.slow_growth)),
+        None => (above.margin, above.growth.max(above.slow_growth)),
     };
     time_left(margin, growth).unwrap_or(LONG)
 }
 
 /// The targets that are over, those with the least time left first.
-pub(super) fn over_targets(entry: &Entry) -> Vec<usize> {
-    let is_over = |t: &Target| matches!(t.state, State::Watched { over: Some(_), .. });
-    let mut over: Vec<_> = (0..entry.targets.len()).filter(|i| is_over(&entry.targets[*i])).collect();
-    over.sort_by_key(|i| urgency(&entry.targets[*i]));
-    over
+pub(super) fn above_targets(entry: &Entry) -> Vec<usize> {
+    let is_over = |t: &Target| matches!(t.state, State::Watched { above: Some(_), .. });
+    let mut above: Vec<_> = (0..entry.targets.len()).filter(|i| is_over(&entry.targets[*i])).collect();
+    above.sort_by_key(|i| urgency(&entry.targets[*i]));
+    above
 }
 
 /// How fast a target grows; `None` if it is not there any more.
@@ -331,7 +331,7 @@ pub(super) struct Unsettled {
     pub(super) id: ContainerId,
     pub(super) count: u64,
     pub(super) reason: MissReason,
-    pub(super) look: Option<Box<(LastSample, Duration)>>,
+    pub(super) last_sample: Option<Box<(LastSample, Duration)>>,
     /// When it has gone on without them; `None`: its group is gone, and the status has the last word.
     pub(super) goes_on_at: Option<Moment>,
 }

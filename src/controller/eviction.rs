@@ -5,11 +5,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::core::{Controller, InFlight, Key, Read};
-use super::effects::{Effect, notice_of, tell};
-use super::entry::{Entry, Eviction, State, age, over_targets, urgency};
+use super::effects::{Effect, notice_of, notify};
+use super::entry::{Entry, Eviction, State, above_targets, age, urgency};
 use crate::act::order::{Act, Order};
 use crate::decide::judge::{Evidence, History, Verdict};
-use crate::decide::restraint::{Candidate, Held, Reservation};
+use crate::decide::restraint::{Candidate, Deferral, Reservation};
 use crate::ground::clock::Moment;
 use crate::ground::memory::Sample;
 use crate::pods::guard::{DryRun, Guard, Rule};
@@ -17,7 +17,7 @@ use crate::report::notice::Subject;
 use crate::sampler::{Command, TargetId};
 
 /// How soon to see whether an earlier request was answered meanwhile.
-const ANSWER_LOOK: Duration = Duration::from_millis(200);
+const ANSWER_CHECK: Duration = Duration::from_millis(200);
 
 impl Controller {
     /// Decides about the pods that something has happened to, those with the least time left first. `read` reads all of a
@@ -26,8 +26,8 @@ impl Controller {
         let open = std::mem::take(&mut self.open);
         let left = |key: &Key| {
             let entry = self.pods.get(key);
-            let over = entry.and_then(|e| over_targets(e).first().map(|i| urgency(&e.targets[*i])));
-            over.unwrap_or(Duration::MAX)
+            let above = entry.and_then(|e| above_targets(e).first().map(|i| urgency(&e.targets[*i])));
+            above.unwrap_or(Duration::MAX)
         };
         let mut open: Vec<(Duration, Key)> = open.into_iter().map(|key| (left(&key), key)).collect();
         // Those with the least time left come first, should there not be enough for all.
@@ -46,14 +46,14 @@ impl Controller {
         if matches!(entry.eviction, Eviction::Posting { .. } | Eviction::Leaving(_)) {
             return;
         }
-        let over = over_targets(entry);
-        let (Ok(guard), None, Some(first)) = (&entry.guard, entry.never, over.first().map(|i| entry.targets[*i].id))
+        let above = above_targets(entry);
+        let (Ok(guard), None, Some(first)) = (&entry.guard, entry.never, above.first().map(|i| entry.targets[*i].id))
         else {
             entry.eviction = Eviction::Idle;
             return;
         };
         if let Eviction::Tried { target, .. } = entry.eviction
-            && over.iter().any(|i| entry.targets[*i].id == target)
+            && above.iter().any(|i| entry.targets[*i].id == target)
         {
             return;
         }
@@ -69,13 +69,13 @@ impl Controller {
         };
         if asked_already {
             // It lost its label and has it again; what was sent before is still to be answered.
-            entry.eviction = Eviction::Retrying { target: first, at: now + ANSWER_LOOK };
+            entry.eviction = Eviction::Retrying { target: first, at: now + ANSWER_CHECK };
             return;
         }
         let (guard, back_off) = (guard.clone(), back_off.map(|f| f.not_before));
-        let takes = self.latencies.p90(&key.0);
-        let (mut held, mut still_over) = (None::<(TargetId, Held, Evidence)>, None);
-        for i in over {
+        let latency = self.latencies.p90(&key.0);
+        let (mut deferral, mut still_over) = (None::<(TargetId, Deferral, Evidence)>, None);
+        for i in above {
             let Some(evidence) = read_again(&mut self.effects, entry, i, &guard, read) else { continue };
             let id = entry.targets[i].id;
             still_over = still_over.or(Some(id));
@@ -84,25 +84,26 @@ impl Controller {
             }
             let age = age(&entry.pod, &entry.targets, i, self.wall, now);
             let candidate =
-                Candidate { owner: &entry.owner, age, deadline: evidence.deadline(takes), replaced, others };
+                Candidate { owner: &entry.owner, age, deadline: evidence.deadline(latency), replaced, others };
             match self.restraint.reserve(now, &candidate, &mut entry.reserved) {
                 Ok(reservation) => return self.send(now, key, i, act, evidence, reservation),
-                Err(this) if held.is_none_or(|(_, other, _)| this.until < other.until) => {
-                    held = Some((id, this, evidence))
+                Err(this) if deferral.is_none_or(|(_, other, _)| this.until < other.until) => {
+                    deferral = Some((id, this, evidence))
                 }
                 Err(_) => {}
             }
         }
-        entry.eviction = match (held, still_over, back_off) {
-            (Some((target, held, evidence)), ..) => {
+        entry.eviction = match (deferral, still_over, back_off) {
+            (Some((target, deferral, evidence)), ..) => {
                 // A deletion that has to wait does not keep the eviction from being tried again.
-                let held = Held { until: back_off.map_or(held.until, |at| held.until.min(at)), ..held };
+                let deferral =
+                    Deferral { until: back_off.map_or(deferral.until, |at| deferral.until.min(at)), ..deferral };
                 let container = entry.targets.iter().find(|t| t.id == target).and_then(|t| t.name.container());
                 let container = container.map(str::to_owned);
-                let until = self.wall.saturating_add(held.until).unwrap_or(Timestamp::MAX);
-                let subject = Subject::Held { evidence, until, why: held.why };
-                tell(&mut self.effects, entry, container, subject);
-                Eviction::Held { target, held }
+                let until = self.wall.saturating_add(deferral.until).unwrap_or(Timestamp::MAX);
+                let subject = Subject::Deferred { evidence, until, reason: deferral.reason };
+                notify(&mut self.effects, entry, container, subject);
+                Eviction::Deferred { target, deferral }
             }
             (None, Some(target), Some(at)) => Eviction::Retrying { target, at },
             _ => Eviction::Idle,
@@ -131,7 +132,7 @@ impl Controller {
         if mode == DryRun::Client {
             entry.eviction = Eviction::Tried { target, mode, outcome: "not sent", at: now };
             let subject = Subject::Evicted { evidence, act, mode, grace, took: Duration::ZERO };
-            self.effects.push(Effect::Tell(Box::new(notice_of(entry, container, subject))));
+            self.effects.push(Effect::Notify(Box::new(notice_of(entry, container, subject))));
             return;
         }
         let order = self.next_order;
@@ -170,17 +171,17 @@ fn read_again(
     read: &mut Read<'_>,
 ) -> Option<Evidence> {
     let target = &mut entry.targets[i];
-    let State::Watched { groups, view, over, .. } = &mut target.state else { return None };
+    let State::Watched { groups, view, above, .. } = &mut target.state else { return None };
     let sample = read(target.id, groups).ok().flatten();
     let Some(mut evidence) = sample.and_then(|sample| judge_again(guard, &sample)) else {
-        *over = None;
+        *above = None;
         effects.push(Effect::Sampler(Command::Rearm(target.id)));
         return None;
     };
     // A single reading has no growth; the sampler's last look has.
-    let seen = match view.last().map(|look| look.verdict) {
+    let seen = match view.last().map(|last_sample| last_sample.verdict) {
         Some(Verdict::Above(seen)) => Some(seen),
-        _ => *over,
+        _ => *above,
     };
     if let Some(seen) = seen {
         evidence.growth = seen.growth;

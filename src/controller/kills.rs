@@ -37,15 +37,15 @@ pub(super) struct Counted {
     pub(super) count: u64,
     pub(super) together: bool,
     pub(super) hit: Hit,
-    pub(super) look: Option<LastSample>,
+    pub(super) last_sample: Option<LastSample>,
 }
 
 /// Remembers what was last read of a container that is no more, should its status tell of a kill.
-pub(super) fn keep_last_look(entry: &mut Entry, target: &Target, dry_run: DryRun) {
+pub(super) fn keep_last_sample(entry: &mut Entry, target: &Target, dry_run: DryRun) {
     let Name::Container(name, id) = &target.name else { return };
     let State::Watched { view, .. } = &target.state else { return };
     let reason = miss_reason(entry, Some(target), dry_run);
-    entry.last_looks.insert(name.clone(), (id.clone(), view.last(), reason));
+    entry.last_samples.insert(name.clone(), (id.clone(), view.last(), reason));
 }
 
 /// Its group is gone: only the status knows whether it has ended by the kills that were counted.
@@ -63,23 +63,23 @@ pub(super) fn counted(
     kills: Counted,
     dry_run: DryRun,
 ) {
-    let Counted { count, together, hit, look } = kills;
+    let Counted { count, together, hit, last_sample } = kills;
     let target = &entry.targets[i];
     let Name::Container(container, id) = target.name.clone() else { return };
     let reason = match (hit, miss_reason(entry, Some(target), dry_run)) {
         (Hit::Node, _) => MissReason::NodeWide,
         (Hit::Inside, MissReason::TooFast) => MissReason::InnerLimit,
-        (Hit::Pod | Hit::Unclear, MissReason::TooFast) if is_pods_doing(entry, look.map(|l| l.sample)) => {
+        (Hit::Pod | Hit::Unclear, MissReason::TooFast) if is_pods_doing(entry, last_sample.map(|l| l.sample)) => {
             MissReason::PodLimit
         }
         (_, reason) => reason,
     };
-    let look = look.map(|look| Box::new((look, now.saturating_sub(look.sample.at))));
+    let last_sample = last_sample.map(|last_sample| Box::new((last_sample, now.saturating_sub(last_sample.sample.at))));
     let goes_on_at = Some(now + GOES_ON);
     match entry.unsettled.iter_mut().find(|u| u.id == id) {
         Some(known) => (known.count, known.goes_on_at) = (known.count.saturating_add(count), goes_on_at),
         None => {
-            let fresh = Unsettled { container, id: id.clone(), count, reason, look, goes_on_at };
+            let fresh = Unsettled { container, id: id.clone(), count, reason, last_sample, goes_on_at };
             entry.unsettled.push(fresh);
         }
     }
@@ -110,17 +110,17 @@ fn settle(effects: &mut Vec<Effect>, entry: &mut Entry, known: impl Fn(&Unsettle
             entry.unsettled.push(unsettled);
             continue;
         };
-        let Unsettled { container, id, count, reason, look, .. } = unsettled;
+        let Unsettled { container, id, count, reason, last_sample, .. } = unsettled;
         if whole {
             remember(entry, &id);
         }
-        let subject = Subject::Missed { reason, look, count, whole };
-        effects.push(Effect::Tell(Box::new(notice_of(entry, Some(container), subject))));
+        let subject = Subject::Missed { reason, last_sample, count, whole };
+        effects.push(Effect::Notify(Box::new(notice_of(entry, Some(container), subject))));
     }
 }
 
 /// Tells the kills that a pod's status has news of.
-pub(super) fn tell_kills(effects: &mut Vec<Effect>, entry: &mut Entry, dry_run: DryRun, now: Moment) {
+pub(super) fn notify_kills(effects: &mut Vec<Effect>, entry: &mut Entry, dry_run: DryRun, now: Moment) {
     if entry.never.is_some_and(|n| !matches!(n, Never::Terminating | Never::Finished)) {
         return; // never was guarded
     }
@@ -138,28 +138,29 @@ pub(super) fn tell_kills(effects: &mut Vec<Effect>, entry: &mut Entry, dry_run: 
         .collect();
     for (name, id) in killed {
         let target = entry.targets.iter().find(|t| matches!(&t.name, Name::Container(_, i) if *i == id));
-        let kept = entry.last_looks.get(&name).filter(|(i, ..)| *i == id);
-        let (look, reason) = match (target, kept) {
+        let kept = entry.last_samples.get(&name).filter(|(i, ..)| *i == id);
+        let (last_sample, reason) = match (target, kept) {
             (Some(target), _) => {
-                let look = match &target.state {
+                let last_sample = match &target.state {
                     State::Watched { view, .. } => view.last(),
-                    State::Resolving { .. } => kept.and_then(|(_, look, _)| *look),
+                    State::Resolving { .. } => kept.and_then(|(_, last_sample, _)| *last_sample),
                 };
                 let reason = kept.map(|(.., reason)| *reason);
-                (look, reason.unwrap_or_else(|| miss_reason(entry, Some(target), dry_run)))
+                (last_sample, reason.unwrap_or_else(|| miss_reason(entry, Some(target), dry_run)))
             }
-            (None, Some((_, look, reason))) => (*look, *reason),
+            (None, Some((_, last_sample, reason))) => (*last_sample, *reason),
             (None, None) => (None, miss_reason(entry, None, dry_run)),
         };
-        let sample = look.map(|look| look.sample);
+        let sample = last_sample.map(|last_sample| last_sample.sample);
         let reason = match reason {
             MissReason::TooFast if was_pod_full(sample) && is_pods_doing(entry, sample) => MissReason::PodLimit,
             reason => reason,
         };
         remember(entry, &id);
-        let look = look.map(|look| Box::new((look, now.saturating_sub(look.sample.at))));
-        let subject = Subject::Missed { reason, look, count: 1, whole: true };
-        effects.push(Effect::Tell(Box::new(notice_of(entry, Some(name), subject))));
+        let last_sample =
+            last_sample.map(|last_sample| Box::new((last_sample, now.saturating_sub(last_sample.sample.at))));
+        let subject = Subject::Missed { reason, last_sample, count: 1, whole: true };
+        effects.push(Effect::Notify(Box::new(notice_of(entry, Some(name), subject))));
     }
 }
 
@@ -201,7 +202,7 @@ pub(super) fn miss_reason(entry: &Entry, target: Option<&Target>, dry_run: DryRu
         (Eviction::Leaving(_), _) => return MissReason::Terminating,
         _ if entry.never == Some(Never::Terminating) => return MissReason::Terminating,
         _ if dry_run.max(guard.dry_run) != DryRun::Off => return MissReason::DryRun,
-        (Eviction::Held { .. }, _) => return MissReason::Held,
+        (Eviction::Deferred { .. }, _) => return MissReason::Deferred,
         (Eviction::Retrying { .. }, Some(failure)) if failure.blocked => return MissReason::Blocked,
         (Eviction::Retrying { .. }, _) => return MissReason::Refused,
         _ => {}

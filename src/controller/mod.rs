@@ -18,5 +18,5 @@ mod tests;
 pub mod view;
 
 pub use self::core::{Controller, Read, Settings};
-pub use self::counts::{Counts, Sizes};
+pub use self::counts::Sizes;
 pub use self::effects::Effect;

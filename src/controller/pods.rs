@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use super::core::{Controller, Key, signed, since};
-use super::effects::{Effect, tell, tell_bad_ids};
+use super::effects::{Effect, notify, notify_bad_ids};
 use super::entry::{Entry, Eviction, Name, State, Target, owner_key, undecided, want, wanted};
-use super::kills::{keep_last_look, settle_all, tell_kills};
+use super::kills::{keep_last_sample, notify_kills, settle_all};
 use crate::decide::eligibility::{Never, never};
 use crate::decide::restraint::{GENERATIONS, QUIET};
 use crate::ground::clock::Moment;
@@ -84,7 +84,7 @@ impl Controller {
         self.notify_of_guard(now, &key, reading.warnings);
         self.update_targets(now, &key, before.as_ref().map(|(_, guard)| guard));
         if is_newly_ready {
-            self.reopen_held(&owner, false);
+            self.reopen_deferred(&owner, false);
         }
         self.open.insert(key.clone());
         self.note_due(&key);
@@ -132,17 +132,17 @@ impl Controller {
     fn notify_of_guard(&mut self, now: Moment, key: &Key, warnings: Vec<Warning>) {
         let Some(entry) = self.pods.get_mut(key) else { return };
         if let Some(never @ (Never::Mirror | Never::Static | Never::ExcludedNamespace)) = entry.never {
-            tell(&mut self.effects, entry, None, Subject::Never(never));
+            notify(&mut self.effects, entry, None, Subject::Never(never));
         }
         if let Err(problems) = &entry.guard {
             let subject = Subject::InvalidGuard(problems.clone());
-            tell(&mut self.effects, entry, None, subject);
+            notify(&mut self.effects, entry, None, subject);
         }
         for warning in warnings {
-            tell(&mut self.effects, entry, None, Subject::GuardWarning(warning));
+            notify(&mut self.effects, entry, None, Subject::GuardWarning(warning));
         }
-        tell_bad_ids(&mut self.effects, entry);
-        tell_kills(&mut self.effects, entry, self.settings.dry_run, now);
+        notify_bad_ids(&mut self.effects, entry);
+        notify_kills(&mut self.effects, entry, self.settings.dry_run, now);
     }
 
     /// Lets targets go that the pod should not have any more, and begins with those that are new.
@@ -173,8 +173,8 @@ impl Controller {
         let Some(entry) = self.pods.get_mut(key) else { return };
         for target in &mut entry.targets {
             target.edit += 1;
-            if let State::Watched { over, .. } = &mut target.state {
-                *over = None;
+            if let State::Watched { above, .. } = &mut target.state {
+                *above = None;
                 self.effects.push(Effect::Sampler(Command::Rule(target.id, rule, target.edit)));
             }
         }
@@ -216,7 +216,7 @@ impl Controller {
     pub(super) fn forget(&mut self, now: Moment, key: &Key, target: &Target) {
         self.let_go(target);
         if let Some(entry) = self.pods.get_mut(key) {
-            keep_last_look(entry, target, self.settings.dry_run);
+            keep_last_sample(entry, target, self.settings.dry_run);
             let pod = entry.pod.id.clone();
             // What the sampler saw end is learnt already, or ended before the answer: not when its status says so. And what
             // is only not guarded any more has not ended.

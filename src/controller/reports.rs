@@ -1,9 +1,9 @@
 //! The sampler's reports.
 
 use super::core::{Controller, find};
-use super::effects::tell;
+use super::effects::notify;
 use super::entry::{State, Target};
-use super::kills::{Counted, counted, group_gone, keep_last_look};
+use super::kills::{Counted, counted, group_gone, keep_last_sample};
 use super::resolution::FIRST_RESOLVE_RETRY;
 use crate::ground::clock::Moment;
 use crate::report::notice::Subject;
@@ -24,7 +24,7 @@ impl Controller {
             return;
         }
         let container = entry.targets[i].name.container().map(str::to_owned);
-        let State::Watched { over, view, unreadable, .. } = &mut entry.targets[i].state else {
+        let State::Watched { above, view, unreadable, .. } = &mut entry.targets[i].state else {
             return;
         };
         // The first look that can be read again is told as what it finds.
@@ -35,23 +35,23 @@ impl Controller {
         }
         match report.what {
             What::Above { evidence, .. } | What::Worsened(evidence) => {
-                *over = Some(evidence);
+                *above = Some(evidence);
                 let key = (entry.pod.id.namespace.clone(), entry.pod.id.name.clone());
                 self.open.insert(key);
             }
             What::Dipped => {
-                *over = None;
+                *above = None;
                 let key = (entry.pod.id.namespace.clone(), entry.pod.id.name.clone());
                 self.open.insert(key);
             }
-            What::Killed { count, together, hit, last: look } => {
-                let look = look.map(|look| *look).or(view.last());
-                let kills = Counted { count, together, hit, look };
+            What::Killed { count, together, hit, last: last_sample } => {
+                let last_sample = last_sample.map(|last_sample| *last_sample).or(view.last());
+                let kills = Counted { count, together, hit, last_sample };
                 counted(&mut self.effects, entry, now, i, kills, self.settings.dry_run);
             }
             What::Gone => {
                 let target = entry.targets.remove(i);
-                keep_last_look(entry, &target, self.settings.dry_run);
+                keep_last_sample(entry, &target, self.settings.dry_run);
                 group_gone(entry, &target);
                 let pod = entry.pod.id.clone();
                 if entry.never.is_some() {
@@ -72,11 +72,11 @@ impl Controller {
             // That the pod as a whole has no limit is no fault of the guard: each of its containers is guarded by its own, and
             // one without is told by itself.
             What::NoLimit if container.is_none() => {}
-            What::NoLimit => tell(&mut self.effects, entry, container, Subject::NoLimit),
-            What::BeyondLimit => tell(&mut self.effects, entry, container, Subject::BeyondLimit),
+            What::NoLimit => notify(&mut self.effects, entry, container, Subject::NoLimit),
+            What::BeyondLimit => notify(&mut self.effects, entry, container, Subject::BeyondLimit),
             What::Unreadable(error) => {
-                *over = None;
-                tell(&mut self.effects, entry, container, Subject::Unreadable(error.to_string()));
+                *above = None;
+                notify(&mut self.effects, entry, container, Subject::Unreadable(error.to_string()));
                 self.open.insert((entry.pod.id.namespace.clone(), entry.pod.id.name.clone()));
             }
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::core::{Controller, find};
-use super::effects::{Effect, tell};
+use super::effects::{Effect, notify};
 use super::entry::{SETTLED, State};
 use crate::cgroup::resolve::{Groups, Unresolved};
 use crate::ground::clock::Moment;
@@ -38,7 +38,7 @@ impl Controller {
                 let watch = Watch { id, groups: groups.clone(), rule: guard.rule, shown: Arc::clone(&view), latency };
                 self.effects.push(Effect::Sampler(Command::Watch(Box::new(watch))));
                 entry.targets[i].edit = 0;
-                entry.targets[i].state = State::Watched { groups, view, over: None, unreadable: None };
+                entry.targets[i].state = State::Watched { groups, view, above: None, unreadable: None };
             }
             (Ok(_), Err(_)) => {}
             (Err(error), _) => {
@@ -54,7 +54,7 @@ impl Controller {
                 };
                 if news {
                     let container = entry.targets[i].name.container().map(str::to_owned);
-                    tell(&mut self.effects, entry, container, Subject::Unresolved(error.to_string()));
+                    notify(&mut self.effects, entry, container, Subject::Unresolved(error.to_string()));
                 }
             }
         }

@@ -153,7 +153,7 @@ impl Desk {
         self.give(|c, now| c.reported(now, Report { id, edit: 0, what }));
     }
 
-    fn over(&mut self, id: TargetId) {
+    fn above(&mut self, id: TargetId) {
         self.report(id, What::Above { evidence: evidence(), since_last_sample: None });
     }
 
@@ -183,7 +183,7 @@ impl Desk {
 
     /// A target crosses its threshold, is read again as over, and its request is answered.
     fn cross(&mut self, id: TargetId, order: u64, answer: &Answer) {
-        self.over(id);
+        self.above(id);
         self.answer(order, answer);
     }
 
@@ -208,7 +208,7 @@ impl Desk {
                 let verb = if order.act == Act::Delete { "delete" } else { "post" };
                 format!("{verb} {}{}", order.pod.uid.0, if order.dry_run { " dry" } else { "" })
             }
-            Effect::Tell(notice) => format!("tell {}", notice.subject.reason()),
+            Effect::Notify(notice) => format!("tell {}", notice.subject.reason()),
         });
         kinds.collect()
     }
@@ -227,13 +227,13 @@ fn watching() -> (Desk, TargetId) {
 fn over_is_read_again_and_posted_once() {
     let (mut desk, id) = watching();
     desk.finds(id, 60 * MIB + 1);
-    desk.over(id);
+    desk.above(id);
     assert_eq!((desk.since(), desk.read), (vec!["post u1".to_owned()], 1));
-    desk.over(id);
+    desk.above(id);
     desk.answer(0, &Answer::Accepted);
     assert_eq!(desk.since(), ["tell PreOOMEvicted"]);
     desk.report(id, What::Dipped);
-    desk.over(id);
+    desk.above(id);
     assert_eq!((desk.since(), desk.read), (vec![], 1), "one eviction for one pod");
 }
 
@@ -241,12 +241,12 @@ fn over_is_read_again_and_posted_once() {
 fn not_over_when_read_again_is_watched_again() {
     let (mut desk, id) = watching();
     desk.finds(id, 60 * MIB);
-    desk.over(id);
+    desk.above(id);
     assert_eq!(desk.since(), ["rearm 0"]);
     desk.reads.insert(id, Ok(None));
-    desk.over(id);
+    desk.above(id);
     assert_eq!(desk.since(), ["rearm 0"], "gone is not over");
-    desk.over(id);
+    desk.above(id);
     assert_eq!(desk.since(), ["post u1"], "the next crossing counts");
 }
 
@@ -258,8 +258,8 @@ fn what_changes_between_verdict_and_post_ends_it() {
         let mut young = one("u1");
         young["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] = json!(WALL);
         desk.apply(&young);
-        desk.over(TargetId(0));
-        assert_eq!(desk.controller.counts().held, 1);
+        desk.above(TargetId(0));
+        assert_eq!(desk.controller.counts().deferred, 1);
         desk.since();
         change(&mut young);
         desk.apply(&young);
@@ -267,7 +267,7 @@ fn what_changes_between_verdict_and_post_ends_it() {
         desk.give(|c, now| c.tick(now));
         desk.since()
     };
-    assert_eq!(held(|_| {}), ["post u1"]);
+    assert_eq!(deferral(|_| {}), ["post u1"]);
     assert_eq!(held(|pod| pod["metadata"]["labels"][LABEL] = json!("disabled")), ["forget 0"]);
     assert_eq!(held(|pod| pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z")), [""; 0]);
     let threshold = format!("{PREFIX}memory-usage-threshold");
@@ -280,13 +280,13 @@ fn what_changes_between_verdict_and_post_ends_it() {
 #[test]
 fn an_answer_for_an_earlier_namesake_says_nothing() {
     let (mut desk, id) = watching();
-    desk.over(id);
+    desk.above(id);
     desk.apply(&one("u2"));
     desk.since();
     desk.answer(0, &Answer::Gone);
     assert_eq!(desk.since(), ["tell PreOOMEvictionFailed"], "of the old one, it is told");
     let new = TargetId(1);
-    desk.over(new);
+    desk.above(new);
     assert_eq!(desk.since(), ["post u2"]);
 }
 
@@ -303,7 +303,7 @@ fn a_gone_message_of_an_earlier_namesake_says_nothing() {
 fn a_blocked_eviction_is_retried_while_over_and_told_once() {
     let (mut desk, id) = watching();
     let blocked = || Answer::Blocked { budget: Some("b".into()), message: "m".into(), retry_after: None };
-    desk.over(id);
+    desk.above(id);
     desk.answer(0, &blocked());
     assert_eq!(desk.since(), ["post u1", "tell PreOOMEvictionBlocked"]);
     assert_eq!(desk.controller.counts().blocked, 1);
@@ -327,7 +327,7 @@ fn a_back_off_outlives_a_dip_and_an_edit() {
     desk.since();
     for _ in 0..50 {
         desk.report(id, What::Dipped);
-        desk.over(id);
+        desk.above(id);
     }
     assert_eq!(desk.since(), [""; 0]);
     let next = desk.controller.next_tick().unwrap();
@@ -346,7 +346,7 @@ fn a_report_by_an_earlier_guard_does_not_count() {
     let (mut desk, id) = watching();
     desk.apply(&pod("u1", &[("app", "a")], &[("memory-usage-threshold", "60"), ("sustained-for", "5m")]));
     desk.since();
-    desk.over(id);
+    desk.above(id);
     assert_eq!(desk.since(), [""; 0], "it was over by the guard without sustained-for");
 }
 
@@ -356,7 +356,7 @@ fn a_dry_run_that_is_not_meant_any_more_is_no_end() {
     let mut desk = Desk::new();
     desk.apply(&dry());
     let id = desk.watched()[0];
-    desk.over(id);
+    desk.above(id);
     desk.since();
     desk.apply(&one("u1"));
     desk.give(|c, now| {
@@ -369,7 +369,7 @@ fn a_dry_run_that_is_not_meant_any_more_is_no_end() {
 #[test]
 fn an_eviction_is_told_though_the_pod_is_forgotten_before_the_answer() {
     let (mut desk, id) = watching();
-    desk.over(id);
+    desk.above(id);
     let gone = PodRef { namespace: "demo".into(), name: "web".into(), uid: PodUid("u1".into()) };
     desk.give(|c, now| c.pod_changed(now, PodChange::Gone(gone)));
     desk.since();
@@ -382,8 +382,8 @@ fn a_second_container_is_acted_on_when_the_first_is_gone_before_the_retry() {
     let mut desk = Desk::new();
     desk.apply(&both(""));
     let (a, b) = (TargetId(0), TargetId(1));
-    desk.over(a);
-    desk.over(b);
+    desk.above(a);
+    desk.above(b);
     desk.report(a, What::Gone);
     desk.since();
     let blocked = Answer::Blocked { budget: None, message: "m".into(), retry_after: None };
@@ -412,9 +412,9 @@ fn a_pod_of_the_same_owner_is_held_and_told_until_when() {
     let mut terminating = owned("u1", "db-0");
     terminating["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     desk.apply(&terminating);
-    desk.over(TargetId(1));
+    desk.above(TargetId(1));
     assert_eq!(desk.since(), ["post u1", "tell PreOOMEvicted", "tell PreOOMEvictionHeld"]);
-    assert_eq!(desk.controller.counts().held, 1);
+    assert_eq!(desk.controller.counts().deferred, 1);
     let until = desk.controller.next_tick().unwrap();
     assert!(until > Duration::from_secs(9) && until < Duration::from_secs(11), "{until:?}");
     desk.wait();
@@ -433,7 +433,7 @@ fn a_young_container_is_held_unless_its_end_is_near() {
     let mut desk = Desk::with(Limits::default());
     desk.apply(&started(20));
     desk.since();
-    desk.over(TargetId(0));
+    desk.above(TargetId(0));
     assert_eq!(desk.since(), ["tell PreOOMEvictionHeld"]);
     let until = desk.controller.next_tick().unwrap();
     assert_eq!(until.as_secs(), 40);
@@ -451,7 +451,7 @@ fn a_young_container_is_held_unless_its_end_is_near() {
     let mut desk = Desk::with(Limits::default());
     desk.apply(&started(61));
     desk.since();
-    desk.over(TargetId(0));
+    desk.above(TargetId(0));
     assert_eq!(desk.since(), ["post u1"]);
 }
 
@@ -534,14 +534,14 @@ fn counted(count: u64, hit: Hit) -> What {
 
 /// What was told of kills: how many, whether the container has ended by them, and why it was not evicted.
 fn kills_told(desk: &mut Desk) -> Vec<(u64, bool, MissReason)> {
-    let told = desk.seen.drain(..).filter_map(|e| match e {
-        Effect::Tell(notice) => match notice.subject {
+    let reported = desk.seen.drain(..).filter_map(|e| match e {
+        Effect::Notify(notice) => match notice.subject {
             Subject::Missed { reason, count, whole, .. } => Some((count, whole, reason)),
             _ => None,
         },
         _ => None,
     });
-    told.collect()
+    reported.collect()
 }
 
 /// As the pod's status tells that its container `a` was killed: it runs on as this one.
@@ -619,7 +619,7 @@ fn a_kill_for_the_pods_limit_or_an_inner_one_is_told_as_that() {
         stat: None,
         swap_left: Bytes(0),
     };
-    let told = |own: Level, pod: Level, hit: Option<Hit>, target: &str| {
+    let reported = |own: Level, pod: Level, hit: Option<Hit>, target: &str| {
         let mut desk = Desk::new();
         let annotations = [("memory-usage-threshold", "60"), ("target-container-name", target)];
         desk.apply(&pod_of_one(&annotations));
@@ -640,27 +640,27 @@ fn a_kill_for_the_pods_limit_or_an_inner_one_is_told_as_that() {
             pod
         });
         let words = desk.seen.iter().find_map(|e| match e {
-            Effect::Tell(notice) => Some(notice.subject.words()),
+            Effect::Notify(notice) => Some(notice.subject.words()),
             _ => None,
         });
         (kills_told(&mut desk).remove(0).2, words.unwrap())
     };
     let (small, full) = (level(10, Some(100)), level(100, Some(100)));
     for hit in [Some(Hit::Pod), Some(Hit::Unclear), None] {
-        let (reason, words) = told(small, full, hit, "app");
+        let (reason, words) = reported(small, full, hit, "app");
         assert_eq!(reason, MissReason::PodLimit, "{hit:?}");
         assert!(
             words.contains("target-container-name \"*\"") && words.contains("the pod: usage 100Mi, limit 100Mi"),
             "{words}"
         );
-        assert_eq!(told(level(10, None), full, hit, "app").0, MissReason::PodLimit, "{hit:?}, no limit of its own");
+        assert_eq!(reported(level(10, None), full, hit, "app").0, MissReason::PodLimit, "{hit:?}, no limit of its own");
         // Its own doing, with the sandbox beside it; and where the pod's own group is guarded.
-        assert_eq!(told(level(99, Some(100)), full, hit, "app").0, MissReason::TooFast, "{hit:?}");
-        assert_eq!(told(small, full, hit, "*").0, MissReason::TooFast, "{hit:?}");
+        assert_eq!(reported(level(99, Some(100)), full, hit, "app").0, MissReason::TooFast, "{hit:?}");
+        assert_eq!(reported(small, full, hit, "*").0, MissReason::TooFast, "{hit:?}");
     }
-    assert_eq!(told(small, full, Some(Hit::Own), "app").0, MissReason::TooFast);
-    assert_eq!(told(small, level(80, Some(100)), None, "app").0, MissReason::TooFast, "the pod had room");
-    assert_eq!(told(small, full, Some(Hit::Inside), "app").0, MissReason::InnerLimit);
+    assert_eq!(reported(small, full, Some(Hit::Own), "app").0, MissReason::TooFast);
+    assert_eq!(reported(small, level(80, Some(100)), None, "app").0, MissReason::TooFast, "the pod had room");
+    assert_eq!(reported(small, full, Some(Hit::Inside), "app").0, MissReason::InnerLimit);
 }
 
 fn pod_of_one(annotations: &[(&str, &str)]) -> Value {
@@ -711,7 +711,11 @@ fn a_guard_of_the_namespace_that_cannot_act_is_shown_and_not_told() {
     let mut desk = Desk::new();
     desk.apply(&pod("u1", &[("a", "a")], &guard));
     let [a] = desk.watched()[..] else { panic!("one target") };
-    assert_eq!(desk.since().iter().filter(|told| told.starts_with("tell")).count(), 0, "its stamp is no unknown key");
+    assert_eq!(
+        desk.since().iter().filter(|reported| reported.starts_with("tell")).count(),
+        0,
+        "its stamp is no unknown key"
+    );
     for cannot in [What::NoLimit, What::BeyondLimit] {
         desk.report(a, cannot);
         assert_eq!(desk.since(), [""; 0]);
@@ -733,14 +737,14 @@ fn a_guard_of_the_namespace_that_cannot_act_is_shown_and_not_told() {
 #[test]
 fn an_oom_kill_is_told_once_with_why_it_was_not_evicted() {
     let reasons = |desk: &mut Desk| -> Vec<MissReason> {
-        let told = desk.seen.drain(..).filter_map(|e| match e {
-            Effect::Tell(notice) => match notice.subject {
+        let reported = desk.seen.drain(..).filter_map(|e| match e {
+            Effect::Notify(notice) => match notice.subject {
                 Subject::Missed { reason, .. } => Some(reason),
                 _ => None,
             },
             _ => None,
         });
-        told.collect()
+        reported.collect()
     };
     let killed = |id: &str| {
         let mut pod = one("u1");
@@ -799,7 +803,7 @@ fn what_may_have_happened_is_not_given_back() {
         desk.wait();
         desk.answer(1, &ended);
         desk.since();
-        desk.over(TargetId(1));
+        desk.above(TargetId(1));
         assert_eq!(desk.since(), ["tell PreOOMEvictionHeld"]);
     }
 }
@@ -809,12 +813,12 @@ fn what_may_have_happened_is_not_given_back() {
 fn a_retry_after_a_lost_answer_minds_the_minimum_age() {
     let mut desk = Desk::with(Limits::default());
     desk.apply(&one("u1"));
-    desk.over(TargetId(0));
+    desk.above(TargetId(0));
     let mut restarted = pod("u1", &[("app", "b")], &[("memory-usage-threshold", "60")]);
     restarted["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] = json!(WALL);
     desk.apply(&restarted);
     desk.answer(0, &Answer::Unknown { message: "lost".into() });
-    desk.over(TargetId(1));
+    desk.above(TargetId(1));
     desk.since();
     desk.wait();
     assert_eq!(desk.since(), ["tell PreOOMEvictionHeld"]);
@@ -824,13 +828,13 @@ fn a_retry_after_a_lost_answer_minds_the_minimum_age() {
 #[test]
 fn a_dip_while_an_answer_is_awaited_ends_the_retries() {
     let (mut desk, id) = watching();
-    desk.over(id);
+    desk.above(id);
     desk.report(id, What::Dipped);
     desk.since();
     desk.answer(0, &Answer::Blocked { budget: None, message: "m".into(), retry_after: None });
     assert_eq!(desk.since(), ["tell PreOOMEvictionBlocked"]);
     assert_eq!(desk.controller.next_tick(), None);
-    desk.over(id);
+    desk.above(id);
     assert_eq!(desk.since(), [""; 0], "its back-off holds");
     desk.wait();
     assert_eq!(desk.since(), ["post u1"]);
@@ -846,7 +850,7 @@ fn a_deletion_that_restraint_holds_stays_one() {
     desk.apply(&other);
     let (id, other) = (TargetId(0), TargetId(1));
     desk.finds(id, 70 * MIB);
-    desk.over(id);
+    desk.above(id);
     desk.finds(id, 70 * MIB);
     let retry_after = Some(Duration::from_secs(10));
     desk.answer(0, &Answer::Blocked { budget: None, message: "m".into(), retry_after });
@@ -862,13 +866,13 @@ fn a_deletion_that_restraint_holds_stays_one() {
 #[test]
 fn a_label_that_comes_back_makes_no_second_request() {
     let (mut desk, id) = watching();
-    desk.over(id);
+    desk.above(id);
     let gone = PodRef { namespace: "demo".into(), name: "web".into(), uid: PodUid("u1".into()) };
     desk.give(|c, now| c.pod_changed(now, PodChange::Gone(gone)));
     desk.apply(&one("u1"));
     desk.since();
     let id = TargetId(1);
-    desk.over(id);
+    desk.above(id);
     assert_eq!(desk.since(), [""; 0], "the first is not answered yet");
     assert_eq!(desk.controller.guards(desk.now)[0].state, "evicting");
     desk.answer(0, &Answer::Failing { code: 500, message: "m".into() });
@@ -877,7 +881,7 @@ fn a_label_that_comes_back_makes_no_second_request() {
 
 #[test]
 fn kills_are_counted_once_however_many_there_are_and_only_of_the_guarded() {
-    let told = |desk: &mut Desk| desk.since().iter().filter(|s| *s == "tell PreOOMMissed").count();
+    let reported = |desk: &mut Desk| desk.since().iter().filter(|s| *s == "tell PreOOMMissed").count();
     let mut desk = Desk::new();
     let mut crashing = both("");
     let mut kill = |i: usize, id: String| {
@@ -890,7 +894,7 @@ fn kills_are_counted_once_however_many_there_are_and_only_of_the_guarded() {
     for n in 0..3 * MOST_KILLS {
         desk.apply(&kill(1, format!("{:x}", n + 16)));
     }
-    assert_eq!(told(&mut desk), 1 + 3 * MOST_KILLS);
+    assert_eq!(reported(&mut desk), 1 + 3 * MOST_KILLS);
     // Excluded, as it were: never guarded, and so not missed.
     let mut desk = Desk::new();
     let mut mirror = one("u1");
@@ -899,7 +903,7 @@ fn kills_are_counted_once_however_many_there_are_and_only_of_the_guarded() {
     mirror["status"]["containerStatuses"][0]["lastState"] =
         json!({"terminated": {"reason": "OOMKilled", "containerID": format!("x://{}", "c".repeat(64))}});
     desk.apply(&mirror);
-    assert_eq!(told(&mut desk), 0);
+    assert_eq!(reported(&mut desk), 0);
 }
 
 #[test]
@@ -907,7 +911,7 @@ fn what_is_settled_for_a_pod_is_shown_for_a_restarted_container_too() {
     let (mut desk, id) = watching();
     desk.cross(id, 0, &Answer::Mistake { code: 400, message: "m".into() });
     desk.apply(&pod("u1", &[("app", "b")], &[("memory-usage-threshold", "60")]));
-    desk.over(TargetId(1));
+    desk.above(TargetId(1));
     assert_eq!(desk.controller.guards(desk.now)[0].state, "mistake");
 }
 
@@ -942,12 +946,12 @@ fn a_dry_run_is_told_once_for_each_crossing_and_an_edit_ends_it() {
     desk.apply(&dry());
     let id = desk.watched()[0];
     desk.since();
-    desk.over(id);
+    desk.above(id);
     assert_eq!(desk.since(), ["tell PreOOMEvictionDryRun"]);
-    desk.over(id);
+    desk.above(id);
     assert_eq!(desk.since(), [""; 0]);
     desk.report(id, What::Dipped);
-    desk.over(id);
+    desk.above(id);
     assert_eq!(desk.since(), ["tell PreOOMEvictionHeld"], "restraint is the same for a dry run");
     desk.wait();
     assert_eq!(desk.since(), ["tell PreOOMEvictionDryRun"]);
@@ -962,11 +966,11 @@ fn a_second_container_is_not_forgotten_when_the_first_turns_out_fine() {
     desk.since();
     let (a, b) = (TargetId(0), TargetId(1));
     desk.finds(a, 10 * MIB);
-    desk.over(a);
-    desk.over(b);
+    desk.above(a);
+    desk.above(b);
     assert_eq!(desk.since(), ["rearm 0", "post u1"]);
     // The same when the first one's group goes away before the retry.
-    desk.over(a);
+    desk.above(a);
     desk.answer(0, &Answer::Failing { code: 500, message: "m".into() });
     desk.report(a, What::Gone);
     desk.since();
@@ -993,7 +997,7 @@ fn a_missing_group_is_looked_for_at_growing_distances_and_told_once() {
     let mut desk = Desk::new();
     let pod = Pod::from_json(&one("u1").to_string()).unwrap();
     desk.controller.pod_changed(Duration::ZERO, PodChange::Applied(Box::new(pod)));
-    let (mut looked, mut told, mut settled) = (0, 0, false);
+    let (mut looked, mut reported, mut settled) = (0, 0, false);
     while desk.now < Duration::from_secs(60) {
         for effect in desk.controller.effects() {
             match effect {
@@ -1003,7 +1007,7 @@ fn a_missing_group_is_looked_for_at_growing_distances_and_told_once() {
                     assert!(!want.may_have_none, "without a runtime class it has a group of its own");
                     desk.controller.resolved(desk.now, id, Err(Unresolved::NotFound));
                 }
-                Effect::Tell(_) => told += 1,
+                Effect::Notify(_) => reported += 1,
                 other => panic!("{other:?}"),
             }
         }
@@ -1013,7 +1017,7 @@ fn a_missing_group_is_looked_for_at_growing_distances_and_told_once() {
         desk.controller.tick(desk.now);
     }
     assert!((10..20).contains(&looked), "{looked}");
-    assert_eq!((told, settled), (1, true));
+    assert_eq!((reported, settled), (1, true));
 }
 
 /// A pod of `StatefulSet db`, whose container has been running for so long.
@@ -1076,8 +1080,8 @@ fn a_replacement_that_is_ready_ends_a_turn() {
     desk.apply(&replica("u1", "db-0", 3600));
     desk.apply(&replica("u2", "db-1", 3600));
     desk.cross(TargetId(0), 0, &Answer::Accepted);
-    desk.over(TargetId(1));
-    assert_eq!(desk.controller.counts().held, 1);
+    desk.above(TargetId(1));
+    assert_eq!(desk.controller.counts().deferred, 1);
     desk.since();
     let mut new = replica("u3", "db-2", 0);
     new["metadata"]["creationTimestamp"] = json!((wall() - jiff::SignedDuration::from_secs(1)).to_string());
@@ -1102,9 +1106,9 @@ fn a_young_container_does_not_hide_its_siblings() {
     pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] = json!(WALL);
     desk.apply(&pod);
     desk.since();
-    desk.over(TargetId(0));
+    desk.above(TargetId(0));
     assert_eq!(desk.since(), ["tell PreOOMEvictionHeld"]);
-    desk.over(TargetId(1));
+    desk.above(TargetId(1));
     assert_eq!(desk.since(), ["post u1"]);
 }
 
@@ -1124,7 +1128,7 @@ fn a_debugging_container_does_not_make_its_pod_young() {
     let key = ("demo".to_owned(), "web".to_owned());
     let group = desk.controller.pods[&key].targets.iter().find(|t| t.name == Name::PodGroup).unwrap().id;
     desk.since();
-    desk.over(group);
+    desk.above(group);
     assert_eq!(desk.since(), ["post u1"]);
 }
 
@@ -1144,7 +1148,7 @@ fn a_restart_in_place_makes_the_pods_own_group_young() {
     desk.now = Duration::from_secs(120);
     desk.apply(&started("b", wall() + jiff::SignedDuration::from_secs(119)));
     desk.since();
-    desk.over(group);
+    desk.above(group);
     assert_eq!(desk.since(), ["tell PreOOMEvictionHeld"]);
     desk.wait();
     assert_eq!((desk.since(), desk.now.as_secs()), (vec!["post u1".to_owned()], 179));
@@ -1160,7 +1164,7 @@ fn a_blocked_pod_is_deleted_for_whichever_container_is_past_the_threshold() {
     desk.since();
     let (a, b) = (TargetId(0), TargetId(1));
     desk.finds(a, 61 * MIB);
-    desk.over(a);
+    desk.above(a);
     desk.finds(a, 61 * MIB);
     desk.answer(0, &Answer::Blocked { budget: None, message: "m".into(), retry_after: None });
     assert_eq!(desk.since(), ["post u1", "tell PreOOMEvictionBlocked"]);
@@ -1198,9 +1202,9 @@ fn a_refund_wakes_whom_it_held() {
     other["metadata"]["name"] = json!("other");
     desk.apply(&other);
     for id in 0..3 {
-        desk.over(TargetId(id));
+        desk.above(TargetId(id));
     }
-    assert_eq!(desk.controller.counts().held, 2);
+    assert_eq!(desk.controller.counts().deferred, 2);
     desk.since();
     desk.answer(0, &Answer::Refused { code: 403, message: "no".into() });
     assert_eq!(desk.since().iter().filter(|s| s.starts_with("post")).count(), 1, "there is one token, and it is taken");
@@ -1276,14 +1280,14 @@ fn a_clock_that_is_set_makes_nothing_young() {
     desk.apply(&replica("u1", "db-0", 0));
     desk.now = Duration::from_secs(70);
     desk.give(|c, _| c.set_wall(wall() - hour));
-    desk.over(TargetId(0));
+    desk.above(TargetId(0));
     assert!(desk.since().contains(&"post u1".to_owned()), "seen running for 70 s");
     let mut desk = Desk::with(Limits::default());
     desk.give(|c, _| c.set_wall(wall() + hour));
     let mut late = one("u1");
     late["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] = json!((wall() + hour).to_string());
     desk.apply(&late);
-    desk.over(TargetId(0));
+    desk.above(TargetId(0));
     assert!(!desk.since().contains(&"post u1".to_owned()), "just started, by the clock as it goes now");
     desk.wait();
     assert_eq!(desk.now.as_secs(), 60);
@@ -1307,7 +1311,7 @@ fn what_ended_before_its_answer_is_not_learnt_from_its_status() {
     let (mut desk, id) = watching();
     let latency = desk.controller.latencies.of("demo");
     let before = latency.p90();
-    desk.over(id);
+    desk.above(id);
     desk.report(id, What::Gone);
     desk.now += Duration::from_secs(14);
     desk.answer(0, &Answer::Accepted);

@@ -47,21 +47,21 @@ pub(super) fn views(entry: &Entry, now: Moment) -> Vec<GuardView> {
         view.container = target.name.container().map(str::to_owned);
         if let State::Watched { groups, view: v, .. } = &target.state {
             view.cgroup = Some(groups.own.dir().display().to_string());
-            if let Some(takes) = groups.own.slow_for() {
-                let seconds = takes.as_secs_f64();
+            if let Some(latency) = groups.own.slow_for() {
+                let seconds = latency.as_secs_f64();
                 view.why = format!("{}; its memory.stat takes {seconds:.2} s to read", view.why);
             }
-            view.memory = v.last().map(|look| MemoryView {
-                usage: look.sample.own.usage.0,
-                value: look.value.map(|b| b.0),
-                limit: look.sample.base().map(|b| b.0),
-                threshold: look.threshold.map(|b| b.0),
-                room: look.margin.map(|b| b.0),
-                growth: look.growth,
-                slow_growth: look.slow_growth,
-                age_ms: millis(now.saturating_sub(look.sample.at)),
-                next_ms: millis(look.next.saturating_sub(now)),
-                oom_kills: look.oom_kills,
+            view.memory = v.last().map(|last_sample| MemoryView {
+                usage: last_sample.sample.own.usage.0,
+                value: last_sample.value.map(|b| b.0),
+                limit: last_sample.sample.base().map(|b| b.0),
+                threshold: last_sample.threshold.map(|b| b.0),
+                room: last_sample.margin.map(|b| b.0),
+                growth: last_sample.growth,
+                slow_growth: last_sample.slow_growth,
+                age_ms: millis(now.saturating_sub(last_sample.sample.at)),
+                next_ms: millis(last_sample.next.saturating_sub(now)),
+                oom_kills: last_sample.oom_kills,
             });
         }
         all.push(view);
@@ -86,21 +86,21 @@ pub(super) fn views(entry: &Entry, now: Moment) -> Vec<GuardView> {
 }
 
 fn state_of(entry: &Entry, target: &Target, now: Moment) -> (GuardState, String) {
-    let (view, over, unreadable) = match &target.state {
+    let (view, above, unreadable) = match &target.state {
         State::Resolving { why, .. } => {
             let why = why.clone().unwrap_or_else(|| "its cgroup is being looked for".into());
             return (GuardState::Resolving, why);
         }
-        State::Watched { view, over, unreadable, .. } => (view, over, unreadable),
+        State::Watched { view, above, unreadable, .. } => (view, above, unreadable),
     };
     let about_this = |t: &TargetId| *t == target.id;
     // What was asked or is settled for the pod holds for a container that was restarted since, too.
-    let orphan = |t: &TargetId| over.is_some() && !entry.targets.iter().any(|other| other.id == *t);
+    let orphan = |t: &TargetId| above.is_some() && !entry.targets.iter().any(|other| other.id == *t);
     let ago = |at: &Moment| now.saturating_sub(*at).as_secs();
     let within = |at: &Moment| at.saturating_sub(now).as_secs();
-    let told = match &entry.eviction {
-        Eviction::Held { target, held, .. } if about_this(target) => {
-            Some((GuardState::Held, format!("{}; for another {} s", held.why, within(&held.until))))
+    let reported = match &entry.eviction {
+        Eviction::Deferred { target, deferral, .. } if about_this(target) => {
+            Some((GuardState::Held, format!("{}; for another {} s", deferral.reason, within(&deferral.until))))
         }
         Eviction::Posting { target, .. } if about_this(target) || orphan(target) => {
             Some((GuardState::Evicting, "the server's answer is awaited".into()))
@@ -122,8 +122,8 @@ fn state_of(entry: &Entry, target: &Target, now: Moment) -> (GuardState, String)
         }
         _ => None,
     };
-    if let Some(told) = told {
-        return told;
+    if let Some(reported) = reported {
+        return reported;
     }
     if let Some(never) = entry.never {
         return (GuardState::Never, never.to_string());
@@ -139,7 +139,7 @@ fn state_of(entry: &Entry, target: &Target, now: Moment) -> (GuardState, String)
             let seconds = until.saturating_sub(now).as_secs();
             (GuardState::Sustaining, format!("over; acted on if it stays so for another {seconds} s"))
         }
-        _ if over.is_some() => {
+        _ if above.is_some() => {
             (GuardState::Over, "above its threshold; the pod is being acted on for another container".into())
         }
         _ => (GuardState::Watching, "below its threshold".into()),

@@ -12,7 +12,7 @@ use crate::ground::memory::{Sample, Stat};
 use crate::ground::units::Bytes;
 
 /// How many looks back the fast growth is measured. At 5 ms a look it is 75 ms.
-const LOOKS: usize = 16;
+const SAMPLES: usize = 16;
 /// The fast growth is taken over at most this time, or over as many looks as it needs where they are farther apart.
 const WINDOW: Duration = Duration::from_millis(250);
 /// The slow growth is taken over a minute, from points so far apart …
@@ -31,7 +31,7 @@ const UNSETTLED: u64 = 1 << 20;
 
 /// What one look knows.
 #[derive(Clone, Copy, Debug)]
-struct Look {
+struct Observed {
     /// Before the first file was read.
     from: Moment,
     /// After the last one.
@@ -43,7 +43,7 @@ struct Look {
     clean: Option<Bytes>,
 }
 
-impl Look {
+impl Observed {
     /// Usage less clean cache is no less than this.
     fn least(&self) -> i128 {
         self.clean.map_or(0, |clean| i128::from(self.usage.0) - i128::from(clean.0) - i128::from(UNSETTLED))
@@ -60,17 +60,17 @@ impl Look {
 #[derive(Clone, Copy, Debug)]
 struct Point {
     at: Moment,
-    held: Bytes,
+    net: Bytes,
 }
 
 /// What is remembered of a container's memory. Of fixed size.
 #[derive(Clone, Debug, Default)]
 pub struct Trend {
-    samples: [Option<Look>; LOOKS],
+    samples: [Option<Observed>; SAMPLES],
     /// Where the next look goes.
     next: usize,
     /// Usage less clean cache, when both were last known.
-    held: Option<Bytes>,
+    net: Option<Bytes>,
     seconds: Slope<SECONDS_POINTS>,
     minute: Slope<MINUTE_POINTS>,
 }
@@ -96,11 +96,11 @@ impl<const N: usize> Slope<N> {
     }
 
     /// Takes a point in, if the one before is so long ago.
-    fn point(&mut self, each: Duration, at: Moment, held: Bytes) {
+    fn point(&mut self, each: Duration, at: Moment, net: Bytes) {
         if self.last().is_some_and(|last| at < last.at + each) {
             return;
         }
-        self.points[self.next] = Some(Point { at, held });
+        self.points[self.next] = Some(Point { at, net });
         self.next = (self.next + 1) % N;
         // Points that are much older than they should be say nothing of the present.
         let window = each * u32::try_from(N).unwrap_or(u32::MAX);
@@ -109,7 +109,7 @@ impl<const N: usize> Slope<N> {
 
     /// What three quarters of all pairs of points agree on: a careful form of the Theil–Sen estimator, which takes the middle.
     fn of_three_quarters(&self, now: Moment, window: Duration) -> Option<i64> {
-        let mut points = [Point { at: Moment::ZERO, held: Bytes(0) }; N];
+        let mut points = [Point { at: Moment::ZERO, net: Bytes(0) }; N];
         let mut n = 0;
         // The oldest first.
         let in_order = (0..N).filter_map(|i| self.points[(self.next + i) % N]);
@@ -125,7 +125,7 @@ impl<const N: usize> Slope<N> {
         let mut count = 0;
         for (i, later) in points[..n].iter().enumerate() {
             for earlier in &points[..i] {
-                let risen = i128::from(later.held.0) - i128::from(earlier.held.0);
+                let risen = i128::from(later.net.0) - i128::from(earlier.net.0);
                 slopes[count] = rate(risen, later.at.checked_sub(earlier.at)?)?;
                 count += 1;
             }
@@ -142,9 +142,9 @@ impl Trend {
     pub fn remember(&mut self, sample: &Sample) {
         let clean = sample.own.stat.filter(|_| !sample.is_torn()).map(Stat::clean_cache);
         let (usage, most_usage) = (sample.own.usage, sample.own.most_usage);
-        self.push(Look { from: sample.at, until: sample.until, usage, most_usage, clean });
+        self.push(Observed { from: sample.at, until: sample.until, usage, most_usage, clean });
         if let Some(clean) = clean {
-            self.held = Some(usage.less(clean));
+            self.net = Some(usage.less(clean));
             self.point(sample.at, usage.less(clean));
         }
     }
@@ -152,9 +152,9 @@ impl Trend {
     /// Takes in that the look at this moment found what the one before had found.
     pub fn unchanged(&mut self, at: Moment) {
         let Some(last) = self.back(0) else { return };
-        self.push(Look { from: at, until: at, clean: None, ..last });
-        if let Some(held) = self.held {
-            self.point(at, held);
+        self.push(Observed { from: at, until: at, clean: None, ..last });
+        if let Some(net) = self.net {
+            self.point(at, net);
         }
     }
 
@@ -163,19 +163,19 @@ impl Trend {
         *self = Trend::default();
     }
 
-    fn push(&mut self, look: Look) {
+    fn push(&mut self, look: Observed) {
         self.samples[self.next] = Some(look);
-        self.next = (self.next + 1) % LOOKS;
+        self.next = (self.next + 1) % SAMPLES;
     }
 
     /// The look that was so many before the last.
-    fn back(&self, n: usize) -> Option<Look> {
-        self.samples[(self.next + LOOKS - 1 - n) % LOOKS]
+    fn back(&self, n: usize) -> Option<Observed> {
+        self.samples[(self.next + SAMPLES - 1 - n) % SAMPLES]
     }
 
-    fn point(&mut self, at: Moment, held: Bytes) {
-        self.seconds.point(SECONDS_EACH, at, held);
-        self.minute.point(MINUTE_EACH, at, held);
+    fn point(&mut self, at: Moment, net: Bytes) {
+        self.seconds.point(SECONDS_EACH, at, net);
+        self.minute.point(MINUTE_EACH, at, net);
     }
 
     /// The fast growth as it seems: over the last looks, in bytes a second. Where the cache of one of the two looks is not
@@ -184,7 +184,7 @@ impl Trend {
     pub fn fast(&self) -> Option<i64> {
         let last = self.back(0)?;
         let mut first = self.back(1)?;
-        for look in (2..LOOKS).map_while(|n| self.back(n)) {
+        for look in (2..SAMPLES).map_while(|n| self.back(n)) {
             if last.from.saturating_sub(look.from) > WINDOW {
                 break;
             }
@@ -217,7 +217,7 @@ impl Trend {
         let last = self.back(0)?;
         let mut n = 2;
         let mut first = self.back(n)?;
-        for (i, look) in (3..LOOKS).map_while(|i| Some((i, self.back(i)?))) {
+        for (i, look) in (3..SAMPLES).map_while(|i| Some((i, self.back(i)?))) {
             if last.until.saturating_sub(look.from) > WINDOW {
                 break;
             }
@@ -225,7 +225,7 @@ impl Trend {
         }
         let half = last.from.checked_sub(first.from)? / 2;
         let middle = (1..n).filter_map(|i| self.back(i)).min_by_key(|l| l.from.abs_diff(first.from + half))?;
-        let least = |from: Look, to: Look| rate(to.least() - from.most(), to.until.checked_sub(from.from)?);
+        let least = |from: Observed, to: Observed| rate(to.least() - from.most(), to.until.checked_sub(from.from)?);
         let pairs = [(first, middle), (middle, last), (self.back(n - 1)?, last), (first, self.back(1)?)];
         pairs.into_iter().try_fold(i64::MAX, |most, (from, to)| Some(most.min(least(from, to)?)))
     }

@@ -60,16 +60,16 @@ pub enum Verdict {
 }
 
 impl Evidence {
-    /// How long an eviction can still wait: after that it comes too late. `eviction_takes` is what nine of ten evictions
+    /// How long an eviction can still wait: after that it comes too late. `latency` is what nine of ten evictions
     /// take, from the request to the end of the group. Zero: it is too late to wait. `None`: nothing says that it will be
     /// killed.
     #[must_use]
-    pub fn deadline(&self, eviction_takes: Duration) -> Option<Duration> {
+    pub fn deadline(&self, latency: Duration) -> Option<Duration> {
         if self.tight {
             return Some(Duration::ZERO);
         }
         let left = time_left(self.margin, Some(self.growth_at_least))?;
-        Some(left.saturating_sub(eviction_takes).saturating_sub(DEADLINE_MARGIN))
+        Some(left.saturating_sub(latency).saturating_sub(DEADLINE_MARGIN))
     }
 }
 
@@ -85,8 +85,8 @@ pub struct History {
 }
 
 impl History {
-    /// Takes a sample in, then judges it. `eviction_takes`: see [`Evidence::deadline`].
-    pub fn observe(&mut self, rule: &Rule, sample: &Sample, eviction_takes: Duration) -> Verdict {
+    /// Takes a sample in, then judges it. `latency`: see [`Evidence::deadline`].
+    pub fn observe(&mut self, rule: &Rule, sample: &Sample, latency: Duration) -> Verdict {
         self.trend.remember(sample);
         let Some(threshold) = rule.threshold_of(sample) else {
             self.above_since = None;
@@ -117,7 +117,7 @@ impl History {
             waived: sample.at < until,
             critical: rule.is_critical(sample),
         };
-        if evidence.waived && evidence.deadline(eviction_takes) != Some(Duration::ZERO) {
+        if evidence.waived && evidence.deadline(latency) != Some(Duration::ZERO) {
             return Verdict::Sustaining { until };
         }
         Verdict::Above(evidence)

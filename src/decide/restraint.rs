@@ -95,16 +95,16 @@ impl Candidate<'_> {
 
 /// Why an eviction is held, and until when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct Deferral {
     /// When to ask again.
     pub until: Moment,
     /// Why.
-    pub why: Why,
+    pub reason: Reason,
 }
 
-/// See [`Held`].
+/// See [`Deferral`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Why {
+pub enum Reason {
     /// The container is younger than the minimum age.
     Young,
     /// Pods of this owner were evicted before, and the container lived no longer than a loop's would.
@@ -119,35 +119,36 @@ pub enum Why {
     DiesYoung,
 }
 
-impl Why {
+impl Reason {
     /// All of them.
-    pub const ALL: [Why; 6] = [Why::Young, Why::Owner, Why::Turn, Why::Budget, Why::Rescues, Why::DiesYoung];
+    pub const ALL: [Reason; 6] =
+        [Reason::Young, Reason::Owner, Reason::Turn, Reason::Budget, Reason::Rescues, Reason::DiesYoung];
 
     /// One word, as metrics have it.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
-            Why::Young => "minimum-age",
-            Why::Owner => "owner-back-off",
-            Why::Turn => "owner-turn",
-            Why::Budget => "node-budget",
-            Why::Rescues => "rescue-budget",
-            Why::DiesYoung => "keeps-dying-young",
+            Reason::Young => "minimum-age",
+            Reason::Owner => "owner-back-off",
+            Reason::Turn => "owner-turn",
+            Reason::Budget => "node-budget",
+            Reason::Rescues => "rescue-budget",
+            Reason::DiesYoung => "keeps-dying-young",
         }
     }
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Why::Young => "the container has just started (--minimum-age)",
-            Why::Owner => "pods of this owner were evicted shortly before (back-off)",
-            Why::Turn => "another pod of this owner was evicted shortly before, and there is time to wait for its replacement",
-            Why::Budget => "this node has evicted as many pods as it may for now (--eviction-burst, --eviction-refill)",
-            Why::Rescues => {
+            Reason::Young => "the container has just started (--minimum-age)",
+            Reason::Owner => "pods of this owner were evicted shortly before (back-off)",
+            Reason::Turn => "another pod of this owner was evicted shortly before, and there is time to wait for its replacement",
+            Reason::Budget => "this node has evicted as many pods as it may for now (--eviction-burst, --eviction-refill)",
+            Reason::Rescues => {
                 "this node has evicted as many pods as it may, those that cannot wait included (--rescue-burst, --eviction-refill)"
             }
-            Why::DiesYoung => {
+            Reason::DiesYoung => {
                 "containers of this owner keep dying within --minimum-age of their start, so they are left to the kernel and its crash-loop back-off"
             }
         })
@@ -190,7 +191,7 @@ struct YoungEnds {
 }
 
 impl YoungEnds {
-    fn is_over(&self, now: SignedDuration) -> bool {
+    fn has_lapsed(&self, now: SignedDuration) -> bool {
         now >= self.last.saturating_add(signed(QUIET))
     }
 }
@@ -234,7 +235,7 @@ impl Restraint {
         now: Moment,
         candidate: &Candidate<'_>,
         again: &mut Option<Reservation>,
-    ) -> Result<Reservation, Held> {
+    ) -> Result<Reservation, Deferral> {
         self.forget(now);
         if let Some(earlier) = again {
             self.take_out(earlier);
@@ -274,7 +275,7 @@ impl Restraint {
         if self.young_ends.len() >= MOST_OWNERS && !self.young_ends.contains_key(owner) {
             return;
         }
-        match self.young_ends.get_mut(owner).filter(|ends| !ends.is_over(ended)) {
+        match self.young_ends.get_mut(owner).filter(|ends| !ends.has_lapsed(ended)) {
             None => {
                 let ends = YoungEnds { generations, counted: ended, last: ended };
                 self.young_ends.insert(owner.clone(), ends);
@@ -289,30 +290,30 @@ impl Restraint {
         }
     }
 
-    fn may(&self, now: Moment, candidate: &Candidate<'_>) -> Result<Purse, Held> {
+    fn may(&self, now: Moment, candidate: &Candidate<'_>) -> Result<Purse, Deferral> {
         let Candidate { owner, age, .. } = *candidate;
         let missing_age = age.map_or(Duration::ZERO, |age| self.limits.minimum_age.saturating_sub(age));
         // Where nobody could wait for longer, the hold ends there.
-        let held = |until: Moment, why: Why| {
+        let deferred = |until: Moment, reason: Reason| {
             let until = candidate.deadline.map_or(until, |left| until.min(now + left.max(SOONEST)));
-            Err(Held { until, why })
+            Err(Deferral { until, reason })
         };
         if !missing_age.is_zero()
             && let Some(ends) = self.young_ends.get(owner)
             && ends.generations >= GENERATIONS
-            && !ends.is_over(signed(now))
+            && !ends.has_lapsed(signed(now))
         {
             let quiet = Duration::try_from(ends.last.saturating_add(signed(QUIET))).unwrap_or_default();
-            return Err(Held { until: quiet.min(now + missing_age), why: Why::DiesYoung });
+            return Err(Deferral { until: quiet.min(now + missing_age), reason: Reason::DiesYoung });
         }
         if !candidate.at_deadline() {
             if !missing_age.is_zero() {
-                return held(now + missing_age, Why::Young);
+                return deferred(now + missing_age, Reason::Young);
             }
             let next = self.owners.get(owner).and_then(next_of).filter(|next| now < *next);
             match next {
-                Some(next) if candidate.is_younger_than(QUIET) => return held(next, Why::Owner),
-                Some(next) if !candidate.replaced => return held(next, Why::Turn),
+                Some(next) if candidate.is_younger_than(QUIET) => return deferred(next, Reason::Owner),
+                Some(next) if !candidate.replaced => return deferred(next, Reason::Turn),
                 _ => {}
             }
         }
@@ -320,11 +321,11 @@ impl Restraint {
             return Ok(Purse::Evictions);
         };
         if !candidate.at_deadline() {
-            return held(next, Why::Budget);
+            return deferred(next, Reason::Budget);
         }
         match self.rescues.may(now, &owner.namespace, candidate.others) {
             Ok(()) => Ok(Purse::Rescues),
-            Err(rescue) => Err(Held { until: next.min(rescue), why: Why::Rescues }),
+            Err(rescue) => Err(Deferral { until: next.min(rescue), reason: Reason::Rescues }),
         }
     }
 
@@ -361,7 +362,7 @@ impl Restraint {
     fn forget(&mut self, now: Moment) {
         self.evictions.forget(QUIET, now);
         self.rescues.forget(QUIET, now);
-        self.young_ends.retain(|_, ends| !ends.is_over(signed(now)));
+        self.young_ends.retain(|_, ends| !ends.has_lapsed(signed(now)));
         self.owners.retain(|_, times| {
             // As many as are needed to know that the back-off is at its longest; of those that are younger, some may still
             // turn out not to have happened.
@@ -419,23 +420,23 @@ mod tests {
         Candidate { deadline: Some(Duration::ZERO), ..old(owner) }
     }
 
-    fn ask(restraint: &mut Restraint, now: Duration, candidate: &Candidate<'_>) -> Result<(), (u64, Why)> {
+    fn ask(restraint: &mut Restraint, now: Duration, candidate: &Candidate<'_>) -> Result<(), (u64, Reason)> {
         let asked = restraint.reserve(now, candidate, &mut None);
-        asked.map(|_| ()).map_err(|held| (held.until.as_secs(), held.why))
+        asked.map(|_| ()).map_err(|deferred| (deferred.until.as_secs(), deferred.reason))
     }
 
     #[test]
     fn an_owner_backs_off_from_its_second_eviction_on() {
-        for (candidate, why) in [(flat as fn(&OwnerKey) -> Candidate<'_>, Why::Owner), (old, Why::Turn)] {
+        for (candidate, reason) in [(flat as fn(&OwnerKey) -> Candidate<'_>, Reason::Owner), (old, Reason::Turn)] {
             let mut restraint = plenty();
             let (a, b) = (owner("a"), owner("b"));
             let mut now = seconds(0);
             let mut waits = Vec::new();
             for _ in 0..8 {
-                if let Err(held) = restraint.reserve(now, &candidate(&a), &mut None) {
-                    assert_eq!(held.why, why);
-                    waits.push((held.until - now).as_secs());
-                    now = held.until;
+                if let Err(deferred) = restraint.reserve(now, &candidate(&a), &mut None) {
+                    assert_eq!(deferred.reason, reason);
+                    waits.push((deferred.until - now).as_secs());
+                    now = deferred.until;
                     let just_before = now - Duration::from_nanos(1);
                     assert!(restraint.reserve(just_before, &candidate(&a), &mut None).is_err());
                     assert!(restraint.reserve(now, &candidate(&a), &mut None).is_ok());
@@ -454,12 +455,12 @@ mod tests {
         let mut restraint = plenty();
         let a = owner("a");
         assert_eq!(ask(&mut restraint, seconds(0), &old(&a)), Ok(()));
-        assert_eq!(ask(&mut restraint, seconds(2), &old(&a)), Err((10, Why::Turn)));
+        assert_eq!(ask(&mut restraint, seconds(2), &old(&a)), Err((10, Reason::Turn)));
         let young = Candidate { age: Some(QUIET - seconds(1)), replaced: true, ..old(&a) };
-        assert_eq!(ask(&mut restraint, seconds(2), &young), Err((10, Why::Owner)));
+        assert_eq!(ask(&mut restraint, seconds(2), &young), Err((10, Reason::Owner)));
         assert_eq!(ask(&mut restraint, seconds(2), &Candidate { replaced: true, ..old(&a) }), Ok(()));
         let unknown = Candidate { age: None, ..old(&a) };
-        assert_eq!(ask(&mut restraint, seconds(3), &unknown), Err((22, Why::Turn)), "as old as it may be");
+        assert_eq!(ask(&mut restraint, seconds(3), &unknown), Err((22, Reason::Turn)), "as old as it may be");
     }
 
     /// Whichever the hold, and whatever happened before.
@@ -469,20 +470,20 @@ mod tests {
         let (a, b) = (owner("a"), owner("b"));
         let in_three = Some(seconds(3));
         let newborn = Candidate { age: Some(seconds(20)), deadline: in_three, ..old(&a) };
-        assert_eq!(ask(&mut restraint, seconds(100), &newborn), Err((103, Why::Young)));
+        assert_eq!(ask(&mut restraint, seconds(100), &newborn), Err((103, Reason::Young)));
         let newborn = Candidate { deadline: Some(Duration::ZERO), ..newborn };
         assert_eq!(ask(&mut restraint, seconds(103), &newborn), Ok(()));
         assert_eq!(
             ask(&mut restraint, seconds(104), &Candidate { deadline: in_three, ..old(&a) }),
-            Err((107, Why::Turn))
+            Err((107, Reason::Turn))
         );
         assert_eq!(
             ask(&mut restraint, seconds(104), &Candidate { deadline: in_three, ..flat(&a) }),
-            Err((107, Why::Owner))
+            Err((107, Reason::Owner))
         );
         assert_eq!(
             ask(&mut restraint, seconds(104), &Candidate { deadline: in_three, ..old(&b) }),
-            Err((107, Why::Budget))
+            Err((107, Reason::Budget))
         );
         assert_eq!(ask(&mut restraint, seconds(107), &dying(&a)), Ok(()));
         assert_eq!(ask(&mut restraint, seconds(107), &dying(&b)), Ok(()));
@@ -491,13 +492,13 @@ mod tests {
     #[test]
     fn people_are_told_why_and_whose() {
         assert_eq!(owner("web").to_string(), "Deployment web");
-        for why in Why::ALL {
-            let word = match why {
-                Why::Owner => "back-off",
-                Why::Turn => "replacement",
+        for reason in Reason::ALL {
+            let word = match reason {
+                Reason::Owner => "back-off",
+                Reason::Turn => "replacement",
                 _ => "--",
             };
-            assert!(why.to_string().contains(word), "{why}");
+            assert!(reason.to_string().contains(word), "{reason}");
         }
     }
 
@@ -508,16 +509,16 @@ mod tests {
         for owner in &owners[..10] {
             assert_eq!(ask(&mut restraint, seconds(1), &old(owner)), Ok(()));
         }
-        assert_eq!(ask(&mut restraint, seconds(1), &old(&owners[10])), Err((7, Why::Budget)));
+        assert_eq!(ask(&mut restraint, seconds(1), &old(&owners[10])), Err((7, Reason::Budget)));
         for owner in &owners[10..40] {
             assert_eq!(ask(&mut restraint, seconds(1), &dying(owner)), Ok(()));
         }
-        assert_eq!(ask(&mut restraint, seconds(1), &dying(&owners[40])), Err((7, Why::Rescues)));
+        assert_eq!(ask(&mut restraint, seconds(1), &dying(&owners[40])), Err((7, Reason::Rescues)));
         // One more of each.
         assert_eq!(ask(&mut restraint, seconds(7), &old(&owners[41])), Ok(()));
-        assert_eq!(ask(&mut restraint, seconds(7), &old(&owners[42])), Err((13, Why::Budget)));
+        assert_eq!(ask(&mut restraint, seconds(7), &old(&owners[42])), Err((13, Reason::Budget)));
         assert_eq!(ask(&mut restraint, seconds(7), &dying(&owners[42])), Ok(()));
-        assert_eq!(ask(&mut restraint, seconds(7), &dying(&owners[43])), Err((13, Why::Rescues)));
+        assert_eq!(ask(&mut restraint, seconds(7), &dying(&owners[43])), Err((13, Reason::Rescues)));
         let given = restraint.reserve(seconds(13), &old(&owners[44]), &mut None).unwrap();
         restraint.refund(&given);
         assert_eq!(ask(&mut restraint, seconds(13), &old(&owners[45])), Ok(()), "what did not happen costs nothing");
@@ -532,14 +533,14 @@ mod tests {
         for _ in 0..4 {
             assert_eq!(ask(&mut restraint, seconds(1), &mine), Ok(()));
         }
-        assert_eq!(ask(&mut restraint, seconds(1), &mine), Err((7, Why::Rescues)), "three of five, and the first");
+        assert_eq!(ask(&mut restraint, seconds(1), &mine), Err((7, Reason::Rescues)), "three of five, and the first");
         assert_eq!(ask(&mut restraint, seconds(1), &other), Ok(()));
         assert_eq!(
             ask(&mut restraint, seconds(1), &Candidate { others: false, ..mine }),
             Ok(()),
             "nobody else is there"
         );
-        assert_eq!(ask(&mut restraint, seconds(1), &other), Err((7, Why::Rescues)));
+        assert_eq!(ask(&mut restraint, seconds(1), &other), Err((7, Reason::Rescues)));
     }
 
     /// An answer can be late: what is given back then is as if it had never been taken, no more.
@@ -549,7 +550,7 @@ mod tests {
         let refused = restraint.reserve(seconds(0), &old(&owner("a")), &mut None).unwrap();
         assert_eq!(ask(&mut restraint, seconds(6), &old(&owner("b"))), Ok(()));
         restraint.refund(&refused);
-        assert_eq!(ask(&mut restraint, seconds(7), &old(&owner("c"))), Err((12, Why::Budget)), "b's is still spent");
+        assert_eq!(ask(&mut restraint, seconds(7), &old(&owner("c"))), Err((12, Reason::Budget)), "b's is still spent");
     }
 
     #[test]
@@ -558,14 +559,14 @@ mod tests {
         let (a, b) = (owner("a"), owner("b"));
         let mut lost = restraint.reserve(seconds(0), &old(&a), &mut None).ok();
         assert_eq!(ask(&mut restraint, seconds(6), &old(&b)), Ok(()));
-        let held = restraint.reserve(seconds(7), &old(&a), &mut lost).unwrap_err();
-        assert_eq!(held, Held { until: seconds(12), why: Why::Budget });
+        let deferred = restraint.reserve(seconds(7), &old(&a), &mut lost).unwrap_err();
+        assert_eq!(deferred, Deferral { until: seconds(12), reason: Reason::Budget });
         assert!(lost.is_some(), "it may have happened");
         assert!(restraint.reserve(seconds(12), &old(&a), &mut lost).is_ok(), "not held by itself");
         assert!(lost.is_none());
         assert_eq!(
             ask(&mut restraint, seconds(18), &old(&a)),
-            Err((22, Why::Turn)),
+            Err((22, Reason::Turn)),
             "it counts once, from its last try on"
         );
     }
@@ -579,9 +580,9 @@ mod tests {
         for i in 0..7 {
             lost = restraint.reserve(seconds(i), &dying(&a), &mut None).ok();
         }
-        assert_eq!(ask(&mut restraint, seconds(8), &flat(&a)), Err((306, Why::Owner)));
+        assert_eq!(ask(&mut restraint, seconds(8), &flat(&a)), Err((306, Reason::Owner)));
         restraint.refund(&lost.unwrap());
-        assert_eq!(ask(&mut restraint, seconds(8), &flat(&a)), Err((305, Why::Owner)), "six are left");
+        assert_eq!(ask(&mut restraint, seconds(8), &flat(&a)), Err((305, Reason::Owner)), "six are left");
     }
 
     #[test]
@@ -589,7 +590,7 @@ mod tests {
         let mut restraint = plenty();
         let a = owner("a");
         let aged = |s| Candidate { age: Some(seconds(s)), ..flat(&a) };
-        assert_eq!(ask(&mut restraint, seconds(100), &aged(20)), Err((140, Why::Young)));
+        assert_eq!(ask(&mut restraint, seconds(100), &aged(20)), Err((140, Reason::Young)));
         assert_eq!(ask(&mut restraint, seconds(100), &aged(60)), Ok(()));
         let mut off = Restraint::new(Limits { minimum_age: Duration::ZERO, ..Limits::default() });
         assert_eq!(ask(&mut off, seconds(100), &aged(0)), Ok(()));
@@ -617,7 +618,7 @@ mod tests {
         end(&mut restraint, 180, 200);
         assert_eq!(
             ask(&mut restraint, seconds(210), &newborn),
-            Err((250, Why::DiesYoung)),
+            Err((250, Reason::DiesYoung)),
             "though it is at its deadline"
         );
         assert_eq!(ask(&mut restraint, seconds(210), &Candidate { owner: &owner("b"), ..newborn }), Ok(()));
@@ -663,7 +664,7 @@ mod tests {
                 match restraint.reserve(now, &candidate, &mut None) {
                     Ok(reservation) if refund => late.push(reservation),
                     Ok(_) => done.push((now, who, is_dying)),
-                    Err(held) => prop_assert!(!is_dying || held.why == Why::Rescues, "{held:?}"),
+                    Err(deferred) => prop_assert!(!is_dying || deferred.reason == Reason::Rescues, "{deferred:?}"),
                 }
             }
             for (i, (at, who, _)) in done.iter().enumerate() {

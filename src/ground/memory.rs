@@ -85,13 +85,13 @@ impl Level {
     /// stat it is limit − usage, a lower bound. `None` without a limit.
     #[must_use]
     pub fn margin(&self) -> Option<Bytes> {
-        let margin = self.limit?.less(self.held());
+        let margin = self.limit?.less(self.net_usage());
         Some(margin.plus(self.swap_left))
     }
 
     /// Usage less clean cache: what an OOM kill is about.
     #[must_use]
-    pub fn held(&self) -> Bytes {
+    pub fn net_usage(&self) -> Bytes {
         self.usage.less(self.stat.map_or(Bytes(0), Stat::clean_cache))
     }
 

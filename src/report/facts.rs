@@ -39,18 +39,18 @@ impl Subject {
             Subject::NotEvicted { evidence, answer, mode: m, .. } => {
                 Facts { answer: Some(answer.label().into()), dry_run: mode(m), ..of(evidence) }
             }
-            Subject::Held { evidence, why, .. } => Facts { cause: Some(why.label().into()), ..of(evidence) },
+            Subject::Deferred { evidence, reason, .. } => Facts { cause: Some(reason.label().into()), ..of(evidence) },
             Subject::Slow { growth, .. } => Facts { growth: Some(*growth), ..Facts::default() },
-            Subject::Missed { reason, look, .. } => {
-                let look = look.as_ref().map(|look| &look.0);
+            Subject::Missed { reason, last_sample, .. } => {
+                let last_sample = last_sample.as_ref().map(|last_sample| &last_sample.0);
                 Facts {
                     cause: Some(reason.label().into()),
-                    value: look.and_then(|l| l.value).map(|v| v.0),
-                    usage: look.map(|l| l.sample.own.usage.0),
-                    limit: look.and_then(|l| l.sample.base()).map(|l| l.0),
-                    threshold: look.and_then(|l| l.threshold).map(|t| t.0),
-                    growth: look.and_then(|l| l.growth),
-                    room: look.and_then(|l| l.margin).map(|r| r.0),
+                    value: last_sample.and_then(|l| l.value).map(|v| v.0),
+                    usage: last_sample.map(|l| l.sample.own.usage.0),
+                    limit: last_sample.and_then(|l| l.sample.base()).map(|l| l.0),
+                    threshold: last_sample.and_then(|l| l.threshold).map(|t| t.0),
+                    growth: last_sample.and_then(|l| l.growth),
+                    room: last_sample.and_then(|l| l.margin).map(|r| r.0),
                     ..Facts::default()
                 }
             }

@@ -16,8 +16,7 @@ use super::notice::{MissReason, Subject};
 use crate::access::confinement::{Confinement, ConfinementState};
 use crate::act::answer::Answer;
 use crate::act::order::Act;
-use crate::controller::Counts;
-use crate::decide::restraint::Why;
+use crate::decide::restraint::Reason;
 use crate::pods::guard::DryRun;
 use crate::sampler::Counters;
 
@@ -36,7 +35,7 @@ pub struct AnswerLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct WhyLabels {
+struct ReasonLabels {
     reason: &'static str,
 }
 
@@ -68,8 +67,8 @@ pub struct Metrics {
     deletions: Family<AnswerLabels, Counter>,
     blocked: Gauge,
     held_now: Gauge,
-    held: Family<WhyLabels, Counter>,
-    missed: Family<WhyLabels, Counter>,
+    held: Family<ReasonLabels, Counter>,
+    missed: Family<ReasonLabels, Counter>,
     slow: Counter,
     list_age: Gauge,
     confinement: Family<ConfinementLabels, Gauge>,
@@ -137,19 +136,19 @@ impl Metrics {
         );
         let deletions: Family<AnswerLabels, Counter> = Family::default();
         registry.register("deletions", "Deletions past a disruption budget by the server's answer", deletions.clone());
-        let held: Family<WhyLabels, Counter> = Family::default();
+        let held: Family<ReasonLabels, Counter> = Family::default();
         registry.register("held", "Evictions held by restraint, by its reason", held.clone());
-        let missed: Family<WhyLabels, Counter> = Family::default();
+        let missed: Family<ReasonLabels, Counter> = Family::default();
         registry.register(
             "missed",
             "OOM kills of guarded containers, by the reason that they were not evicted",
             missed.clone(),
         );
-        for reason in Why::ALL.map(Why::label) {
-            drop(held.get_or_create(&WhyLabels { reason }));
+        for reason in Reason::ALL.map(Reason::label) {
+            drop(held.get_or_create(&ReasonLabels { reason }));
         }
         for reason in MissReason::ALL.map(MissReason::label) {
-            drop(missed.get_or_create(&WhyLabels { reason }));
+            drop(missed.get_or_create(&ReasonLabels { reason }));
         }
         let list_age = Gauge::default();
         registry.register_with_unit(
@@ -213,13 +212,13 @@ impl Metrics {
     }
 
     /// Counts what is told.
-    pub fn told(&self, subject: &Subject) {
+    pub fn reported(&self, subject: &Subject) {
         match subject {
-            Subject::Held { why, .. } => {
-                self.held.get_or_create(&WhyLabels { reason: why.label() }).inc();
+            Subject::Deferred { reason, .. } => {
+                self.held.get_or_create(&ReasonLabels { reason: reason.label() }).inc();
             }
             Subject::Missed { reason, count, .. } => {
-                self.missed.get_or_create(&WhyLabels { reason: reason.label() }).inc_by(*count);
+                self.missed.get_or_create(&ReasonLabels { reason: reason.label() }).inc_by(*count);
             }
             Subject::Slow { .. } => {
                 self.slow.inc();
@@ -248,7 +247,7 @@ impl Metrics {
         gauge(&self.unreadable, counts.unreadable);
         gauge(&self.invalid, counts.invalid);
         gauge(&self.blocked, counts.blocked);
-        gauge(&self.held_now, counts.held);
+        gauge(&self.held_now, counts.deferred);
         self.list_age.set(i64::try_from(list_age.as_secs()).unwrap_or(i64::MAX));
         // The sampling thread counts for itself; here its counts are taken over.
         self.samples.inner().store(counters.samples.load(Relaxed), Relaxed);
@@ -259,6 +258,23 @@ impl Metrics {
         let _ = text::encode(&mut page, &self.registry);
         page
     }
+}
+
+/// See [`Controller::counts`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Targets that the sampler looks at.
+    pub guarded: usize,
+    /// Targets whose group was not found.
+    pub unresolved: usize,
+    /// Targets whose group is there, and cannot be read.
+    pub unreadable: usize,
+    /// Pods whose guard is invalid.
+    pub invalid: usize,
+    /// Pods over, whose eviction a disruption budget blocks.
+    pub blocked: usize,
+    /// Pods over, whose eviction is held.
+    pub deferred: usize,
 }
 
 #[cfg(test)]
@@ -274,7 +290,7 @@ mod tests {
         metrics.confinement(Confinement::Policy, ConfinementState::NotAsked);
         metrics.confinement(Confinement::Policy, ConfinementState::Holds);
         let page = metrics.page(
-            Counts { guarded: 3, unresolved: 1, unreadable: 6, invalid: 2, blocked: 4, held: 5 },
+            Counts { guarded: 3, unresolved: 1, unreadable: 6, invalid: 2, blocked: 4, deferred: 5 },
             Duration::from_secs(7),
             &Counters::default(),
         );

@@ -8,7 +8,7 @@ use crate::act::answer::Answer;
 use crate::act::order::Act;
 use crate::decide::eligibility::Never;
 use crate::decide::judge::Evidence;
-use crate::decide::restraint::Why;
+use crate::decide::restraint::Reason;
 use crate::pods::guard::{DryRun, Problem, Warning};
 use crate::pods::{Owner, PodRef};
 use crate::sampler::LastSample;
@@ -56,13 +56,13 @@ pub enum Subject {
         mode: DryRun,
     },
     /// Over, but restraint says to wait.
-    Held {
+    Deferred {
         /// Why it would be evicted.
         evidence: Evidence,
         /// Until when.
         until: Timestamp,
         /// Why it is not.
-        why: Why,
+        reason: Reason,
     },
     /// Evicted, but still there and growing after its grace.
     Slow {
@@ -76,7 +76,7 @@ pub enum Subject {
         /// Why it was not evicted before.
         reason: MissReason,
         /// The last look at it, and how long ago that was.
-        look: Option<Box<(LastSample, Duration)>>,
+        last_sample: Option<Box<(LastSample, Duration)>>,
         /// How many kills the kernel has counted of it.
         count: u64,
         /// The container has ended by it; else only some of its processes have.
@@ -108,7 +108,7 @@ pub enum MissReason {
     /// A disruption budget did not allow it.
     Blocked,
     /// Restraint held it.
-    Held,
+    Deferred,
     /// The server refused, or did not answer.
     Refused,
     /// It was being ended already.
@@ -131,7 +131,7 @@ impl MissReason {
         MissReason::TooFast,
         MissReason::Sustaining,
         MissReason::Blocked,
-        MissReason::Held,
+        MissReason::Deferred,
         MissReason::Refused,
         MissReason::Terminating,
         MissReason::DryRun,
@@ -148,7 +148,7 @@ impl MissReason {
             MissReason::TooFast => "too-fast",
             MissReason::Sustaining => "sustaining",
             MissReason::Blocked => "blocked",
-            MissReason::Held => "held",
+            MissReason::Deferred => "held",
             MissReason::Refused => "refused",
             MissReason::Terminating => "terminating",
             MissReason::DryRun => "dry-run",
@@ -174,7 +174,7 @@ impl Subject {
                 Answer::Blocked { .. } => "PreOOMEvictionBlocked",
                 _ => "PreOOMEvictionFailed",
             },
-            Subject::Held { .. } => "PreOOMEvictionHeld",
+            Subject::Deferred { .. } => "PreOOMEvictionHeld",
             Subject::Slow { .. } => "PreOOMEvictionSlow",
             Subject::Missed { .. } => "PreOOMMissed",
             Subject::InvalidGuard(_) | Subject::NoLimit | Subject::BeyondLimit => "PreOOMInvalidGuard",
@@ -198,7 +198,7 @@ impl Subject {
             self,
             Subject::Evicted { .. }
                 | Subject::NotEvicted { .. }
-                | Subject::Held { .. }
+                | Subject::Deferred { .. }
                 | Subject::Slow { .. }
                 | Subject::Missed { .. }
         )

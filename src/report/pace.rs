@@ -102,7 +102,7 @@ mod tests {
     }
 
     /// How many of these are told, one each `step`.
-    fn told(pace: &mut Pace, from: Moment, step: Duration, notices: impl IntoIterator<Item = Notice>) -> usize {
+    fn reported(pace: &mut Pace, from: Moment, step: Duration, notices: impl IntoIterator<Item = Notice>) -> usize {
         (0u32..).zip(notices).filter(|(n, notice)| pace.allows(from + step * *n, notice)).count()
     }
 
@@ -110,9 +110,9 @@ mod tests {
     fn an_annotation_edited_in_a_loop_is_told_a_few_times_and_then_once_a_minute() {
         let mut pace = Pace::default();
         let edits = |count: usize| std::iter::repeat_n(notice("a", "u", Subject::NoLimit), count);
-        assert_eq!(told(&mut pace, Duration::ZERO, Duration::from_millis(10), edits(5000)), 10);
+        assert_eq!(reported(&mut pace, Duration::ZERO, Duration::from_millis(10), edits(5000)), 10);
         let hour = Duration::from_secs(3600);
-        assert_eq!(told(&mut pace, hour, Duration::from_millis(100), edits(36_000)), 10 + 59);
+        assert_eq!(reported(&mut pace, hour, Duration::from_millis(100), edits(36_000)), 10 + 59);
         assert!(pace.allows(2 * hour, &notice("a", "other", Subject::NoLimit)), "another pod is told");
     }
 
@@ -120,9 +120,9 @@ mod tests {
     fn a_namespace_that_makes_pods_in_a_loop_does_not_silence_the_others() {
         let mut pace = Pace::default();
         let pods = (0..5000).map(|n| notice("a", &n.to_string(), Subject::NoLimit));
-        assert_eq!(told(&mut pace, Duration::ZERO, Duration::ZERO, pods), 300);
+        assert_eq!(reported(&mut pace, Duration::ZERO, Duration::ZERO, pods), 300);
         let pods = (0..500).map(|n| notice("b", &format!("b{n}"), Subject::NoLimit));
-        assert!(told(&mut pace, Duration::from_secs(1), Duration::ZERO, pods) >= 250);
+        assert!(reported(&mut pace, Duration::from_secs(1), Duration::ZERO, pods) >= 250);
         assert!(pace.pods.len() <= REMEMBERED);
     }
 
@@ -130,10 +130,10 @@ mod tests {
     fn evictions_are_told_whatever_else_was() {
         let mut pace = Pace::default();
         let others = (0..100_000).map(|n| notice(&format!("{}", n / 100), &(n % 900).to_string(), Subject::NoLimit));
-        assert_eq!(told(&mut pace, Duration::ZERO, Duration::ZERO, others), 1000, "of all namespaces");
+        assert_eq!(reported(&mut pace, Duration::ZERO, Duration::ZERO, others), 1000, "of all namespaces");
         let of_a_pod = std::iter::repeat_n(notice("a", "0", slow()), 50);
-        assert_eq!(told(&mut pace, Duration::ZERO, Duration::ZERO, of_a_pod), 50);
+        assert_eq!(reported(&mut pace, Duration::ZERO, Duration::ZERO, of_a_pod), 50);
         let more = std::iter::repeat_n(notice("a", "0", slow()), 50);
-        assert_eq!(told(&mut pace, Duration::ZERO, Duration::ZERO, more), 10, "they have a bound, too");
+        assert_eq!(reported(&mut pace, Duration::ZERO, Duration::ZERO, more), 10, "they have a bound, too");
     }
 }

@@ -16,7 +16,7 @@ const MOST: usize = 50;
 /// A ring of them.
 #[derive(Debug, Default)]
 pub struct Recent {
-    told: u64,
+    reported: u64,
     last: VecDeque<RecentView>,
 }
 
@@ -26,9 +26,9 @@ impl Recent {
         if !notice.subject.is_about_an_eviction() || !notice.subject.is_news() {
             return;
         }
-        self.told += 1;
+        self.reported += 1;
         self.last.truncate(MOST - 1);
-        self.last.push_front(view(self.told, at, notice));
+        self.last.push_front(view(self.reported, at, notice));
     }
 
     /// All that are kept, the newest first.

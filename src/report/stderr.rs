@@ -107,7 +107,7 @@ impl<'a> MakeWriter<'a> for Writer {
 }
 
 fn write_on(mut out: impl Write, taken: &Receiver<Piece>, counts: &Counts) {
-    let mut told = 0;
+    let mut reported = 0;
     while let Ok(piece) = taken.recv() {
         match piece {
             Piece::Line(line) => {
@@ -119,8 +119,8 @@ fn write_on(mut out: impl Write, taken: &Receiver<Piece>, counts: &Counts) {
         }
         let lost = counts.lost.load(Relaxed);
         // The lines before are out, so there is room for this one. Should it be lost, too, the next one says it.
-        if lost > told {
-            told = lost;
+        if lost > reported {
+            reported = lost;
             warn!(lost, "log lines were lost, so many in all: nobody read stderr fast enough");
         }
     }

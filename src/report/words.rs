@@ -128,17 +128,17 @@ impl Subject {
             Subject::NotEvicted { evidence, act, answer, .. } => {
                 format!("{}: {}", answer_words(*act, answer), evidence_words(evidence))
             }
-            Subject::Held { evidence, until, why } => {
+            Subject::Deferred { evidence, until, reason } => {
                 let until = until.strftime("%H:%M:%S UTC");
-                format!("Eviction held until {until}: {why}; {}", evidence_words(evidence))
+                format!("Eviction held until {until}: {reason}; {}", evidence_words(evidence))
             }
             Subject::Slow { since, growth } => format!(
                 "Still there, and growing {}, {} s after its eviction was accepted: its grace is over, and it is not evicted again",
                 rate(*growth),
                 since.as_secs()
             ),
-            Subject::Missed { reason, look, count, whole } => {
-                let mut last = match look {
+            Subject::Missed { reason, last_sample, count, whole } => {
+                let mut last = match last_sample {
                     Some(last) => format!(
                         "last read {} before: usage {}, limit {}, growing {}",
                         short(last.1),
@@ -149,7 +149,7 @@ impl Subject {
                     None => "never read".into(),
                 };
                 if *reason == MissReason::PodLimit
-                    && let Some(pod) = look.as_ref().and_then(|look| look.0.sample.pod)
+                    && let Some(pod) = last_sample.as_ref().and_then(|last_sample| last_sample.0.sample.pod)
                 {
                     let limit = pod.limit.map_or("none".into(), |l| l.to_string());
                     // Writing to a String cannot fail.
@@ -183,7 +183,7 @@ impl Subject {
     pub fn once(&self) -> String {
         match self {
             Subject::NotEvicted { act, answer, .. } => answer_words(*act, answer),
-            Subject::Held { why, .. } => format!("held: {why}"),
+            Subject::Deferred { reason, .. } => format!("held: {reason}"),
             Subject::Slow { .. } => "slow".into(),
             other => other.words(),
         }
@@ -198,7 +198,7 @@ impl MissReason {
             MissReason::TooFast => "it filled faster than it could be evicted",
             MissReason::Sustaining => "it was over, but not yet for as long as sustained-for says",
             MissReason::Blocked => "a disruption budget did not allow its eviction",
-            MissReason::Held => "its eviction was held",
+            MissReason::Deferred => "its eviction was held",
             MissReason::Refused => "the API server had not accepted its eviction",
             MissReason::Terminating => "it was being ended already",
             MissReason::DryRun => "its eviction was a dry run",

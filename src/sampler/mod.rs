@@ -3,6 +3,7 @@
 //! It is a thread of its own, so that sampling goes on while TLS, JSON or a slow server keep the async side busy. It only
 //! ever waits for the next target that is due, or for a command; in the steady state it allocates nothing.
 
+mod counters;
 mod kills;
 mod latency;
 mod messages;
@@ -27,6 +28,7 @@ use crate::cgroup::StatReader;
 use crate::decide::schedule::LONGEST_INTERVAL;
 use crate::ground::clock::{Clock, Moment};
 
+pub use self::counters::Counters;
 pub use self::latency::{Latency, P90, TYPICAL};
 pub use self::messages::{Command, Report, TargetId, Watch, What};
 pub use self::reader::read_all;
@@ -36,23 +38,6 @@ pub use self::target::{Reported, Severity, Target};
 const REPORT_WITHIN: Duration = Duration::from_millis(1);
 /// The shortest time between two notifications that an eviction may come soon.
 const EVICTION_NEAR_EACH: Duration = Duration::from_secs(1);
-
-/// What the sampler tells the other side besides its reports: counts for `/metrics` and `/healthz`.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Samples.
-    pub samples: AtomicU64,
-    /// Samples that read `memory.stat`.
-    pub stat_reads: AtomicU64,
-    /// Samples that read the limit, and now and then the pod's and the kernel's counts of kills.
-    pub limit_reads: AtomicU64,
-    /// Times the thread woke up.
-    pub wakeups: AtomicU64,
-    /// Notified when an eviction may come soon.
-    pub eviction_near: Notify,
-    /// Milliseconds from the start to the thread's last turn.
-    pub turned_at: AtomicU64,
-}
 
 /// What a sweep has found about the target at `index`.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::Counters;
+use super::counters::Counters;
 use crate::cgroup::resolve::Groups;
 use crate::cgroup::{Group, ReadError, StatRead, StatReader};
 use crate::decide::schedule::Schedule;

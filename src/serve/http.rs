@@ -28,10 +28,10 @@ use tokio::task::AbortHandle;
 use tracing::error;
 
 use super::wire::{GuardView, GuardsPage, RecentView};
-use crate::controller::Counts;
 use crate::decide::schedule::LONGEST_INTERVAL;
 use crate::ground::clock::{Clock, Moment};
 use crate::pods::guard::DryRun;
+use crate::report::metrics::Counts;
 use crate::report::metrics::Metrics;
 use crate::sampler::Counters;
 

@@ -108,8 +108,8 @@ impl Node {
                         self.posted.push((now, lasts(n), order.pod.clone()));
                         self.unanswered.push((number, order.pod));
                     }
-                    Effect::Tell(notice) => {
-                        self.held += usize::from(matches!(notice.subject, Subject::Held { .. }));
+                    Effect::Notify(notice) => {
+                        self.held += usize::from(matches!(notice.subject, Subject::Deferred { .. }));
                     }
                 }
             }
@@ -189,7 +189,7 @@ fn a_thousand_that_cross_at_once_go_by_the_time_they_have_left_and_within_the_bu
         node.turn(Duration::from_secs(second));
         let sizes = node.controller.sizes();
         assert!(sizes.pods <= PODS as usize && sizes.ids == sizes.targets && sizes.targets == sizes.pods);
-        assert!(sizes.told <= 4 && sizes.owners <= limits.burst as usize + 600 / 6, "{sizes:?}");
+        assert!(sizes.reported <= 4 && sizes.owners <= limits.burst as usize + 600 / 6, "{sizes:?}");
     }
     let order: Vec<u64> = node.posted.iter().map(|(_, lasts, _)| *lasts).collect();
     let wanted: Vec<u64> = (200..).take(order.len()).collect();

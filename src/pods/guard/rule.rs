@@ -53,7 +53,7 @@ impl Rule {
     #[must_use]
     pub fn is_critical(&self, sample: &Sample) -> bool {
         let past = self.force_delete.and_then(|percent| Some(percent.of(sample.base()?)));
-        past.is_some_and(|past| sample.own.held() > past)
+        past.is_some_and(|past| sample.own.net_usage() > past)
     }
 }
 

@@ -92,7 +92,7 @@ impl World<'_> {
 
     /// Nobody is held by what did not happen.
     pub(super) fn check_held(&mut self) {
-        if self.controller.counts().held == 0 {
+        if self.controller.counts().deferred == 0 {
             return;
         }
         let held: Vec<_> = (self.controller.guards(self.now).into_iter())
@@ -107,11 +107,11 @@ impl World<'_> {
                 let since = self.now.saturating_sub(since);
                 self.spent.iter().filter(move |s| !s.void && s.at >= since)
             };
-            let by = |reason: Why| why.starts_with(&reason.to_string());
-            let is_needless = if by(Why::Owner) || by(Why::Turn) {
+            let by = |reason: Reason| why.starts_with(&reason.to_string());
+            let is_needless = if by(Reason::Owner) || by(Reason::Turn) {
                 !spent(QUIET).any(|s| s.owner == owner)
             } else {
-                by(Why::Budget) && spent(refill * (burst + 1)).count() < burst as usize
+                by(Reason::Budget) && spent(refill * (burst + 1)).count() < burst as usize
             };
             if is_needless {
                 return self.fail(Invariant::RefundFrees, format!("{uid} is held for nothing: {why}"));

@@ -36,7 +36,7 @@ use pre_oom_killer::cgroup::{Group, Hit, Machine, Malformed, ReadError, ReadErro
 use pre_oom_killer::controller::{Controller, Effect, Settings};
 use pre_oom_killer::decide::eligibility::Scope;
 use pre_oom_killer::decide::judge::Evidence;
-use pre_oom_killer::decide::restraint::{Limits, Why};
+use pre_oom_killer::decide::restraint::{Limits, Reason};
 use pre_oom_killer::ground::clock::Moment;
 use pre_oom_killer::ground::memory::{Level, Sample};
 use pre_oom_killer::ground::units::Bytes;

@@ -16,7 +16,7 @@ impl World<'_> {
     /// Remembers what a target holds.
     pub(super) fn trace_held(&mut self, id: TargetId) {
         let Some(sample) = self.sample(id) else { return };
-        let (now, held) = (self.now, sample.own.held().0);
+        let (now, held) = (self.now, sample.own.net_usage().0);
         let trail = self.trails.entry(id).or_default();
         if trail.back().is_none_or(|(at, _)| *at + millis(500) <= now) {
             trail.push_back((now, held));

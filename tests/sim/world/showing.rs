@@ -117,9 +117,9 @@ impl World<'_> {
         let held = sizes.pods <= opted_in
             && sizes.targets <= targets
             && sizes.ids == sizes.targets
-            && sizes.told <= 64
+            && sizes.reported <= 64
             && sizes.kills <= 18
-            && sizes.last_looks <= 2
+            && sizes.last_samples <= 2
             && sizes.owners <= owners
             && sizes.namespaces <= 3
             && sizes.in_flight <= in_flight

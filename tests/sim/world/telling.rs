@@ -3,19 +3,19 @@
 use super::*;
 
 impl World<'_> {
-    pub(super) fn tell(&mut self, notice: &Notice) {
+    pub(super) fn noticed(&mut self, notice: &Notice) {
         trace!(self, "told of {}: {}", notice.pod.uid.0, notice.subject.words());
         let (kind, count) = match &notice.subject {
             Subject::Evicted { mode: DryRun::Client, .. } => ("dry run", "told: dry run"),
             Subject::Evicted { .. } => ("accepted", "told: accepted"),
             Subject::NotEvicted { answer, .. } => (answer.label(), "told: not evicted"),
-            Subject::Held { why, .. } => match why {
-                Why::Young => ("held", "told: held, young"),
-                Why::Owner => ("held", "told: held, owner"),
-                Why::Turn => ("held", "told: held, turn"),
-                Why::Budget => ("held", "told: held, budget"),
-                Why::Rescues => ("held", "told: held, rescues"),
-                Why::DiesYoung => ("held", "told: held, dies young"),
+            Subject::Deferred { reason, .. } => match reason {
+                Reason::Young => ("held", "told: held, young"),
+                Reason::Owner => ("held", "told: held, owner"),
+                Reason::Turn => ("held", "told: held, turn"),
+                Reason::Budget => ("held", "told: held, budget"),
+                Reason::Rescues => ("held", "told: held, rescues"),
+                Reason::DiesYoung => ("held", "told: held, dies young"),
             },
             Subject::Slow { .. } => ("slow", "told: slow"),
             Subject::Missed { .. } => ("missed", "told: missed"),

@@ -63,7 +63,7 @@ impl World<'_> {
             }
             Effect::Sampler(command) => self.obey(command),
             Effect::Post(number, order) => self.post(number, order),
-            Effect::Tell(notice) => self.tell(&notice),
+            Effect::Notify(notice) => self.noticed(&notice),
         }
     }
 
