@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn all_problems_are_told_at_once() {
+    fn all_problems_are_reported_at_once() {
         let problems = parse(&[
             "--nodename",
             "n1",

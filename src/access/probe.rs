@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn unclear_is_told_in_the_servers_words() {
+    fn unclear_is_reported_in_the_servers_words() {
         for (name, words) in [
             ("evict-403-rbac", "403: pods \"own\" is forbidden: User \"u\" cannot create resource \"pods/eviction\""),
             ("evict-429-pdb", "429: Cannot evict pod as it would violate the pod's disruption budget."),
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_that_refuses_everything_is_told_as_such() {
+    fn a_policy_that_refuses_everything_is_reported_as_such() {
         let (code, body) = own_policy(NOT_BOUND);
         let ProbeResult::Found(finding) = result_of(Confinement::Policy, "own", code, &body) else { panic!() };
         assert!(finding.state == ConfinementState::Holds && finding.refuses_all, "{finding:?}");

@@ -272,9 +272,9 @@ mod tests {
     #[test]
     fn what_is_well_is_not_asked_again() {
         let round = |need: Option<Need>, state| {
-            let right = |need| Permission { need, ..permissions::needed(Confinement::Policy).remove(0) };
+            let permission = |need| Permission { need, ..permissions::needed(Confinement::Policy).remove(0) };
             let finding = Finding { state, ..Finding::unclear(String::new()) };
-            Round { missing: Some(need.map(right).into_iter().collect()), finding }
+            Round { missing: Some(need.map(permission).into_iter().collect()), finding }
         };
         use Confinement::{Impersonation, None as Nothing, Policy};
         for (mode, need, state, well) in [

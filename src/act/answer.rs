@@ -359,9 +359,9 @@ mod tests {
             };
             let meant = classify(code, retry_after, body.as_bytes());
             assert_eq!(meant.label(), meaning(name), "{name}: {meant:?}");
-            if let Answer::Denied { webhook, code: told, message, retry_after } = meant {
+            if let Answer::Denied { webhook, code: answered, message, retry_after } = meant {
                 assert_eq!(webhook.as_deref(), Some("guard.facts.example.com"), "{name}");
-                assert_eq!(told, code.as_u16(), "{name}");
+                assert_eq!(answered, code.as_u16(), "{name}");
                 assert_eq!(Some(&*message), answer["body"]["message"].as_str(), "{name}: the server's words");
                 let waits = name == "evict-429-webhook-reason";
                 assert_eq!(retry_after, waits.then_some(Duration::from_secs(7)), "{name}");
@@ -384,8 +384,10 @@ mod tests {
             ] {
                 let body = format!(r#"{{"kind":"Status","status":"Failure","message":"{words}","code":{code}{rest}}}"#);
                 let answer = classify(StatusCode::from_u16(code).unwrap(), None, body.as_bytes());
-                let Answer::Denied { webhook, code: told, message, retry_after } = answer else { panic!("{answer:?}") };
-                assert_eq!((webhook.as_deref(), told), (Some("drain.example.com"), code), "{body}");
+                let Answer::Denied { webhook, code: answered, message, retry_after } = answer else {
+                    panic!("{answer:?}")
+                };
+                assert_eq!((webhook.as_deref(), answered), (Some("drain.example.com"), code), "{body}");
                 assert_eq!(message, words.replace('\\', ""), "{body}");
                 assert_eq!(retry_after, rest.contains("retryAfter").then_some(Duration::from_secs(9)), "{body}");
             }
@@ -397,6 +399,22 @@ mod tests {
         assert_eq!(label(403, r#"pods \"a\" is forbidden: admission webhook \"x\" denied the request"#), "refused");
         assert_eq!(label(500, r#"admission webhook \"x\" attempted to modify the object"#), "failing");
         assert_eq!(label(201, r#"admission webhook \"x\" denied the request"#), "unknown");
+    }
+
+    /// Both go into log lines and Events.
+    #[test]
+    fn a_long_message_is_cut_the_budgets_too() {
+        let long = "x".repeat(2 * MESSAGE_BYTES);
+        for causes in ["[]".to_owned(), format!(r#"[{{"reason":"DisruptionBudget","message":"{long}"}}]"#)] {
+            let body = format!(
+                r#"{{"kind":"Status","status":"Failure","message":"{long}","details":{{"causes":{causes}}},"code":429}}"#
+            );
+            let answer = classify(StatusCode::TOO_MANY_REQUESTS, None, body.as_bytes());
+            let (Answer::Blocked { message, .. } | Answer::Throttled { message: Some(message), .. }) = answer else {
+                panic!("{answer:?}")
+            };
+            assert_eq!(message.len(), MESSAGE_BYTES, "{causes}");
+        }
     }
 
     /// A 429 in JSON is somebody's word, not that of priority and fairness.
@@ -420,15 +438,15 @@ mod tests {
         assert_eq!(seconds(&blocked(None), 0, 0.0), Some(0.5));
         assert_eq!(seconds(&blocked(None), 3, 1.0), Some(8.0));
         assert_eq!(seconds(&blocked(None), u32::MAX, 1.0), Some(30.0));
-        let told = Some(Duration::from_secs(10));
-        assert_eq!(seconds(&blocked(told), 0, 0.0), Some(10.0));
-        let near = blocked(told).retry_after(0, 1.0, Some(Duration::from_secs(9)));
+        let wait = Some(Duration::from_secs(10));
+        assert_eq!(seconds(&blocked(wait), 0, 0.0), Some(10.0));
+        let near = blocked(wait).retry_after(0, 1.0, Some(Duration::from_secs(9)));
         assert_eq!(near, Some(Duration::from_secs(1)), "it has not so much time");
-        let just = blocked(told).retry_after(0, 1.0, Some(Duration::from_secs(10)));
+        let just = blocked(wait).retry_after(0, 1.0, Some(Duration::from_secs(10)));
         assert_eq!(just, Some(Duration::from_secs(1)), "nor so");
-        let far = blocked(told).retry_after(0, 1.0, Some(Duration::from_secs(11)));
-        assert_eq!(far, Some(Duration::from_secs(12)), "the floor and a fifth: agents told the same part again");
-        assert_eq!(seconds(&Answer::Throttled { message: None, retry_after: told }, 0, 0.0), Some(10.0));
+        let far = blocked(wait).retry_after(0, 1.0, Some(Duration::from_secs(11)));
+        assert_eq!(far, Some(Duration::from_secs(12)), "the floor and a fifth: agents with the same wait part again");
+        assert_eq!(seconds(&Answer::Throttled { message: None, retry_after: wait }, 0, 0.0), Some(10.0));
         let refused = Answer::Refused { code: 403, message: String::new() };
         assert_eq!(seconds(&refused, 7, 0.0), Some(60.0));
         assert_eq!(seconds(&Answer::Unauthorized, 0, 1.0), Some(0.2));

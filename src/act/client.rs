@@ -370,7 +370,7 @@ mod tests {
         assert_eq!(server.connections(), 3, "the dead one, the spare, and a new one");
     }
 
-    /// One that is only slow is asked twice, no more, with one precondition, and its connection is kept.
+    /// If the server is only slow, the request is sent twice at most, with the same precondition, and the connection is kept.
     #[test]
     fn an_eviction_that_is_late_is_asked_for_twice_at_most() {
         let server = Standin::start();
@@ -461,7 +461,7 @@ mod tests {
         });
     }
 
-    /// Where many are late, the server is: it is not asked for all of them twice.
+    /// If many requests are late, the server is slow, and not all of them are sent twice.
     #[test]
     fn only_some_are_asked_for_a_second_time_at_once() {
         let server = Standin::start();

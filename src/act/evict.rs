@@ -153,8 +153,8 @@ mod tests {
         let lost = |message: &str| Answer::Unknown { message: message.into() };
         let (done, gone) = (Answer::Accepted, Answer::Gone);
         let both_late = lost("no answer within 1 s, by two connections");
-        type Told = Option<(u64, Answer)>;
-        let rows: [(Told, Told, Answer, u64, bool); 11] = [
+        type Late = Option<(u64, Answer)>;
+        let rows: [(Late, Late, Answer, u64, bool); 11] = [
             (Some((10, done.clone())), None, done.clone(), 10, false),
             // It failed at once: when to ask again is somebody else's to say.
             (Some((10, lost("1"))), Some((10, done.clone())), lost("1"), 10, false),
@@ -174,9 +174,9 @@ mod tests {
         for (first, second, answer, millis, twice) in rows {
             let row = format!("{first:?}, {second:?}");
             let begun = std::cell::Cell::new(0);
-            let asked = async |told: Told| {
+            let request = async |late: Late| {
                 begun.set(begun.get() + 1);
-                match told {
+                match late {
                     Some((millis, answer)) => {
                         tokio::time::sleep(Duration::from_millis(millis)).await;
                         answer
@@ -186,7 +186,7 @@ mod tests {
             };
             let took = runtime.block_on(async {
                 let begin = Instant::now();
-                assert_eq!(hedged(&timeouts, asked(first), asked(second)).await, answer, "{row}");
+                assert_eq!(hedged(&timeouts, request(first), request(second)).await, answer, "{row}");
                 begin.elapsed()
             });
             let expected = Duration::from_millis(millis);

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::ground::text::shortened;
 
-/// Names one pod. The uid tells it from an earlier or later pod of the same name.
+/// Names one pod. The uid distinguishes it from earlier and later pods of the same name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PodRef {
     pub namespace: String,

@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn oom_kills_are_told_of_the_instance_that_was_killed() {
+    fn oom_kills_belong_to_the_instance_that_was_killed() {
         let mut pod = deployed();
         let other = ID.replace('5', "6");
         let ended =

@@ -328,7 +328,7 @@ fn pod_of(text: &ObjectText) -> Result<Pod, String> {
     }
 }
 
-/// Stands for a pod that is too large to be read: users are told about it, and it is never evicted.
+/// Stands for a pod that is too large to be read: it is reported, and never evicted.
 fn too_large(text: &ObjectText) -> Result<Pod, String> {
     let head = text.head();
     if head.id.name.is_empty() {

@@ -1,13 +1,13 @@
 //! A pod's label and annotations → its [`Guard`], or the list of what is wrong. Pure.
 //!
-//! A pod with one invalid annotation is never evicted; users are told what to write instead.
+//! A pod with one invalid annotation is never evicted; the report says what to write instead.
 //!
 //! | file | what it knows |
 //! |---|---|
 //! | `read.rs` | which annotations there are, and that all problems are reported at once |
 //! | `value.rs` | which values each annotation accepts |
 //! | `rule.rs` | what follows from them: thresholds, the spread |
-//! | `problem.rs` | what users are told |
+//! | `problem.rs` | the messages to users |
 
 mod problem;
 mod read;

@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn all_problems_are_told_at_once() {
+    fn all_problems_are_reported_at_once() {
         let problems = guard(
             &["a", "b"],
             &[
@@ -402,9 +402,9 @@ mod tests {
         let reading =
             read(&pod(&["app"], &[(keys::THRESHOLD, "60"), ("memory-treshold", "70"), ("dryrun", "client")])).unwrap();
         assert!(reading.guard.is_ok());
-        let told: Vec<_> = reading.warnings.iter().map(ToString::to_string).collect();
-        assert!(told[0].ends_with("dryrun is unknown and ignored: did you mean dry-run?"));
-        assert!(told[1].ends_with("did you mean memory-usage-threshold?"), "{told:?}");
+        let warnings: Vec<_> = reading.warnings.iter().map(ToString::to_string).collect();
+        assert!(warnings[0].ends_with("dryrun is unknown and ignored: did you mean dry-run?"));
+        assert!(warnings[1].ends_with("did you mean memory-usage-threshold?"), "{warnings:?}");
     }
 
     #[test]
@@ -422,10 +422,13 @@ mod tests {
 
     #[test]
     fn a_container_is_named_where_its_name_is_near() {
-        let told = |name: &str| guard(&["web", "proxy"], &[(keys::TARGET, name), (keys::THRESHOLD, "60")]).unwrap_err();
-        assert!(told("prxy")[0].to_string().ends_with("(it has: web, proxy, mesh, debug): did you mean \"proxy\"?"));
-        assert!(told("app")[0].to_string().ends_with("(it has: web, proxy, mesh, debug)"));
-        assert_eq!(told("app")[0].key(), Some(keys::TARGET));
+        let problems =
+            |name: &str| guard(&["web", "proxy"], &[(keys::TARGET, name), (keys::THRESHOLD, "60")]).unwrap_err();
+        assert!(
+            problems("prxy")[0].to_string().ends_with("(it has: web, proxy, mesh, debug): did you mean \"proxy\"?")
+        );
+        assert!(problems("app")[0].to_string().ends_with("(it has: web, proxy, mesh, debug)"));
+        assert_eq!(problems("app")[0].key(), Some(keys::TARGET));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a pod asks for, once its annotations were read: plain data, and what follows from it.
+//! What a pod's annotations ask for: plain data, and what follows from it.
 
 use std::fmt;
 use std::str::FromStr;
