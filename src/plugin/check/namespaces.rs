@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
+use super::finding::{Assessment, Code, Finding, Place, Severity};
 use super::objects::{Object, Template};
-use super::rules::{Finding, Judgement, Level, code};
 use super::tree::Node;
 use crate::ground::keys;
 use crate::ground::keys::{ENABLED, LABEL, OFF, PREFIX};
@@ -21,16 +21,16 @@ const AGENTS: (&str, &str) = ("app.kubernetes.io/name", "pre-oom-killer");
 
 /// A Namespace of the input.
 #[derive(Clone, Copy, Debug)]
-pub struct Space<'a> {
+pub struct Namespace<'a> {
     /// The object.
     pub object: Object<'a>,
 }
 
-impl<'a> Space<'a> {
+impl<'a> Namespace<'a> {
     /// Takes an object for what it is.
     #[must_use]
-    pub fn of(object: Object<'a>) -> Option<Space<'a>> {
-        (object.kind == "Namespace" && object.is_of("")).then_some(Space { object })
+    pub fn of(object: Object<'a>) -> Option<Namespace<'a>> {
+        (object.kind == "Namespace" && object.is_of("")).then_some(Namespace { object })
     }
 
     fn metadata(&self, list: &str) -> impl Iterator<Item = (&'a str, &'a Node)> + use<'a> {
@@ -94,7 +94,7 @@ impl<'a> Space<'a> {
 
     /// Where one of its annotations is.
     #[must_use]
-    pub fn place(&self, key: &str) -> Option<(String, u64)> {
+    pub fn place(&self, key: &str) -> Option<Place> {
         let (_, node) = self.annotations().find(|(own, _)| *own == key)?;
         Some((self.field(&format!("metadata.annotations[{PREFIX}{key}]")), node.line))
     }
@@ -107,11 +107,10 @@ impl<'a> Space<'a> {
 
     /// What is wrong with it, whatever pods it has.
     #[must_use]
-    pub fn judge(&self) -> Judgement {
-        let mut said = Judgement::default();
-        let mut error = |code: &'static str, (field, line): (String, u64), message: String| {
-            let (file, document) = (self.object.file.to_owned(), self.object.document);
-            said.findings.push(Finding { level: Level::Error, code, file, document, field, line, message });
+    pub fn assess(&self) -> Assessment {
+        let mut assessment = Assessment::default();
+        let mut error = |code: Code, place: Place, message: String| {
+            assessment.findings.push(Finding::new(self.object, Severity::Error, code, place, message));
         };
         let label = self.label(LABEL);
         let value = label.and_then(Node::scalar);
@@ -121,13 +120,13 @@ impl<'a> Space<'a> {
         if self.is_enabled() && self.is_excluded() {
             let text =
                 "pods of this namespace are never guarded as a whole: leave the label out, and opt pods in one by one";
-            error("namespace-excluded", label_place(), text.to_owned());
+            error(Code::NamespaceExcluded, label_place(), text.to_owned());
         } else if value.is_some_and(|value| !self.is_enabled() && !OFF.contains(&value)) {
             let value = value.unwrap_or_default();
-            error("label-value", label_place(), format!("\"{value}\" opts no pod of it in: write \"{ENABLED}\""));
+            error(Code::LabelValue, label_place(), format!("\"{value}\" opts no pod of it in: write \"{ENABLED}\""));
         } else if let (None, Some((key, node))) = (label, self.annotations().next()) {
             let text = format!("without the label it has no effect: write `{LABEL}: {ENABLED}` under metadata.labels");
-            error("no-label", annotation(key, node), text);
+            error(Code::NoLabel, annotation(key, node), text);
         }
         for (key, node) in self.annotations() {
             let known = || keys::ALL.into_iter().chain([keys::INCLUDE_JOBS]);
@@ -135,15 +134,15 @@ impl<'a> Space<'a> {
                 let nearest = nearest(key, &known().collect::<Vec<_>>());
                 let text =
                     format!("there is no such annotation, and it has no effect: did you mean {PREFIX}{nearest}?");
-                error("annotation-key", annotation(key, node), text);
+                error(Code::AnnotationKey, annotation(key, node), text);
             } else if node.text().is_none() {
                 error(
-                    "not-text",
+                    Code::NotText,
                     annotation(key, node),
                     "the API server takes only text here: write it in quotes".into(),
                 );
             } else if key == keys::INCLUDE_JOBS && !["true", "false"].contains(&node.text().unwrap_or_default()) {
-                error("value-invalid", annotation(key, node), "write \"true\" or \"false\"".into());
+                error(Code::ValueInvalid, annotation(key, node), "write \"true\" or \"false\"".into());
             }
         }
         // A pod that takes all of it; which containers there are, only a real one says.
@@ -152,11 +151,11 @@ impl<'a> Space<'a> {
         for problem in problems(&stamp) {
             let place = problem.key().and_then(|key| self.annotations().find(|(own, _)| *own == key));
             if let Some((key, node)) = place {
-                error(code(&problem), annotation(key, node), problem.to_string());
+                error(Code::of(&problem), annotation(key, node), problem.to_string());
             }
         }
-        said.findings.sort_by_key(|finding| finding.line);
-        said
+        assessment.findings.sort_by_key(|finding| finding.line);
+        assessment
     }
 }
 

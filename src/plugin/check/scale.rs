@@ -59,7 +59,7 @@ impl<'a> Autoscaler<'a> {
         // KEDA takes a Deployment where no kind is written.
         target("kind").unwrap_or("Deployment") == workload.kind
             && target("name") == Some(workload.name())
-            && self.object.beside(workload)
+            && self.object.may_share_namespace(workload)
     }
 
     /// Its range; scaled to zero there is nothing to evict.
