@@ -60,7 +60,7 @@ impl TemplateCheck<'_> {
         let problems: Vec<_> = problems.into_iter().filter(|problem| of_namespace(problem).is_none()).collect();
         if let Some(namespace) = namespace {
             let place = (namespace.field("metadata.annotations"), namespace.object.node.line);
-            let text = "the annotations of its namespace are invalid, so it is not guarded: mend them there";
+            let text = "the annotations of its namespace are invalid, so it is not guarded: correct them there";
             self.add_to(namespace.object, Severity::Error, Code::NamespaceInvalid, place, text);
         }
         for problem in problems {

@@ -86,7 +86,7 @@ fn counted(replicas: &Replicas<'_>) -> String {
     let pods = if count == 1 { "pod" } else { "pods" };
     match replicas.from {
         Source::Written => format!("{count} {pods}"),
-        Source::Assumed => format!("{count} {pods} (replicas is not written, so 1)"),
+        Source::Assumed => format!("{count} {pods} (replicas is not set, so 1)"),
         Source::Autoscaler(by) => {
             format!("at most {count} {pods} ({}/{})", by.object.kind, by.object.name())
         }
@@ -96,7 +96,7 @@ fn counted(replicas: &Replicas<'_>) -> String {
 /// The disruption controller asks the owner's `scale` how many pods there should be.
 fn unscaled(template: &Template<'_>, with: &str) -> String {
     format!(
-        "with {with} the budget needs to know how many pods there should be, which a {} does not tell: \
+        "with {with} the budget depends on how many pods there should be, which a {} does not say: \
          write minAvailable as a number",
         template.object.kind
     )

@@ -33,7 +33,7 @@ impl<'a> TemplateCheck<'a> {
         if budgets.len() > 1 {
             let names: Vec<_> = budgets.iter().map(|b| b.object.name()).collect();
             let text = format!(
-                "several budgets select its pods ({}), and then every eviction fails: leave one",
+                "several PodDisruptionBudgets select its pods ({}), so the API server refuses every eviction: keep only one",
                 names.join(", ")
             );
             self.warn(Code::PdbSeveral, self.place(&["metadata", "labels"]), text);
@@ -62,18 +62,18 @@ impl<'a> TemplateCheck<'a> {
         };
         if replicas.least > 1 {
             let text = "no PodDisruptionBudget in the input selects its pods, so all of them could be evicted at once: \
-                        write one, with maxUnavailable 1";
+                        add one with maxUnavailable 1";
             self.add_to(object, Severity::Warning, Code::NoPdb, place, text);
             return;
         }
         let assumed = match replicas.from {
             Source::Written => "",
-            Source::Assumed => "replicas is not written, so 1, and ",
+            Source::Assumed => "replicas is not set, so it is 1, and ",
             Source::Autoscaler(_) => "it may be scaled down to 1, and then ",
         };
-        let surge = if self.template.surges() { " (its surge is for rollouts, and does not help here)" } else { "" };
+        let surge = if self.template.surges() { " (maxSurge is for rollouts, and does not help here)" } else { "" };
         let text = format!(
-            "{assumed}an eviction leaves none until the next pod is ready{surge}: write 2 or more, with a PodDisruptionBudget"
+            "{assumed}an eviction leaves no pod until the next one is ready{surge}: set 2 or more, with a PodDisruptionBudget"
         );
         self.add_to(object, Severity::Warning, Code::OneReplica, place, text);
     }
@@ -81,7 +81,7 @@ impl<'a> TemplateCheck<'a> {
     fn bare_pod(&mut self) {
         let object = self.template.object;
         if !object.is_controlled() {
-            let text = "nobody starts a bare pod again once it is evicted: write a Deployment, StatefulSet or Job";
+            let text = "nothing starts a bare pod again after an eviction: use a Deployment, StatefulSet or Job";
             let line = object.node.get("kind").map_or(object.node.line, |n| n.line);
             self.warn(Code::BarePod, ("kind".into(), line), text);
         }

@@ -43,7 +43,7 @@ pub struct CheckArgs {
     /// Files and directories with manifests (YAML or JSON); - is stdin
     #[arg(short = 'f', long = "filename", value_name = "FILE", required = true, num_args = 1..)]
     pub filename: Vec<String>,
-    /// Look into the directories in directories, too
+    /// Read the directories in directories, too
     #[arg(short = 'R', long)]
     pub recursive: bool,
     /// The form of the output

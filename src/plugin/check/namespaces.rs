@@ -118,14 +118,17 @@ impl<'a> Namespace<'a> {
             || ("metadata.labels.pre-oom-killer".to_owned(), label.map_or(self.object.node.line, |n| n.line));
         let annotation = |key: &str, node: &Node| (format!("metadata.annotations[{PREFIX}{key}]"), node.line);
         if self.is_enabled() && self.is_excluded() {
-            let text =
-                "pods of this namespace are never guarded as a whole: leave the label out, and opt pods in one by one";
+            let text = "this namespace cannot be guarded as a whole: remove the label, and opt in its pods one by one";
             error(Code::NamespaceExcluded, label_place(), text.to_owned());
         } else if value.is_some_and(|value| !self.is_enabled() && !OFF.contains(&value)) {
             let value = value.unwrap_or_default();
-            error(Code::LabelValue, label_place(), format!("\"{value}\" opts no pod of it in: write \"{ENABLED}\""));
+            error(
+                Code::LabelValue,
+                label_place(),
+                format!("\"{value}\" does not opt in its pods: write \"{ENABLED}\""),
+            );
         } else if let (None, Some((key, node))) = (label, self.annotations().next()) {
-            let text = format!("without the label it has no effect: write `{LABEL}: {ENABLED}` under metadata.labels");
+            let text = format!("it has no effect without the label: write `{LABEL}: {ENABLED}` under metadata.labels");
             error(Code::NoLabel, annotation(key, node), text);
         }
         for (key, node) in self.annotations() {

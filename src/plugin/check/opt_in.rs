@@ -19,7 +19,8 @@ impl<'a> TemplateCheck<'a> {
         }
         if ["labels", "annotations"].iter().any(|list| self.metadata(list).any(|(key, _)| key.contains(LABEL))) {
             let place = (self.template.field("spec.containers"), self.template.line());
-            let text = "it has no containers, so it looks like a patch: give the output of `kubectl kustomize`";
+            let text =
+                "it has no containers, so it looks like a patch: check the output of `kubectl kustomize` instead";
             self.warn(Code::Patch, place, text);
         }
         true
@@ -80,7 +81,7 @@ impl<'a> TemplateCheck<'a> {
             self.error(Code::LabelOnOwner, place, text);
         } else if let Some((key, node)) = self.metadata("annotations").find(|(key, _)| key.starts_with(PREFIX)) {
             let field = self.template.field(&format!("metadata.annotations[{key}]"));
-            let text = format!("without the label it has no effect: write `{LABEL}: {ENABLED}` under {here}");
+            let text = format!("it has no effect without the label: write `{LABEL}: {ENABLED}` under {here}");
             self.error(Code::NoLabel, (field, node.line), text);
         }
     }

@@ -59,7 +59,7 @@ impl TemplateCheck<'_> {
                 outcome.text = format!("never evicted: {threshold} is not below its limit of {limit}");
                 let shown = &target.shown;
                 let text = format!(
-                    "{threshold} is not below the limit of {shown} ({limit}), so it could never act: write less"
+                    "{threshold} is not below the limit of {shown} ({limit}), so it can never be crossed: write less"
                 );
                 self.add_to_annotation(self.of_whole_namespace(), Code::BeyondLimit, keys::THRESHOLD, text);
             }
@@ -80,7 +80,7 @@ impl TemplateCheck<'_> {
             Ok(limit) => limit,
             Err((text, index)) => {
                 let place = self.container_field(name, index, "limits");
-                let text = format!("\"{text}\" is no amount of memory: write a quantity such as \"512Mi\"");
+                let text = format!("\"{text}\" is not an amount of memory: write a quantity such as \"512Mi\"");
                 // To a percentage it is as good as none.
                 let percent = matches!(guard.threshold, Threshold::Percent(_));
                 let severity = if percent { Severity::Error } else { Severity::Warning };
@@ -103,7 +103,7 @@ impl TemplateCheck<'_> {
         if target.name.is_none() {
             // No fault: a container without a limit is reported by itself.
             return format!(
-                "not guarded as a whole: no limit to take {threshold} of (not each container, init containers included, has one); each is guarded by its own"
+                "not guarded as a whole: there is no limit to take {threshold} of, because not every container (init containers included) has one; each container is guarded by its own limit"
             );
         }
         if target.readable {
@@ -129,9 +129,8 @@ impl TemplateCheck<'_> {
         if let Some(limit) = target.limit {
             self.headroom(shown, threshold, limit, before);
         } else if target.readable {
-            let text = format!(
-                "{shown} has no memory limit: nothing but the node's memory bounds it; write resources.limits.memory"
-            );
+            let text =
+                format!("{shown} has no memory limit: only the node's memory bounds it; write resources.limits.memory");
             self.warn(Code::NoLimit, self.container_field(target.name, target.index, "limits"), text);
         }
         if let Some(percent) = guard.rule.force_delete {
@@ -158,14 +157,14 @@ impl TemplateCheck<'_> {
             let eviction = EVICTION.as_millis();
             let (takes, write) = match before {
                 PreStop::Sleeps(time) => (
-                    format!("about {eviction} ms, after {} of preStop", seconds(time)),
+                    format!("about {eviction} ms, plus {} of preStop", seconds(time)),
                     "a shorter preStop, an eviction-grace-period, or less here",
                 ),
                 PreStop::None | PreStop::Unknown => (format!("about {eviction} ms"), "less"),
             };
             let text = format!(
-                "{shown} has {} from {threshold} to its limit of {limit}: only growth below {}/s can be caught (an eviction takes \
-                 {takes}); write {write}",
+                "{shown} has {} between the threshold ({threshold}) and its limit ({limit}): an eviction takes {takes}, so it is in \
+                 time only for growth below {}/s; write {write}",
                 limit.less(threshold),
                 Bytes(rate),
             );
@@ -180,8 +179,8 @@ impl TemplateCheck<'_> {
                 "{shown} has no memory limit to take {percent} of, so it has no effect: write resources.limits.memory"
             ),
             Some(limit) if percent.of(limit) <= threshold => format!(
-                "{percent} of {limit} is not above the threshold ({threshold}), so {shown} need only be over it for the pod to be \
-                 deleted where a budget blocks its eviction: write more"
+                "{percent} of {limit} is not above the threshold ({threshold}), so the pod is deleted as soon as {shown} is above its \
+                 threshold and a budget blocks the eviction: write more"
             ),
             Some(_) => return,
         };
@@ -220,7 +219,7 @@ fn words(guard: &Guard, threshold: Bytes, limit: Option<Bytes>, rate: Option<(u6
                 let lowest = percent.lowered(spread, Percent::PARTS);
                 let least = lowest.of(limit);
                 format!(
-                    "{verb} above {lowest} to {percent} of {limit} = {least} to {threshold} of {signal}, each pod by its uid"
+                    "{verb} above {lowest} to {percent} of {limit} = {least} to {threshold} of {signal}, depending on the pod's uid"
                 )
             }
         },
@@ -232,7 +231,7 @@ fn words(guard: &Guard, threshold: Bytes, limit: Option<Bytes>, rate: Option<(u6
         let _ = write!(text, " for {}", seconds(guard.rule.sustained_for));
     }
     if let Some(percent) = guard.rule.force_delete {
-        let _ = write!(text, "; past {percent} deleted if a budget blocks that");
+        let _ = write!(text, "; deleted above {percent} if a budget blocks the eviction");
     }
     if let Some((rate, before)) = rate {
         let _ = write!(text, "; in time up to {}/s ", Bytes(rate));

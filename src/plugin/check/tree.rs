@@ -151,7 +151,7 @@ fn read(text: &str, line: u64, options: Options) -> Result<Node, ParseError> {
                 text if text.starts_with("line ") => text.split_once(": ").map_or(text, |(_, rest)| rest),
                 text => end.filter(|end| *end < text.len()).map_or(text, |end| &text[..end]),
             };
-            let message = format!("it is no valid YAML: {}", said.chars().take(200).collect::<String>());
+            let message = format!("it is not valid YAML: {}", said.chars().take(200).collect::<String>());
             Err(ParseError { line, message })
         }
     }
@@ -317,7 +317,7 @@ mod tests {
     fn what_is_wrong_comes_before_the_hint_at_a_template() {
         let ParseError { line, message: said } = parse("a: \"{{ .x }}\"\nb: [\nc: d\n", 1).unwrap_err();
         assert!(line.is_some_and(|l| l > 1), "{line:?}");
-        assert!(said.starts_with("it is no valid YAML: ") && said.ends_with(IF_UNRENDERED), "{said}");
+        assert!(said.starts_with("it is not valid YAML: ") && said.ends_with(IF_UNRENDERED), "{said}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub(super) fn unknown_kind(object: Object<'_>) -> Option<Finding> {
     let (field, line) = below.find_map(|(key, node)| ours_in(key, node))?;
     let version = object.node.get("apiVersion").and_then(Node::scalar).unwrap_or("no apiVersion");
     let message = format!(
-        "check does not look into {} ({version}): give its pods (`kubectl get pods -o yaml`), or its template in a Deployment",
+        "check does not read {} ({version}): give it the pods (`kubectl get pods -o yaml`), or the template in a Deployment",
         object.kind
     );
     Some(Finding::new(object, Severity::Warning, Code::KindUnknown, (field, line), message))
