@@ -12,13 +12,13 @@ pub struct Budget<'a> {
 }
 
 impl<'a> Budget<'a> {
-    /// Takes an object for what it is.
+    /// The object as a disruption budget, if it is one.
     #[must_use]
     pub fn of(object: Object<'a>) -> Option<Budget<'a>> {
         (object.kind == "PodDisruptionBudget" && object.is_of("policy")).then_some(Budget { object })
     }
 
-    /// Whether it is about this template's pods.
+    /// Whether it selects this template's pods.
     #[must_use]
     pub fn selects(&self, template: &Template<'_>) -> bool {
         let label =
@@ -43,7 +43,7 @@ impl<'a> Budget<'a> {
     }
 
     /// Why it can never allow an eviction of one of this template's pods, with the field that says so. `replicas`: how many
-    /// there are; none where the kind does not tell. `alone`: it selects no other pods.
+    /// there are; none where the kind does not say. `alone`: the budget selects no other pods.
     #[must_use]
     pub fn never_allows(
         &self,
@@ -53,7 +53,7 @@ impl<'a> Budget<'a> {
     ) -> Option<(&'static str, String)> {
         let bound = |key| self.object.node.at(&["spec", key]).and_then(Node::scalar);
         let percent = |text: &str| text.strip_suffix('%').and_then(|p| p.parse::<i64>().ok());
-        // Of a pod it depends on the others that the budget selects.
+        // For a bare pod it depends on the other pods that the budget selects.
         let unscaled = |field, with| {
             (replicas.is_none() && template.object.kind != "Pod").then(|| (field, unscaled(template, with)))
         };

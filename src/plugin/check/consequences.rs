@@ -15,7 +15,7 @@ impl<'a> TemplateCheck<'a> {
         let budgets: Vec<_> = surroundings.budgets.iter().filter(|b| b.selects(template)).collect();
         self.several_budgets(&budgets);
         let replicas = Replicas::of(template, &surroundings.autoscalers);
-        // What a controller made is judged by its owner, and of what is scaled to zero nothing is evicted.
+        // An object that a controller made is checked with its owner; and with no pods there are no evictions.
         if !template.object.is_controlled() && replicas.is_none_or(|r| r.most > 0) {
             self.blocking(surroundings, &budgets, replicas.as_ref());
             if let Some(replicas) = replicas.filter(|_| budgets.is_empty()) {

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::tree::{Node, ParseError, Tree, parse};
 
-/// A larger file is no manifest. (The API server takes objects of about 1.5 MB; a chart with all its definitions is some MB.)
+/// No manifest is larger. (The API server takes objects of about 1.5 MB; a chart with all its definitions is some MB.)
 pub const LARGEST_FILE: u64 = 32 << 20;
-/// Files taken from directories; more are surely not meant.
+/// Files of one directory; nobody means to check more.
 const MOST_FILES: usize = 20_000;
 /// Directories in directories.
 const DEEPEST: usize = 32;
@@ -92,7 +92,7 @@ impl Input {
         }
     }
 
-    /// Takes a file's text in. A file that was `named` (and not just found in a directory) has to hold objects.
+    /// Adds a file's text. A file that was `named` (and not just found in a directory) has to hold objects.
     pub fn take_text(&mut self, file: &str, text: &str, named: bool) {
         let mut number = 0;
         for (line, part) in split(text) {
@@ -133,7 +133,7 @@ impl Input {
         }
     }
 
-    /// Puts what cannot be read on record.
+    /// Records what cannot be read.
     pub fn refuse(&mut self, file: &str, document: Option<usize>, line: Option<u64>, message: String) {
         self.unreadable.push(Unreadable { file: file.to_owned(), document, line, message });
     }

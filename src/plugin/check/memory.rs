@@ -6,7 +6,7 @@ use crate::ground::units::{Bytes, parse_memory};
 
 /// What a target may use, as the template has it.
 pub(super) struct Memory<'a> {
-    /// Or a text that is no amount, and whose.
+    /// Or a text that is not an amount, and whose it is.
     pub(super) limit: Result<Option<Bytes>, NoAmount<'a>>,
     pub(super) request: Option<Bytes>,
     pub(super) index: Option<Index>,
@@ -15,7 +15,7 @@ pub(super) struct Memory<'a> {
 /// Which of its lists a container is in, and where.
 pub(super) type Index = (&'static str, usize);
 
-/// A text that is no amount, and whose; none: the pod's.
+/// A text that is not an amount, and the container that has it; none: the pod.
 pub(super) type NoAmount<'a> = (&'a str, Option<Index>);
 
 /// The lists that a container can be guarded in.
@@ -67,7 +67,7 @@ fn group_limit<'a>(
         } else if node.get("restartPolicy").and_then(Node::scalar) == Some("Always") {
             sidecars = sidecars.plus(limit);
         } else {
-            // It runs beside the sidecars that stand before it.
+            // It runs together with the sidecars that are listed before it.
             starting = starting.max(sidecars.plus(limit));
         }
     }

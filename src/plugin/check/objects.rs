@@ -3,7 +3,7 @@
 use super::input::Document;
 use super::tree::Node;
 
-/// Lists in lists: nobody writes more.
+/// Lists in lists.
 const DEEPEST_LIST: usize = 4;
 
 /// One object.
@@ -61,7 +61,7 @@ impl<'a> Object<'a> {
         self.namespace().zip(other.namespace()).is_none_or(|(own, others)| own == others)
     }
 
-    /// A controller made it, and answers for it: a ReplicaSet of a Deployment, a Pod of a ReplicaSet.
+    /// A controller made it and manages it: a ReplicaSet of a Deployment, a Pod of a ReplicaSet.
     #[must_use]
     pub fn is_controlled(&self) -> bool {
         let owners = self.node.at(&["metadata", "ownerReferences"]).map_or(&[][..], Node::items);
@@ -89,10 +89,10 @@ impl<'a> Object<'a> {
     }
 }
 
-/// What pods are made from, or the one pod.
+/// The template that pods are made from, or a single pod.
 #[derive(Clone, Debug)]
 pub struct Template<'a> {
-    /// Whose.
+    /// The object that it is in.
     pub object: Object<'a>,
     /// Where in the object; empty for a pod.
     pub path: String,

@@ -1,4 +1,4 @@
-//! Whether a template has opted in; and all the ways to have nearly done so.
+//! Whether a template has opted in, and all the ways of nearly doing so.
 
 use super::finding::Code;
 use super::template_check::TemplateCheck;
@@ -12,7 +12,7 @@ const OLD_LABEL: &str = "preoomkiller-enabled";
 const OLD_THRESHOLD: &str = "preoomkiller.alpha.k8s.zapier.com/memory-threshold";
 
 impl<'a> TemplateCheck<'a> {
-    /// A template without containers, that has something to do with us: the rest of it is elsewhere.
+    /// Whether the template has no containers: then the rest of it is elsewhere.
     pub(super) fn is_patch(&mut self) -> bool {
         if self.template.node.at(&["spec", "containers"]).is_some_and(|list| !list.items().is_empty()) {
             return false;
@@ -161,7 +161,7 @@ fn is_near_label(key: &str) -> bool {
 /// The name of an annotation whose key was meant to be one of ours, though its prefix is not ours.
 fn is_near_annotation(key: &str) -> Option<&str> {
     if key.starts_with(PREFIX) {
-        return None; // the guard itself tells of these
+        return None; // the guard's own warnings report these
     }
     let (domain, name) = key.rsplit_once('/').unwrap_or(("", key));
     let meant = near(name, keys::ALL)?;

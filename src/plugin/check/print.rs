@@ -87,7 +87,7 @@ fn one(out: &mut String, checked: &Checked, paint: Paint) -> fmt::Result {
             writeln!(out, "{}{line}", if n == 0 { "  " } else { "    " })?;
         }
     }
-    // Of a warning alone, it is open whether something is; and of a namespace, its pods say.
+    // With warnings alone, something may be guarded; and whether a namespace's pods are, only they say.
     if checked.kind != "Namespace"
         && checked.targets.is_empty()
         && checked.findings.iter().any(|f| f.severity == Severity::Error)

@@ -148,12 +148,12 @@ impl TemplateCheck<'_> {
         }
     }
 
-    /// A container that fills its limit within the longest time between two looks is to be caught, whatever its size.
+    /// A container that fills its limit within the longest time between two samples should be saved, whatever its size.
     fn headroom(&mut self, shown: &str, threshold: Bytes, limit: Bytes, before: PreStop) {
         let rate = fastest(threshold, limit, before);
-        let within_a_look = u128::from(limit.0) * 1_000_000_000 / LONGEST_INTERVAL.as_nanos();
+        let within_a_sample = u128::from(limit.0) * 1_000_000_000 / LONGEST_INTERVAL.as_nanos();
         let fastest_there_is = fastest_saved(Bytes(u64::MAX), EVICTION);
-        if rate < fastest_there_is && u128::from(rate) < within_a_look {
+        if rate < fastest_there_is && u128::from(rate) < within_a_sample {
             let eviction = EVICTION.as_millis();
             let (takes, write) = match before {
                 PreStop::Sleeps(time) => (
@@ -202,7 +202,7 @@ impl TemplateCheck<'_> {
 
 /// The fastest growth, in bytes a second, for which an eviction that begins at the threshold is in time.
 fn fastest(threshold: Bytes, limit: Bytes, before: PreStop) -> u64 {
-    fastest_saved(limit.less(threshold), before.takes() + EVICTION)
+    fastest_saved(limit.less(threshold), before.known() + EVICTION)
 }
 
 /// "evicted above 60 % of 256Mi = 153.6Mi of working set, …".

@@ -117,7 +117,7 @@ pub fn parse(text: &str, line: u64) -> Result<Node, ParseError> {
         Ok(node) => return Ok(node),
         Err(error) => error,
     };
-    // Pairs of escaped surrogates and the like, which only JSON has.
+    // JSON has what YAML has not, such as pairs of escaped surrogates.
     if json && let Ok(Spanned { value: Raw(value), .. }) = serde_json::from_str(text) {
         return Ok(value.placed(line, line));
     }
@@ -259,7 +259,7 @@ impl<'de> Visitor<'de> for Builder {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
-        // Of a key that is there twice, kubectl takes the last.
+        // If a key is there twice, kubectl takes the last.
         let (mut entries, mut places) = (Vec::new(), HashMap::<_, usize>::new());
         while let Some((key, value)) = map.next_entry::<String, Spanned<Raw>>()? {
             match places.get(&key).copied() {

@@ -1,13 +1,13 @@
-//! Objects of kinds that `check` does not read, though a metadata in them has a key of ours.
+//! Objects of kinds that `check` does not read, though some `metadata` in them has a key of ours.
 
 use super::finding::{Code, Finding, Place, Severity};
 use super::objects::Object;
 use super::tree::{Node, Tree};
 use crate::ground::keys::{LABEL, PREFIX};
 
-/// Reports an object whose kind `check` does not know, if a metadata below its own has a key of ours.
+/// Reports an object whose kind `check` does not know, if a `metadata` below its own has a key of ours.
 pub(super) fn unknown_kind(object: Object<'_>) -> Option<Finding> {
-    // Its own metadata says nothing of pods: charts write their labels to everything.
+    // The object's own metadata says nothing about pods: charts write their labels to everything.
     let mut below = object.node.entries().filter(|(key, _)| *key != "metadata");
     let (field, line) = below.find_map(|(key, node)| ours_in(key, node))?;
     let version = object.node.get("apiVersion").and_then(Node::scalar).unwrap_or("no apiVersion");
