@@ -38,7 +38,8 @@ mod desk {
 
     use pre_oom_killer::cli::colours;
     use pre_oom_killer::plugin::check::print::{self, Paint};
-    use pre_oom_killer::plugin::check::{CheckArgs, Form, Report};
+    use pre_oom_killer::plugin::check::report::CheckReport;
+    use pre_oom_killer::plugin::check::{CheckArgs, CheckFormat};
     use pre_oom_killer::plugin::sanitize::{json_text, printable};
     use pre_oom_killer::plugin::status::survey::survey;
     use pre_oom_killer::plugin::status::watch::watch;
@@ -46,16 +47,16 @@ mod desk {
 
     /// Judges manifests.
     pub fn check(args: &CheckArgs) -> ExitCode {
-        let report = Report::of(args, &mut stdin());
+        let report = CheckReport::of(&args.filename, args.recursive, &mut stdin());
         let width = || Some(ratatui::crossterm::terminal::size().ok()?.0).filter(|width| *width > 20);
         let paint = |terminal| Paint { colours: colours(terminal), width: if terminal { width() } else { None } };
         let text = match args.output {
-            Form::Text => print::text(&report, paint(stdout().is_terminal())),
-            Form::Json => json_text(&print::json(&report)),
+            CheckFormat::Text => print::text(&report, paint(stdout().is_terminal())),
+            CheckFormat::Json => json_text(&print::json(&report)),
         };
         // A reader that has gone (`| head`) has seen enough.
         let _ = stdout().write_all(text.as_bytes());
-        if args.output == Form::Text {
+        if args.output == CheckFormat::Text {
             let _ = stderr().write_all(print::unreadable(&report, paint(stderr().is_terminal())).as_bytes());
         }
         ExitCode::from(report.exit())

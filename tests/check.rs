@@ -1,5 +1,5 @@
 //! `pre-oom-killer check`, the real binary, on manifests as people have them: the expected output is in `snapshots/`.
-//! After a change that is meant, `INSTA_UPDATE=always cargo test --test check` writes it anew; then read the difference.
+//! After an intended change, `INSTA_UPDATE=always cargo test --test check` updates it; then read the difference.
 
 #![cfg(feature = "plugin")]
 #![allow(clippy::unwrap_used, reason = "a test")]
@@ -24,7 +24,7 @@ fn check(words: &[&str], stdin: &[u8]) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // It may have ended before all was read.
+    // The program may end before it has read all of it.
     let _ = child.stdin.take().unwrap().write_all(stdin);
     child.wait_with_output().unwrap()
 }
@@ -60,7 +60,7 @@ fn manifests_as_people_have_them() {
 }
 
 #[test]
-fn the_exit_code_tells_errors_from_what_cannot_be_read() {
+fn the_exit_code_distinguishes_errors_from_unreadable_input() {
     let code = |words: &[&str]| check(words, b"").status.code().unwrap();
     assert_eq!(code(&["-f", "nginx-deployment.yaml"]), 0);
     assert_eq!(code(&["-f", "bare-pod.yaml"]), 0, "warnings alone");
@@ -115,7 +115,7 @@ fn the_examples_of_the_documents_are_right() {
     }
 }
 
-/// What another one wrote reaches a terminal as text alone; colours are ours, and only where they are wanted.
+/// Text that somebody else wrote reaches a terminal without control characters; colours are our own, and only on a terminal.
 #[test]
 fn no_control_character_of_a_manifest_is_printed() {
     for words in [&["-f", "hostile-names.yaml"][..], &["-f", "hostile-names.yaml", "-o", "json"]] {

@@ -243,7 +243,8 @@ fn manifests() {
 fn fuzz_manifests() {
     use pre_oom_killer::plugin::check::input::Input;
     use pre_oom_killer::plugin::check::print::{Paint, json, text as shown, unreadable};
-    use pre_oom_killer::plugin::check::{Report, tree};
+    use pre_oom_killer::plugin::check::report::CheckReport;
+    use pre_oom_killer::plugin::check::tree;
 
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/manifests");
     let files: Vec<String> =
@@ -253,7 +254,7 @@ fn fuzz_manifests() {
     let found = fuzz(count, &seeds, |bytes| {
         let mut input = Input::default();
         input.take_text("f", &text(bytes), true);
-        let report = Report::of_input(input);
+        let report = CheckReport::of_input(input);
         let paint = Paint::default();
         let all = format!("{}{}", shown(&report, paint), unreadable(&report, paint));
         assert_eq!(all.chars().find(|c| c.is_control() && *c != '\n'), None);

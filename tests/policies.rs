@@ -460,7 +460,7 @@ fn namespaces_are_guarded(rendered: &Rendered, own: &str, default: &str) {
 #[cfg(feature = "plugin")]
 #[test]
 fn check_knows_what_the_policy_stamps() {
-    use pre_oom_killer::plugin::check::{input::Input, namespaces::Space, objects::objects};
+    use pre_oom_killer::plugin::check::{input::Input, namespaces::Namespace, objects::objects};
     let mut seen = (0, 0);
     for case in cases("pre-oom-killer", guard::NAMESPACE_THRESHOLD) {
         let pod = &case.pod;
@@ -487,7 +487,7 @@ fn check_knows_what_the_policy_stamps() {
         input.take_text("f", &format!("{object}\n---\n{namespace}"), true);
         assert_eq!(input.unreadable, [], "{}", case.what);
         let all = objects(&input.documents);
-        let (template, space) = (all[0].template().unwrap(), Space::of(all[1]).unwrap());
+        let (template, space) = (all[0].template().unwrap(), Namespace::of(all[1]).unwrap());
         let decided = pod["metadata"]["labels"].get(keys::LABEL).is_some();
         let own = pod["metadata"]["annotations"].as_object().into_iter().flatten();
         let own: BTreeMap<String, String> = own

@@ -1,4 +1,4 @@
-//! What people run themselves, on their own machines; the image is built without it (feature `plugin`).
+//! The commands that people run on their own machines. The image is built without them (feature `plugin`).
 
 pub mod check;
 pub mod sanitize;

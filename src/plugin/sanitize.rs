@@ -1,14 +1,14 @@
-//! Text that somebody else wrote, made fit for a terminal.
+//! Makes text that somebody else wrote safe to print on a terminal.
 
 use std::fmt::Write;
 
-/// The text with everything in it that could move the cursor, change colours or turn the direction of writing shown as an
-/// escape (`\u{1b}`) instead.
+/// The text with escapes (`\u{1b}`) for all characters that could move the cursor, change colours or change the direction of
+/// writing.
 #[must_use]
 pub fn printable(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() || turns_the_line(c) {
+        if c.is_control() || is_invisible_control(c) {
             // Writing to a String cannot fail.
             let _ = write!(clean, "\\u{{{:x}}}", u32::from(c));
         } else {
@@ -18,13 +18,13 @@ pub fn printable(text: &str) -> String {
     clean
 }
 
-/// JSON in lines, in whose texts nothing is raw that a terminal obeys (JSON itself escapes only what is below a space).
+/// JSON in lines, with escapes for all characters that a terminal obeys (JSON itself escapes only those below a space).
 #[must_use]
 pub fn json_text(value: &serde_json::Value) -> String {
     let mut clean = String::new();
     for c in format!("{value:#}\n").chars() {
-        if c != '\n' && (c.is_control() || turns_the_line(c)) {
-            // Such characters are in texts alone. Writing to a String cannot fail.
+        if c != '\n' && (c.is_control() || is_invisible_control(c)) {
+            // Only texts have such characters. Writing to a String cannot fail.
             let _ = write!(clean, "\\u{:04x}", u32::from(c));
         } else {
             clean.push(c);
@@ -33,8 +33,8 @@ pub fn json_text(value: &serde_json::Value) -> String {
     clean
 }
 
-/// Bidirectional controls, line and paragraph separators, zero-width characters: unseen, they change what is seen.
-fn turns_the_line(c: char) -> bool {
+/// Bidirectional controls, line and paragraph separators, zero-width characters: invisible, they change what is visible.
+fn is_invisible_control(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{61c}' | '\u{feff}')
 }
 

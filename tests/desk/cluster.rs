@@ -33,7 +33,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A server that knows of nothing.
+    /// A server without objects.
     pub fn empty(slow: Duration) -> Cluster {
         Cluster { server: Standin::start(), bodies: Bodies::default(), at_once: Arc::default(), slow }
     }
@@ -74,7 +74,7 @@ impl Cluster {
         cluster
     }
 
-    /// So many agents that take their time.
+    /// So many agents that answer slowly.
     pub fn of_slow_agents(count: usize) -> Cluster {
         let cluster = Cluster::empty(Duration::from_millis(50));
         for n in 0..count {
@@ -83,12 +83,12 @@ impl Cluster {
         cluster
     }
 
-    /// Lets an agent answer this from now on.
+    /// From now on the agent answers this.
     pub fn say(&self, agent: &str, body: &str) {
         self.bodies.lock().unwrap().insert(agent.into(), Some(body.into()));
     }
 
-    /// How many were asked at the same time, at most.
+    /// The greatest number of requests at the same time.
     pub fn most_at_once(&self) -> usize {
         self.at_once.1.load(Ordering::SeqCst)
     }
@@ -106,12 +106,12 @@ impl Cluster {
         self.add(name, node, self.serve(name));
     }
 
-    /// An agent's pod, whose port is in truth there.
+    /// An agent's pod; its port leads to `address`.
     pub fn add(&self, name: &str, node: &str, address: SocketAddr) {
         self.add_in(AGENTS, "DaemonSet", name, node, address);
     }
 
-    /// A pod that bears the agents' label.
+    /// A pod with the agents' label.
     fn add_in(&self, namespace: &str, owner: &str, name: &str, node: &str, address: SocketAddr) {
         let place = pod(namespace, name).unlabelled().node(node).owner(owner, "pre-oom-killer");
         let place = place.label("app.kubernetes.io/name", "pre-oom-killer").container("agent", "64Mi");
@@ -119,7 +119,7 @@ impl Cluster {
         self.server.forward(namespace, name, 8080, address);
     }
 
-    /// Somebody's pod that has the agents' label, and says of node-a's `web` that it is far from its threshold.
+    /// A tenant's pod with the agents' label, which claims that node-a's `web` is far from its threshold.
     pub fn pretend(&self, namespace: &str, owner: &str, name: &str, node: &str) {
         let mut web = guard("shop", "web-58f6dff65f-p9cf2", "app", ("watching", "pretended"), [1, 153, 256, 0]);
         web["owner"] = "Deployment/web".into();
@@ -152,7 +152,7 @@ impl Cluster {
         assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
     }
 
-    /// A server that answers every request with what there is to say, or keeps the connection open in silence.
+    /// A server that answers every request with the agent's body; without one, it keeps the connection open and sends nothing.
     fn serve(&self, name: &str) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -187,7 +187,7 @@ fn page(node: &str, guards: Value) -> String {
     json!({"node": node, "version": "0.1.0", "listed": true, "guards": guards}).to_string()
 }
 
-/// As `/api/guards` has one; `numbers`: value, threshold, limit in MiB, growth in KiB a second.
+/// A guard as `/api/guards` has it; `numbers`: value, threshold, limit in MiB, growth in KiB a second.
 fn guard(namespace: &str, name: &str, container: &str, (state, why): (&str, &str), numbers: [i64; 4]) -> Value {
     let [value, threshold, limit, growth] = numbers;
     let mib = |n: i64| u64::try_from(n).unwrap() * MIB;

@@ -1,5 +1,5 @@
 //! `pre-oom-killer status` against the stand-in API server and three agents behind its pod proxy, one of which hangs.
-//! The expected output is in `snapshots/`; see `tests/check.rs` for how to write it anew.
+//! The expected output is in `snapshots/`; `tests/check.rs` says how to update it.
 
 #![cfg(feature = "plugin")]
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
@@ -50,11 +50,11 @@ async fn all_agents_are_in_one_table_and_the_silent_one_is_listed() {
     snapshot("status", &text(&survey, &all(), false, now()));
     snapshot("status-wide", &text(&survey, &all(), true, now()));
     snapshot("status-json", &json_text(&json(&survey, &all())));
-    assert!(took >= TIMEOUT && took < 2 * TIMEOUT, "they are asked side by side: {took:?}");
+    assert!(took >= TIMEOUT && took < 2 * TIMEOUT, "status asks them in parallel: {took:?}");
 }
 
 #[tokio::test]
-async fn namespace_node_and_labels_narrow_it() {
+async fn namespace_node_and_labels_select_rows() {
     let cluster = Cluster::start();
     let shown = async |query: Query| text(&asked(&cluster, &query).await, &query, false, now());
     let fast = || Query { node: Some("node-a".into()), ..all() };
@@ -71,13 +71,13 @@ async fn namespace_node_and_labels_narrow_it() {
 }
 
 #[tokio::test]
-async fn what_is_refused_is_told_with_the_right_that_is_missing() {
+async fn a_refusal_is_shown_with_the_permission_that_is_missing() {
     let cluster = Cluster::start();
     cluster.server.deny("get", "pods/proxy");
     cluster.server.deny("list", "events");
     let query = Query { node: Some("node-a".into()), ..all() };
     snapshot("status-refused", &text(&asked(&cluster, &query).await, &query, false, now()));
-    // What an agent remembers of evictions needs no Events.
+    // What an agent remembers of evictions is known without Events.
     cluster.server.allow("get", "pods/proxy");
     let query = Query { node: Some("node-b".into()), ..all() };
     let shown = text(&asked(&cluster, &query).await, &query, false, now());
@@ -87,9 +87,9 @@ async fn what_is_refused_is_told_with_the_right_that_is_missing() {
     assert!(error.to_string().contains("name their namespace with --agents-namespace"), "{error:#}");
 }
 
-/// The label is public: a pod of somebody else that bears it says nothing of anybody's containers.
+/// Anybody can put the agents' label on a pod; `status` does not believe such a pod.
 #[tokio::test]
-async fn a_pod_that_only_has_the_label_is_not_believed() {
+async fn a_pod_that_only_has_the_label_is_not_asked() {
     let cluster = Cluster::start();
     let on = |node: &str| Query { node: Some(node.into()), ..all() };
     let real = text(&asked(&cluster, &on("node-a")).await, &on("node-a"), true, now());
@@ -107,10 +107,10 @@ async fn a_pod_that_only_has_the_label_is_not_believed() {
         assert_eq!(told("a-tenant/aab: the agents are in namespace pre-oom-killer."), namespace.is_none(), "{shown}");
         assert_eq!(survey.agents.len(), 1);
     }
-    // A node that has no agent has none, whoever else is there.
+    // A node without an agent stays without one, whichever other pod is there.
     let survey = asked(&cluster, &on("node-aa")).await;
     assert!(survey.agents.is_empty());
-    // Nobody floods the terminal.
+    // Many such pods do not flood the terminal.
     for n in 0..20 {
         cluster.pretend("b-tenant", "Job", &format!("b{n}"), "node-b");
     }
@@ -119,9 +119,9 @@ async fn a_pod_that_only_has_the_label_is_not_believed() {
     assert!(shown.contains("18 more pods with that label were not asked either."), "{shown}");
 }
 
-/// Where nothing tells which are the agents, none is asked.
+/// Where nothing says which pods are the agents, `status` asks none.
 #[tokio::test]
-async fn of_several_namespaces_none_is_taken_blindly() {
+async fn of_several_namespaces_none_is_guessed() {
     let cluster = Cluster::empty(Duration::ZERO);
     cluster.pretend("kube-system", "DaemonSet", "a", "node-a");
     let survey = asked(&cluster, &all()).await;
@@ -136,9 +136,9 @@ async fn of_several_namespaces_none_is_taken_blindly() {
     assert_eq!(asked(&cluster, &query).await.agents.len(), 1);
 }
 
-/// An agent speaks for the node that its pod runs on, and for no other.
+/// `status` takes an agent's answer only for the node that its pod runs on.
 #[tokio::test]
-async fn an_answer_for_another_node_is_not_taken() {
+async fn an_answer_for_another_node_is_refused() {
     let cluster = Cluster::start();
     cluster.say(
         "agent-b",
@@ -149,9 +149,9 @@ async fn an_answer_for_another_node_is_not_taken() {
     assert!(shown.contains("it answers for node node-a") && !shown.contains("over"), "{shown}");
 }
 
-/// Each right of `daemonset/status-reader.yaml` is used, and none is missing.
+/// `status` uses each permission of `daemonset/status-reader.yaml`, and needs no other.
 #[tokio::test]
-async fn the_rights_for_people_are_exactly_what_is_used() {
+async fn the_permissions_for_people_are_exactly_those_that_status_uses() {
     const GROUP: &str = "apiGroup: rbac.authorization.k8s.io\n    kind: Group\n    name: platform-engineers";
     const ACCOUNT: &str = "kind: ServiceAccount\n    name: pre-oom-killer\n    namespace: pre-oom-killer";
     let manifests = include_str!("../../daemonset/status-reader.yaml");
@@ -174,9 +174,10 @@ async fn the_rights_for_people_are_exactly_what_is_used() {
     }
 }
 
-/// The command that mends it is told for each workload; who is left out, ends or has decided is not named.
+/// Each workload comes with its command. Pods that have ended or have a label of their own, and excluded namespaces, are not
+/// shown.
 #[tokio::test]
-async fn pods_made_before_the_label_of_their_namespace_are_told_with_what_mends_it() {
+async fn pods_created_before_their_namespaces_label_are_shown_with_the_command_that_guards_them() {
     const JOBS: &str = "pre-oom-killer.v1alpha1.k8s.io/include-jobs";
     const MIRROR: &str = "kubernetes.io/config.mirror";
     let cluster = Cluster::start();
@@ -232,7 +233,7 @@ async fn pods_made_before_the_label_of_their_namespace_are_told_with_what_mends_
     assert_eq!(web.matches("Not guarded: ").count(), 1, "{web}");
     let survey = asked(&cluster, &on("node-a")).await;
     assert_eq!(json(&survey, &on("node-a"))["unguarded"][0]["namespace"], "jobs");
-    // Without the right, it says so.
+    // Without the permission, `status` says so.
     cluster.server.deny("list", "namespaces");
     let shown = told(on("node-a")).await;
     assert!(
@@ -243,9 +244,9 @@ async fn pods_made_before_the_label_of_their_namespace_are_told_with_what_mends_
     assert!(json(&survey, &on("node-a"))["unguardedUnknown"].is_string());
 }
 
-/// A thousand agents are not asked all at once.
+/// `status` does not ask a thousand agents all at once.
 #[tokio::test]
-async fn only_some_are_asked_at_once() {
+async fn only_some_agents_are_asked_at_once() {
     let cluster = Cluster::of_slow_agents(64);
     let survey = asked(&cluster, &Query { timeout: Duration::from_secs(20), ..all() }).await;
     assert_eq!(survey.agents.iter().filter(|a| a.answer.is_ok()).count(), 64);
@@ -254,7 +255,7 @@ async fn only_some_are_asked_at_once() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_none_is_told() {
+async fn an_unusable_answer_is_shown() {
     let cluster = Cluster::start();
     let query = Query { node: Some("node-b".into()), ..all() };
     for (body, said) in

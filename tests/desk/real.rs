@@ -56,7 +56,7 @@ fn start(cluster: &Cluster, tree: &Tree, dir: &std::path::Path) -> (Agent, Socke
         let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
         line["listen"].as_str()?.parse().ok()
     });
-    // What it says further must go somewhere.
+    // Its log goes on, and somebody has to read it.
     std::thread::spawn(move || lines.for_each(drop));
     (agent, listen.unwrap())
 }

@@ -62,7 +62,7 @@ async fn the_view() {
     press(&mut filtered, "\x1b/nothing like it\n");
     snapshot("watch-nothing-matches", &shown(&mut filtered, (80, 12)));
 
-    // The selected row stays selected when others go before it.
+    // The selected row stays selected when other rows move before it.
     let mut selected = view(&survey);
     press(&mut selected, "jr");
     assert!(

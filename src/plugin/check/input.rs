@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::tree::{Node, ParseError, Tree, parse};
 
-/// A larger file is no manifest. (The API server takes objects of about 1.5 MB; a chart with all its definitions is some MB.)
+/// No manifest is larger. (The API server takes objects of about 1.5 MB; a chart with all its definitions is some MB.)
 pub const LARGEST_FILE: u64 = 32 << 20;
-/// Files taken from directories; more are surely not meant.
+/// Files of one directory; nobody means to check more.
 const MOST_FILES: usize = 20_000;
 /// Directories in directories.
 const DEEPEST: usize = 32;
@@ -67,7 +67,7 @@ impl Input {
             let mut files = Vec::new();
             match list(path, if recursive { DEEPEST } else { 0 }, &mut files) {
                 Ok(()) if files.is_empty() => {
-                    let hint = if recursive { "" } else { "; -R looks into the directories in it, too" };
+                    let hint = if recursive { "" } else { "; -R also reads the directories in it" };
                     input.refuse(name, None, None, format!("there is no .yaml, .yml or .json file in it{hint}"));
                 }
                 Ok(()) => files.iter().for_each(|file| input.take_file(file, false)),
@@ -92,7 +92,7 @@ impl Input {
         }
     }
 
-    /// Takes a file's text in. A file that was `named` (and not just found in a directory) has to hold objects.
+    /// Adds a file's text. A file that was `named` (and not just found in a directory) has to hold objects.
     pub fn take_text(&mut self, file: &str, text: &str, named: bool) {
         let mut number = 0;
         for (line, part) in split(text) {
@@ -119,7 +119,7 @@ impl Input {
                 }
                 Ok(_) if !named => {}
                 Ok(root) => {
-                    let message = "it is no Kubernetes object: it has no `kind`".to_owned();
+                    let message = "it is not a Kubernetes object: it has no `kind`".to_owned();
                     self.refuse(file, Some(number), Some(root.line), message);
                 }
                 // Of a file whose every document is a template, one refusal is enough.
@@ -133,7 +133,7 @@ impl Input {
         }
     }
 
-    /// Puts what cannot be read on record.
+    /// Records what cannot be read.
     pub fn refuse(&mut self, file: &str, document: Option<usize>, line: Option<u64>, message: String) {
         self.unreadable.push(Unreadable { file: file.to_owned(), document, line, message });
     }
@@ -152,7 +152,9 @@ fn list(directory: &Path, deeper: usize, files: &mut Vec<PathBuf>) -> io::Result
             files.push(path);
         }
         if files.len() > MOST_FILES {
-            return Err(io::Error::other(format!("more than {MOST_FILES} files in it: name a directory further down")));
+            return Err(io::Error::other(format!(
+                "more than {MOST_FILES} files in it: name one of the directories in it"
+            )));
         }
     }
     Ok(())
@@ -162,14 +164,14 @@ fn text_of(from: &mut dyn Read) -> Result<String, String> {
     let mut bytes = Vec::new();
     from.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     if bytes.len() as u64 > LARGEST_FILE {
-        return Err(format!("it is larger than {} MiB: that is no manifest", LARGEST_FILE >> 20));
+        return Err(format!("it is larger than {} MiB, too large for a manifest", LARGEST_FILE >> 20));
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         format!("it is not UTF-8 text (byte {at}): a binary file, or another encoding; give YAML or JSON in UTF-8")
     })?;
     match text.bytes().position(|b| b == 0) {
-        Some(at) => Err(format!("it is no text (a zero byte at {at}); give YAML or JSON in UTF-8")),
+        Some(at) => Err(format!("it is not text (zero byte at {at}); give YAML or JSON in UTF-8")),
         None => Ok(text),
     }
 }

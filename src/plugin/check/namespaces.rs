@@ -1,12 +1,12 @@
-//! Namespaces that are guarded as a whole: what the policy of the chart (`policy-namespaces.yaml`) will stamp on their pods,
-//! and what is wrong with what they say.
+//! Namespaces that are guarded as a whole: which annotations the chart's policy (`policy-namespaces.yaml`) will write to their
+//! pods, and what is wrong with their own.
 
 use std::collections::BTreeMap;
 
 use serde_json::json;
 
+use super::finding::{Assessment, Code, Finding, Place, Severity};
 use super::objects::{Object, Template};
-use super::rules::{Finding, Judgement, Level, code};
 use super::tree::Node;
 use crate::ground::keys;
 use crate::ground::keys::{ENABLED, LABEL, OFF, PREFIX};
@@ -14,23 +14,23 @@ use crate::ground::text::nearest;
 use crate::pods::Pod;
 use crate::pods::guard::{self, NAMESPACE_THRESHOLD};
 
-/// The policy leaves these out by name: the cluster's own, and where the plain manifests put the agent.
+/// The policy leaves out these namespaces by name: the cluster's own, and the one where the plain manifests put the agent.
 const EXCLUDED: [&str; 2] = ["kube-system", "pre-oom-killer"];
-/// And the agent's own wherever it is, by a label.
+/// It leaves out the agent's own, wherever that is, by this label.
 const AGENTS: (&str, &str) = ("app.kubernetes.io/name", "pre-oom-killer");
 
 /// A Namespace of the input.
 #[derive(Clone, Copy, Debug)]
-pub struct Space<'a> {
+pub struct Namespace<'a> {
     /// The object.
     pub object: Object<'a>,
 }
 
-impl<'a> Space<'a> {
-    /// Takes an object for what it is.
+impl<'a> Namespace<'a> {
+    /// The object as a Namespace, if it is one.
     #[must_use]
-    pub fn of(object: Object<'a>) -> Option<Space<'a>> {
-        (object.kind == "Namespace" && object.is_of("")).then_some(Space { object })
+    pub fn of(object: Object<'a>) -> Option<Namespace<'a>> {
+        (object.kind == "Namespace" && object.is_of("")).then_some(Namespace { object })
     }
 
     fn metadata(&self, list: &str) -> impl Iterator<Item = (&'a str, &'a Node)> + use<'a> {
@@ -58,11 +58,11 @@ impl<'a> Space<'a> {
         self.annotations().find(|(own, _)| *own == key).and_then(|(_, node)| node.text())
     }
 
-    /// Whether pods of this template, which has no label of ours, are stamped as they are made.
+    /// Whether the policy annotates the pods of this template, which has no label of ours, when they are created.
     #[must_use]
     pub fn guards(&self, template: &Template<'_>) -> bool {
         let kind = match template.object.kind {
-            // It is there already; or it is bare.
+            // It exists already, or it is bare.
             "Pod" => false,
             "Job" | "CronJob" => self.text(keys::INCLUDE_JOBS) == Some("true"),
             _ => true,
@@ -70,7 +70,7 @@ impl<'a> Space<'a> {
         kind && self.is_enabled() && !self.is_excluded() && template.object.namespace() == Some(self.object.name())
     }
 
-    /// Beside the pod's own annotations (keys without the prefix), what it gets.
+    /// The annotations that a pod gets in addition to its own; keys without the prefix.
     #[must_use]
     pub fn stamp(&self, own: &BTreeMap<String, String>, containers: &[&str]) -> BTreeMap<String, String> {
         let mut stamp = BTreeMap::from([(keys::GUARDED_BY.to_owned(), keys::BY_NAMESPACE.to_owned())]);
@@ -94,7 +94,7 @@ impl<'a> Space<'a> {
 
     /// Where one of its annotations is.
     #[must_use]
-    pub fn place(&self, key: &str) -> Option<(String, u64)> {
+    pub fn place(&self, key: &str) -> Option<Place> {
         let (_, node) = self.annotations().find(|(own, _)| *own == key)?;
         Some((self.field(&format!("metadata.annotations[{PREFIX}{key}]")), node.line))
     }
@@ -107,57 +107,64 @@ impl<'a> Space<'a> {
 
     /// What is wrong with it, whatever pods it has.
     #[must_use]
-    pub fn judge(&self) -> Judgement {
-        let mut said = Judgement::default();
-        let mut error = |code: &'static str, (field, line): (String, u64), message: String| {
-            let (file, document) = (self.object.file.to_owned(), self.object.document);
-            said.findings.push(Finding { level: Level::Error, code, file, document, field, line, message });
-        };
-        let label = self.label(LABEL);
-        let value = label.and_then(Node::scalar);
-        let label_place =
-            || ("metadata.labels.pre-oom-killer".to_owned(), label.map_or(self.object.node.line, |n| n.line));
-        let annotation = |key: &str, node: &Node| (format!("metadata.annotations[{PREFIX}{key}]"), node.line);
-        if self.is_enabled() && self.is_excluded() {
-            let text =
-                "pods of this namespace are never guarded as a whole: leave the label out, and opt pods in one by one";
-            error("namespace-excluded", label_place(), text.to_owned());
-        } else if value.is_some_and(|value| !self.is_enabled() && !OFF.contains(&value)) {
-            let value = value.unwrap_or_default();
-            error("label-value", label_place(), format!("\"{value}\" opts no pod of it in: write \"{ENABLED}\""));
-        } else if let (None, Some((key, node))) = (label, self.annotations().next()) {
-            let text = format!("without the label it has no effect: write `{LABEL}: {ENABLED}` under metadata.labels");
-            error("no-label", annotation(key, node), text);
-        }
-        for (key, node) in self.annotations() {
-            let known = || keys::ALL.into_iter().chain([keys::INCLUDE_JOBS]);
-            if !known().any(|own| own == key) {
-                let nearest = nearest(key, &known().collect::<Vec<_>>());
-                let text =
-                    format!("there is no such annotation, and it has no effect: did you mean {PREFIX}{nearest}?");
-                error("annotation-key", annotation(key, node), text);
-            } else if node.text().is_none() {
-                error(
-                    "not-text",
-                    annotation(key, node),
-                    "the API server takes only text here: write it in quotes".into(),
-                );
-            } else if key == keys::INCLUDE_JOBS && !["true", "false"].contains(&node.text().unwrap_or_default()) {
-                error("value-invalid", annotation(key, node), "write \"true\" or \"false\"".into());
-            }
-        }
-        // A pod that takes all of it; which containers there are, only a real one says.
+    pub fn assess(&self) -> Assessment {
+        let mut findings = Vec::new();
+        findings.extend(self.wrong_label());
+        findings.extend(self.annotations().filter_map(|(key, node)| self.wrong_annotation(key, node)));
+        // A pod that gets all of the namespace's annotations, whatever its containers are.
         let mut stamp = self.stamp(&BTreeMap::from([(keys::TARGET.to_owned(), String::new())]), &[]);
         stamp.insert(keys::TARGET.to_owned(), "*".to_owned());
         for problem in problems(&stamp) {
-            let place = problem.key().and_then(|key| self.annotations().find(|(own, _)| *own == key));
-            if let Some((key, node)) = place {
-                error(code(&problem), annotation(key, node), problem.to_string());
+            let own = problem.key().and_then(|key| self.annotations().find(|(own, _)| *own == key));
+            if let Some((key, node)) = own {
+                findings.push(self.error(Code::of(&problem), annotation(key, node), problem.to_string()));
             }
         }
-        said.findings.sort_by_key(|finding| finding.line);
-        said
+        findings.sort_by_key(|finding| finding.line);
+        Assessment { findings, ..Assessment::default() }
     }
+
+    fn error(&self, code: Code, place: Place, message: impl Into<String>) -> Finding {
+        Finding::new(self.object, Severity::Error, code, place, message)
+    }
+
+    fn wrong_label(&self) -> Option<Finding> {
+        let label = self.label(LABEL);
+        let value = label.and_then(Node::scalar).filter(|value| !self.is_enabled() && !OFF.contains(value));
+        let place =
+            || ("metadata.labels.pre-oom-killer".to_owned(), label.map_or(self.object.node.line, |node| node.line));
+        if self.is_enabled() && self.is_excluded() {
+            let text = "this namespace cannot be guarded as a whole: remove the label, and opt in its pods one by one";
+            return Some(self.error(Code::NamespaceExcluded, place(), text));
+        }
+        if let Some(value) = value {
+            let text = format!("\"{value}\" does not opt in its pods: write \"{ENABLED}\"");
+            return Some(self.error(Code::LabelValue, place(), text));
+        }
+        let (key, node) = self.annotations().next().filter(|_| label.is_none())?;
+        let text = format!("it has no effect without the label: write `{LABEL}: {ENABLED}` under metadata.labels");
+        Some(self.error(Code::NoLabel, annotation(key, node), text))
+    }
+
+    fn wrong_annotation(&self, key: &str, node: &Node) -> Option<Finding> {
+        let known: Vec<_> = keys::ALL.into_iter().chain([keys::INCLUDE_JOBS]).collect();
+        let (code, text) = if !known.contains(&key) {
+            let nearest = nearest(key, &known);
+            let text = format!("there is no such annotation, and it has no effect: did you mean {PREFIX}{nearest}?");
+            (Code::AnnotationKey, text)
+        } else if node.text().is_none() {
+            (Code::NotText, "the API server takes only text here: write it in quotes".to_owned())
+        } else if key == keys::INCLUDE_JOBS && !["true", "false"].contains(&node.text().unwrap_or_default()) {
+            (Code::ValueInvalid, "write \"true\" or \"false\"".to_owned())
+        } else {
+            return None;
+        };
+        Some(self.error(code, annotation(key, node), text))
+    }
+}
+
+fn annotation(key: &str, node: &Node) -> Place {
+    (format!("metadata.annotations[{PREFIX}{key}]"), node.line)
 }
 
 fn problems(annotations: &BTreeMap<String, String>) -> Vec<guard::Problem> {

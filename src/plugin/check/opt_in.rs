@@ -1,6 +1,7 @@
-//! Whether a template has opted in; and all the ways to have nearly done so.
+//! Whether a template has opted in, and all the ways of nearly doing so.
 
-use super::rules::Judge;
+use super::finding::Code;
+use super::template_check::TemplateCheck;
 use super::tree::{Node, UNRENDERED};
 use crate::ground::keys;
 use crate::ground::keys::{ENABLED, LABEL, OFF, PREFIX};
@@ -10,72 +11,79 @@ use crate::ground::text::near;
 const OLD_LABEL: &str = "preoomkiller-enabled";
 const OLD_THRESHOLD: &str = "preoomkiller.alpha.k8s.zapier.com/memory-threshold";
 
-impl<'a> Judge<'a> {
-    /// A template without containers, that has something to do with us: the rest of it is elsewhere.
+impl<'a> TemplateCheck<'a> {
+    /// Whether the template has no containers: then the rest of it is elsewhere.
     pub(super) fn is_patch(&mut self) -> bool {
         if self.template.node.at(&["spec", "containers"]).is_some_and(|list| !list.items().is_empty()) {
             return false;
         }
         if ["labels", "annotations"].iter().any(|list| self.metadata(list).any(|(key, _)| key.contains(LABEL))) {
             let place = (self.template.field("spec.containers"), self.template.line());
-            let text = "it has no containers, so it looks like a patch: give the output of `kubectl kustomize`";
-            self.warn("patch", place, text);
+            let text =
+                "it has no containers, so it looks like a patch: check the output of `kubectl kustomize` instead";
+            self.warn(Code::Patch, place, text);
         }
         true
     }
 
-    /// Whether the template has the label; tells of all near misses.
+    /// Whether the template has opted in; reports all near misses.
     pub(super) fn opted_in(&mut self) -> bool {
         self.misplaced();
-        let ours = |key: &str| key.starts_with(PREFIX);
-        let annotated = self.metadata("annotations").find(|(key, _)| ours(key));
         let label = self.metadata("labels").find(|(key, _)| *key == LABEL).map(|(_, node)| node);
         if let Some(node) = label {
-            let place = self.place(&["metadata", "labels", LABEL]);
-            let value = node.scalar().unwrap_or_default();
-            if value == ENABLED && node.text().is_some() {
-                return true;
-            }
-            if value.contains("{{") {
-                self.error("unrendered", place, UNRENDERED);
-            } else if !OFF.contains(&value) {
-                let text = format!("\"{value}\" does not opt in, so nothing is guarded: write \"{ENABLED}\"");
-                self.error("label-value", place, text);
-            }
-            return false;
+            return self.enabled(node);
         }
-        if self.space.is_some() {
+        if self.namespace.is_some() {
             return true;
         }
-        let typo = self.metadata("labels").find(|(key, _)| is_near_label(key));
-        if let Some((key, _)) = typo {
+        self.without_label();
+        false
+    }
+
+    /// The label is there: does it opt in?
+    fn enabled(&mut self, node: &Node) -> bool {
+        let place = self.place(&["metadata", "labels", LABEL]);
+        let value = node.scalar().unwrap_or_default();
+        if value == ENABLED && node.text().is_some() {
+            return true;
+        }
+        if value.contains("{{") {
+            self.error(Code::Unrendered, place, UNRENDERED);
+        } else if !OFF.contains(&value) {
+            let text = format!("\"{value}\" does not opt in, so nothing is guarded: write \"{ENABLED}\"");
+            self.error(Code::LabelValue, place, text);
+        }
+        false
+    }
+
+    /// The label is not there: was it meant to be?
+    fn without_label(&mut self) {
+        if let Some((key, _)) = self.metadata("labels").find(|(key, _)| is_near_label(key)) {
             let (_, line) = self.place(&["metadata", "labels", key]);
             let field = self.template.field(&format!("metadata.labels.{key}"));
             let text = format!(
                 "there is no label {key}, so nothing is guarded: did you mean {LABEL}? Write `{LABEL}: {ENABLED}`"
             );
-            self.error("label-key", (field, line), text);
-            return false;
+            self.error(Code::LabelKey, (field, line), text);
+            return;
         }
-        let of = |node: &'a Node, list: &str| node.get(list).into_iter().flat_map(Node::entries);
         let on_owner = self.template.above().find_map(|(shown, metadata)| {
-            let found = of(metadata, "labels").find(|(key, node)| *key == LABEL && node.scalar() == Some(ENABLED));
+            let mut labels = metadata.get("labels").into_iter().flat_map(Node::entries);
+            let found = labels.find(|(key, node)| *key == LABEL && node.scalar() == Some(ENABLED));
             found.map(|(_, node)| (format!("{shown}.labels.{LABEL}"), node.line))
         });
+        let here = self.template.field("metadata.labels");
         if let Some(place) = on_owner {
-            let here = self.template.field("metadata.labels");
             let kind = self.template.object.kind;
             let text = format!(
                 "the label is on the {kind}, not on its pods, so nothing is guarded: write it under {here}, too"
             );
-            self.error("label-on-owner", place, text);
-        } else if let Some((key, node)) = annotated {
+            self.error(Code::LabelOnOwner, place, text);
+        } else if let Some((key, node)) = self.metadata("annotations").find(|(key, _)| key.starts_with(PREFIX)) {
             let field = self.template.field(&format!("metadata.annotations[{key}]"));
-            let here = self.template.field("metadata.labels");
-            let text = format!("without the label it has no effect: write `{LABEL}: {ENABLED}` under {here}");
-            self.error("no-label", (field, node.line), text);
+            let text = format!("it has no effect without the label: write `{LABEL}: {ENABLED}` under {here}");
+            self.error(Code::NoLabel, (field, node.line), text);
         }
-        false
     }
 
     /// Keys in the wrong place, or nearly right.
@@ -85,7 +93,7 @@ impl<'a> Judge<'a> {
             let field = self.template.field(&format!("metadata.labels[{key}]"));
             let here = self.template.field("metadata.annotations");
             self.error(
-                "key-place",
+                Code::KeyPlace,
                 (field, node.line),
                 format!("it is an annotation, not a label: write it under {here}"),
             );
@@ -95,10 +103,10 @@ impl<'a> Judge<'a> {
             if key == LABEL {
                 let here = self.template.field("metadata.labels");
                 let text = format!("it is a label, not an annotation: write `{LABEL}: {ENABLED}` under {here}");
-                self.error("key-place", (field, node.line), text);
+                self.error(Code::KeyPlace, (field, node.line), text);
             } else if let Some(meant) = is_near_annotation(key) {
                 let text = format!("there is no such annotation, and it has no effect: did you mean {PREFIX}{meant}?");
-                self.error("annotation-key", (field, node.line), text);
+                self.error(Code::AnnotationKey, (field, node.line), text);
             }
         }
         self.on_owner();
@@ -118,7 +126,7 @@ impl<'a> Judge<'a> {
         for (shown, key, node) in strays {
             let (kind, here) = (self.template.object.kind, self.template.field("metadata.annotations"));
             let text = format!("it is on the {kind}, not on its pods, and has no effect: move it to {here}");
-            self.error("annotation-on-owner", (format!("{shown}.annotations[{key}]"), node.line), text);
+            self.error(Code::AnnotationOnOwner, (format!("{shown}.annotations[{key}]"), node.line), text);
         }
     }
 
@@ -134,7 +142,7 @@ impl<'a> Judge<'a> {
                 let field = self.template.field(&format!("metadata.{list}[{old}]"));
                 let text =
                     format!("only preoomkiller-controller knows it, and it has no effect here: write {write}, too");
-                self.warn("old-key", (field, node.line), text);
+                self.warn(Code::OldKey, (field, node.line), text);
             }
         }
     }
@@ -153,7 +161,7 @@ fn is_near_label(key: &str) -> bool {
 /// The name of an annotation whose key was meant to be one of ours, though its prefix is not ours.
 fn is_near_annotation(key: &str) -> Option<&str> {
     if key.starts_with(PREFIX) {
-        return None; // the guard itself tells of these
+        return None; // the guard's own warnings report these
     }
     let (domain, name) = key.rsplit_once('/').unwrap_or(("", key));
     let meant = near(name, keys::ALL)?;

@@ -6,7 +6,7 @@ use super::objects::Template;
 use super::tree::Node;
 use crate::ground::units::duration;
 
-/// What the pod is given without `terminationGracePeriodSeconds`.
+/// What a pod without `terminationGracePeriodSeconds` gets.
 const DEFAULT_GRACE: u64 = 30;
 
 /// The longer is the greater.
@@ -21,8 +21,8 @@ pub(super) enum PreStop {
 }
 
 impl PreStop {
-    /// Of a container, or of the longest in the pod; a sidecar ends after all `containers`. `grace`: the eviction's, if it has
-    /// one of its own.
+    /// The hook of a container, or (no `name`) the longest one in the pod. A sidecar ends only after all `containers`. `grace`:
+    /// the eviction's own, if it has one.
     pub(super) fn of(template: &Template<'_>, name: Option<&str>, grace: Option<u32>) -> PreStop {
         let items = |list: &str| template.node.at(&["spec", list]).map_or(&[][..], Node::items);
         let named = |node: &&Node| name.is_none() || node.get("name").and_then(Node::scalar) == name;
@@ -31,7 +31,7 @@ impl PreStop {
         let longest = main.chain(sidecars.iter().copied()).map(hook).max().unwrap_or(PreStop::None);
         let own = template.node.at(&["spec", "terminationGracePeriodSeconds"]).and_then(Node::number);
         let own = own.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(DEFAULT_GRACE);
-        // Then it is killed, whatever its hook does.
+        // At its end the kubelet kills it, whatever its hook does.
         let grace = Duration::from_secs(grace.map_or(own, u64::from));
         match longest {
             PreStop::Sleeps(time) => PreStop::Sleeps(time.min(grace)),
@@ -39,8 +39,8 @@ impl PreStop {
         }
     }
 
-    /// As far as it is known.
-    pub(super) fn takes(self) -> Duration {
+    /// How long it takes, as far as that is known.
+    pub(super) fn known(self) -> Duration {
         if let PreStop::Sleeps(time) = self { time } else { Duration::ZERO }
     }
 }
@@ -116,9 +116,9 @@ mod tests {
             format!("{{containers: [{{name: web, lifecycle: {{preStop: {{sleep: {{seconds: 40}}}}}}}}]{grace}}}")
         };
         let (own, without) = (sleeping(", terminationGracePeriodSeconds: 35"), sleeping(""));
-        assert_eq!(of(&without, Some("web"), None).takes().as_secs(), 30);
-        assert_eq!(of(&own, Some("web"), None).takes().as_secs(), 35);
-        assert_eq!(of(&own, Some("web"), Some(5)).takes().as_secs(), 5);
+        assert_eq!(of(&without, Some("web"), None).known().as_secs(), 30);
+        assert_eq!(of(&own, Some("web"), None).known().as_secs(), 35);
+        assert_eq!(of(&own, Some("web"), Some(5)).known().as_secs(), 5);
     }
 
     #[test]
@@ -126,7 +126,7 @@ mod tests {
         let spec = "{initContainers: [{name: mesh, restartPolicy: Always}], containers: [
             {name: web, lifecycle: {preStop: {sleep: {seconds: 5}}}}, {name: log}]}";
         assert_eq!(of(spec, Some("log"), None), PreStop::None);
-        assert_eq!(of(spec, Some("mesh"), None).takes().as_secs(), 5);
-        assert_eq!(of(spec, None, None).takes().as_secs(), 5);
+        assert_eq!(of(spec, Some("mesh"), None).known().as_secs(), 5);
+        assert_eq!(of(spec, None, None).known().as_secs(), 5);
     }
 }

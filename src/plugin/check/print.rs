@@ -5,8 +5,8 @@ use std::fmt::{self, Display, Write};
 use serde_json::{Value, json};
 use unicode_width::UnicodeWidthStr;
 
-use super::rules::{Finding, Level};
-use super::{Checked, Report};
+use super::finding::{Finding, Severity};
+use super::report::{CheckReport, Checked};
 use crate::ground::keys;
 use crate::plugin::sanitize::printable;
 
@@ -32,17 +32,17 @@ impl Paint {
         self.width.map(|width| usize::from(width).saturating_sub(columns))
     }
 
-    fn level(self, level: Level) -> String {
-        match level {
-            Level::Error => self.with("1;31", "error  "),
-            Level::Warning => self.with("1;33", "warning"),
+    fn severity(self, severity: Severity) -> String {
+        match severity {
+            Severity::Error => self.with("1;31", "error  "),
+            Severity::Warning => self.with("1;33", "warning"),
         }
     }
 }
 
 /// What goes to stdout.
 #[must_use]
-pub fn text(report: &Report, paint: Paint) -> String {
+pub fn text(report: &CheckReport, paint: Paint) -> String {
     let mut out = String::new();
     for checked in &report.checked {
         // Writing to a String cannot fail.
@@ -54,7 +54,7 @@ pub fn text(report: &Report, paint: Paint) -> String {
 
 /// What goes to stderr.
 #[must_use]
-pub fn unreadable(report: &Report, paint: Paint) -> String {
+pub fn unreadable(report: &CheckReport, paint: Paint) -> String {
     let mut out = String::new();
     for one in &report.unreadable {
         let line = one.line.map_or_else(String::new, |l| format!(":{l}"));
@@ -87,18 +87,18 @@ fn one(out: &mut String, checked: &Checked, paint: Paint) -> fmt::Result {
             writeln!(out, "{}{line}", if n == 0 { "  " } else { "    " })?;
         }
     }
-    // Of a warning alone, it is open whether something is; and of a namespace, its pods say.
+    // With warnings alone, something may be guarded; and whether a namespace's pods are, only they say.
     if checked.kind != "Namespace"
         && checked.targets.is_empty()
-        && checked.findings.iter().any(|f| f.level == Level::Error)
+        && checked.findings.iter().any(|f| f.severity == Severity::Error)
     {
         writeln!(out, "  nothing is guarded:")?;
     }
-    for Finding { level, file, line, field, message, .. } in &checked.findings {
+    for Finding { severity, file, line, field, message, .. } in &checked.findings {
         let (place, field) = (format!("{}:{line}", printable(file)), printable(field));
         let fits = paint.less(INDENT).is_none_or(|width| place.width() + 1 + field.width() <= width);
         let gap = if fits { " ".to_owned() } else { format!("\n{:INDENT$}", "") };
-        writeln!(out, "  {} {}{gap}{field}", paint.level(*level), paint.with("2", place))?;
+        writeln!(out, "  {} {}{gap}{field}", paint.severity(*severity), paint.with("2", place))?;
         for line in folded(&printable(message), paint.less(INDENT)) {
             writeln!(out, "{:INDENT$}{line}", "")?;
         }
@@ -106,7 +106,7 @@ fn one(out: &mut String, checked: &Checked, paint: Paint) -> fmt::Result {
     writeln!(out)
 }
 
-/// What a message is set in by: the width of a level.
+/// What a message is set in by: the width of a severity.
 const INDENT: usize = 10;
 
 /// At most `width` wide lines, folded at spaces; words that are too long stay whole.
@@ -125,15 +125,15 @@ fn folded(text: &str, width: Option<usize>) -> Vec<String> {
     lines
 }
 
-fn summary(report: &Report) -> String {
+fn summary(report: &CheckReport) -> String {
     let many = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
     let guarded = report.guarded();
     let mut text = format!(
         "{}, {}, {guarded} guarded: {}, {}",
         many(report.objects, "object"),
         many(report.templates, "pod template"),
-        many(report.count(Level::Error), "error"),
-        many(report.count(Level::Warning), "warning"),
+        many(report.count(Severity::Error), "error"),
+        many(report.count(Severity::Warning), "warning"),
     );
     if !report.unreadable.is_empty() {
         // Writing to a String cannot fail.
@@ -144,7 +144,7 @@ fn summary(report: &Report) -> String {
 
 /// The same for programs.
 #[must_use]
-pub fn json(report: &Report) -> Value {
+pub fn json(report: &CheckReport) -> Value {
     let templates: Vec<Value> = report.checked.iter().map(template).collect();
     json!({
         "version": JSON_VERSION,
@@ -154,8 +154,8 @@ pub fn json(report: &Report) -> Value {
             "objects": report.objects,
             "templates": report.templates,
             "guarded": report.guarded(),
-            "errors": report.count(Level::Error),
-            "warnings": report.count(Level::Warning),
+            "errors": report.count(Severity::Error),
+            "warnings": report.count(Severity::Warning),
         },
     })
 }
@@ -164,8 +164,8 @@ fn template(checked: &Checked) -> Value {
     let findings: Vec<Value> = (checked.findings.iter())
         .map(|f| {
             json!({
-                "level": f.level,
-                "code": f.code,
+                "level": f.severity,
+                "code": f.code.as_str(),
                 "file": f.file,
                 "document": f.document,
                 "line": f.line,

@@ -17,7 +17,7 @@ pub struct Replicas<'a> {
     pub least: i64,
     /// At most.
     pub most: i64,
-    /// Where that is from.
+    /// Where these numbers are from.
     pub from: Source<'a>,
 }
 
@@ -28,12 +28,12 @@ pub enum Source<'a> {
     Written,
     /// Nothing says it, so it is 1.
     Assumed,
-    /// This scales it.
+    /// The range of this autoscaler.
     Autoscaler(Autoscaler<'a>),
 }
 
 impl<'a> Autoscaler<'a> {
-    /// Takes an object for what it is.
+    /// The object as an autoscaler, if it is one.
     #[must_use]
     pub fn of(object: Object<'a>) -> Option<Autoscaler<'a>> {
         let known = match object.kind {
@@ -44,7 +44,7 @@ impl<'a> Autoscaler<'a> {
         known.then_some(Autoscaler { object })
     }
 
-    /// The field that has the least number of replicas.
+    /// The field with the smallest number of replicas.
     #[must_use]
     pub fn least_field(&self) -> &'static str {
         if self.is_keda() { "minReplicaCount" } else { "minReplicas" }
@@ -59,7 +59,7 @@ impl<'a> Autoscaler<'a> {
         // KEDA takes a Deployment where no kind is written.
         target("kind").unwrap_or("Deployment") == workload.kind
             && target("name") == Some(workload.name())
-            && self.object.beside(workload)
+            && self.object.may_share_namespace(workload)
     }
 
     /// Its range; scaled to zero there is nothing to evict.
@@ -73,7 +73,7 @@ impl<'a> Autoscaler<'a> {
 }
 
 impl<'a> Replicas<'a> {
-    /// None: the kind does not tell it.
+    /// None: objects of this kind do not say it.
     #[must_use]
     pub fn of(template: &Template<'a>, autoscalers: &[Autoscaler<'a>]) -> Option<Replicas<'a>> {
         let workload = template.object;

@@ -2,138 +2,173 @@
 
 use std::fmt::Write;
 
-use super::objects::Template;
+use super::finding::{Code, Outcome, Place, Severity};
+use super::memory::{Index, Memory};
 use super::prestop::PreStop;
-use super::rules::{Judge, Level, Outcome};
-use super::tree::Node;
+use super::template_check::TemplateCheck;
 use crate::decide::schedule::{LONGEST_INTERVAL, fastest_saved};
 use crate::ground::keys;
-use crate::ground::units::{Bytes, Percent, parse_memory};
+use crate::ground::units::{Bytes, Percent};
 use crate::pods::guard::{self, DryRun, Guard, Threshold};
 use crate::sampler::TYPICAL as EVICTION;
 
-impl Judge<'_> {
+/// A container, or the pod's own group.
+struct Target<'a> {
+    /// None: the pod's own group.
+    name: Option<&'a str>,
+    shown: String,
+    limit: Option<Bytes>,
+    /// The limit is an amount, or is not written.
+    readable: bool,
+    request: Option<Bytes>,
+    index: Option<Index>,
+}
+
+impl TemplateCheck<'_> {
+    /// Adds what becomes of a container, or of the pod's own group (no `name`), and what is wrong with that.
     pub(super) fn target(&mut self, guard: &Guard, name: Option<&str>) {
         let memory = Memory::of(self.template, name);
-        let shown = name.map_or_else(|| "the pod's own cgroup".to_owned(), |n| format!("container \"{n}\""));
-        let readable = memory.limit.is_ok();
+        let target = Target {
+            name,
+            shown: name.map_or_else(|| "the pod's own cgroup".to_owned(), |n| format!("container \"{n}\"")),
+            readable: memory.limit.is_ok(),
+            limit: self.limit(guard, name, &memory),
+            request: memory.request,
+            index: memory.index,
+        };
+        let threshold = match guard.threshold {
+            Threshold::Percent(percent) => target.limit.map(|limit| percent.of(limit)),
+            Threshold::Quantity(bytes) => Some(bytes),
+        };
+        let mut outcome = Outcome {
+            container: name.map(str::to_owned),
+            text: String::new(),
+            signal: guard.rule.signal.as_str(),
+            threshold,
+            limit: target.limit,
+            fastest_growth: None,
+            never: false,
+        };
+        match (threshold, target.limit) {
+            (None, _) => {
+                outcome.never = true;
+                outcome.text = self.without_limit(guard, &target);
+            }
+            (Some(threshold), Some(limit)) if threshold >= limit => {
+                outcome.never = true;
+                outcome.text = format!("never evicted: {threshold} is not below its limit of {limit}");
+                let shown = &target.shown;
+                let text = format!(
+                    "{threshold} is not below the limit of {shown} ({limit}), so it can never be crossed: write less"
+                );
+                self.add_to_annotation(self.of_whole_namespace(), Code::BeyondLimit, keys::THRESHOLD, text);
+            }
+            (Some(threshold), limit) => {
+                let before = PreStop::of(self.template, name, guard.eviction_grace);
+                let rate = limit.map(|limit| fastest(threshold, limit, before));
+                outcome.fastest_growth = rate;
+                outcome.text = words(guard, threshold, limit, rate.map(|rate| (rate, before)));
+                self.evicted(guard, &target, threshold, before);
+            }
+        }
+        self.assessment.targets.push(outcome);
+    }
+
+    /// The limit, and what is wrong with it.
+    fn limit(&mut self, guard: &Guard, name: Option<&str>, memory: &Memory<'_>) -> Option<Bytes> {
         let limit = match memory.limit {
             Ok(limit) => limit,
             Err((text, index)) => {
                 let place = self.container_field(name, index, "limits");
-                let text = format!("\"{text}\" is no amount of memory: write a quantity such as \"512Mi\"");
+                let text = format!("\"{text}\" is not an amount of memory: write a quantity such as \"512Mi\"");
                 // To a percentage it is as good as none.
                 let percent = matches!(guard.threshold, Threshold::Percent(_));
-                self.find(if percent { Level::Error } else { Level::Warning }, "limit-unreadable", place, text);
+                let severity = if percent { Severity::Error } else { Severity::Warning };
+                self.add(severity, Code::LimitUnreadable, place, text);
                 None
             }
         };
         if let Some(tiny) = limit.filter(|l| *l < guard::MIN_QUANTITY) {
             let place = self.container_field(name, memory.index, "limits");
-            self.warn(
-                "limit-tiny",
-                place,
-                format!("it is {tiny} in bytes, less than 1Mi: is the unit right? Write a quantity such as \"512Mi\""),
-            );
+            let text =
+                format!("it is {tiny} in bytes, less than 1Mi: is the unit right? Write a quantity such as \"512Mi\"");
+            self.warn(Code::LimitTiny, place, text);
         }
-        let threshold = match guard.threshold {
-            Threshold::Percent(percent) => limit.map(|limit| percent.of(limit)),
-            Threshold::Quantity(bytes) => Some(bytes),
-        };
-        let signal = guard.rule.signal.as_str();
-        let mut outcome = Outcome {
-            container: name.map(str::to_owned),
-            text: String::new(),
-            signal,
-            threshold,
-            limit,
-            fastest_growth: None,
-            never: false,
-        };
-        match (threshold, limit) {
-            (None, _) => {
-                outcome.never = true;
-                outcome.text = match name {
-                    Some(_) => format!("never evicted: {} of no limit", guard.threshold),
-                    // No fault: a container without a limit is told by itself.
-                    None => format!(
-                        "not guarded as a whole: no limit to take {} of (not each container, init containers included, has one); each is guarded by its own",
-                        guard.threshold
-                    ),
-                };
-                if name.is_some() && readable {
-                    let place = self.container_field(name, memory.index, "limits");
-                    let text = format!(
-                        "{shown} has no memory limit to take {} of, so it is never evicted: write resources.limits.memory, \
-                         or a threshold such as \"512Mi\"",
-                        guard.threshold
-                    );
-                    // Of a whole namespace some have none: nobody wrote anything wrong.
-                    let level = if self.space.is_some() { Level::Warning } else { Level::Error };
-                    self.find(level, "no-limit", place, text);
-                }
-            }
-            (Some(threshold), Some(limit)) if threshold >= limit => {
-                outcome.never = true;
-                outcome.text = format!("never evicted: {threshold} is not below its limit of {limit}");
-                let text = format!(
-                    "{threshold} is not below the limit of {shown} ({limit}), so it could never act: write less"
-                );
-                let level = if self.space.is_some() { Level::Warning } else { Level::Error };
-                self.of_annotation(level, "beyond-limit", keys::THRESHOLD, text);
-            }
-            (Some(threshold), limit) => {
-                let before = PreStop::of(self.template, name, guard.eviction_grace);
-                let rate = limit.map(|limit| fastest_saved(limit.less(threshold), before.takes() + EVICTION));
-                outcome.fastest_growth = rate;
-                outcome.text = words(guard, threshold, limit, rate.map(|rate| (rate, before)));
-                if let (Some(limit), Some(rate)) = (limit, rate) {
-                    self.headroom(&shown, threshold, limit, rate, before);
-                } else if readable {
-                    let place = self.container_field(name, memory.index, "limits");
-                    let text = format!(
-                        "{shown} has no memory limit: nothing but the node's memory bounds it; write resources.limits.memory"
-                    );
-                    self.warn("no-limit", place, text);
-                }
-                if let Some(percent) = guard.rule.force_delete {
-                    self.force_delete(&shown, percent, threshold, limit);
-                }
-                if let (Some(request), Some(limit)) = (memory.request, limit)
-                    && threshold < request
-                    && request < limit
-                {
-                    let text = format!(
-                        "{threshold} is below what {shown} requests ({request}): it may be evicted while it uses no more than that; \
-                         write more, or request less"
-                    );
-                    self.of_annotation(Level::Warning, "below-request", keys::THRESHOLD, text);
-                }
-            }
-        }
-        self.said.targets.push(outcome);
+        limit
     }
 
-    /// A container that fills its limit within the longest time between two looks is to be caught, whatever its size.
-    fn headroom(&mut self, shown: &str, threshold: Bytes, limit: Bytes, rate: u64, before: PreStop) {
-        let within_a_look = u128::from(limit.0) * 1_000_000_000 / LONGEST_INTERVAL.as_nanos();
+    /// A percentage of no limit.
+    fn without_limit(&mut self, guard: &Guard, target: &Target<'_>) -> String {
+        let threshold = guard.threshold;
+        if target.name.is_none() {
+            // No fault: a container without a limit is reported by itself.
+            return format!(
+                "not guarded as a whole: there is no limit to take {threshold} of, because not every container (init containers included) has one; each container is guarded by its own limit"
+            );
+        }
+        if target.readable {
+            let text = format!(
+                "{} has no memory limit to take {threshold} of, so it is never evicted: write resources.limits.memory, or a \
+                 threshold such as \"512Mi\"",
+                target.shown
+            );
+            let place = self.container_field(target.name, target.index, "limits");
+            self.add(self.of_whole_namespace(), Code::NoLimit, place, text);
+        }
+        format!("never evicted: {threshold} of no limit")
+    }
+
+    /// In a whole namespace, some containers have no limit or a low one, and nobody wrote anything wrong.
+    fn of_whole_namespace(&self) -> Severity {
+        if self.namespace.is_some() { Severity::Warning } else { Severity::Error }
+    }
+
+    /// What is risky about a target that can be evicted.
+    fn evicted(&mut self, guard: &Guard, target: &Target<'_>, threshold: Bytes, before: PreStop) {
+        let shown = &target.shown;
+        if let Some(limit) = target.limit {
+            self.headroom(shown, threshold, limit, before);
+        } else if target.readable {
+            let text =
+                format!("{shown} has no memory limit: only the node's memory bounds it; write resources.limits.memory");
+            self.warn(Code::NoLimit, self.container_field(target.name, target.index, "limits"), text);
+        }
+        if let Some(percent) = guard.rule.force_delete {
+            self.force_delete(shown, percent, threshold, target.limit);
+        }
+        if let (Some(request), Some(limit)) = (target.request, target.limit)
+            && threshold < request
+            && request < limit
+        {
+            let text = format!(
+                "{threshold} is below what {shown} requests ({request}): it may be evicted while it uses no more than that; \
+                 write more, or request less"
+            );
+            self.add_to_annotation(Severity::Warning, Code::BelowRequest, keys::THRESHOLD, text);
+        }
+    }
+
+    /// A container that fills its limit within the longest time between two samples should be saved, whatever its size.
+    fn headroom(&mut self, shown: &str, threshold: Bytes, limit: Bytes, before: PreStop) {
+        let rate = fastest(threshold, limit, before);
+        let within_a_sample = u128::from(limit.0) * 1_000_000_000 / LONGEST_INTERVAL.as_nanos();
         let fastest_there_is = fastest_saved(Bytes(u64::MAX), EVICTION);
-        if rate < fastest_there_is && u128::from(rate) < within_a_look {
+        if rate < fastest_there_is && u128::from(rate) < within_a_sample {
             let eviction = EVICTION.as_millis();
             let (takes, write) = match before {
                 PreStop::Sleeps(time) => (
-                    format!("about {eviction} ms, after {} of preStop", seconds(time)),
+                    format!("about {eviction} ms, plus {} of preStop", seconds(time)),
                     "a shorter preStop, an eviction-grace-period, or less here",
                 ),
                 PreStop::None | PreStop::Unknown => (format!("about {eviction} ms"), "less"),
             };
             let text = format!(
-                "{shown} has {} from {threshold} to its limit of {limit}: only growth below {}/s can be caught (an eviction takes \
-                 {takes}); write {write}",
+                "{shown} has {} between the threshold ({threshold}) and its limit ({limit}): an eviction takes {takes}, so it is in \
+                 time only for growth below {}/s; write {write}",
                 limit.less(threshold),
                 Bytes(rate),
             );
-            self.of_annotation(Level::Warning, "near-limit", keys::THRESHOLD, text);
+            self.add_to_annotation(Severity::Warning, Code::NearLimit, keys::THRESHOLD, text);
         }
     }
 
@@ -144,15 +179,15 @@ impl Judge<'_> {
                 "{shown} has no memory limit to take {percent} of, so it has no effect: write resources.limits.memory"
             ),
             Some(limit) if percent.of(limit) <= threshold => format!(
-                "{percent} of {limit} is not above the threshold ({threshold}), so {shown} need only be over it for the pod to be \
-                 deleted where a budget blocks its eviction: write more"
+                "{percent} of {limit} is not above the threshold ({threshold}), so the pod is deleted as soon as {shown} is above its \
+                 threshold and a budget blocks the eviction: write more"
             ),
             Some(_) => return,
         };
-        self.of_annotation(Level::Warning, "force-delete", keys::FORCE_DELETE, text);
+        self.add_to_annotation(Severity::Warning, Code::ForceDelete, keys::FORCE_DELETE, text);
     }
 
-    fn container_field(&self, name: Option<&str>, index: Option<Index>, list: &str) -> (String, u64) {
+    fn container_field(&self, name: Option<&str>, index: Option<Index>, list: &str) -> Place {
         let Some((kind, index)) = index.filter(|_| name.is_some()) else {
             return self.place(&["spec", "resources", list, "memory"]);
         };
@@ -163,6 +198,11 @@ impl Judge<'_> {
         });
         (self.template.field(&format!("spec.{kind}[{index}].resources.{list}.memory")), line)
     }
+}
+
+/// The fastest growth, in bytes a second, for which an eviction that begins at the threshold is in time.
+fn fastest(threshold: Bytes, limit: Bytes, before: PreStop) -> u64 {
+    fastest_saved(limit.less(threshold), before.known() + EVICTION)
 }
 
 /// "evicted above 60 % of 256Mi = 153.6Mi of working set, …".
@@ -179,7 +219,7 @@ fn words(guard: &Guard, threshold: Bytes, limit: Option<Bytes>, rate: Option<(u6
                 let lowest = percent.lowered(spread, Percent::PARTS);
                 let least = lowest.of(limit);
                 format!(
-                    "{verb} above {lowest} to {percent} of {limit} = {least} to {threshold} of {signal}, each pod by its uid"
+                    "{verb} above {lowest} to {percent} of {limit} = {least} to {threshold} of {signal}, depending on the pod's uid"
                 )
             }
         },
@@ -191,7 +231,7 @@ fn words(guard: &Guard, threshold: Bytes, limit: Option<Bytes>, rate: Option<(u6
         let _ = write!(text, " for {}", seconds(guard.rule.sustained_for));
     }
     if let Some(percent) = guard.rule.force_delete {
-        let _ = write!(text, "; past {percent} deleted if a budget blocks that");
+        let _ = write!(text, "; deleted above {percent} if a budget blocks the eviction");
     }
     if let Some((rate, before)) = rate {
         let _ = write!(text, "; in time up to {}/s ", Bytes(rate));
@@ -209,74 +249,4 @@ fn seconds(duration: std::time::Duration) -> String {
         0 => format!("{} s", duration.as_secs()),
         _ => format!("{:.1} s", duration.as_secs_f64()),
     }
-}
-
-/// What a target may use, as the template has it.
-struct Memory<'a> {
-    /// Or a text that is no amount, and whose.
-    limit: Result<Option<Bytes>, NoAmount<'a>>,
-    request: Option<Bytes>,
-    index: Option<Index>,
-}
-
-/// Which of its lists a container is in, and where.
-type Index = (&'static str, usize);
-
-/// A text that is no amount, and whose; none: the pod's.
-type NoAmount<'a> = (&'a str, Option<Index>);
-
-/// The lists that a container can be guarded in.
-const LISTS: [&str; 2] = ["containers", "initContainers"];
-
-impl<'a> Memory<'a> {
-    fn of(template: &'a Template<'a>, name: Option<&str>) -> Memory<'a> {
-        let spec = template.node.get("spec");
-        let amount = |node: &'a Node, list: &str| {
-            let text = node.at(&["resources", list, "memory"]).and_then(Node::scalar);
-            text.filter(|text| parse_memory(text) != Ok(Bytes(0))) // 0 is none to the kubelet
-        };
-        let read = |text: &'a str, index| parse_memory(text).map(Some).map_err(|_| (text, index));
-        let pods = spec.and_then(|s| amount(s, "limits"));
-        let all = LISTS.into_iter().flat_map(|list| {
-            let items = spec.and_then(|s| s.get(list)).map_or(&[][..], Node::items);
-            items.iter().enumerate().map(move |(index, node)| ((list, index), node))
-        });
-        let Some(name) = name else {
-            let sum = || group_limit(all.clone().map(|((list, _), node)| (list, node)), amount);
-            return Memory {
-                limit: pods.map_or_else(|| Ok(sum()), |text| read(text, None)),
-                request: None,
-                index: None,
-            };
-        };
-        let found = all.clone().find(|(_, node)| node.get("name").and_then(Node::scalar) == Some(name));
-        let index = found.map(|(index, _)| index);
-        let own = found.and_then(|(_, node)| amount(node, "limits"));
-        let limit = match own.or(pods) {
-            Some(text) => read(text, index.filter(|_| own.is_some())),
-            None => Ok(None),
-        };
-        let request = found.and_then(|(_, node)| amount(node, "requests")).and_then(|text| parse_memory(text).ok());
-        Memory { limit, request, index }
-    }
-}
-
-/// The limit that the kubelet gives the pod's own cgroup: what its containers may use together, if all have a limit.
-fn group_limit<'a>(
-    all: impl Iterator<Item = (&'static str, &'a Node)>,
-    amount: impl Fn(&'a Node, &str) -> Option<&'a str>,
-) -> Option<Bytes> {
-    let (mut main, mut sidecars, mut starting) = (Bytes(0), Bytes(0), Bytes(0));
-    for (list, node) in all {
-        let limit = parse_memory(amount(node, "limits")?).ok()?;
-        if list == "containers" {
-            main = main.plus(limit);
-        } else if node.get("restartPolicy").and_then(Node::scalar) == Some("Always") {
-            sidecars = sidecars.plus(limit);
-        } else {
-            // It runs beside the sidecars that stand before it.
-            starting = starting.max(sidecars.plus(limit));
-        }
-    }
-    Some(main.plus(sidecars).max(starting))
 }

@@ -117,7 +117,7 @@ pub fn parse(text: &str, line: u64) -> Result<Node, ParseError> {
         Ok(node) => return Ok(node),
         Err(error) => error,
     };
-    // Pairs of escaped surrogates and the like, which only JSON has.
+    // JSON has what YAML has not, such as pairs of escaped surrogates.
     if json && let Ok(Spanned { value: Raw(value), .. }) = serde_json::from_str(text) {
         return Ok(value.placed(line, line));
     }
@@ -151,7 +151,7 @@ fn read(text: &str, line: u64, options: Options) -> Result<Node, ParseError> {
                 text if text.starts_with("line ") => text.split_once(": ").map_or(text, |(_, rest)| rest),
                 text => end.filter(|end| *end < text.len()).map_or(text, |end| &text[..end]),
             };
-            let message = format!("it is no valid YAML: {}", said.chars().take(200).collect::<String>());
+            let message = format!("it is not valid YAML: {}", said.chars().take(200).collect::<String>());
             Err(ParseError { line, message })
         }
     }
@@ -259,7 +259,7 @@ impl<'de> Visitor<'de> for Builder {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
-        // Of a key that is there twice, kubectl takes the last.
+        // If a key is there twice, kubectl takes the last.
         let (mut entries, mut places) = (Vec::new(), HashMap::<_, usize>::new());
         while let Some((key, value)) = map.next_entry::<String, Spanned<Raw>>()? {
             match places.get(&key).copied() {
@@ -317,7 +317,7 @@ mod tests {
     fn what_is_wrong_comes_before_the_hint_at_a_template() {
         let ParseError { line, message: said } = parse("a: \"{{ .x }}\"\nb: [\nc: d\n", 1).unwrap_err();
         assert!(line.is_some_and(|l| l > 1), "{line:?}");
-        assert!(said.starts_with("it is no valid YAML: ") && said.ends_with(IF_UNRENDERED), "{said}");
+        assert!(said.starts_with("it is not valid YAML: ") && said.ends_with(IF_UNRENDERED), "{said}");
     }
 
     #[test]

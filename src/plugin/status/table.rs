@@ -110,7 +110,7 @@ fn unguarded(survey: &Survey) -> Vec<String> {
     lines
 }
 
-/// What is said where Events cannot be listed.
+/// The note where Events cannot be listed.
 pub(super) fn evictions_unknown(why: &str) -> String {
     format!("Events cannot be listed, so LAST EVICTION has only what the agents remember: {}", printable(why))
 }

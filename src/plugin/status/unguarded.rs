@@ -22,7 +22,7 @@ const MOST_PODS: usize = 5000;
 const SYSTEM: &str = "kube-system";
 /// … and the agents' own, by this label.
 const AGENTS_OWN: (&str, &str) = ("app.kubernetes.io/name", "pre-oom-killer");
-/// The kinds that `kubectl rollout restart` takes.
+/// The kinds that `kubectl rollout restart` knows.
 const RESTARTED: [&str; 3] = ["Deployment", "StatefulSet", "DaemonSet"];
 
 /// A workload of a guarded namespace with pods that are not guarded.
@@ -88,7 +88,7 @@ async fn unguarded_in(
         owners.entry(owner.workload()).or_insert((owner, name, 0)).2 += 1;
     }
     let workloads = owners.into_iter().map(|(workload, (owner, pod, pods))| {
-        let mend = mend(&name, &workload, &owner, &pod);
+        let mend = command(&name, &workload, &owner, &pod);
         UnguardedWorkload { namespace: name.clone(), owner: workload, pods, mend }
     });
     Ok(workloads.collect())
@@ -114,7 +114,7 @@ fn stamped_owner(pod: &PartialObjectMeta<Pod>, include_jobs: bool) -> Option<Own
     })
 }
 
-fn mend(namespace: &str, workload: &str, owner: &Owner, pod: &str) -> Option<String> {
+fn command(namespace: &str, workload: &str, owner: &Owner, pod: &str) -> Option<String> {
     let (kind, name) = workload.split_once('/')?;
     if kind == "Job" {
         return None;

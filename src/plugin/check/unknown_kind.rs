@@ -1,26 +1,25 @@
-//! Objects that `check` does not look into, though something of ours is in the metadata below them.
+//! Objects of kinds that `check` does not read, though some `metadata` in them has a key of ours.
 
+use super::finding::{Code, Finding, Place, Severity};
 use super::objects::Object;
-use super::rules::{Finding, Level};
 use super::tree::{Node, Tree};
 use crate::ground::keys::{LABEL, PREFIX};
 
-/// What is said of an object without a pod template that `check` knows.
-pub(super) fn stranger(object: Object<'_>) -> Option<Finding> {
-    // Its own metadata says nothing of pods: charts write their labels to everything.
+/// Reports an object whose kind `check` does not know, if a `metadata` below its own has a key of ours.
+pub(super) fn unknown_kind(object: Object<'_>) -> Option<Finding> {
+    // The object's own metadata says nothing about pods: charts write their labels to everything.
     let mut below = object.node.entries().filter(|(key, _)| *key != "metadata");
     let (field, line) = below.find_map(|(key, node)| ours_in(key, node))?;
     let version = object.node.get("apiVersion").and_then(Node::scalar).unwrap_or("no apiVersion");
     let message = format!(
-        "check does not look into {} ({version}): give its pods (`kubectl get pods -o yaml`), or its template in a Deployment",
+        "check does not read {} ({version}): give it the pods (`kubectl get pods -o yaml`), or the template in a Deployment",
         object.kind
     );
-    let (file, document) = (object.file.to_owned(), object.document);
-    Some(Finding { level: Level::Warning, code: "kind-unknown", file, document, field, line, message })
+    Some(Finding::new(object, Severity::Warning, Code::KindUnknown, (field, line), message))
 }
 
 /// The first key of ours in a `metadata`, `podMetadata` or the like, as a path that begins with `key`.
-fn ours_in(key: &str, node: &Node) -> Option<(String, u64)> {
+fn ours_in(key: &str, node: &Node) -> Option<Place> {
     let own = || {
         let lists = ["labels", "annotations"].into_iter().filter_map(|list| Some((list, node.get(list)?)));
         let mut keys = lists.flat_map(|(list, node)| node.entries().map(move |(own, node)| (list, own, node)));

@@ -1,0 +1,43 @@
+//! What surrounds a workload in the input: all that has a say when one of its pods is evicted.
+
+use super::budget::Budget;
+use super::namespaces::Namespace;
+use super::objects::{Object, Template};
+use super::scale::Autoscaler;
+
+/// All of it.
+#[derive(Debug, Default)]
+pub struct Surroundings<'a> {
+    /// All disruption budgets.
+    pub budgets: Vec<Budget<'a>>,
+    /// All autoscalers.
+    pub autoscalers: Vec<Autoscaler<'a>>,
+    /// All namespaces.
+    pub namespaces: Vec<Namespace<'a>>,
+    /// All pod templates.
+    pub templates: Vec<Template<'a>>,
+}
+
+impl<'a> Surroundings<'a> {
+    /// Finds it among all objects.
+    #[must_use]
+    pub fn of(objects: &[Object<'a>]) -> Surroundings<'a> {
+        Surroundings {
+            budgets: objects.iter().filter_map(|o| Budget::of(*o)).collect(),
+            autoscalers: objects.iter().filter_map(|o| Autoscaler::of(*o)).collect(),
+            namespaces: objects.iter().filter_map(|o| Namespace::of(*o)).collect(),
+            templates: objects.iter().filter_map(|o| o.template()).collect(),
+        }
+    }
+
+    /// The namespace whose label guards a template's pods. Of an object that is there twice, kubectl applies the last.
+    pub(super) fn guarding(&self, template: &Template<'_>) -> Option<Namespace<'a>> {
+        self.namespaces.iter().rev().find(|namespace| namespace.guards(template)).copied()
+    }
+
+    /// Whether a budget selects the pods of this template alone. (It counts the pods of all workloads that it selects.)
+    pub(super) fn selects_alone(&self, budget: &Budget<'_>, template: &Template<'_>) -> bool {
+        let mut others = self.templates.iter().filter(|other| !std::ptr::eq(other.node, template.node));
+        !others.any(|other| !other.object.is_controlled() && budget.selects(other))
+    }
+}
