@@ -267,7 +267,7 @@ fn what_changes_between_verdict_and_post_ends_it() {
         desk.give(|c, now| c.tick(now));
         desk.since()
     };
-    assert_eq!(deferral(|_| {}), ["post u1"]);
+    assert_eq!(held(|_| {}), ["post u1"]);
     assert_eq!(held(|pod| pod["metadata"]["labels"][LABEL] = json!("disabled")), ["forget 0"]);
     assert_eq!(held(|pod| pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z")), [""; 0]);
     let threshold = format!("{PREFIX}memory-usage-threshold");

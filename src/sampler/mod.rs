@@ -14,12 +14,10 @@ mod view;
 pub use self::view::{LastSample, Shown};
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
 
 use self::reader::Context;
