@@ -73,7 +73,7 @@ impl Cli {
 
 /// What a build without the feature `plugin` says about the other commands.
 #[cfg(not(feature = "plugin"))]
-pub const NO_DESK: &str = "this build of pre-oom-killer, as its image has it, has no commands `check` and `status`: take the \
+pub const NO_PLUGIN: &str = "this build of pre-oom-killer, as its image has it, has no commands `check` and `status`: take the \
                            program of the release, or build it with cargo's default features";
 
 /// Whether to write colours: not if <https://no-color.org> forbids it, and not to a terminal that has none.

@@ -1,38 +1,40 @@
 //! pre-oom-killer evicts opted-in pods before the kernel's OOM killer ends them.
 //!
-//! The code reads as the data flows; a module calls those to its right, or plain data:
+//! The code reads as the data flows. A folder calls those to its left, or below it:
 //!
 //! ```text
-//!  API server ──watch──▶ pods ──▶ guard ──▶ resolve ──▶ sampler ──▶ policy ──▶ evict ──▶ API server
-//!                       (async)  (pure)    (readdir)  (own thread)  (pure)    (async)     │
-//!                                                                      └────▶ report ◀────┘
+//!  API server ──watch──▶ pods ──▶ cgroup ──▶ sampler ──▶ decide ──▶ controller ──▶ act ──▶ API server
+//!                       (async)  (readdir)  (a thread)   (pure)      (pure)      (async)
+//!                                                                       └──▶ report ──▶ log, Events, metrics
 //! ```
 //!
 //! | to change … | look into |
 //! |---|---|
-//! | flags and environment | [`cli`] |
-//! | how the API server is reached, and as whom | [`client`] |
-//! | what is kept of a pod, the watch | [`pods`] |
-//! | label, annotations, their messages | [`guard`]; numbers: [`units`] |
-//! | where a container's cgroup is | [`resolve`] |
-//! | what the kernel's files say | [`cgroup`]; files that are slow: `cgroup/slow.rs` |
-//! | when memory is looked at, and what is read | [`sampler`] (the thread; what it does with one container: `sampler/target.rs`); the schedule itself: [`schedule::next_look`] |
-//! | when a container is over, its deadline, who is never evicted | [`policy`]; how fast it grows: [`growth`] |
-//! | what is done about it, and when again | [`controller`] (no clock, no I/O); the eviction itself: `controller/eviction.rs` |
-//! | back-off, turn, budgets, minimum age, what keeps dying young | [`restraint`] |
-//! | the request, the meaning of its answer | [`evict`] |
-//! | what the agent may do, and whether it is confined to its node | [`rights`] |
-//! | log lines and Events | [`report`]; how they reach stderr: [`log`] |
-//! | `/metrics` and the other pages | [`metrics`], [`http`]; `/api/guards`: [`controller::view`], [`recent`]; `/`: `page.html` |
-//! | start, wiring, shutdown | [`agent`] |
+//! | label, annotations, their messages | [`pods::guard`]; the keys: [`ground::keys`]; numbers: [`ground::units`] |
+//! | what is kept of a pod; its JSON; the list and the watch | [`pods`] |
+//! | where a container's cgroup is | [`cgroup::resolve`] |
+//! | what the kernel's files say, in v1 and in v2 | [`cgroup`]; swap: `cgroup/swap.rs`; a slow `memory.stat`: `cgroup/slow.rs` |
+//! | when a container is sampled | [`decide::schedule`] |
+//! | what a sample reads, what is reported of it | [`sampler`]: `reader.rs`, `target.rs` |
+//! | when a container is above its threshold, its deadline | [`decide::judge`]; how fast it grows: [`decide::growth`] |
+//! | who is never evicted | [`decide::eligibility`] |
+//! | back-off, turn, budgets, minimum age, what keeps dying young | [`decide::restraint`] |
+//! | what is done about a pod, and when again | [`controller`]: one file for each kind of input |
+//! | the request, its timeouts, what its answer means | [`act`] |
+//! | what the agent may do, and whether it is confined to its node | [`access`] |
+//! | words of Events and log lines | `report/words.rs`; which there are: `report/notice.rs` |
+//! | metrics | [`report::metrics`] |
+//! | `/healthz`, `/readyz`, `/metrics`, the page | [`serve::http`], `serve/page.html`; `/api/guards`: [`serve::wire`] |
+//! | flags and environment | [`cli`], [`config`] |
+//! | start, wiring, the loop, shutdown | [`agent`] |
 //!
-//! For people at a desk, behind the default feature `desk`, which the image is built without:
+//! What people run on their own machines is in `plugin`, behind the default feature `plugin`; the image is built without it:
 //!
 //! | to change … | look into |
 //! |---|---|
-//! | `check`: manifests before they are applied | `check` |
-//! | `status`: all agents of a cluster in one table | `status` |
-//! | what of others' text reaches a terminal | `printable` |
+//! | `check`: manifests before they are applied | `plugin/check/` |
+//! | `status`: all agents of a cluster in one table | `plugin/status/` |
+//! | what of others' text reaches a terminal | `plugin/sanitize.rs` |
 
 pub mod access;
 pub mod act;

@@ -10,16 +10,16 @@ fn main() -> ExitCode {
     let first = words.get(1).map(String::as_str);
     #[cfg(not(feature = "plugin"))]
     if let Some("check" | "status") = first {
-        eprintln!("error: {}", pre_oom_killer::cli::NO_DESK);
+        eprintln!("error: {}", pre_oom_killer::cli::NO_PLUGIN);
         return ExitCode::from(EXIT_USAGE);
     }
     let (words, unknown) = if first == Some("run") { without_unknown_flags(words) } else { (words, Vec::new()) };
     match Cli::read(words) {
         Ok(Cli { command: Command::Run(args) }) => agent::command(*args, unknown),
         #[cfg(feature = "plugin")]
-        Ok(Cli { command: Command::Check(args) }) => desk::check(&args),
+        Ok(Cli { command: Command::Check(args) }) => plugin::check(&args),
         #[cfg(feature = "plugin")]
-        Ok(Cli { command: Command::Status(args) }) => desk::status(&args),
+        Ok(Cli { command: Command::Status(args) }) => plugin::status(&args),
         Err(error) => {
             // Help and version are errors to clap, too.
             let usage = error.use_stderr();
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
 
 /// The commands for people.
 #[cfg(feature = "plugin")]
-mod desk {
+mod plugin {
     use std::io::{IsTerminal, Write, stderr, stdin, stdout};
     use std::process::ExitCode;
 

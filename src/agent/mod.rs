@@ -96,6 +96,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// As [`run`].
+// The wiring, in the order of the data: longer than a screen, and without a branch.
 pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
     raise_file_limit();
     let mut signals = Signals::listen()?;

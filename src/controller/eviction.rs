@@ -39,46 +39,15 @@ impl Controller {
     }
 
     fn consider(&mut self, now: Moment, key: &Key, read: &mut Read<'_>) {
+        let Some((act, guard, back_off)) = self.next_step(now, key) else { return };
         let others = self.pods.iter().any(|((namespace, _), e)| *namespace != key.0 && e.guard.is_ok());
-        let replaced = self.is_replaced(key);
-        let asked_already = self.pods.get(key).is_some_and(|e| self.in_flight.values().any(|r| r.pod == e.pod.id));
+        let (replaced, latency) = (self.is_replaced(key), self.latencies.p90(&key.0));
         let Some(entry) = self.pods.get_mut(key) else { return };
-        if matches!(entry.eviction, Eviction::Posting { .. } | Eviction::Leaving(_)) {
-            return;
-        }
-        let above = above_targets(entry);
-        let (Ok(guard), None, Some(first)) = (&entry.guard, entry.never, above.first().map(|i| entry.targets[*i].id))
-        else {
-            entry.eviction = Eviction::Idle;
-            return;
-        };
-        if let Eviction::Tried { target, .. } = entry.eviction
-            && above.iter().any(|i| entry.targets[*i].id == target)
-        {
-            return;
-        }
-        let back_off = entry.failure.as_ref().filter(|f| now < f.not_before);
-        let may_delete = entry.delete_failure.as_ref().is_none_or(|f| f.not_before <= now);
-        let act = match back_off {
-            None => Act::Evict,
-            Some(failure) if failure.blocked && guard.rule.force_delete.is_some() && may_delete => Act::Delete,
-            Some(failure) => {
-                entry.eviction = Eviction::Retrying { target: first, at: failure.not_before };
-                return;
-            }
-        };
-        if asked_already {
-            // It lost its label and has it again; what was sent before is still to be answered.
-            entry.eviction = Eviction::Retrying { target: first, at: now + ANSWER_CHECK };
-            return;
-        }
-        let (guard, back_off) = (guard.clone(), back_off.map(|f| f.not_before));
-        let latency = self.latencies.p90(&key.0);
-        let (mut deferral, mut still_over) = (None::<(TargetId, Deferral, Evidence)>, None);
-        for i in above {
+        let (mut deferral, mut still_above) = (None::<(TargetId, Deferral, Evidence)>, None);
+        for i in above_targets(entry) {
             let Some(evidence) = read_again(&mut self.effects, entry, i, &guard, read) else { continue };
             let id = entry.targets[i].id;
-            still_over = still_over.or(Some(id));
+            still_above = still_above.or(Some(id));
             if act == Act::Delete && !evidence.critical {
                 continue;
             }
@@ -93,14 +62,14 @@ impl Controller {
                 Err(_) => {}
             }
         }
-        entry.eviction = match (deferral, still_over, back_off) {
+        entry.eviction = match (deferral, still_above, back_off) {
             (Some((target, deferral, evidence)), ..) => {
                 // A deletion that has to wait does not keep the eviction from being tried again.
-                let deferral =
-                    Deferral { until: back_off.map_or(deferral.until, |at| deferral.until.min(at)), ..deferral };
+                let until = back_off.map_or(deferral.until, |at| deferral.until.min(at));
+                let deferral = Deferral { until, ..deferral };
                 let container = entry.targets.iter().find(|t| t.id == target).and_then(|t| t.name.container());
                 let container = container.map(str::to_owned);
-                let until = self.wall.saturating_add(deferral.until).unwrap_or(Timestamp::MAX);
+                let until = self.wall.saturating_add(until).unwrap_or(Timestamp::MAX);
                 let subject = Subject::Deferred { evidence, until, reason: deferral.reason };
                 notify(&mut self.effects, entry, container, subject);
                 Eviction::Deferred { target, deferral }
@@ -108,6 +77,43 @@ impl Controller {
             (None, Some(target), Some(at)) => Eviction::Retrying { target, at },
             _ => Eviction::Idle,
         };
+    }
+
+    /// What may be requested now for a pod with a target above its threshold, and until when an eviction backs off; `None`:
+    /// nothing may, and what the pod waits for is noted.
+    fn next_step(&mut self, now: Moment, key: &Key) -> Option<(Act, Guard, Option<Moment>)> {
+        let in_flight = self.pods.get(key).is_some_and(|e| self.in_flight.values().any(|r| r.pod == e.pod.id));
+        let entry = self.pods.get_mut(key)?;
+        if matches!(entry.eviction, Eviction::Posting { .. } | Eviction::Leaving(_)) {
+            return None;
+        }
+        let above = above_targets(entry);
+        let (Ok(guard), None, Some(first)) = (&entry.guard, entry.never, above.first().map(|i| entry.targets[*i].id))
+        else {
+            entry.eviction = Eviction::Idle;
+            return None;
+        };
+        if let Eviction::Tried { target, .. } = entry.eviction
+            && above.iter().any(|i| entry.targets[*i].id == target)
+        {
+            return None;
+        }
+        let back_off = entry.failure.as_ref().filter(|f| now < f.not_before);
+        let may_delete = entry.delete_failure.as_ref().is_none_or(|f| f.not_before <= now);
+        let act = match back_off {
+            None => Act::Evict,
+            Some(failure) if failure.blocked && guard.rule.force_delete.is_some() && may_delete => Act::Delete,
+            Some(failure) => {
+                entry.eviction = Eviction::Retrying { target: first, at: failure.not_before };
+                return None;
+            }
+        };
+        if in_flight {
+            // The pod lost its label and has it again; an earlier request is still to be answered.
+            entry.eviction = Eviction::Retrying { target: first, at: now + ANSWER_CHECK };
+            return None;
+        }
+        Some((act, guard.clone(), back_off.map(|f| f.not_before)))
     }
 
     /// Whether a pod of the same owner, which was made after that owner's last eviction, is ready on this node.

@@ -7,6 +7,7 @@ use super::kills::{Counted, counted, group_gone, keep_last_sample};
 use super::resolution::FIRST_RESOLVE_RETRY;
 use crate::ground::clock::Moment;
 use crate::report::notice::Subject;
+use crate::sampler::TargetId;
 use crate::sampler::{Report, What};
 
 impl Controller {
@@ -27,7 +28,7 @@ impl Controller {
         let State::Watched { above, view, unreadable, .. } = &mut entry.targets[i].state else {
             return;
         };
-        // The first look that can be read again is told as what it finds.
+        // The first sample after a file could not be read says itself that it can be again.
         match &report.what {
             What::Unreadable(error) => *unreadable = Some(error.to_string()),
             What::Killed { .. } | What::Gone => {}
@@ -49,28 +50,12 @@ impl Controller {
                 let kills = Counted { count, together, hit, last_sample };
                 counted(&mut self.effects, entry, now, i, kills, self.settings.dry_run);
             }
-            What::Gone => {
-                let target = entry.targets.remove(i);
-                keep_last_sample(entry, &target, self.settings.dry_run);
-                group_gone(entry, &target);
-                let pod = entry.pod.id.clone();
-                if entry.never.is_some() {
-                    self.by_target.remove(&id);
-                } else {
-                    // Ended, or about to be restarted under a new id; or its group is made anew.
-                    let why = Some("its cgroup is gone".into());
-                    let retry_at = Some(now + FIRST_RESOLVE_RETRY);
-                    let state = State::Resolving { since: now, attempt: 0, retry_at, why, had_group: true };
-                    entry.targets.insert(i, Target { state, ..target });
-                }
-                self.learn_end(now, &pod, id);
-                self.open.insert((pod.namespace, pod.name));
-            }
+            What::Gone => self.group_gone(now, id),
             // What the namespace's label guards need not be fit for it, and nobody made a mistake: a line of `status` and
             // `/api/guards` says so, and no Event.
             What::NoLimit | What::BeyondLimit if entry.by_namespace => {}
             // That the pod as a whole has no limit is no fault of the guard: each of its containers is guarded by its own, and
-            // one without is told by itself.
+            // one without gets an Event of its own.
             What::NoLimit if container.is_none() => {}
             What::NoLimit => notify(&mut self.effects, entry, container, Subject::NoLimit),
             What::BeyondLimit => notify(&mut self.effects, entry, container, Subject::BeyondLimit),
@@ -80,5 +65,24 @@ impl Controller {
                 self.open.insert((entry.pod.id.namespace.clone(), entry.pod.id.name.clone()));
             }
         }
+    }
+
+    fn group_gone(&mut self, now: Moment, id: TargetId) {
+        let Some((entry, i)) = find(&mut self.pods, &self.by_target, id) else { return };
+        let target = entry.targets.remove(i);
+        keep_last_sample(entry, &target, self.settings.dry_run);
+        group_gone(entry, &target);
+        let pod = entry.pod.id.clone();
+        if entry.never.is_some() {
+            self.by_target.remove(&id);
+        } else {
+            // Ended, or about to be restarted under a new id; or its group is made anew.
+            let why = Some("its cgroup is gone".into());
+            let retry_at = Some(now + FIRST_RESOLVE_RETRY);
+            let state = State::Resolving { since: now, attempt: 0, retry_at, why, had_group: true };
+            entry.targets.insert(i, Target { state, ..target });
+        }
+        self.learn_end(now, &pod, id);
+        self.open.insert((pod.namespace, pod.name));
     }
 }

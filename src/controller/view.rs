@@ -15,64 +15,24 @@ use crate::serve::wire::{GuardState, GuardView, MemoryView};
 /// Why a percentage of the pod as a whole is none, where `*` asks for it.
 const POD_WITHOUT_LIMIT: &str = "the pod as a whole has no memory limit to take a percentage of (not each of its containers, init containers included, has one): each container is guarded by its own limit";
 
+/// One view for each container that the guard names, and for the pod's own group where it is guarded; one in all for a guard
+/// that is invalid.
 pub(super) fn views(entry: &Entry, now: Moment) -> Vec<GuardView> {
-    let owner = entry.pod.owner.as_ref().map(Owner::workload);
-    let base = |state: GuardState, why: String| GuardView {
-        namespace: entry.pod.id.namespace.clone(),
-        pod: entry.pod.id.name.clone(),
-        uid: entry.pod.id.uid.0.clone(),
-        owner: owner.clone(),
-        container: None,
-        cgroup: None,
-        state,
-        why,
-        never: entry.never.map(|never| never.label().into()),
-        dry_run: None,
-        signal: None,
-        threshold: None,
-        guarded_by: entry.by_namespace.then_some(keys::BY_NAMESPACE.into()),
-        memory: None,
-    };
     let guard = match &entry.guard {
         Ok(guard) => guard,
         Err(problems) => {
             let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            return vec![base(GuardState::Invalid, words.join("; "))];
+            return vec![view_of(entry, GuardState::Invalid, words.join("; "))];
         }
     };
-    let mut all = Vec::new();
-    for target in &entry.targets {
-        let (state, why) = state_of(entry, target, now);
-        let mut view = base(state, why);
-        view.container = target.name.container().map(str::to_owned);
-        if let State::Watched { groups, view: v, .. } = &target.state {
-            view.cgroup = Some(groups.own.dir().display().to_string());
-            if let Some(latency) = groups.own.slow_for() {
-                let seconds = latency.as_secs_f64();
-                view.why = format!("{}; its memory.stat takes {seconds:.2} s to read", view.why);
-            }
-            view.memory = v.last().map(|last_sample| MemoryView {
-                usage: last_sample.sample.own.usage.0,
-                value: last_sample.value.map(|b| b.0),
-                limit: last_sample.sample.base().map(|b| b.0),
-                threshold: last_sample.threshold.map(|b| b.0),
-                room: last_sample.margin.map(|b| b.0),
-                growth: last_sample.growth,
-                slow_growth: last_sample.slow_growth,
-                age_ms: millis(now.saturating_sub(last_sample.sample.at)),
-                next_ms: millis(last_sample.next.saturating_sub(now)),
-                oom_kills: last_sample.oom_kills,
-            });
-        }
-        all.push(view);
-    }
+    let mut all: Vec<_> = entry.targets.iter().map(|target| view_of_target(entry, target, now)).collect();
     let has_target = |name: &str| entry.targets.iter().any(|t| t.name.container() == Some(name));
     for name in guard.containers.iter().filter(|n| !has_target(n)) {
         let problem = bad_ids(entry).into_iter().find(|(n, _)| n == name).map(|(_, problem)| problem);
         let mut view = match (entry.never, problem) {
-            (Some(never), _) => base(GuardState::Never, never.to_string()),
-            (None, Some(problem)) => base(GuardState::Invalid, problem),
-            (None, None) => base(GuardState::Waiting, "it is not running".into()),
+            (Some(never), _) => view_of(entry, GuardState::Never, never.to_string()),
+            (None, Some(problem)) => view_of(entry, GuardState::Invalid, problem),
+            (None, None) => view_of(entry, GuardState::Waiting, "it is not running".into()),
         };
         view.container = Some(name.clone());
         all.push(view);
@@ -85,6 +45,51 @@ pub(super) fn views(entry: &Entry, now: Moment) -> Vec<GuardView> {
     all
 }
 
+fn view_of(entry: &Entry, state: GuardState, why: String) -> GuardView {
+    GuardView {
+        namespace: entry.pod.id.namespace.clone(),
+        pod: entry.pod.id.name.clone(),
+        uid: entry.pod.id.uid.0.clone(),
+        owner: entry.pod.owner.as_ref().map(Owner::workload),
+        container: None,
+        cgroup: None,
+        state,
+        why,
+        never: entry.never.map(|never| never.label().into()),
+        dry_run: None,
+        signal: None,
+        threshold: None,
+        guarded_by: entry.by_namespace.then_some(keys::BY_NAMESPACE.into()),
+        memory: None,
+    }
+}
+
+fn view_of_target(entry: &Entry, target: &Target, now: Moment) -> GuardView {
+    let (state, why) = state_of(entry, target, now);
+    let mut view = view_of(entry, state, why);
+    view.container = target.name.container().map(str::to_owned);
+    if let State::Watched { groups, view: shown, .. } = &target.state {
+        view.cgroup = Some(groups.own.dir().display().to_string());
+        if let Some(takes) = groups.own.slow_for() {
+            view.why = format!("{}; its memory.stat takes {:.2} s to read", view.why, takes.as_secs_f64());
+        }
+        view.memory = shown.last().map(|last| MemoryView {
+            usage: last.sample.own.usage.0,
+            value: last.value.map(|b| b.0),
+            limit: last.sample.base().map(|b| b.0),
+            threshold: last.threshold.map(|b| b.0),
+            room: last.margin.map(|b| b.0),
+            growth: last.growth,
+            slow_growth: last.slow_growth,
+            age_ms: millis(now.saturating_sub(last.sample.at)),
+            next_ms: millis(last.next.saturating_sub(now)),
+            oom_kills: last.oom_kills,
+        });
+    }
+    view
+}
+
+// One arm for each state, in the order of precedence: longer than a screen, and read from top to bottom.
 fn state_of(entry: &Entry, target: &Target, now: Moment) -> (GuardState, String) {
     let (view, above, unreadable) = match &target.state {
         State::Resolving { why, .. } => {

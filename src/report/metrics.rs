@@ -93,6 +93,7 @@ impl Default for Metrics {
 impl Metrics {
     /// All metrics, at zero.
     #[must_use]
+    // One call for each metric, with its help: longer than a screen, and nothing to follow.
     pub fn new() -> Metrics {
         let mut registry = Registry::with_prefix("pre_oom_killer");
         let build: Family<BuildLabels, Gauge> = Family::default();

@@ -1,5 +1,6 @@
 //! Notices in words, as Events and the log have them.
 
+use crate::sampler::LastSample;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -54,6 +55,35 @@ fn answer_words(act: Act, answer: &Answer) -> String {
             what.to_lowercase()
         ),
     }
+}
+
+/// `The container was OOM-killed by the kernel and not evicted before: … (last read 12 ms before: …)`.
+fn missed_words(reason: MissReason, last_sample: Option<&(LastSample, Duration)>, count: u64, whole: bool) -> String {
+    let mut last = match last_sample {
+        Some(last) => format!(
+            "last read {} before: usage {}, limit {}, growing {}",
+            short(last.1),
+            last.0.sample.own.usage,
+            last.0.sample.base().map_or("none".into(), |l| l.to_string()),
+            last.0.growth.map_or("at an unknown rate".into(), rate),
+        ),
+        None => "never read".into(),
+    };
+    if reason == MissReason::PodLimit
+        && let Some(pod) = last_sample.and_then(|last_sample| last_sample.0.sample.pod)
+    {
+        let limit = pod.limit.map_or("none".into(), |l| l.to_string());
+        // Writing to a String cannot fail.
+        let _ = write!(last, "; the pod: usage {}, limit {limit}", pod.usage);
+    }
+    let killed = match (whole, count) {
+        (true, _) => "The container was OOM-killed by the kernel and not evicted before".into(),
+        (false, 1) => "One of its processes was OOM-killed by the kernel, and it was not evicted before".to_owned(),
+        (false, n) => {
+            format!("{n} of its processes were OOM-killed by the kernel, and it was not evicted before")
+        }
+    };
+    format!("{killed}: {} ({last})", reason.words())
 }
 
 /// `350 ms`, `12 s`.
@@ -137,35 +167,7 @@ impl Subject {
                 rate(*growth),
                 since.as_secs()
             ),
-            Subject::Missed { reason, last_sample, count, whole } => {
-                let mut last = match last_sample {
-                    Some(last) => format!(
-                        "last read {} before: usage {}, limit {}, growing {}",
-                        short(last.1),
-                        last.0.sample.own.usage,
-                        last.0.sample.base().map_or("none".into(), |l| l.to_string()),
-                        last.0.growth.map_or("at an unknown rate".into(), rate),
-                    ),
-                    None => "never read".into(),
-                };
-                if *reason == MissReason::PodLimit
-                    && let Some(pod) = last_sample.as_ref().and_then(|last_sample| last_sample.0.sample.pod)
-                {
-                    let limit = pod.limit.map_or("none".into(), |l| l.to_string());
-                    // Writing to a String cannot fail.
-                    let _ = write!(last, "; the pod: usage {}, limit {limit}", pod.usage);
-                }
-                let killed = match (whole, count) {
-                    (true, _) => "The container was OOM-killed by the kernel and not evicted before".into(),
-                    (false, 1) => {
-                        "One of its processes was OOM-killed by the kernel, and it was not evicted before".to_owned()
-                    }
-                    (false, n) => {
-                        format!("{n} of its processes were OOM-killed by the kernel, and it was not evicted before")
-                    }
-                };
-                format!("{killed}: {} ({last})", reason.words())
-            }
+            Subject::Missed { reason, last_sample, count, whole } => missed_words(*reason, last_sample.as_deref(), *count, *whole),
             Subject::Never(never) => format!("Not guarded: {never}"),
             Subject::InvalidGuard(problems) => {
                 let words: Vec<String> = problems.iter().map(ToString::to_string).collect();

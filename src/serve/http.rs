@@ -263,6 +263,7 @@ impl Places {
     }
 }
 
+// One arm for each path.
 async fn answer(request: &Request<Incoming>, peer: IpAddr, pages: &Pages) -> Response<Full<Bytes>> {
     const TEXT: &str = "text/plain; charset=utf-8";
     if let Some(host) = request.headers().get(header::HOST).filter(|host| !may_ask(peer, host)) {
