@@ -60,7 +60,6 @@ pub(super) struct Agent {
     pub(super) counters: Arc<Counters>,
     pub(super) metrics: Metrics,
     pub(super) notices: events::Queue,
-    /// For the page.
     pub(super) recent: Recent,
     /// To be found by the next walk.
     pub(super) wants: Vec<(TargetId, Want)>,
@@ -68,7 +67,6 @@ pub(super) struct Agent {
     pub(super) walk: Tasks<Vec<TargetId>, Vec<Result<Groups, Unresolved>>>,
     /// Requests that await their answer.
     pub(super) posts: Tasks<Request, Answer>,
-    /// How much is told.
     pub(super) pace: Pace,
     pub(super) contact: Contact,
     pub(super) node: String,
@@ -84,7 +82,6 @@ pub(super) struct Agent {
     pub(super) unanswered: bool,
     /// The pods can be neither listed nor watched.
     pub(super) outage: Option<Outage>,
-    /// For the pages.
     pub(super) publish: published::Sender<State>,
 }
 

@@ -9,7 +9,6 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[error("{path}: {what}")]
 pub struct ReadError {
-    /// Which file.
     pub path: String,
     /// What is wrong with it.
     pub what: ReadErrorKind,
@@ -32,7 +31,6 @@ impl ReadError {
 /// What can be wrong with a cgroup file.
 #[derive(Debug, Error)]
 pub enum ReadErrorKind {
-    /// The kernel refused.
     #[error("{0}")]
     Io(#[from] io::Error),
     /// The content is not of the file's form.
@@ -53,7 +51,6 @@ pub(super) fn gone_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 /// How a content is not of its file's form.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Malformed {
-    /// Nothing in it.
     #[error("is empty")]
     Empty,
     /// Not digits and a newline.

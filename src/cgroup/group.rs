@@ -21,7 +21,6 @@ use crate::ground::units::Bytes;
 /// `memory.stat` is about 1.5 KiB on v1 and 2.5 KiB on v2 of a 6.x kernel.
 pub(super) const STAT_BUFFER: usize = 16 * 1024;
 
-/// An open memory cgroup.
 #[derive(Debug)]
 pub struct Group {
     dir: PathBuf,
@@ -60,7 +59,6 @@ impl Group {
         Ok(Some(Group { dir: dir.to_owned(), version, times, usage, limit, stat, kills, failed_charges, swap, pace }))
     }
 
-    /// Its directory.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir

@@ -8,12 +8,10 @@ use thiserror::Error;
 use super::v1;
 use super::version::Version;
 
-/// Where memory groups are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hierarchy {
     /// The top directory of the memory controller.
     pub root: PathBuf,
-    /// Its interface.
     pub version: Version,
 }
 
@@ -25,9 +23,7 @@ pub enum HierarchyError {
         "cgroup root {root}: {error}: mount the host's /sys/fs/cgroup there, or name another directory with --cgroup-root"
     )]
     Unreadable {
-        /// The directory.
         root: String,
-        /// Why.
         error: io::Error,
     },
     /// It is no cgroup mount, or one without the memory controller.
@@ -35,7 +31,6 @@ pub enum HierarchyError {
         "cgroup root {root}: no memory controller there (neither cgroup.controllers with `memory`, nor a directory `memory` with memory.usage_in_bytes): mount the host's /sys/fs/cgroup there, or name another directory with --cgroup-root"
     )]
     NoMemory {
-        /// The directory.
         root: String,
     },
 }

@@ -36,11 +36,9 @@ impl Kills {
 /// Which limit a kill was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Hit {
-    /// The container's own.
     Own,
     /// One of a group that was made inside the container.
     Inside,
-    /// The pod's.
     Pod,
     /// None of these: the node ran out of memory, or a level above the pod.
     Node,

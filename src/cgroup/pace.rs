@@ -22,17 +22,14 @@ pub(super) const PACE: u32 = 10;
 /// One reading of `memory.stat`, with usage before and after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// The cache.
     pub stat: Stat,
     /// The smaller of the two usages.
     pub least_usage: Bytes,
-    /// The larger of them.
     pub most_usage: Bytes,
     /// When the first usage was about to be read.
     pub from: Moment,
     /// When the second usage had been read.
     pub until: Moment,
-    /// How long that took.
     pub took: Duration,
 }
 
@@ -101,7 +98,6 @@ pub(super) type Found = Result<Option<(Bytes, Stat, Bytes)>, ReadError>;
 /// What was read of a group's `memory.stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatRead {
-    /// The group is gone.
     Gone,
     /// The last complete reading: of now where the file is quick; its moments tell its age.
     Read(Reading),

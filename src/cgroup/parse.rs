@@ -8,7 +8,6 @@ pub(super) struct Files {
     pub(super) usage: &'static str,
     pub(super) limit: &'static str,
     pub(super) stat: &'static str,
-    /// Holds the `oom_kill` counter.
     pub(super) kills: &'static str,
     /// Holds the count of charges that hit the limit.
     pub(super) failed_charges: &'static str,

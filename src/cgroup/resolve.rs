@@ -24,7 +24,6 @@ const MAX_DIRS: usize = 50_000;
 /// What is to be found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Want {
-    /// The pod's uid.
     pub pod: PodUid,
     /// The container; none: the pod's own group.
     pub container: Option<ContainerId>,
@@ -40,7 +39,6 @@ pub struct Want {
 /// Open groups of a target.
 #[derive(Clone, Debug)]
 pub struct Groups {
-    /// What is judged.
     pub own: Arc<Group>,
     /// The pod's group above it, where there is one.
     pub pod: Option<Arc<Group>>,
@@ -48,7 +46,6 @@ pub struct Groups {
     pub stands_for_container: bool,
 }
 
-/// Why nothing was found.
 #[derive(Debug, Error)]
 pub enum Unresolved {
     /// No group has the container's id in its name: not yet, or not any more.

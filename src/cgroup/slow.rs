@@ -218,7 +218,6 @@ impl Shared {
         true
     }
 
-    /// One thread.
     fn turn(&self) {
         loop {
             let mut queue = self.lock();

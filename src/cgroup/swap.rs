@@ -79,7 +79,6 @@ fn kib(text: &[u8], key: &[u8]) -> Option<Bytes> {
     Some(Bytes(number(digits).ok()?).times(1024))
 }
 
-/// One level's files.
 #[derive(Debug)]
 struct Level {
     current: File,

@@ -7,13 +7,11 @@ use super::{v1, v2};
 use crate::ground::memory::Stat;
 use crate::ground::units::Bytes;
 
-/// Which kernel interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Version {
     /// The memory controller of cgroup v1.
     V1,
-    /// The unified hierarchy.
     V2,
 }
 

@@ -12,11 +12,8 @@ use crate::serve::wire::GuardView;
 /// See [`Controller::sizes`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
-    /// Pods.
     pub pods: usize,
-    /// Targets.
     pub targets: usize,
-    /// Targets by their id.
     pub ids: usize,
     /// Requests that await their answer.
     pub in_flight: usize,
@@ -72,7 +69,6 @@ impl Controller {
         counts
     }
 
-    /// How much is remembered.
     #[must_use]
     pub fn sizes(&self) -> Sizes {
         let most = |of: fn(&Entry) -> usize| self.pods.values().map(of).max().unwrap_or(0);

@@ -11,11 +11,9 @@ use crate::sampler::{Command, TargetId};
 pub enum Effect {
     /// Find and open these groups; answer with [`Controller::resolved`].
     Resolve(TargetId, Want),
-    /// Tell the sampler.
     Sampler(Command),
     /// Send this; answer with [`Controller::answered`] under the same number.
     Post(u64, Order),
-    /// Tell people.
     Notify(Box<Notice>),
 }
 

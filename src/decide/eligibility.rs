@@ -14,13 +14,11 @@ pub enum Never {
     Static,
     /// It is going away already.
     Terminating,
-    /// Succeeded or Failed.
     Finished,
     /// Bound to another node, or to none.
     NotOurNode,
     /// Its namespace is switched off (`--exclude-namespaces`).
     ExcludedNamespace,
-    /// The agent itself.
     Agent,
 }
 
@@ -57,7 +55,6 @@ impl fmt::Display for Never {
 /// The pods that this agent is responsible for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
-    /// The node's name.
     pub node: String,
     /// The agent's own pod uid; none for a run from a desk.
     pub pod_uid: Option<String>,

@@ -29,7 +29,6 @@ const FEWEST_POINTS: usize = 4;
 /// what four busy CPUs can make.
 const UNSETTLED: u64 = 1 << 20;
 
-/// What one look knows.
 #[derive(Clone, Copy, Debug)]
 struct Observed {
     /// Before the first file was read.
@@ -138,7 +137,6 @@ impl<const N: usize> Slope<N> {
 }
 
 impl Trend {
-    /// Takes a sample in.
     pub fn remember(&mut self, sample: &Sample) {
         let clean = sample.own.stat.filter(|_| !sample.is_torn()).map(Stat::clean_cache);
         let (usage, most_usage) = (sample.own.usage, sample.own.most_usage);

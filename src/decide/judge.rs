@@ -14,15 +14,11 @@ use crate::pods::guard::Rule;
 pub struct Evidence {
     /// When it was read.
     pub at: Moment,
-    /// Which signal.
     pub signal: Signal,
-    /// Its value.
     pub value: Bytes,
-    /// All that is charged.
     pub usage: Bytes,
     /// The limit that a percentage is of.
     pub limit: Option<Bytes>,
-    /// The threshold.
     pub threshold: Bytes,
     /// How fast what cannot be reclaimed grew over the last quarter of a second, in bytes a second; `None` before the
     /// second look.
@@ -55,7 +51,6 @@ pub enum Verdict {
         /// When that will be.
         until: Moment,
     },
-    /// Above it: act.
     Above(Evidence),
 }
 
@@ -138,7 +133,6 @@ impl History {
         *self = History::default();
     }
 
-    /// How its memory changes.
     #[must_use]
     pub fn trend(&self) -> &Trend {
         &self.trend

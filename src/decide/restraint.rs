@@ -35,11 +35,8 @@ const MOST_OWNERS: usize = 4096;
 /// controlling owner, else the pod.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct OwnerKey {
-    /// `metadata.namespace`.
     pub namespace: String,
-    /// `Deployment`, `StatefulSet`, …, `Pod`.
     pub kind: String,
-    /// Its name.
     pub name: String,
 }
 
@@ -49,7 +46,6 @@ impl fmt::Display for OwnerKey {
     }
 }
 
-/// The settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// So many evictions at once.
@@ -98,7 +94,6 @@ impl Candidate<'_> {
 pub struct Deferral {
     /// When to ask again.
     pub until: Moment,
-    /// Why.
     pub reason: Reason,
 }
 
@@ -120,7 +115,6 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// All of them.
     pub const ALL: [Reason; 6] =
         [Reason::Young, Reason::Owner, Reason::Turn, Reason::Budget, Reason::Rescues, Reason::DiesYoung];
 
@@ -213,7 +207,6 @@ pub struct Restraint {
 }
 
 impl Restraint {
-    /// With full budgets.
     #[must_use]
     pub fn new(limits: Limits) -> Restraint {
         Restraint {

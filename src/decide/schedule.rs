@@ -10,7 +10,6 @@ use crate::pods::guard::Rule;
 pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(5);
 /// The shortest while it rises so fast that it crosses its threshold before the next sample.
 const SHORTEST_WHILE_RISING: Duration = Duration::from_millis(1);
-/// The longest.
 pub const LONGEST_INTERVAL: Duration = Duration::from_secs(1);
 /// The fastest growth that is reckoned with, in bytes a second (measured: 1–4 GiB/s a core).
 const FASTEST_GROWTH: u64 = 4 << 30;
@@ -21,7 +20,6 @@ const GROWTH_MAY_RISE: u64 = 4;
 /// What the time of the next sample depends on, besides the last one.
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule<'a> {
-    /// The threshold, above all.
     pub rule: &'a Rule,
     /// Fast growth, in bytes a second.
     pub growth: Option<i64>,

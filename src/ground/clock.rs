@@ -12,7 +12,6 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Starts counting.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "the one clock")]
     pub fn start() -> Clock {

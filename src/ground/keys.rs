@@ -9,21 +9,16 @@ pub const PREFIX: &str = "pre-oom-killer.v1alpha1.k8s.io/";
 /// Values of [`LABEL`] that say in so many words that there is no guard.
 pub const OFF: [&str; 5] = ["", "disabled", "false", "no", "off"];
 
-/// Which containers.
 pub const TARGET: &str = "target-container-name";
-/// Above what.
 pub const THRESHOLD: &str = "memory-usage-threshold";
 /// By how much replicas differ.
 pub const SPREAD: &str = "threshold-spread";
-/// Measured how.
 pub const SIGNAL: &str = "memory-signal";
-/// For how long.
 pub const SUSTAINED: &str = "sustained-for";
 /// Seconds given to the eviction.
 pub const GRACE: &str = "eviction-grace-period";
 /// Try only.
 pub const DRY_RUN: &str = "dry-run";
-/// Past a disruption budget.
 pub const FORCE_DELETE: &str = "force-delete-threshold";
 /// All of them that a user writes on a pod.
 pub const ALL: [&str; 8] = [TARGET, THRESHOLD, SPREAD, SIGNAL, SUSTAINED, GRACE, DRY_RUN, FORCE_DELETE];

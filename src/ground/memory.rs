@@ -12,7 +12,6 @@ pub enum Signal {
     /// Usage less inactive file cache, as kubelet and metrics-server have it.
     #[default]
     WorkingSet,
-    /// All that is charged.
     Usage,
     /// Usage less all file cache and reclaimable slab.
     Unreclaimable,
@@ -33,9 +32,7 @@ impl Signal {
 /// The fields of `memory.stat` that are used, in bytes; on v1 the `total_` ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stat {
-    /// `inactive_file`.
     pub inactive_file: Bytes,
-    /// `active_file`.
     pub active_file: Bytes,
     /// `file_dirty`, on v1 `total_dirty`.
     pub dirty: Bytes,
@@ -116,7 +113,6 @@ pub struct Sample {
     pub at: Moment,
     /// When all of it had been read.
     pub until: Moment,
-    /// Its own group.
     pub own: Level,
     /// The pod's group, where there is one above.
     pub pod: Option<Level>,

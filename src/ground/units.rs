@@ -60,7 +60,6 @@ pub enum PercentError {
     /// Not digits with at most one decimal point.
     #[error("not a number")]
     NotANumber,
-    /// More than six decimals.
     #[error("more than six decimals")]
     TooFine,
     /// 0 or less, 100 or more.
@@ -129,7 +128,6 @@ impl fmt::Display for Percent {
 /// What is wrong with a quantity.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum QuantityError {
-    /// Not `<decimal number><suffix>`.
     #[error("not a quantity such as 512Mi or 1.5Gi")]
     Malformed,
     /// The suffix is not one of Kubernetes' for bytes.

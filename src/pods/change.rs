@@ -11,7 +11,6 @@ pub enum PodChange {
     Applied(Box<Pod>),
     /// A pod is gone, or no longer matches (its label was removed).
     Gone(PodRef),
-    /// The list is complete.
     Listed,
     /// A request failed. The stream goes on after a back-off.
     Failed(WatchFailure),

@@ -56,33 +56,28 @@ impl ContainerId {
 /// Which list of the pod's spec a container is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContainerKind {
-    /// `spec.containers`.
     Main,
     /// `spec.initContainers` with `restartPolicy: Always`: a native sidecar.
     Sidecar,
     /// `spec.initContainers` otherwise: ends before the pod runs.
     Init,
-    /// `spec.ephemeralContainers`.
     Ephemeral,
 }
 
 /// A container of a pod: the spec's name and what its status says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Container {
-    /// Unique in the pod.
     pub name: String,
     pub kind: ContainerKind,
     /// `None` while the container waits to start; an error quotes an id in an unknown format.
     pub id: Option<Result<ContainerId, String>>,
     /// `state.running` is set. Only then does the container have a cgroup.
     pub running: bool,
-    /// `state.running.startedAt`.
     pub started_at: Option<Timestamp>,
     /// The instances of this container that were OOM-killed, according to `state` and `lastState`.
     pub oom_killed: Vec<ContainerId>,
     /// Start and end of those instances.
     pub oom_lives: Vec<(Timestamp, Timestamp)>,
-    /// `restartCount`.
     pub restarts: u32,
 }
 
@@ -91,7 +86,6 @@ pub struct Container {
 pub struct Owner {
     /// For example `apps/v1`.
     pub api_version: String,
-    /// For example `ReplicaSet`.
     pub kind: String,
     pub name: String,
     pub uid: String,
@@ -121,7 +115,6 @@ impl Owner {
     }
 }
 
-/// `status.phase`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub enum Phase {
     Pending,
@@ -137,7 +130,6 @@ pub enum Phase {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
     pub id: PodRef,
-    /// `spec.nodeName`.
     pub node: Option<String>,
     /// The value of the opt-in label.
     pub label: Option<String>,
@@ -150,9 +142,7 @@ pub struct Pod {
     pub owner: Option<Owner>,
     /// `metadata.creationTimestamp`, in whole seconds.
     pub created: Option<Timestamp>,
-    /// Condition `Ready` is `True`.
     pub ready: bool,
-    /// `metadata.deletionTimestamp` is set.
     pub terminating: bool,
     pub phase: Phase,
     /// `spec.terminationGracePeriodSeconds`, in seconds.

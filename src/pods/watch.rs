@@ -72,13 +72,11 @@ struct Watcher {
 }
 
 enum Stage {
-    /// Next, begin a list.
     Begin,
     /// Next, request a page of the list.
     Page { token: Option<String> },
     /// A page is coming in.
     Listing { body: Body, list: ListSplitter },
-    /// Next, begin a watch.
     Listed { version: String },
     /// The watch is coming in.
     Watching { version: String, body: Body, lines: LineSplitter, until: Instant, since: Instant },

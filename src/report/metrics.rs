@@ -25,12 +25,10 @@ const DETECTION_BUCKETS: [f64; 9] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.
 /// From a fast server to the bound of one request.
 const EVICTION_BUCKETS: [f64; 9] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
 
-/// How an eviction ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct AnswerLabels {
     /// [`Answer::label`], or [`NOT_SENT`].
     answer: &'static str,
-    /// `off`, `client` or `server`.
     dry_run: &'static str,
 }
 
@@ -91,7 +89,6 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// All metrics, at zero.
     #[must_use]
     // One call for each metric, with its help: longer than a screen, and nothing to follow.
     pub fn new() -> Metrics {
@@ -212,7 +209,6 @@ impl Metrics {
         self.confinement.get_or_create(&ConfinementLabels { mode: mode.as_str(), state: state.as_str() }).set(1);
     }
 
-    /// Counts what is told.
     pub fn reported(&self, subject: &Subject) {
         match subject {
             Subject::Deferred { reason, .. } => {

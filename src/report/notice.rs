@@ -16,24 +16,19 @@ use crate::sampler::LastSample;
 /// Something to be told about a pod.
 #[derive(Clone, Debug)]
 pub struct Notice {
-    /// Which pod.
     pub pod: PodRef,
-    /// Its controlling owner.
     pub owner: Option<Owner>,
     /// Which container; none: the pod as a whole, or its own group.
     pub container: Option<String>,
     /// Its namespace's label has opted it in.
     pub by_namespace: bool,
-    /// What.
     pub subject: Subject,
 }
 
-/// What is told.
 #[derive(Clone, Debug)]
 pub enum Subject {
     /// The request was accepted, or would have been sent.
     Evicted {
-        /// Why.
         evidence: Evidence,
         /// Evicted, or deleted past a disruption budget.
         act: Act,
@@ -46,11 +41,8 @@ pub enum Subject {
     },
     /// The server did not do it.
     NotEvicted {
-        /// Why it was asked.
         evidence: Evidence,
-        /// What was asked.
         act: Act,
-        /// What it said.
         answer: Answer,
         /// Whether it was only tried.
         mode: DryRun,
@@ -59,9 +51,7 @@ pub enum Subject {
     Deferred {
         /// Why it would be evicted.
         evidence: Evidence,
-        /// Until when.
         until: Timestamp,
-        /// Why it is not.
         reason: Reason,
     },
     /// Evicted, but still there and growing after its grace.
@@ -107,7 +97,6 @@ pub enum MissReason {
     Sustaining,
     /// A disruption budget did not allow it.
     Blocked,
-    /// Restraint held it.
     Deferred,
     /// The server refused, or did not answer.
     Refused,
@@ -115,7 +104,6 @@ pub enum MissReason {
     Terminating,
     /// It was only to be tried.
     DryRun,
-    /// Its guard was invalid.
     InvalidGuard,
     /// The node ran out of memory, not the container.
     NodeWide,
@@ -126,7 +114,6 @@ pub enum MissReason {
 }
 
 impl MissReason {
-    /// All of them.
     pub const ALL: [MissReason; 11] = [
         MissReason::TooFast,
         MissReason::Sustaining,
@@ -161,7 +148,6 @@ impl MissReason {
 }
 
 impl Subject {
-    /// The Event's reason.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {

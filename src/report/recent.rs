@@ -13,7 +13,6 @@ use crate::serve::wire::RecentView;
 /// them stay below 150 KiB.
 const MOST: usize = 50;
 
-/// A ring of them.
 #[derive(Debug, Default)]
 pub struct Recent {
     reported: u64,

@@ -24,7 +24,6 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 /// A pipe that is full, and was set not to block, is tried again so often.
 const FULL_PIPE: Duration = Duration::from_millis(10);
 
-/// What the thread takes.
 enum Piece {
     Line(Vec<u8>),
     /// To be answered when all before it was written.
@@ -33,7 +32,6 @@ enum Piece {
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// Bytes that wait.
     waiting: AtomicUsize,
     /// Lines that were lost, in all.
     lost: AtomicU64,

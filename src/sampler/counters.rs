@@ -7,9 +7,7 @@ use tokio::sync::Notify;
 /// What the sampler tells the other side besides its reports: counts for `/metrics` and `/healthz`.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Samples.
     pub samples: AtomicU64,
-    /// Samples that read `memory.stat`.
     pub stat_reads: AtomicU64,
     /// Samples that read the limit, and now and then the pod's and the kernel's counts of kills.
     pub limit_reads: AtomicU64,

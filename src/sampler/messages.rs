@@ -24,16 +24,12 @@ pub enum Command {
     Rule(TargetId, Rule, u32),
     /// What was reported as above its threshold was not acted on: report it again if it still is.
     Rearm(TargetId),
-    /// Sample it no more.
     Forget(TargetId),
 }
 
-/// A target to sample.
 #[derive(Debug)]
 pub struct Watch {
-    /// Its name.
     pub id: TargetId,
-    /// Its open groups.
     pub groups: Groups,
     /// The guard's part that is about memory.
     pub rule: Rule,
@@ -46,11 +42,9 @@ pub struct Watch {
 /// A change in what is true of a target.
 #[derive(Debug)]
 pub struct Report {
-    /// The target.
     pub id: TargetId,
     /// The number of its guard's edit; the first is 0.
     pub edit: u32,
-    /// The change.
     pub what: What,
 }
 
@@ -59,7 +53,6 @@ pub struct Report {
 pub enum What {
     /// It is above its threshold.
     Above {
-        /// The figures.
         evidence: Evidence,
         /// Time since the last sample at which it was not: it has crossed the threshold since then.
         since_last_sample: Option<Duration>,

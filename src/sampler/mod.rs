@@ -65,7 +65,6 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// A sampler without targets.
     #[must_use]
     pub fn new(stats: StatReader, counters: Arc<Counters>, reports: Sender<Report>) -> Sampler {
         Sampler {
@@ -106,7 +105,6 @@ impl Sampler {
         }
     }
 
-    /// Carries a command out.
     pub fn obey(&mut self, command: Command, now: Moment) {
         let position = |id| self.targets.iter().position(|t| t.id() == id);
         match command {

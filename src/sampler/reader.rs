@@ -50,7 +50,6 @@ enum Inputs {
     Usage,
     /// Usage, and the pod's usage now and then.
     UsageAndPod,
-    /// The cache, too.
     Cache,
 }
 

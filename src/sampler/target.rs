@@ -33,7 +33,6 @@ const EARLY_PART: u32 = 2;
 /// What was last reported of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reported {
-    /// Nothing that still holds.
     Nothing,
     /// Something that has to be reported again, whatever it is now.
     Outdated,
@@ -268,12 +267,10 @@ impl Target {
         Some(What::Killed { count, together, hit, last })
     }
 
-    /// Takes this as reported.
     pub fn reported(&mut self, reported: Reported) {
         self.reported = reported;
     }
 
-    /// The guard was edited.
     pub fn edited(&mut self, rule: Rule, edit: u32, now: Moment) {
         self.rule = rule;
         self.edit = edit;
@@ -314,7 +311,6 @@ impl Target {
         self.near
     }
 
-    /// Its end was reported.
     pub(super) fn is_gone(&self) -> bool {
         self.reported == Reported::Gone
     }

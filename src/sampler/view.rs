@@ -26,7 +26,6 @@ pub struct LastSample {
     pub growth: Option<i64>,
     /// Over the last minute.
     pub slow_growth: Option<i64>,
-    /// The verdict.
     pub verdict: Verdict,
     /// When it is sampled next.
     pub next: Moment,

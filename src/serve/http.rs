@@ -68,21 +68,15 @@ const POLICY: &str = "default-src 'none'; \
 /// What the pages need to know of the rest.
 #[derive(Clone, Debug)]
 pub struct Pages {
-    /// What the loop publishes.
     pub state: watch::Receiver<State>,
     /// Has the loop make the views, which costs it some time: for `/api/guards` alone.
     pub ask: mpsc::Sender<oneshot::Sender<Views>>,
-    /// The registry.
     pub metrics: Metrics,
-    /// The sampler's counts.
     pub counters: Arc<Counters>,
-    /// The one clock.
     pub clock: Clock,
     /// The memory controller's top directory.
     pub cgroup_root: PathBuf,
-    /// The node's name.
     pub node: String,
-    /// For all pods.
     pub dry_run: DryRun,
     /// When the agent started.
     pub started: Timestamp,
@@ -95,7 +89,6 @@ pub struct State {
     pub listed: bool,
     /// Nothing is heard of the pods; none while all is well.
     pub unheard: Option<Unheard>,
-    /// For `/metrics`.
     pub counts: Counts,
 }
 
@@ -221,7 +214,6 @@ struct Places(BTreeMap<u64, Place>);
 #[derive(Debug)]
 struct Place {
     peer: IpAddr,
-    /// Its request was read.
     asks: bool,
     task: AbortHandle,
 }

@@ -10,13 +10,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// One of a few words: the agent writes one of its own, and a reader may meet any.
 pub type Word = Cow<'static, str>;
 
-/// The whole answer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GuardsPage {
     /// The node that the agent guards.
     pub node: String,
-    /// Of the agent.
     pub version: String,
     /// When the agent started, as RFC 3339 has it.
     pub started: String,
@@ -36,11 +34,8 @@ pub struct GuardsPage {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GuardView {
-    /// `metadata.namespace`.
     pub namespace: String,
-    /// `metadata.name`.
     pub pod: String,
-    /// `metadata.uid`.
     pub uid: String,
     /// The controlling owner as `Kind/name`; a Deployment instead of its ReplicaSet.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,7 +48,6 @@ pub struct GuardView {
     pub cgroup: Option<String>,
     /// What the agent does about it now.
     pub state: GuardState,
-    /// Why, in words.
     pub why: String,
     /// Why it is never evicted.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,7 +55,6 @@ pub struct GuardView {
     /// `client` or `server` where an annotation or the agent's flag asks for a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dry_run: Option<Word>,
-    /// Which signal is compared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signal: Option<Word>,
     /// As the annotation has it.
@@ -79,7 +72,6 @@ pub struct GuardView {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MemoryView {
-    /// All that is charged.
     pub usage: u64,
     /// The last known value of the signal.
     pub value: Option<u64>,
@@ -109,13 +101,9 @@ pub struct RecentView {
     pub number: u64,
     /// When, as RFC 3339 has it.
     pub at: String,
-    /// The Event's reason.
     pub reason: Word,
-    /// `metadata.namespace`.
     pub namespace: String,
-    /// `metadata.name`.
     pub pod: String,
-    /// `metadata.uid`.
     pub uid: String,
     /// The controlling owner as `Kind/name`; a Deployment instead of its ReplicaSet.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -143,19 +131,14 @@ pub struct Facts {
     /// `client` or `server` where it was a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dry_run: Option<Word>,
-    /// Which signal was compared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signal: Option<Word>,
-    /// Its value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<u64>,
-    /// All that was charged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<u64>,
-    /// The limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
-    /// The threshold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threshold: Option<u64>,
     /// Over the last quarter of a second, in bytes a second.
@@ -175,7 +158,6 @@ pub struct Facts {
 /// What the agent does about a guarded container. docs/reference.md and the page have words for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GuardState {
-    /// Below its threshold.
     Watching,
     /// Above its threshold, but not yet for as long as `sustained-for` says.
     Sustaining,
@@ -201,7 +183,6 @@ pub enum GuardState {
     BeyondLimit,
     /// A file of its cgroup cannot be read.
     Unreadable,
-    /// Its guard is invalid.
     Invalid,
     /// It has opted in, but it is never evicted.
     Never,
@@ -231,7 +212,6 @@ impl GuardState {
         GuardState::Never,
     ];
 
-    /// As `/api/guards` has it.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {

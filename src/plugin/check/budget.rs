@@ -4,10 +4,8 @@ use super::objects::{Object, Template};
 use super::scale::{Replicas, Source};
 use super::tree::Node;
 
-/// A PodDisruptionBudget.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget<'a> {
-    /// The object.
     pub object: Object<'a>,
 }
 

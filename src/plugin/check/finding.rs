@@ -41,7 +41,6 @@ pub struct Outcome {
 pub enum Severity {
     /// It does not do what was meant.
     Error,
-    /// It may not.
     Warning,
 }
 
@@ -51,7 +50,6 @@ pub type Place = (String, u64);
 /// Something that is wrong or risky.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// How bad.
     pub severity: Severity,
     /// The kind of finding, for programs.
     pub code: Code,
@@ -88,7 +86,6 @@ macro_rules! codes {
         pub enum Code { $($name,)* }
 
         impl Code {
-            /// All of them.
             pub const ALL: &[Code] = &[$(Code::$name,)*];
 
             /// As the JSON has it.

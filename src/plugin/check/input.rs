@@ -10,9 +10,7 @@ use super::tree::{Node, ParseError, Tree, parse};
 pub const LARGEST_FILE: u64 = 32 << 20;
 /// Files of one directory; nobody means to check more.
 const MOST_FILES: usize = 20_000;
-/// Directories in directories.
 const DEEPEST: usize = 32;
-/// Documents of one file.
 const MOST_DOCUMENTS: usize = 20_000;
 
 /// One object as a file has it.
@@ -22,7 +20,6 @@ pub struct Document {
     pub file: String,
     /// From 1, counting those that are not empty.
     pub number: usize,
-    /// What is in it.
     pub root: Node,
 }
 
@@ -34,19 +31,16 @@ pub struct Unreadable {
     /// Which document of it; none: the whole file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub document: Option<usize>,
-    /// Where in the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
     /// What is wrong, and what to do.
     pub message: String,
 }
 
-/// All that was read.
 #[derive(Debug, Default)]
 pub struct Input {
     /// In the order of the arguments; directories by name.
     pub documents: Vec<Document>,
-    /// The rest.
     pub unreadable: Vec<Unreadable>,
 }
 

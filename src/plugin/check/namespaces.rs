@@ -22,7 +22,6 @@ const AGENTS: (&str, &str) = ("app.kubernetes.io/name", "pre-oom-killer");
 /// A Namespace of the input.
 #[derive(Clone, Copy, Debug)]
 pub struct Namespace<'a> {
-    /// The object.
     pub object: Object<'a>,
 }
 
@@ -49,7 +48,6 @@ impl<'a> Namespace<'a> {
         self.label(LABEL).and_then(Node::text) == Some(ENABLED)
     }
 
-    /// Ours, without their prefix.
     fn annotations(&self) -> impl Iterator<Item = (&'a str, &'a Node)> + use<'a> {
         self.metadata("annotations").filter_map(|(key, node)| Some((key.strip_prefix(PREFIX)?, node)))
     }

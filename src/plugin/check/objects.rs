@@ -3,19 +3,14 @@
 use super::input::Document;
 use super::tree::Node;
 
-/// Lists in lists.
 const DEEPEST_LIST: usize = 4;
 
-/// One object.
 #[derive(Clone, Copy, Debug)]
 pub struct Object<'a> {
     /// The file as it was named.
     pub file: &'a str,
-    /// Which document of it.
     pub document: usize,
-    /// `kind`.
     pub kind: &'a str,
-    /// Its root.
     pub node: &'a Node,
 }
 
@@ -96,7 +91,6 @@ pub struct Template<'a> {
     pub object: Object<'a>,
     /// Where in the object; empty for a pod.
     pub path: String,
-    /// `metadata` and `spec`.
     pub node: &'a Node,
 }
 

@@ -12,7 +12,6 @@ const DEFAULT_GRACE: u64 = 30;
 /// The longer is the greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum PreStop {
-    /// There is none.
     None,
     /// It sleeps for so long.
     Sleeps(Duration),
@@ -63,7 +62,6 @@ fn hook(container: &Node) -> PreStop {
 
 const SHELLS: [&str; 4] = ["sh", "bash", "ash", "dash"];
 
-/// `/bin/sh` is `sh`.
 fn program(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }

@@ -40,7 +40,6 @@ impl Paint {
     }
 }
 
-/// What goes to stdout.
 #[must_use]
 pub fn text(report: &CheckReport, paint: Paint) -> String {
     let mut out = String::new();
@@ -52,7 +51,6 @@ pub fn text(report: &CheckReport, paint: Paint) -> String {
     out
 }
 
-/// What goes to stderr.
 #[must_use]
 pub fn unreadable(report: &CheckReport, paint: Paint) -> String {
     let mut out = String::new();
@@ -142,7 +140,6 @@ fn summary(report: &CheckReport) -> String {
     text
 }
 
-/// The same for programs.
 #[must_use]
 pub fn json(report: &CheckReport) -> Value {
     let templates: Vec<Value> = report.checked.iter().map(template).collect();

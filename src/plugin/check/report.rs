@@ -19,30 +19,23 @@ pub struct Checked {
     pub document: usize,
     /// Where the template's metadata is; of another object, where it begins.
     pub line: u64,
-    /// `kind`.
     pub kind: String,
     /// `metadata.namespace`, where it is written.
     pub namespace: Option<String>,
-    /// `metadata.name`.
     pub name: String,
     /// Its namespace's label has opted it in.
     pub by_namespace: bool,
-    /// What will happen.
     pub targets: Vec<Outcome>,
-    /// What is wrong.
     pub findings: Vec<Finding>,
 }
 
-/// All of it.
 #[derive(Debug, Default)]
 pub struct CheckReport {
     /// Templates that are guarded, or look as if they were meant to be.
     pub checked: Vec<Checked>,
     /// What could not be read.
     pub unreadable: Vec<Unreadable>,
-    /// Objects in the input.
     pub objects: usize,
-    /// Pod templates in it.
     pub templates: usize,
 }
 
@@ -74,7 +67,6 @@ impl CheckReport {
         CheckReport::of_input(Input::read(files, recursive, stdin))
     }
 
-    /// Checks what was read.
     #[must_use]
     pub fn of_input(input: Input) -> CheckReport {
         let all = objects(&input.documents);

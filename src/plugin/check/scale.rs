@@ -6,14 +6,12 @@ use super::tree::Node;
 /// A HorizontalPodAutoscaler, or KEDA's ScaledObject.
 #[derive(Clone, Copy, Debug)]
 pub struct Autoscaler<'a> {
-    /// The object.
     pub object: Object<'a>,
 }
 
 /// How many pods of a template there are at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Replicas<'a> {
-    /// At least.
     pub least: i64,
     /// At most.
     pub most: i64,
@@ -24,7 +22,6 @@ pub struct Replicas<'a> {
 /// Where a number of replicas is from.
 #[derive(Clone, Copy, Debug)]
 pub enum Source<'a> {
-    /// `spec.replicas`.
     Written,
     /// Nothing says it, so it is 1.
     Assumed,

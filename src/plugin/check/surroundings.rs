@@ -5,16 +5,11 @@ use super::namespaces::Namespace;
 use super::objects::{Object, Template};
 use super::scale::Autoscaler;
 
-/// All of it.
 #[derive(Debug, Default)]
 pub struct Surroundings<'a> {
-    /// All disruption budgets.
     pub budgets: Vec<Budget<'a>>,
-    /// All autoscalers.
     pub autoscalers: Vec<Autoscaler<'a>>,
-    /// All namespaces.
     pub namespaces: Vec<Namespace<'a>>,
-    /// All pod templates.
     pub templates: Vec<Template<'a>>,
 }
 

@@ -20,29 +20,23 @@ const MOST_ALIASED: usize = 200_000;
 pub struct ParseError {
     /// Where in the file, if that is known.
     pub line: Option<u64>,
-    /// A sentence.
     pub message: String,
 }
 
 /// A value and where it is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
-    /// The value.
     pub value: Tree,
     /// Its line in the file, from 1.
     pub line: u64,
 }
 
-/// A value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Tree {
-    /// Nothing, or `null`.
     Null,
     /// A truth value, a number: what the API server does not take for text.
     Plain(String),
-    /// Text.
     Text(String),
-    /// A sequence.
     List(Vec<Node>),
     /// A mapping, in the order of the file.
     Map(Vec<(String, Node)>),
@@ -88,7 +82,6 @@ impl Node {
         }
     }
 
-    /// A whole number.
     #[must_use]
     pub fn number(&self) -> Option<i64> {
         if let Tree::Plain(text) = &self.value { text.parse().ok() } else { None }

@@ -29,15 +29,12 @@ const LARGEST_ANSWER: usize = 16 << 20;
 /// One agent, and its answer or why there is none.
 #[derive(Clone, Debug)]
 pub struct AgentAnswer {
-    /// Of its pod.
     pub namespace: String,
-    /// Of its pod.
     pub name: String,
     /// The node it is on.
     pub node: String,
     /// Its pod is terminating: in a rollout, another agent on its node guards the same pods.
     pub terminating: bool,
-    /// What it guards.
     pub answer: Result<GuardsPage, String>,
 }
 

@@ -6,7 +6,6 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 use super::rows::{Row, bar};
 use crate::plugin::sanitize::printable;
 
-/// One column.
 #[derive(Clone, Copy)]
 pub(super) struct Column {
     pub(super) title: &'static str,

@@ -14,10 +14,8 @@ const MOST_EVENTS: usize = 5000;
 /// The reasons of Events about a pod that was evicted or deleted.
 const REASONS: [&str; 2] = ["PreOOMEvicted", "PreOOMForceDeleted"];
 
-/// One eviction or deletion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PastEviction {
-    /// Of the pod.
     pub namespace: String,
     /// The pod or its owner as `Kind/name`; a Deployment instead of its ReplicaSet.
     pub of: String,

@@ -9,12 +9,10 @@ use serde::de::DeserializeOwned;
 
 use crate::ground::text::chain;
 
-/// Objects of a page.
 const PAGE: u32 = 500;
 /// Requests at the same time: those for a thousand nodes take seconds, and the API server has others to serve.
 pub(super) const AT_ONCE: usize = 16;
 
-/// Lists all objects.
 pub(super) async fn list<K: Clone + DeserializeOwned + Debug>(
     api: &Api<K>,
     params: ListParams,

@@ -9,12 +9,10 @@ pub struct Query {
     pub namespace: Option<String>,
     /// Pods of this node; none: of all.
     pub node: Option<String>,
-    /// Pods with these labels.
     pub selector: Option<String>,
     /// Where the agents are; none: in the one namespace that has some, or in [`AGENTS_NAMESPACE`].
     ///
     /// [`AGENTS_NAMESPACE`]: super::agents::AGENTS_NAMESPACE
     pub agents_namespace: Option<String>,
-    /// For each request.
     pub timeout: Duration,
 }

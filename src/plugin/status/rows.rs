@@ -18,17 +18,13 @@ use crate::serve::wire::{GuardState, GuardView, Word};
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Row {
-    /// `metadata.namespace`.
     pub namespace: String,
-    /// `metadata.name`.
     pub pod: String,
-    /// `metadata.uid`.
     pub uid: String,
     /// None: the pod's own group, or the whole pod.
     pub container: Option<String>,
     /// The node that it runs on.
     pub node: String,
-    /// As `Kind/name`.
     pub owner: Option<String>,
     /// The signal that is compared with the threshold.
     pub signal: Option<Word>,
@@ -36,7 +32,6 @@ pub struct Row {
     pub threshold_text: Option<String>,
     /// The signal's value; where it was not read, usage, which is no less.
     pub value: Option<u64>,
-    /// All that is charged.
     pub usage: Option<u64>,
     /// Above it, the pod is evicted.
     pub threshold: Option<u64>,
@@ -56,7 +51,6 @@ pub struct Row {
     pub guarded_by: Option<Word>,
     /// As the agent has it.
     pub state: GuardState,
-    /// Why, in words.
     pub why: String,
     /// When it, or another pod of its owner, was last evicted.
     pub last_eviction: Option<String>,
@@ -92,11 +86,8 @@ pub enum SortBy {
     Nearness,
     /// The fastest first.
     Growth,
-    /// Namespace, then pod.
     Name,
-    /// By node.
     Node,
-    /// By state.
     State,
 }
 
@@ -113,7 +104,6 @@ impl SortBy {
         }
     }
 
-    /// In a word.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -219,7 +209,6 @@ impl Row {
         matches!(self.state, GuardState::Watching | GuardState::Waiting | GuardState::Resolving)
     }
 
-    /// `namespace/pod`.
     #[must_use]
     pub fn full_name(&self) -> String {
         printable(&format!("{}/{}", self.namespace, self.pod))

@@ -48,14 +48,11 @@ pub struct Screen {
 /// What a key asks for beyond the screen itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyEffect {
-    /// Nothing.
     Stay,
-    /// The end.
     Quit,
 }
 
 impl Screen {
-    /// Shows a survey.
     pub fn show(&mut self, survey: &Survey, query: &Query, now: Timestamp) {
         self.rows = rows(survey, query);
         self.silent = silent(survey, query);
@@ -69,7 +66,6 @@ impl Screen {
         self.failure = Some(printable(why));
     }
 
-    /// Obeys a key.
     pub fn key(&mut self, key: KeyEvent) -> KeyEffect {
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         if control && key.code == KeyCode::Char('c') {

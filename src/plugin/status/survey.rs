@@ -14,10 +14,8 @@ use super::query::Query;
 use super::unguarded::{UnguardedWorkload, unguarded};
 use crate::serve::wire::GuardsPage;
 
-/// What was answered.
 #[derive(Clone, Debug)]
 pub struct Survey {
-    /// All agents, by node.
     pub agents: Vec<AgentAnswer>,
     /// Pods with the agents' label, which anybody can put on a pod, that were not asked; with the reason.
     pub not_asked: Vec<String>,

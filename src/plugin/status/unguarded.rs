@@ -29,9 +29,7 @@ const RESTARTED: [&str; 3] = ["Deployment", "StatefulSet", "DaemonSet"];
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UnguardedWorkload {
-    /// `metadata.namespace`.
     pub namespace: String,
-    /// As `Kind/name`.
     pub owner: String,
     /// How many of its pods.
     pub pods: usize,

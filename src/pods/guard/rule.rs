@@ -82,7 +82,6 @@ pub enum DryRun {
     Off,
     /// The request is sent as a dry run (`?dryRun=All`): the server checks it and changes nothing.
     Server,
-    /// No request is sent.
     Client,
 }
 

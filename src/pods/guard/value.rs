@@ -12,7 +12,6 @@ use crate::ground::units::{Percent, duration, parse_quantity};
 /// The threshold of pods that their namespace's label guards, if neither names another one. The chart's default is the
 /// same.
 pub const NAMESPACE_THRESHOLD: &str = "80";
-/// The longest `sustained-for`.
 const MAX_SUSTAINED: Duration = Duration::from_secs(600);
 /// The largest `threshold-spread`, in percentage points of the limit.
 const MAX_SPREAD: &str = "20";
