@@ -22,17 +22,12 @@ pub enum HierarchyError {
     #[error(
         "cgroup root {root}: {error}: mount the host's /sys/fs/cgroup there, or name another directory with --cgroup-root"
     )]
-    Unreadable {
-        root: String,
-        error: io::Error,
-    },
+    Unreadable { root: String, error: io::Error },
     /// It is no cgroup mount, or one without the memory controller.
     #[error(
         "cgroup root {root}: no memory controller there (neither cgroup.controllers with `memory`, nor a directory `memory` with memory.usage_in_bytes): mount the host's /sys/fs/cgroup there, or name another directory with --cgroup-root"
     )]
-    NoMemory {
-        root: String,
-    },
+    NoMemory { root: String },
 }
 
 impl Hierarchy {

@@ -74,12 +74,25 @@ struct Watcher {
 enum Stage {
     Begin,
     /// Next, request a page of the list.
-    Page { token: Option<String> },
+    Page {
+        token: Option<String>,
+    },
     /// A page is coming in.
-    Listing { body: Body, list: ListSplitter },
-    Listed { version: String },
+    Listing {
+        body: Body,
+        list: ListSplitter,
+    },
+    Listed {
+        version: String,
+    },
     /// The watch is coming in.
-    Watching { version: String, body: Body, lines: LineSplitter, until: Instant, since: Instant },
+    Watching {
+        version: String,
+        body: Body,
+        lines: LineSplitter,
+        until: Instant,
+        since: Instant,
+    },
 }
 
 #[derive(Deserialize)]
