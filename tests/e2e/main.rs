@@ -132,6 +132,7 @@ fn main() {
             a_hidden_page_asks_seldom;
         ramps:
             a_ramp_is_evicted_before_the_kill_and_its_twin_is_killed
+            a_ramp_is_evicted_beside_a_stat_that_takes_a_second
             the_precondition_and_nothing_else_goes_over_the_wire
             page_cache_at_the_limit_is_neither_over_nor_near
             a_tmpfs_innocent_below_its_threshold_lives

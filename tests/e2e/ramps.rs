@@ -11,6 +11,7 @@ use standin::hog::Hog;
 use standin::Pdb;
 
 use crate::agent::{Agent, SOON};
+use crate::slow::SlowFiles;
 use crate::world::{MIB, NS, PREFIX, World, container_id, uid};
 
 const LIMIT: u64 = 64 * MIB;
@@ -74,6 +75,30 @@ pub fn a_ramp_is_evicted_before_the_kill_and_its_twin_is_killed() {
     assert_eq!(agent.metric("pre_oom_killer_evictions_total"), 1.0);
     assert!(agent.metric("pre_oom_killer_verdicts_total") >= 1.0);
     assert_eq!(agent.metric("pre_oom_killer_eviction_seconds_count"), 1.0);
+}
+
+/// A container whose `memory.stat` takes a second has to have it read again and again to know whether it is above its
+/// threshold.
+pub fn a_ramp_is_evicted_beside_a_stat_that_takes_a_second() {
+    let world = World::real();
+    let (slow, leaky) = (world.guarded("slow", LIMIT), world.guarded("leaky", LIMIT));
+    // Above the threshold by usage, below it by its working set. v1's names and v2's.
+    let half = LIMIT * 4 / 10;
+    let stat = format!("inactive_file {half}\nactive_file 0\ntotal_inactive_file {half}\ntotal_active_file 0\n");
+    let files = SlowFiles::mount(&stat, vec![Duration::from_secs(1)]);
+    files.covers(0, &slow.group.dir().join("memory.stat"));
+    let (mut slow_hog, mut hog) = (slow.hog(), leaky.hog());
+    slow_hog.hold(LIMIT * 8 / 10, 0);
+    let agent = world.agent(&[]);
+    agent.wait_until("its stat is slow", |a| {
+        a.guard("slow", "app")["why"].as_str()?.contains("its memory.stat takes").then_some(())
+    });
+    agent.wait_state("leaky", "app", "watching");
+    hog.ramp(2 * LIMIT, RATE);
+    assert_eq!(signal_of(&mut hog), Some(SIGTERM), "it ends in order");
+    assert_eq!(leaky.group.oom_kills(), 0);
+    let evictions = world.evictions();
+    assert!(evictions.len() == 1 && evictions[0].path.contains("/pods/leaky/"), "{evictions:?}");
 }
 
 pub fn the_precondition_and_nothing_else_goes_over_the_wire() {

@@ -1,10 +1,11 @@
 //! Files that take their time to be read, as `memory.stat` of a large group can: a file system of our own in this process
 //! (FUSE, protocol 7.31 of linux/fuse.h), to which a simulated group's file is a link.
 
+use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ const LARGEST: usize = 256 * 1024;
 /// Unmounted when dropped.
 pub struct SlowFiles {
     dir: tempfile::TempDir,
+    /// Files that others cover.
+    covered: RefCell<Vec<PathBuf>>,
 }
 
 impl SlowFiles {
@@ -45,7 +48,7 @@ impl SlowFiles {
         mount(Some("slow-files"), dir.path(), Some("fuse"), flags, Some(options.as_str())).expect("root may mount it");
         let files = Arc::new(Files { content: content.as_bytes().to_vec(), takes });
         std::thread::spawn(move || files.serve(&Arc::new(device)));
-        SlowFiles { dir }
+        SlowFiles { dir, covered: RefCell::default() }
     }
 
     /// From now on the file at this path is the slow one of that number.
@@ -55,8 +58,20 @@ impl SlowFiles {
     }
 }
 
+impl SlowFiles {
+    /// The same for a file of a real group, which cannot be replaced: it is covered by a mount.
+    pub fn covers(&self, number: usize, path: &Path) {
+        let file = self.dir.path().join(number.to_string());
+        mount(Some(&file), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("root may mount it");
+        self.covered.borrow_mut().push(path.to_owned());
+    }
+}
+
 impl Drop for SlowFiles {
     fn drop(&mut self) {
+        for path in self.covered.borrow().iter() {
+            let _ = umount2(path, MntFlags::MNT_DETACH);
+        }
         // Whoever still has one of them open keeps it until then.
         let _ = umount2(self.dir.path(), MntFlags::MNT_DETACH);
     }
