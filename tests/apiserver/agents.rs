@@ -5,9 +5,9 @@ use libtest_mimic::Completion;
 use serde_json::{Value, json};
 use standin::cgroups::{Group, Tree};
 
-use crate::access::{self, OWN_NS};
 use crate::agent::{Agent, binary};
 use crate::denials::preconditions;
+use crate::rights::{self, OWN_NS};
 use crate::server::{Server, Who};
 use crate::webhook::{self, Says, Webhook};
 use crate::world::{Cluster, World, allows, blocks, poll};

@@ -9,8 +9,8 @@ use pre_oom_killer::ground::keys;
 use pre_oom_killer::ground::keys::{LABEL, PREFIX};
 use serde_json::{Map, Value, json};
 
-use crate::access::{OWN_NS, documents};
 use crate::cases::{Case, cases, made};
+use crate::rights::{OWN_NS, documents};
 use crate::server::{Answer, Who, request};
 #[cfg(feature = "plugin")]
 use crate::world::SOON;

@@ -6,7 +6,7 @@ use pre_oom_killer::act::order::Act;
 use serde_json::{Map, Value, json};
 use standin::compare::summary;
 
-use crate::access;
+use crate::rights;
 use crate::server::{Answer, Who, request};
 use crate::webhook::{self, Webhook};
 use crate::world::{Cluster, NODE, OTHER, World, allows, apply, blocks, delete, poll};
