@@ -58,7 +58,7 @@ fn contains(selector: &str, text: &str) -> String {
 }
 
 /// Pods in all the states that a page meets often, and an agent that has seen them.
-fn street() -> (World, Vec<Place>, Agent) {
+fn world_of_many_states() -> (World, Vec<Place>, Agent) {
     let world = World::simulated();
     let calm = world.guarded("frontend-58f6dff65f-p9cf2", LIMIT);
     calm.group.simulate(40 * MIB, 10 * MIB);
@@ -123,7 +123,7 @@ pub fn a_ramp_moves_and_its_eviction_appears() {
 
 /// Whoever opens the page later is not told aloud what is long past, but finds it.
 pub fn what_is_past_is_shown_and_not_said() {
-    let (_world, _places, agent) = street();
+    let (_world, _places, agent) = world_of_many_states();
     let browser = open(&agent);
     browser.wait_for(&contains("#recent", "Blocked"));
     assert!(browser.eval(&contains("#recent", "Would have been evicted")) == true);
@@ -134,7 +134,7 @@ pub fn what_is_past_is_shown_and_not_said() {
 
 /// Since when, and what to do; another agent at the same place is taken up by itself.
 pub fn the_agent_goes_away_and_comes_back() {
-    let (world, _places, agent) = street();
+    let (world, _places, agent) = world_of_many_states();
     let at = agent.address().to_string();
     let browser = open(&agent);
     let requests = || browser.requests().len();
@@ -240,7 +240,7 @@ pub fn the_policy_is_in_force() {
 
 /// In light and dark, wide and on a phone: legible, and nothing has to be scrolled sideways.
 pub fn it_can_be_read_in_light_dark_and_narrow() {
-    let (_world, places, agent) = street();
+    let (_world, places, agent) = world_of_many_states();
     let browser = open(&agent);
     for (i, usage) in [142, 144, 146].into_iter().enumerate() {
         places[1].group.simulate(usage * MIB, MIB);
@@ -307,7 +307,7 @@ pub fn pods_that_are_not_listed_yet_are_not_none() {
 
 /// Everything can be reached and done with the keys, in the order of the page.
 pub fn it_is_used_with_the_keys() {
-    let (_world, _places, agent) = street();
+    let (_world, _places, agent) = world_of_many_states();
     let browser = open(&agent);
     let focus = "document.activeElement.id || document.activeElement.dataset.sort";
     let mut order = Vec::new();
@@ -348,7 +348,7 @@ pub fn it_is_used_with_the_keys() {
 
 /// Roles and names as assistive software has them, wide and narrow.
 pub fn it_is_read_aloud() {
-    let (_world, _places, agent) = street();
+    let (_world, _places, agent) = world_of_many_states();
     let browser = open(&agent);
     browser.wait_for("document.querySelectorAll('#rows .bar[aria-label]').length >= 5");
     for width in [1200, 320] {
