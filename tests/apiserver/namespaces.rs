@@ -9,11 +9,11 @@ use pre_oom_killer::ground::keys;
 use pre_oom_killer::ground::keys::{LABEL, PREFIX};
 use serde_json::{Map, Value, json};
 
+#[cfg(feature = "plugin")]
+use crate::agent::soon;
 use crate::cases::{Case, cases, made};
 use crate::rights::{OWN_NS, documents};
 use crate::server::{Answer, Who, request};
-#[cfg(feature = "plugin")]
-use crate::world::SOON;
 use crate::world::{Cluster, apply, create, poll};
 
 const POLICY: &str = include_str!("../../daemonset/components/namespaces/policy.yaml");
@@ -183,7 +183,7 @@ pub fn pods_made_before_the_label_are_named(cluster: &Cluster) -> Completion {
     }
     make_of(cluster, ns, &enabled, &json!({}));
     assert_eq!(create_pod(cluster, ns, &early).code, 201, "one that is stamped");
-    let query = Query { namespace: Some(ns.into()), timeout: SOON, ..Query::default() };
+    let query = Query { namespace: Some(ns.into()), timeout: soon(), ..Query::default() };
     let found = cluster.server.as_(&Who::admin(), |client| async move { unguarded(&client, &query).await });
     let found: Vec<_> =
         found.expect("an answer").into_iter().map(|one| (one.owner, one.pods, one.mend.unwrap_or_default())).collect();
@@ -192,7 +192,7 @@ pub fn pods_made_before_the_label_are_named(cluster: &Cluster) -> Completion {
     assert_eq!(found[0], ("Deployment/web".into(), 1, restart));
     assert!(found[1].0 == "ReplicaSet/web" && found[1].2.starts_with(&format!("kubectl -n {ns} delete pod web-")));
     // Nobody's rights: told, not guessed.
-    let query = Query { namespace: Some(ns.into()), timeout: SOON, ..Query::default() };
+    let query = Query { namespace: Some(ns.into()), timeout: soon(), ..Query::default() };
     let refused = cluster.server.as_(&cluster.nobody, |client| async move { unguarded(&client, &query).await });
     let why = refused.expect_err("no right");
     assert!(why.starts_with("403") && why.ends_with("you need permission to list namespaces"), "{why}");

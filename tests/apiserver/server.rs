@@ -17,6 +17,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pre_oom_killer::act::client::fitted;
 use serde_json::Value;
+use standin::slack;
 use standin::tls::Tls;
 use tempfile::TempDir;
 
@@ -167,8 +168,8 @@ impl Server {
             if self.try_send(&Who::Anonymous, request("GET", "/readyz", &[], "")).is_ok_and(|a| a.code == 200) {
                 return Ok(());
             }
-            if begin.elapsed() > STARTS_WITHIN {
-                return Err(format!("not ready within {STARTS_WITHIN:?}:\n{}", self.api.end_of_log()));
+            if begin.elapsed() > slack(STARTS_WITHIN) {
+                return Err(format!("not ready within {:?}:\n{}", slack(STARTS_WITHIN), self.api.end_of_log()));
             }
             std::thread::sleep(Duration::from_millis(100));
         }

@@ -15,14 +15,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::agent::soon;
 use crate::server::{Answer, Server, Who, request};
 
 /// The node of most pods, as the recordings call it.
 pub const NODE: &str = "node-host";
 /// Another one.
 pub const OTHER: &str = "node-other";
-/// Longer than anything takes that is to happen at once, on a busy machine, too.
-pub const SOON: Duration = Duration::from_secs(60);
 /// Of those who have accounts for the recorded requests.
 const ACCOUNTS: &str = "accounts";
 
@@ -290,7 +289,7 @@ pub fn token(server: &Server, namespace: &str, account: &str, pod: Option<(&str,
 /// Asks again and again until there is an answer.
 pub fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let begin = Instant::now();
-    while begin.elapsed() < SOON {
+    while begin.elapsed() < soon() {
         if let Some(answer) = ask() {
             return answer;
         }

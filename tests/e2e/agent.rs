@@ -15,12 +15,15 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use standin::Standin;
+use standin::{Standin, slack};
 
 /// The node that all tests' agents guard.
 pub const NODE: &str = "node-host";
-/// Long enough for anything that is to happen, also in the emulated machine.
-pub const SOON: Duration = Duration::from_secs(60);
+
+/// Long enough for anything that has to happen, also in the emulated machine. `E2E_SLACK` makes it longer: see [`slack()`].
+pub fn soon() -> Duration {
+    slack(Duration::from_secs(60))
+}
 
 /// The program under test.
 pub fn binary() -> String {
@@ -215,7 +218,7 @@ impl Agent {
     /// Asks again and again until there is an answer; says what was waited for, and the log, if none comes.
     pub fn wait_until<T>(&self, what: &str, mut ask: impl FnMut(&Agent) -> Option<T>) -> T {
         let begin = Instant::now();
-        while begin.elapsed() < SOON {
+        while begin.elapsed() < soon() {
             if let Some(answer) = ask(self) {
                 return answer;
             }
@@ -261,7 +264,7 @@ impl Drop for Agent {
 
 /// One GET on a connection of its own.
 pub fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
-    get_within(address, path, Duration::from_secs(20))
+    get_within(address, path, slack(Duration::from_secs(20)))
 }
 
 /// The same, given so long to connect and for each part of the answer.

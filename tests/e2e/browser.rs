@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::agent::SOON;
+use crate::agent::soon;
 
 /// A browser with one tab; ended when dropped.
 pub struct Browser {
@@ -84,7 +84,7 @@ impl Browser {
         self.to.borrow_mut().write_all(text.as_bytes()).expect("the browser runs");
         let begin = Instant::now();
         loop {
-            let left = SOON.saturating_sub(begin.elapsed());
+            let left = soon().saturating_sub(begin.elapsed());
             let answer = self.from.recv_timeout(left).unwrap_or_else(|e| panic!("{method}: {e}"));
             if answer["id"] == id {
                 assert!(answer["error"].is_null(), "{method}: {}", answer["error"]);
@@ -121,7 +121,7 @@ impl Browser {
         let begin = Instant::now();
         while self.eval(expression) != true {
             let shown = || self.text("document.body.innerText");
-            assert!(begin.elapsed() < SOON, "waited in vain: {expression}\nthe page:\n{}", shown());
+            assert!(begin.elapsed() < soon(), "waited in vain: {expression}\nthe page:\n{}", shown());
             std::thread::sleep(Duration::from_millis(50));
         }
     }

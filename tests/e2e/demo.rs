@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use standin::cgroups::Tree;
 
-use crate::agent::{SOON, binary};
+use crate::agent::{binary, soon};
 
 /// Runs the demo: its outcome as JSON. `tests/run` builds it and says where it is.
 fn run(flags: &[&str]) -> Value {
@@ -54,7 +54,7 @@ pub fn it_leaves_nothing_behind_after_ctrl_c() {
         lines.filter(|l| l.contains(&format!("pre-oom-killer-{pid}-"))).count()
     };
     while hogs() < 2 {
-        assert!(begin.elapsed() < SOON && child.try_wait().expect("our child").is_none(), "it fills");
+        assert!(begin.elapsed() < soon() && child.try_wait().expect("our child").is_none(), "it fills");
         std::thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(groups(), 1, "its groups are there");

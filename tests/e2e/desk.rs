@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use standin::{Fault, Pdb, Standin, pod};
 
-use crate::agent::{self, Agent, NODE, SOON, binary};
+use crate::agent::{self, Agent, NODE, binary, soon};
 use crate::world::{MIB, NS, PREFIX, World, container_id};
 
 const LIMIT: u64 = 100 * MIB;
@@ -256,7 +256,7 @@ pub fn guards_of_every_kind() {
     assert_eq!(world.evictions_after(Duration::from_millis(1500)), 1, "40Mi cannot be reclaimed");
     group.simulate(80 * MIB, 20 * MIB);
     assert!(world.wait_evictions(2)[1].path.contains("/namespaces/elsewhere/pods/bare/"));
-    let told = world.server.wait_for(SOON, |s| {
+    let told = world.server.wait_for(soon(), |s| {
         let events = s.events();
         Some(events.iter().filter(|e| e["metadata"]["namespace"] == "elsewhere").count()).filter(|n| *n > 0)
     });
@@ -461,7 +461,7 @@ pub fn an_eviction_finds_its_connection_open() {
     let asked = || world.server.requests().into_iter().filter(|r| r.query.contains("keeps-a-connection-open")).count();
     assert_eq!(asked(), 0, "nothing is near");
     place.group.simulate(THRESHOLD - 1, 0);
-    let open = world.server.wait_for(SOON, |_| (asked() == 1).then_some(()));
+    let open = world.server.wait_for(soon(), |_| (asked() == 1).then_some(()));
     open.expect("a question that opens the connection");
     std::thread::sleep(Duration::from_secs(1));
     let handshakes = world.server.handshakes();
@@ -527,7 +527,7 @@ pub fn it_stops_on_either_signal_and_at_once_on_a_second() {
         let world = World::simulated();
         let agent = world.agent(&[]);
         agent.signal(signal);
-        assert!(agent.wait(SOON).expect("it ends").success(), "{signal}");
+        assert!(agent.wait(soon()).expect("it ends").success(), "{signal}");
 
         let place = world.guarded("web", LIMIT);
         world.server.fault(Fault::on("POST", "/eviction").hang_before_headers());

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use standin::cgroups::Tree;
 use standin::{Fault, Pdb, PodBuilder, Request, Standin, answers};
 
-use crate::agent::{Agent, SOON};
+use crate::agent::{Agent, soon};
 use crate::slow::SlowFiles;
 use crate::world::{MIB, NS, PREFIX, Place, World};
 
@@ -76,7 +76,7 @@ impl Scene {
     /// From now on the watch, which is open, tells nothing more.
     fn silence(&self, agent: &Agent) {
         agent.wait_state("web", "app", "watching");
-        let open = self.world.server.wait_for(SOON, |s| (s.watches() > 0).then_some(()));
+        let open = self.world.server.wait_for(soon(), |s| (s.watches() > 0).then_some(()));
         assert!(open.is_some(), "it watches");
         self.world.server.hang_watches();
     }
@@ -140,7 +140,7 @@ fn sampling_goes_on(agent: &Agent, time: Duration) {
 }
 
 fn wait_first(world: &World, number: usize, crossed: Instant, within: Duration) -> Vec<Request> {
-    let evictions = world.server.wait_for(SOON, |_| Some(world.evictions()).filter(|e| e.len() >= number));
+    let evictions = world.server.wait_for(soon(), |_| Some(world.evictions()).filter(|e| e.len() >= number));
     let evictions = evictions.expect("it is asked for");
     let took = evictions[number - 1].at.saturating_duration_since(crossed);
     assert!(took < within, "asked for after {took:?}");
@@ -288,7 +288,7 @@ pub fn a_budget_blocks_and_the_back_off_grows() {
         ("unmanaged", "unmanaged-pdb does not allow evicting pods currently"),
     ] {
         agent.wait_state(name, "app", "blocked");
-        let told = scene.world.server.wait_for(SOON, |_| {
+        let told = scene.world.server.wait_for(soon(), |_| {
             let events = scene.world.events("PreOOMEvictionBlocked");
             notes(&events).into_iter().find(|n| n.contains(words))
         });
@@ -524,7 +524,7 @@ pub fn an_answer_lost_after_the_act_is_harmless() {
     scene.world.server.fault(Fault::on("POST", "/eviction").reset().after_handling());
     let agent = scene.world.agent(&[]);
     scene.cross();
-    scene.world.server.wait_for(SOON, |_| Some(()).filter(|()| !scene.world.evictions().is_empty()));
+    scene.world.server.wait_for(soon(), |_| Some(()).filter(|()| !scene.world.evictions().is_empty()));
     agent.wait_until("the pod is seen to end", |a| (a.guard("web", "app")["state"] == "never").then_some(()));
     sampling_goes_on(&agent, A_WHILE);
     assert!(scene.world.evictions().len() <= 2);
@@ -609,7 +609,7 @@ pub fn a_dead_connection_is_found_before_the_eviction() {
         all.into_iter().filter(|r| r.query.contains("keeps-a-connection-open")).collect::<Vec<_>>()
     };
     scene.web.group.simulate(THRESHOLD - 1, 0);
-    scene.world.server.wait_for(SOON, |_| (!pings().is_empty()).then_some(())).expect("near");
+    scene.world.server.wait_for(soon(), |_| (!pings().is_empty()).then_some(())).expect("near");
     scene.world.server.silence_connections();
     scene.world.server.wait_for(seconds(15), |_| (pings().len() == 2).then_some(())).expect("by another connection");
     let waits = gaps(&pings());
@@ -675,7 +675,7 @@ pub fn an_event_survives_a_rotated_token() {
     std::fs::write(token.path(), "rotated").expect("ours");
     guarded(&scene.world, "invalid", |p| p.annotation(&format!("{PREFIX}memory-usage-threshold"), "lots"));
     scene.world.wait_events("PreOOMInvalidGuard", 1);
-    let answers = scene.world.server.wait_for(SOON, |s| {
+    let answers = scene.world.server.wait_for(soon(), |s| {
         let posts = s.requests_to("POST", "/events");
         posts.iter().map(|e| Some(e.answer?.0)).collect::<Option<Vec<_>>>()
     });
@@ -746,7 +746,7 @@ pub fn a_hang_before_the_headers_is_noticed() {
     // Now the watch; and while it hangs, what is known is guarded.
     server.fault(Fault::on("GET", "watch=").hang_before_headers());
     server.end_watches();
-    server.wait_for(SOON, |s| Some(()).filter(|()| s.watches() == 0));
+    server.wait_for(soon(), |s| Some(()).filter(|()| s.watches() == 0));
     guarded(&scene.world, "later", |p| p);
     let begin = Instant::now();
     let crossed = scene.cross();
@@ -768,7 +768,7 @@ pub fn a_list_that_stops_in_its_middle_is_begun_anew() {
     server.fault(Fault::on("GET", "watch=").recorded("watch-410"));
     server.fault(Fault::on("GET", "labelSelector").hang_after(1000));
     server.end_watches();
-    server.wait_for(SOON, |s| Some(()).filter(|()| s.requests_to("GET", "/api/v1/pods").len() >= 4));
+    server.wait_for(soon(), |s| Some(()).filter(|()| s.requests_to("GET", "/api/v1/pods").len() >= 4));
     guarded(&scene.world, "later", |p| p);
     let (begin, crossed) = (Instant::now(), scene.cross());
     wait_first(&scene.world, 1, crossed, AT_ONCE);
@@ -915,7 +915,7 @@ pub fn a_server_that_has_come_back_is_not_hit_at_once() {
     let scene = Scene::new();
     let server = &scene.world.server;
     let agents: Vec<Agent> = (0..8).map(|_| scene.world.agent(&[])).collect();
-    let all = server.wait_for(SOON, |s| (s.watches() == agents.len()).then_some(()));
+    let all = server.wait_for(soon(), |s| (s.watches() == agents.len()).then_some(()));
     assert!(all.is_some(), "they watch");
     for agent in &agents {
         agent.wait_until("it has asked for its rights", |a| {
@@ -927,7 +927,7 @@ pub fn a_server_that_has_come_back_is_not_hit_at_once() {
     server.clear_requests();
     server.come_back();
     let begin = Instant::now();
-    let back = server.wait_for(SOON, |s| (s.watches() == agents.len()).then_some(()));
+    let back = server.wait_for(soon(), |s| (s.watches() == agents.len()).then_some(()));
     assert!(back.is_some() && begin.elapsed() < seconds(32), "the longest back-off is 30 s: {:?}", begin.elapsed());
     let came: Vec<Duration> = server.requests().iter().map(|r| r.at - begin).collect();
     assert!(came.len() <= 2 * agents.len(), "a watch each, and a list at most: {came:?}");
@@ -980,7 +980,7 @@ pub fn an_event_that_hangs_delays_no_eviction() {
     let agent = scene.world.agent(&[]);
     let crossed = scene.cross();
     wait_first(&scene.world, 1, crossed, AT_ONCE);
-    scene.world.server.wait_for(SOON, |s| Some(()).filter(|()| !s.requests_to("POST", "/events").is_empty()));
+    scene.world.server.wait_for(soon(), |s| Some(()).filter(|()| !s.requests_to("POST", "/events").is_empty()));
     second.group.simulate(THRESHOLD + 1, 0);
     wait_first(&scene.world, 2, Instant::now(), AT_ONCE);
     sampling_goes_on(&agent, seconds(3));
@@ -1010,7 +1010,7 @@ pub fn a_full_event_queue_delays_no_eviction() {
     agent.wait_until("both are full", |a| (a.metric("pre_oom_killer_events_lost_total") >= 80.0).then_some(()));
     agent.wait_until("all are blocked", |a| (a.metric("pre_oom_killer_blocked_pods") >= 250.0).then_some(()));
     let crossed = scene.cross();
-    let posted = scene.world.server.wait_for(SOON, |s| s.requests_to("POST", "/web/eviction").pop());
+    let posted = scene.world.server.wait_for(soon(), |s| s.requests_to("POST", "/web/eviction").pop());
     let took = posted.expect("it is asked for").at.saturating_duration_since(crossed);
     assert!(took < AT_ONCE, "{took:?}");
     agent.wait_told("PreOOMEvicted");

@@ -8,7 +8,7 @@ use libtest_mimic::Completion;
 use standin::Standin;
 use standin::cgroups::Tree;
 
-use crate::agent::{Agent, NODE, SOON};
+use crate::agent::{Agent, NODE, soon};
 use crate::world::{MIB, World};
 
 /// Where the DaemonSet mounts the host's /sys/fs/cgroup.
@@ -49,7 +49,7 @@ pub fn it_saves_a_container() -> Completion {
     agent.wait_state("web", "app", "watching");
     let mut hog = place.hog();
     hog.ramp(2 * LIMIT, LIMIT / 4);
-    assert_eq!(hog.wait(SOON).expect("the hog ends").signal(), Some(15), "by SIGTERM, before the kernel's SIGKILL");
+    assert_eq!(hog.wait(soon()).expect("the hog ends").signal(), Some(15), "by SIGTERM, before the kernel's SIGKILL");
     assert_eq!(place.group.oom_kills(), 0);
     assert_eq!(world.wait_evictions(1)[0].header("authorization"), Some("Bearer"));
     agent.wait_told("PreOOMEvicted");

@@ -11,7 +11,7 @@ use serde_json::Value;
 use standin::hog::Hog;
 use standin::{Pdb, Request};
 
-use crate::agent::{Agent, SOON};
+use crate::agent::{Agent, soon};
 use crate::world::{MIB, NS, PREFIX, Place, World, uid};
 
 const LIMIT: u64 = 64 * MIB;
@@ -86,7 +86,7 @@ fn a_leak_is_evicted(world: &World, place: &Place, hog: &mut Hog) {
     let evictions = world.wait_evictions(before + 1);
     let last = evictions.last().expect("one more");
     assert_eq!(last.body["deleteOptions"]["preconditions"]["uid"], place.uid.as_str());
-    assert_eq!(hog.wait(SOON).expect("it ends").signal(), Some(SIGTERM));
+    assert_eq!(hog.wait(soon()).expect("it ends").signal(), Some(SIGTERM));
 }
 
 /// Usage stands at the limit; both signals that should spare it do, and it is not looked at as if it were near its end.
@@ -146,7 +146,7 @@ pub fn a_reader_guarded_by_usage_is_neither_waived_nor_force_deleted() {
     let other = Scratch::cold(3 * LIMIT);
     longer_hog.read(&other.0);
     while world.evictions().is_empty() {
-        assert!(crossing.elapsed() < SOON, "it is over, as its guard has it");
+        assert!(crossing.elapsed() < soon(), "it is over, as its guard has it");
         patient_hog.read_if_alive(&file.0);
         longer_hog.read(&other.0);
     }
@@ -161,7 +161,7 @@ pub fn a_reader_guarded_by_usage_is_neither_waived_nor_force_deleted() {
     // A leak under the same guard is hurried.
     let crossing = Instant::now();
     leaking_hog.ramp(2 * LIMIT, RATE * 2);
-    assert_eq!(leaking_hog.wait(SOON).expect("it ends").signal(), Some(SIGTERM), "{:?}", crossing.elapsed());
+    assert_eq!(leaking_hog.wait(soon()).expect("it ends").signal(), Some(SIGTERM), "{:?}", crossing.elapsed());
     agent.wait_until("it is told", |a| {
         let waived = |l: &Value| l["message"].as_str().is_some_and(|m| m.contains("waived"));
         a.told("PreOOMEvicted").iter().any(waived).then_some(())
@@ -178,7 +178,7 @@ pub fn a_reader_guarded_by_usage_is_neither_waived_nor_force_deleted() {
     assert!(world.server.requests_to("DELETE", "/").is_empty());
     // What cannot be reclaimed counts.
     blocked_hog.ramp(2 * LIMIT, RATE);
-    assert_eq!(blocked_hog.wait(SOON).expect("it ends").signal(), Some(SIGTERM), "deleted");
+    assert_eq!(blocked_hog.wait(soon()).expect("it ends").signal(), Some(SIGTERM), "deleted");
     let deletions = world.server.requests_to("DELETE", "/");
     assert_eq!(deletions.len(), 1);
     assert_eq!(deletions[0].body["preconditions"]["uid"], blocked.uid.as_str());
@@ -286,13 +286,13 @@ pub fn unreclaimable_spares_the_active_cache_that_working_set_counts() {
     // The other does the same. It may be gone before it has read for the fourth time.
     let begin = Instant::now();
     while world.evictions().is_empty() && counted_hog.ended().is_none() {
-        assert!(begin.elapsed() < SOON, "active cache counts: {}", agent.guard("working-set", "app"));
+        assert!(begin.elapsed() < soon(), "active cache counts: {}", agent.guard("working-set", "app"));
         counted_hog.read_if_alive(&files[1].0);
     }
     let evictions = world.wait_evictions(1);
     assert_eq!(evictions[0].body["deleteOptions"]["preconditions"]["uid"], counted.uid.as_str());
     assert_eq!(evictions.len(), 1);
-    assert_eq!(counted_hog.wait(SOON).expect("it ends").signal(), Some(SIGTERM));
+    assert_eq!(counted_hog.wait(soon()).expect("it ends").signal(), Some(SIGTERM));
     assert!(spared_hog.ended().is_none());
     a_leak_is_evicted(&world, &spared, spared_hog);
 }

@@ -10,7 +10,7 @@ use standin::hog::Hog;
 
 use standin::Pdb;
 
-use crate::agent::{Agent, SOON};
+use crate::agent::{Agent, soon};
 use crate::slow::SlowFiles;
 use crate::world::{MIB, NS, PREFIX, World, container_id, uid};
 
@@ -28,13 +28,13 @@ fn disk() -> PathBuf {
 fn wait_usage(group: &Group, usage: u64) {
     let begin = Instant::now();
     while group.usage() < Some(usage) {
-        assert!(begin.elapsed() < SOON, "it fills");
+        assert!(begin.elapsed() < soon(), "it fills");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
 
 fn signal_of(hog: &mut Hog) -> Option<i32> {
-    hog.wait(SOON).expect("the hog ends").signal()
+    hog.wait(soon()).expect("the hog ends").signal()
 }
 
 pub fn a_ramp_is_evicted_before_the_kill_and_its_twin_is_killed() {

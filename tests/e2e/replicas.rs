@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use standin::hog::Hog;
 
-use crate::agent::SOON;
+use crate::agent::soon;
 use crate::world::{MIB, PREFIX, Place, World};
 
 const SIGTERM: i32 = 15;
@@ -60,7 +60,7 @@ fn leak(count: usize, kib_a_second: u64, limit_mib: u64, stepped: bool, age: Dur
             hog.ramp(2 * limit, kib_a_second << 10);
         }
     }
-    let within = SOON + Duration::from_secs(limit_mib * 1024 / kib_a_second);
+    let within = soon() + Duration::from_secs(limit_mib * 1024 / kib_a_second);
     let ended = hogs.iter_mut().map(|hog| hog.wait(within).expect("the hog ends").signal());
     let killed = ended.filter(|signal| *signal != Some(SIGTERM)).count();
     let order = if stepped { "in steps" } else { "smoothly" };

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use standin::{Fault, Grant, Pdb, Request, Standin, pod};
 
-use crate::agent::{Agent, NODE, SOON};
+use crate::agent::{Agent, NODE, soon};
 use crate::world::{MIB, NS, PREFIX, Place, World};
 
 const LIMIT: u64 = 100 * MIB;
@@ -143,7 +143,7 @@ fn live(mode: &str, force_delete: bool, less: Option<&Grant>) -> Life {
     let label = |value: &str| server.edit_pod(NS, "odd", |p| p["metadata"]["labels"]["pre-oom-killer"] = json!(value));
 
     let agent = launch(&world, mode);
-    let deadline = Instant::now() + if less.is_some() { IN_VAIN } else { SOON };
+    let deadline = Instant::now() + if less.is_some() { IN_VAIN } else { soon() };
     let mut undone = Vec::new();
     let mut step = |name, done: bool| undone.extend(Some(name).filter(|_| !done));
     step("list", poll(deadline, || agent.get("/readyz").0 == 200));
@@ -494,7 +494,7 @@ pub fn a_namesake_under_the_policy_is_left_alone_and_then_guarded() {
     let agent = launch(&world, "policy");
     wait_confinement(&agent, "policy", "holds");
     agent.wait_state("web", "app", "watching");
-    assert!(world.server.wait_for(SOON, |s| (s.watches() > 0).then_some(())).is_some(), "it watches");
+    assert!(world.server.wait_for(soon(), |s| (s.watches() > 0).then_some(())).is_some(), "it watches");
     world.server.hang_watches();
     let new = guarded(&world, "web", &[]);
     let stored = world.server.pod(NS, "web");
@@ -511,6 +511,6 @@ pub fn a_namesake_under_the_policy_is_left_alone_and_then_guarded() {
     agent.wait_until("the new one", |a| (a.guard("web", "app")["uid"] == new.uid.as_str()).then_some(()));
     agent.wait_state("web", "app", "watching");
     new.group.simulate(THRESHOLD + 1, 0);
-    let evicted = world.server.wait_for(SOON, |_| Some(to_web()).filter(|all| answered(all, 201)));
+    let evicted = world.server.wait_for(soon(), |_| Some(to_web()).filter(|all| answered(all, 201)));
     assert_eq!(evicted.expect("it is evicted").len(), 2, "and the old one was not asked for again");
 }

@@ -72,7 +72,7 @@ impl World {
 
     /// Waits until that many evictions went over the wire.
     pub fn wait_evictions(&self, count: usize) -> Vec<standin::Request> {
-        let found = self.server.wait_for(crate::agent::SOON, |_| {
+        let found = self.server.wait_for(crate::agent::soon(), |_| {
             Some(self.evictions()).filter(|e| e.len() >= count && e.iter().all(|r| r.answer.is_some()))
         });
         found.unwrap_or_else(|| panic!("waited in vain for {count} evictions"))
@@ -92,7 +92,7 @@ impl World {
     /// Waits for Events with this reason.
     pub fn wait_events(&self, reason: &str, count: usize) -> Vec<Value> {
         let found =
-            self.server.wait_for(crate::agent::SOON, |_| Some(self.events(reason)).filter(|e| e.len() >= count));
+            self.server.wait_for(crate::agent::soon(), |_| Some(self.events(reason)).filter(|e| e.len() >= count));
         found.unwrap_or_else(|| {
             panic!("waited in vain for {count} Events {reason}; there are {:?}", self.server.events())
         })

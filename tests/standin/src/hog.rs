@@ -12,6 +12,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::slack;
+
 /// The first argument by which a program becomes a hog.
 pub const HOG: &str = "hog";
 /// Instead of a group: one of a hog's children.
@@ -247,7 +249,7 @@ impl Hog {
     }
 
     fn wait_word(&self, within: Duration) -> bool {
-        self.words.recv_timeout(within).is_ok()
+        self.words.recv_timeout(slack(within)).is_ok()
     }
 }
 

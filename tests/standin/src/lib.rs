@@ -18,6 +18,7 @@
 //! | `kubelet.rs` | SIGTERM, SIGKILL, the last status |
 //! | `events.rs` | Events in both groups |
 //! | `state.rs`, `log.rs` | the data, and waiting for it to change |
+//! | [`slack()`] (`slack.rs`) | longer waits for a busy machine |
 //! | [`fault`], [`PodBuilder`] (`builder.rs`) | trouble on request; pods shaped like real ones |
 //!
 //! Nothing here is for production: it panics when a test misuses it.
@@ -44,6 +45,7 @@ mod reply;
 mod route;
 mod select;
 mod server;
+mod slack;
 mod standin;
 mod state;
 pub mod tls;
@@ -55,4 +57,5 @@ pub use builder::{PodBuilder, pod};
 pub use fault::Fault;
 pub use log::Request;
 pub use pdb::Pdb;
+pub use slack::slack;
 pub use standin::Standin;

@@ -5,10 +5,13 @@ mod common;
 
 use common::{Next, evict, eviction_path, get, post, request, watch};
 use serde_json::{Value, json};
-use standin::{Fault, Pdb, Standin, pod};
+use standin::{Fault, Pdb, Standin, pod, slack};
 use std::time::{Duration, Instant};
 
-const SOON: Duration = Duration::from_secs(5);
+/// The longest wait for what has to happen.
+fn soon() -> Duration {
+    slack(Duration::from_secs(5))
+}
 
 fn brief(line: &Value) -> (String, String) {
     let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
@@ -51,21 +54,21 @@ fn a_selector_turns_changes_into_added_and_deleted() {
 fn a_watch_can_be_ended_cut_hung_expired_and_bookmarked() {
     let standin = Standin::start();
     let opened = || watch(&standin, "allowWatchBookmarks=true");
-    let all = |n| standin.wait_for(SOON, |standin| (standin.watches() == n).then_some(())).unwrap();
+    let all = |n| standin.wait_for(soon(), |standin| (standin.watches() == n).then_some(())).unwrap();
     let mut ended = opened();
     all(1);
     standin.bookmark();
     assert_eq!(ended.line()["object"]["spec"], json!({"containers": null}));
     standin.end_watches();
-    assert_eq!(ended.next(SOON), Next::End);
+    assert_eq!(ended.next(soon()), Next::End);
     all(0);
     let mut cut = opened();
     standin.cut_watches();
-    assert_eq!(cut.next(SOON), Next::Torn);
+    assert_eq!(cut.next(soon()), Next::Torn);
     let mut expired = opened();
     standin.expire_watches();
     assert_eq!(expired.line()["object"]["code"], 410);
-    assert_eq!(expired.next(SOON), Next::End);
+    assert_eq!(expired.next(soon()), Next::End);
     let mut hung = watch(&standin, "timeoutSeconds=1");
     standin.hang_watches();
     standin.put_pod(pod("demo", "a").build());
@@ -76,7 +79,7 @@ fn a_watch_can_be_ended_cut_hung_expired_and_bookmarked() {
     standin.clear_faults();
     assert_eq!(opened().code, 200);
     standin.go_away();
-    assert_eq!(hung.next(SOON), Next::Torn);
+    assert_eq!(hung.next(soon()), Next::Torn);
 }
 
 #[test]
@@ -89,7 +92,7 @@ fn a_short_history_is_too_old_soon() {
     }
     let mut lines = watch(&standin, &format!("resourceVersion={from}"));
     assert_eq!(lines.line()["object"]["reason"], "Expired");
-    assert_eq!(lines.next(SOON), Next::End);
+    assert_eq!(lines.next(soon()), Next::End);
     let mut lines = watch(&standin, &format!("resourceVersion={}", from + 1));
     assert_eq!(brief(&lines.line()).1, "b");
     standin.compact();
@@ -257,7 +260,7 @@ fn a_finalizer_holds_the_object() {
     evict(&standin, "demo", "a", json!({}));
     let over =
         |standin: &Standin| standin.pod("demo", "a").filter(|pod| pod["metadata"]["deletionGracePeriodSeconds"] == 0);
-    standin.wait_for(SOON, over).expect("the process is gone, the object is not");
+    standin.wait_for(soon(), over).expect("the process is gone, the object is not");
     assert_eq!(evict(&standin, "demo", "a", json!({})).code, 201);
     let path = "/api/v1/namespaces/demo/pods/a";
     assert_eq!(
@@ -306,7 +309,7 @@ fn pods_are_created_patched_and_deleted() {
     assert_eq!(deleted.json()["metadata"]["deletionGracePeriodSeconds"], 9);
     assert_eq!(request(&standin, "PUT", &path, "application/json", &json!({})).code, 405);
     let gone = |standin: &Standin| standin.pod("demo", &name).is_none().then_some(());
-    standin.wait_for(SOON, gone).unwrap();
+    standin.wait_for(soon(), gone).unwrap();
 }
 
 /// As the real server: of a DELETE with a body the query is not read, so a dry run has to be in the body.
@@ -412,7 +415,7 @@ fn a_hanging_request_is_logged_without_an_answer() {
     standin.fault(Fault::on("GET", "watch=1").hang_before_headers());
     let client = standin.clone();
     let hung = std::thread::spawn(move || common::send(&client, "GET", "/api/v1/pods?watch=1", &[], "").is_err());
-    let seen = standin.wait_for(SOON, |standin| standin.requests_to("GET", "/pods").pop()).unwrap();
+    let seen = standin.wait_for(soon(), |standin| standin.requests_to("GET", "/pods").pop()).unwrap();
     assert_eq!((seen.answer, seen.query_value("watch")), (None, Some("1".into())));
     standin.go_away();
     assert!(hung.join().unwrap());
@@ -432,7 +435,7 @@ fn the_answer_comes_after_the_change() {
     let evicting = std::thread::spawn(move || evict(&client, "demo", "a", json!({})).code);
     let changed =
         |standin: &Standin| standin.pod("demo", "a").filter(|pod| pod["metadata"]["deletionTimestamp"].is_string());
-    standin.wait_for(SOON, changed).unwrap();
+    standin.wait_for(soon(), changed).unwrap();
     assert_eq!(standin.requests()[0].answer, None);
     assert_eq!(evicting.join().unwrap(), 201);
     assert!(
@@ -471,21 +474,21 @@ fn a_watch_starts_where_it_is_told() {
     let standin = Standin::start();
     standin.put_pod(pod("demo", "a").build());
     for query in ["timeoutSeconds=1", "timeoutSeconds=1&resourceVersion=0"] {
-        let lines = watch(&standin, query).all_lines(SOON);
+        let lines = watch(&standin, query).all_lines(soon());
         assert_eq!(lines.iter().map(brief).collect::<Vec<_>>(), [("ADDED".into(), "a".into())], "{query}");
     }
     assert_eq!(
-        watch(&standin, "timeoutSeconds=1&allowWatchBookmarks=1&resourceVersion=99999999").all_lines(SOON),
+        watch(&standin, "timeoutSeconds=1&allowWatchBookmarks=1&resourceVersion=99999999").all_lines(soon()),
         [] as [Value; 0]
     );
-    let unsupported = watch(&standin, "sendInitialEvents=true&resourceVersionMatch=NotOlderThan").all_lines(SOON);
+    let unsupported = watch(&standin, "sendInitialEvents=true&resourceVersionMatch=NotOlderThan").all_lines(soon());
     assert_eq!(unsupported[0]["object"]["code"], 500);
     standin.support_initial_events(true);
     let lines = watch(
         &standin,
         "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=1&timeoutSeconds=1",
     )
-    .all_lines(SOON);
+    .all_lines(soon());
     assert_eq!(lines[1]["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
 }
 
@@ -499,7 +502,7 @@ fn a_bookmark_comes_two_seconds_before_the_end() {
         json!({"type": "BOOKMARK", "object": {"kind": "Pod", "apiVersion": "v1", "metadata": {"resourceVersion": "1000"}, "spec": {"containers": null}, "status": {}}})
     );
     assert!((1950..3000).contains(&start.elapsed().as_millis()));
-    assert!(lines.all_lines(SOON).len() <= 1);
+    assert!(lines.all_lines(soon()).len() <= 1);
     assert!((3950..5500).contains(&start.elapsed().as_millis()), "then the end");
 }
 

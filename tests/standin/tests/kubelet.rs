@@ -5,13 +5,16 @@ mod common;
 
 use common::evict;
 use serde_json::{Value, json};
-use standin::{Standin, pod};
+use standin::{Standin, pod, slack};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-const SOON: Duration = Duration::from_secs(8);
+/// The longest wait for what has to happen.
+fn soon() -> Duration {
+    slack(Duration::from_secs(8))
+}
 
 fn group(root: &Path, name: &str, pids: &[u32]) -> PathBuf {
     let dir = root.join(name);
@@ -57,7 +60,7 @@ fn shell(script: &str, ready: &Path) -> Process {
 }
 
 fn ended(child: &mut Child) -> ExitStatus {
-    let deadline = Instant::now() + SOON;
+    let deadline = Instant::now() + soon();
     loop {
         if let Some(status) = child.try_wait().unwrap() {
             return status;
@@ -68,7 +71,7 @@ fn ended(child: &mut Child) -> ExitStatus {
 }
 
 fn gone(standin: &Standin, name: &str) {
-    standin.wait_for(SOON, |standin| standin.pod("demo", name).is_none().then_some(())).expect("the object goes");
+    standin.wait_for(soon(), |standin| standin.pod("demo", name).is_none().then_some(())).expect("the object goes");
 }
 
 #[test]

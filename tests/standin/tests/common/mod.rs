@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use serde_json::{Value, json};
-use standin::Standin;
+use standin::{Standin, slack};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -144,7 +144,7 @@ impl Open {
 
     /// The next line, which must come.
     pub fn line(&mut self) -> Value {
-        match self.next(Duration::from_secs(5)) {
+        match self.next(slack(Duration::from_secs(5))) {
             Next::Line(line) => line,
             other => panic!("expected a line, got {other:?}"),
         }
