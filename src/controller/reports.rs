@@ -7,8 +7,7 @@ use super::kills::{Counted, counted, group_gone, keep_last_sample};
 use super::resolution::FIRST_RESOLVE_RETRY;
 use crate::ground::clock::Moment;
 use crate::report::notice::Subject;
-use crate::sampler::TargetId;
-use crate::sampler::{Report, What};
+use crate::sampler::{Report, TargetId, What};
 
 impl Controller {
     /// Takes in what the sampler says.

@@ -1,6 +1,5 @@
 //! Notices in words, as Events and the log have them.
 
-use crate::sampler::LastSample;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use crate::act::order::Act;
 use crate::decide::judge::Evidence;
 use crate::ground::units::Bytes;
 use crate::pods::guard::DryRun;
+use crate::sampler::LastSample;
 
 /// What is added where nobody wrote the guard into the pod's own manifest: where to look for it.
 const BY_NAMESPACE: &str = " (guarded by its namespace's label)";
