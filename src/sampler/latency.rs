@@ -7,7 +7,8 @@ use std::time::Duration;
 /// The typical latency, assumed until one was measured: SIGTERM and exit came 25–41 ms after the request (measured on an
 /// idle cluster), and a network lies between.
 pub const TYPICAL: Duration = Duration::from_millis(60);
-/// The latency of nine in ten evictions, assumed until one was measured: a Deployment's pod was gone after 54 to 158 ms (measured).
+/// The latency of nine in ten evictions, assumed until one was measured: a Deployment's pod was gone after 54 to 158 ms
+/// (measured).
 pub const P90: Duration = Duration::from_millis(160);
 
 /// The latency of evictions, with its spread. In nanoseconds.
