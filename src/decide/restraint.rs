@@ -196,7 +196,7 @@ fn signed(duration: Duration) -> SignedDuration {
 }
 
 /// What was done on this node in the last minutes. The budgets bound its size, because each eviction took a token and
-/// is remembered for ten minutes; so does [`MOST_OWNERS`].
+/// is remembered for ten minutes; so does `MOST_OWNERS`.
 #[derive(Debug)]
 pub struct Restraint {
     limits: Limits,
@@ -244,7 +244,7 @@ impl Restraint {
         Ok(Reservation { owner: candidate.owner.clone(), at: now, purse })
     }
 
-    /// Returns the token of an eviction that did not happen.
+    /// Gives back the token of an eviction that did not happen.
     pub fn refund(&mut self, reservation: &Reservation) {
         self.take_out(reservation);
     }
