@@ -103,7 +103,7 @@ impl Group {
         Ok(stat.map(|stat| stat.times(self.times)))
     }
 
-    /// How long its `memory.stat` takes to read, if that is so long that another thread reads it ([`StatReader`]).
+    /// How long its `memory.stat` takes to read, if that is so long that another thread reads it (`StatReader`).
     #[must_use]
     pub fn slow_for(&self) -> Option<Duration> {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner).slow_for()

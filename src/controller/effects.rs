@@ -9,10 +9,10 @@ use crate::sampler::{Command, TargetId};
 /// What the caller has to do.
 #[derive(Debug)]
 pub enum Effect {
-    /// Find and open these groups; answer with [`Controller::resolved`].
+    /// Find and open these groups; answer with `Controller::resolved`.
     Resolve(TargetId, Want),
     Sampler(Command),
-    /// Send this, and answer with [`Controller::answered`] under the same number.
+    /// Send this, and answer with `Controller::answered` under the same number.
     Post(u64, Order),
     Notify(Box<Notice>),
 }

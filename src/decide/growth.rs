@@ -198,7 +198,7 @@ impl Trend {
 
     /// The slow growth over the last minute, in bytes a second: the slope that three quarters of all pairs of points
     /// agree on. One step within the minute is no growth, but a step each second is. `None` with fewer than
-    /// [`FEWEST_POINTS`].
+    /// `FEWEST_POINTS`.
     #[must_use]
     pub fn slow(&self) -> Option<i64> {
         self.minute.slope

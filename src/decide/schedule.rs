@@ -79,7 +79,7 @@ pub fn crossing(missing: Bytes, rise: Option<u64>, due: Duration) -> Option<Dura
 }
 
 /// The fastest ramp from the threshold that can still be saved, in bytes a second: the headroom (limit − threshold)
-/// lasts for an eviction and one interval. We expect no ramp faster than [`FASTEST_GROWTH`].
+/// lasts for an eviction and one interval. We expect no ramp faster than `FASTEST_GROWTH`.
 #[must_use]
 pub fn fastest_saved(headroom: Bytes, latency: Duration) -> u64 {
     let nanos = (latency + SHORTEST_INTERVAL).as_nanos();

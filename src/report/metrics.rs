@@ -257,7 +257,7 @@ impl Metrics {
     }
 }
 
-/// See [`Controller::counts`].
+/// See `Controller::counts`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Targets that the sampler samples.
