@@ -111,7 +111,7 @@ impl Group {
 
     /// How many processes the kernel killed for lack of memory, and for which limit. `before` is what was read last:
     /// counts that cannot have changed since are not read again. `None` if the group is gone, the kernel does not count
-    /// (before 4.13), or the file cannot be read, because guarding does not depend on it.
+    /// (before 4.13), or the file cannot be read. A failure is no error, because guarding does not depend on the counts.
     #[must_use]
     pub fn kills(&self, before: Option<Kills>) -> Option<Kills> {
         let mut buffer = [0; 1024];

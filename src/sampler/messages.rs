@@ -43,7 +43,7 @@ pub struct Watch {
 #[derive(Debug)]
 pub struct Report {
     pub id: TargetId,
-    /// Which edit of its guard it is based on; the first is 0.
+    /// The number of edits of the guard it is based on; 0 before the first.
     pub edit: u32,
     pub what: What,
 }
