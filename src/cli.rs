@@ -1,4 +1,4 @@
-//! Flags and environment → one validated [`Config`]. All problems are reported at once, with exit code 64.
+//! Turns flags and environment into one validated [`Config`]. Reports all problems at once, with exit code 64.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -14,18 +14,18 @@ use crate::decide::restraint::Limits;
 use crate::ground::units::duration;
 use crate::pods::guard::DryRun;
 
-/// A burst beyond this does not bound anything.
+/// A larger burst does not limit anything.
 const MOST_BURST: u32 = 10_000;
-/// Nobody wants a longer refill or minimum age.
+/// Nobody needs a longer refill or minimum age.
 const LONGEST: Duration = Duration::from_secs(3600);
-/// A shorter refill does not bound anything.
+/// A shorter refill does not limit anything.
 const LEAST_REFILL: Duration = Duration::from_millis(100);
 
 const NO_NODE: &str = "--node-name (or NODE_NAME) is missing: name the node whose pods are guarded; in a DaemonSet it comes from the downward API (spec.nodeName)";
 const CONTEXT_ALONE: &str = "--context is given without --kubeconfig: it names one of a kubeconfig's contexts";
 
-/// The default of `--log`. The libraries log every failed connection at WARN or ERROR; the agent reports the same in words of
-/// its own.
+/// The default of `--log`. The libraries log every failed connection at WARN or ERROR; the agent reports the same in
+/// its own words.
 const LOG: &str = "info,kube=off,tower=off,hyper=off,rustls=off";
 
 /// `EX_USAGE` of sysexits.h: the command line or the environment is wrong.
@@ -52,11 +52,11 @@ pub enum Command {
     Status(crate::plugin::status::StatusArgs),
 }
 
-/// The name under which kubectl finds the program, for `kubectl preoom`.
+/// The name by which kubectl finds the program for `kubectl preoom`.
 const PLUGIN: &str = "kubectl-preoom";
 
 impl Cli {
-    /// Reads a command line. As a plugin of kubectl, the program calls itself `kubectl preoom`, and hides `run`.
+    /// Parses a command line. As a plugin of kubectl, the program calls itself `kubectl preoom` and hides `run`.
     ///
     /// # Errors
     /// For wrong usage; clap also returns help and version as errors.
@@ -76,7 +76,7 @@ impl Cli {
 pub const NO_PLUGIN: &str = "this build of pre-oom-killer, as its image has it, has no commands `check` and `status`: take the \
                            program of the release, or build it with cargo's default features";
 
-/// Whether to write colours: not if <https://no-color.org> forbids it, and not to a terminal that has none.
+/// Whether to write colours: not if <https://no-color.org> forbids them, and not to a terminal that has none.
 #[must_use]
 #[allow(clippy::disallowed_methods, reason = "the environment is read here")]
 pub fn colours(terminal: bool) -> bool {
@@ -150,7 +150,7 @@ impl RunArgs {
     /// Validates all flags.
     ///
     /// # Errors
-    /// With every problem, each a sentence that names the flag and says what to write.
+    /// Every problem. Each is a sentence that names the flag and says what to write.
     pub fn validate(self) -> Result<Config, Vec<String>> {
         let normal = Limits::default();
         let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080));
@@ -192,18 +192,19 @@ impl RunArgs {
     }
 }
 
-/// An empty variable is one that is not set.
+/// An empty variable counts as not set.
 fn given(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 
-/// What is wrong with the flags that were read so far.
+/// The problems of the flags that were read so far.
 struct Flags {
     problems: Vec<String>,
 }
 
 impl Flags {
-    /// The value of a flag; `default` if it is not given. If it is wrong, `default` stands in for it until all are read.
+    /// The value of a flag; `default` if it is not given. If it is wrong, `default` replaces it until all flags are
+    /// read.
     fn value<T>(&mut self, text: Option<String>, default: T, parse: impl FnOnce(&str) -> Result<T, String>) -> T {
         let Some(text) = given(text) else { return default };
         parse(&text).unwrap_or_else(|problem| {
@@ -259,8 +260,8 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// Separates the words of a command line into those that clap knows, and a problem for each unknown flag. So unknown flags are
-/// reported with all other problems; clap would report the first one alone. A word behind an unknown flag is taken for its
+/// Splits a command line into the words that clap knows, and a problem for each unknown flag. Unknown flags are then
+/// reported with all other problems; clap would report only the first one. A word after an unknown flag counts as its
 /// value.
 #[must_use]
 pub fn without_unknown_flags(words: impl IntoIterator<Item = String>) -> (Vec<String>, Vec<String>) {

@@ -1,4 +1,4 @@
-//! What `run` does: the flags and variables of [`cli`](crate::cli) once they are validated. Plain data.
+//! The configuration of `run`: the validated flags and variables of [`cli`](crate::cli). Plain data.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -14,21 +14,21 @@ pub struct Config {
     pub node: String,
     /// `None`: the agent runs in the cluster.
     pub kubeconfig: Option<PathBuf>,
-    /// `None`: the kubeconfig's current one.
+    /// `None`: the kubeconfig's current context.
     pub context: Option<String>,
     /// The host's `/sys/fs/cgroup`.
     pub cgroup_root: PathBuf,
     pub listen: SocketAddr,
-    /// For all pods; a pod's own may be more careful.
+    /// For all pods; a pod's own annotation may be stricter.
     pub dry_run: DryRun,
     pub confinement: Confinement,
     /// Namespaces whose pods are never evicted.
     pub excluded: BTreeSet<String>,
     pub limits: Limits,
     pub log_format: LogFormat,
-    /// A filter of tracing's.
+    /// A filter in tracing's syntax.
     pub log: String,
-    /// The agent's own pod.
+    /// The uid of the agent's own pod.
     pub pod_uid: Option<String>,
     pub pod_name: Option<String>,
     pub pod_namespace: Option<String>,
@@ -39,6 +39,6 @@ pub enum LogFormat {
     /// Text on a terminal, JSON elsewhere.
     Auto,
     Text,
-    /// One object a line.
+    /// One object per line.
     Json,
 }

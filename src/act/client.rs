@@ -166,7 +166,7 @@ impl RenewableClient {
     }
 
     /// Another client, with a connection of its own, for a request that is late. Call it before the request is sent, and await
-    /// the future if it is late. The future waits until fewer than [`HEDGES`] others are in use; `None`: no client can be made.
+    /// the future if it is late. The future waits until fewer than `HEDGES` others are in use; `None`: no client can be made.
     pub fn another(&self) -> impl Future<Output = Option<Spare>> + Send + use<> {
         let (line, renewal) = (self.clone(), self.renewal().boxed());
         async move {

@@ -1,4 +1,4 @@
-//! Wires everything together; shutdown in two signals.
+//! Connects all parts, and handles the shutdown in two signals.
 
 mod signals;
 mod tasks;
@@ -36,15 +36,15 @@ use crate::report::{Pace, events, stderr};
 use crate::sampler::{Counters, Sampler};
 use crate::serve::http::{Pages, State, listen, serve};
 
-/// Reports wait here while the loop is busy; the sampler repeats what does not fit.
+/// Reports wait here while the loop is busy. The sampler repeats those that do not fit.
 const REPORTS: usize = 1024;
-/// Questions of scrapers and people.
+/// Requests of scrapers and people.
 const QUESTIONS: usize = 16;
-/// So many commands wait for the sampler, which takes them in at each wake-up; more wait here.
+/// The most commands that wait for the sampler, which handles them at each wake-up. Further ones wait here.
 const COMMANDS: usize = 1024;
-/// A stopping agent waits so long for the Events that tell of its last evictions.
+/// How long a stopping agent waits for the Events about its last evictions.
 const EVENTS_FLUSH: Duration = Duration::from_secs(3);
-/// The command `run`: with what was found wrong with its words already.
+/// The command `run`. `problems` are those already found in its arguments.
 pub fn command(args: RunArgs, mut problems: Vec<String>) -> ExitCode {
     let config = match args.validate() {
         Ok(config) if problems.is_empty() => config,
@@ -65,7 +65,7 @@ pub fn command(args: RunArgs, mut problems: Vec<String>) -> ExitCode {
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // Walks of the cgroup tree: one at a time, and a name look-up beside it.
+        // One for walks of the cgroup tree, which run one at a time, and one for name look-ups.
         .max_blocking_threads(2)
         .build();
     let result = match runtime {
@@ -83,20 +83,20 @@ pub fn command(args: RunArgs, mut problems: Vec<String>) -> ExitCode {
     code
 }
 
-/// Runs the agent until it is told to stop.
+/// Runs the agent until a signal stops it.
 ///
 /// # Errors
-/// When it cannot start: no cgroups, no way to an API server, the port is taken.
+/// When it cannot start: there are no cgroups, no way to an API server, or the port is taken.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let machine = Machine::open().context("cannot open /proc/meminfo")?;
     run_on(config, machine).await
 }
 
-/// The same on a given machine.
+/// [`run`] on a given machine.
 ///
 /// # Errors
-/// As [`run`].
-// The wiring, in the order of the data: longer than a screen, and without a branch.
+/// See [`run`].
+// The wiring, in the order of the data: longer than a screen, but without a branch.
 pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
     raise_file_limit();
     let mut signals = Signals::listen()?;
@@ -169,7 +169,7 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
         publish,
     };
     let stopped = agent.turn(clients.reads, &mut signals, reports, questions).await;
-    // The queue's other end is gone now: the writer ends when it has written what is left.
+    // The queue's other end is gone now, so the writer ends when it has written the rest.
     tokio::select! {
         _ = events => {}
         () = tokio::time::sleep(EVENTS_FLUSH) => warn!("stopped before all Events were written"),
@@ -185,7 +185,7 @@ struct Clients {
     server: String,
     reads: Client,
     writes: RenewableClient,
-    /// As the account itself, whose access is asked about; where it is the one that acts, the same as `writes`.
+    /// Uses the account itself, to probe its access. The same as `writes` if the account itself acts.
     own: RenewableClient,
 }
 
@@ -236,7 +236,7 @@ fn announce(config: &Config, clients: &Clients, hierarchy: &Hierarchy, listen: S
     }
 }
 
-/// Each container needs four to six descriptors, and as many for the pod's group above it.
+/// Raises the limit of descriptors: each container needs four to six, and as many for the pod's group above it.
 fn raise_file_limit() {
     let raised =
         getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));

@@ -4,7 +4,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub(super) const HURRIED: &str = "stopped by a second signal";
 
-/// SIGTERM and SIGINT, from the start to the end.
+/// SIGTERM and SIGINT, from start to end.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,

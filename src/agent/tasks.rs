@@ -1,4 +1,4 @@
-//! Tasks that are awaited for what they bring. One that fails is told, too: whoever waits for it would wait for ever.
+//! Tasks whose results are awaited. A failed task is reported, too; otherwise its result would be awaited for ever.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -6,7 +6,7 @@ use std::future::Future;
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tracing::error;
 
-/// Tasks, each with what is needed to know it by.
+/// Tasks, each with a key that identifies it.
 #[derive(Debug)]
 pub(super) struct Tasks<K, T> {
     set: JoinSet<T>,
@@ -40,8 +40,8 @@ impl<K, T: Send + 'static> Tasks<K, T> {
         self.known.insert(handle.id(), key);
     }
 
-    /// The next that has ended, with what it brings or how it failed; none: there is no task. Nothing is lost
-    /// where this is dropped before it is ready.
+    /// The key of the next task that has ended, with its result or how it failed; `None` if there is no task. Nothing
+    /// is lost if this future is dropped before it is ready.
     pub(super) async fn next(&mut self) -> Option<(K, Result<T, String>)> {
         loop {
             let (id, brings) = match self.set.join_next_with_id().await? {

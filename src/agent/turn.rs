@@ -1,4 +1,5 @@
-//! The loop: pod changes, resolutions, reports, answers and questions go into the controller; its effects are carried out.
+//! The loop: it feeds pod changes, resolutions, reports, answers and requests into the controller, and carries out its
+//! effects.
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -32,14 +33,15 @@ use crate::report::{self, Pace, events};
 use crate::sampler::{Command, Counters, Report, TargetId, What, read_all};
 use crate::serve::http::{State, Unheard, Views};
 
-/// While an eviction may come soon its connection is tried so often, so that it is open, and one that went dead in
-/// silence is found before the eviction finds it. (kube's pool and the API server let one go that was idle for 90 s.)
+/// While an eviction may come soon, the agent pings over its connection at this interval. The connection is then open,
+/// and one that has silently died is found before the eviction needs it. (kube's pool and the API server close a
+/// connection that was idle for 90 s.)
 const PING_EACH: Duration = Duration::from_secs(10);
 
-/// While an eviction waits because nobody answered, the server's return is looked for so often.
+/// While an eviction waits because the server did not answer, the agent checks for its return at this interval.
 const SERVER_CHECK_EACH: Duration = Duration::from_secs(1);
 
-/// So many kinds of trouble are logged in one outage.
+/// How many kinds of failure are logged in one outage.
 const MOST_TROUBLES: usize = 8;
 
 async fn until(at: Option<tokio::time::Instant>) {
@@ -61,34 +63,34 @@ pub(super) struct Agent {
     pub(super) metrics: Metrics,
     pub(super) notices: events::Queue,
     pub(super) recent: Recent,
-    /// To be found by the next walk.
+    /// To be searched for in the next walk.
     pub(super) wants: Vec<(TargetId, Want)>,
     /// At most one walk at a time.
     pub(super) walk: Tasks<Vec<TargetId>, Vec<Result<Groups, Unresolved>>>,
-    /// Requests that await their answer.
+    /// Requests without an answer yet.
     pub(super) posts: Tasks<Request, Answer>,
     pub(super) pace: Pace,
     pub(super) contact: Contact,
     pub(super) node: String,
-    /// Nothing is to be sent.
+    /// Nothing must be sent.
     pub(super) silent: bool,
-    /// At most one at a time: whether the server answered.
+    /// At most one at a time. The result says whether the server answered.
     pub(super) pings: JoinSet<bool>,
-    /// When the last of them was sent.
+    /// When the last ping was sent.
     pub(super) pinged_at: Option<Moment>,
-    /// The last of them was not answered, and nothing else was since.
+    /// The last ping was not answered, and neither was anything since.
     pub(super) away: bool,
-    /// An eviction may wait because nobody answered.
+    /// An eviction may be waiting because the server did not answer.
     pub(super) unanswered: bool,
     /// The pods can be neither listed nor watched.
     pub(super) outage: Option<Outage>,
     pub(super) publish: published::Sender<State>,
 }
 
-/// Nothing is heard of the pods.
+/// The pods can be neither listed nor watched.
 pub(super) struct Outage {
     unheard: Unheard,
-    /// What was logged of it.
+    /// The kinds of failure that were logged.
     reported: BTreeSet<FailureKind>,
 }
 
@@ -97,14 +99,14 @@ impl Outage {
         Outage { unheard: Unheard { since, error: String::new() }, reported: BTreeSet::new() }
     }
 
-    /// Each kind of trouble is told once in an outage: "connection refused" must not hide the 403 that follows.
+    /// Each kind of failure is logged once in an outage: "connection refused" must not hide the 403 that follows.
     fn is_news(&mut self, failure: &WatchFailure) -> bool {
         self.unheard.error.clone_from(&failure.words);
         self.reported.len() < MOST_TROUBLES && self.reported.insert(failure.kind)
     }
 }
 
-/// A request that awaits its answer.
+/// A request without an answer yet.
 pub(super) struct Request {
     number: u64,
     order: Order,
@@ -137,7 +139,7 @@ impl Agent {
                 () = contact.answered() => self.sign_of_life(),
                 Some(answered) = self.pings.join_next() => self.away |= !answered.unwrap_or(false),
                 Some(change) = pods.next() => self.pod_changed(change),
-                // Only when there is nothing more urgent: it goes through all pods.
+                // Only if nothing more urgent is ready, because it goes through all pods.
                 () = std::future::ready(()), if !published => {
                     self.publish.send_replace(self.state());
                     published = true;
@@ -154,7 +156,7 @@ impl Agent {
         self.drain(signals, &mut questions).await
     }
 
-    /// Waits for the answers that are due.
+    /// Waits for the outstanding answers.
     async fn drain(
         mut self,
         signals: &mut Signals,
@@ -175,7 +177,7 @@ impl Agent {
         }
     }
 
-    /// What the wall clock would have shown at [`Moment::ZERO`], as it goes now.
+    /// What the wall clock would have shown at [`Moment::ZERO`] at its current setting.
     fn wall(&self) -> Timestamp {
         let now = Timestamp::now();
         jiff::SignedDuration::try_from(self.clock.now())
@@ -205,8 +207,8 @@ impl Agent {
         }
     }
 
-    /// The server answers again: what was not answered need not wait any longer. While it is there, a request that
-    /// fails all the same keeps its back-off.
+    /// The server answers again, so requests that got no answer need not wait any longer. If a request fails while the
+    /// server is there, it keeps its back-off.
     fn sign_of_life(&mut self) {
         if std::mem::take(&mut self.away) {
             self.controller.heard(self.clock.now());
@@ -231,14 +233,14 @@ impl Agent {
 
     fn answered(&mut self, request: &Request, answer: Result<Answer, String>) {
         let Request { number, order, since } = request;
-        // It may have been sent: as where no answer came.
+        // The request may have been sent, so this counts as no answer.
         let answer = &answer.unwrap_or_else(|message| Answer::Unknown { message });
         let mode = if order.dry_run { DryRun::Server } else { DryRun::Off };
         self.metrics.answered(order.act, Some(answer), mode);
         self.metrics.eviction.observe(self.clock.now().saturating_sub(*since).as_secs_f64());
         self.controller.answered(self.clock.now(), *number, answer);
         if matches!(answer, Answer::Unknown { .. }) {
-            // Is it the server that does not answer, or only this request that fails?
+            // Find out whether the server does not answer at all, or only this request failed.
             self.unanswered = true;
             self.ping();
         }
@@ -246,7 +248,7 @@ impl Agent {
 
     fn found(&mut self, ids: Vec<TargetId>, found: Result<Vec<Result<Groups, Unresolved>>, String>) {
         let now = self.clock.now();
-        // Nothing found, as far as the controller goes: it asks again.
+        // For the controller, a failed walk has found nothing; it requests another.
         let found = found.unwrap_or_else(|_| ids.iter().map(|_| Err(Unresolved::NotFound)).collect());
         for (id, result) in ids.into_iter().zip(found) {
             self.controller.resolved(now, id, result);
@@ -262,7 +264,7 @@ impl Agent {
     }
 
     fn answer(&mut self, question: oneshot::Sender<Views>) {
-        // Whoever asked may have gone.
+        // The requester may have gone.
         let _ = question.send(Views {
             state: self.state(),
             guards: self.controller.guards(self.clock.now()),
@@ -270,7 +272,7 @@ impl Agent {
         });
     }
 
-    /// Does what the controller asks for, until it asks for no more.
+    /// Carries out the controller's effects until there are no more.
     fn act(&mut self) {
         loop {
             let (stats, clock) = (self.stats.clone(), self.clock);
@@ -313,7 +315,7 @@ impl Agent {
         self.posts.spawn(request, async move { evict(line.client(), line.another(), &sent).await });
     }
 
-    /// A TCP and TLS handshake takes some of the time that an eviction has, and a connection that went dead all of it.
+    /// A TCP and TLS handshake uses up part of the time that an eviction has; a dead connection uses up all of it.
     fn keep_open(&mut self) {
         if self.pinged_at.is_none_or(|at| self.clock.now() >= at + PING_EACH) {
             self.ping();
@@ -326,12 +328,12 @@ impl Agent {
         }
         self.pinged_at = Some(self.clock.now());
         let (line, node) = (self.writes.clone(), self.node.clone());
-        // While it is away the connections are new ones each time, and there are none to leave behind.
+        // While the server is away, every connection is new, and there are none to replace.
         let renew = !self.away;
         self.pings.spawn(async move { line.ping(&node, renew).await });
     }
 
-    /// When to see whether the server is back; `None`: nothing waits for it, or that is being seen now.
+    /// When to check whether the server is back; `None` if nothing waits for it, or a check is under way.
     fn server_check_at(&self) -> Option<Moment> {
         let wanted = self.unanswered && !self.silent && self.pings.is_empty();
         wanted.then(|| self.pinged_at.map_or(Moment::ZERO, |at| at + SERVER_CHECK_EACH))
@@ -357,7 +359,7 @@ impl Agent {
         }
     }
 
-    /// While stopping: what has happened is told, nothing new is begun.
+    /// While stopping, what has happened is reported, but nothing new starts.
     fn notify_only(&mut self) {
         for effect in self.controller.effects() {
             if let Effect::Notify(notice) = effect {

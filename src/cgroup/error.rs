@@ -1,21 +1,20 @@
-//! What goes wrong when a file is read; that it is gone is no error.
+//! Errors from reading cgroup files. A file that is gone is not an error.
 
 use std::io;
 
 use nix::errno::Errno;
 use thiserror::Error;
 
-/// A file that says something else than it should.
+/// A file that cannot be read or has unexpected content.
 #[derive(Debug, Error)]
 #[error("{path}: {what}")]
 pub struct ReadError {
     pub path: String,
-    /// What is wrong with it.
     pub what: ReadErrorKind,
 }
 
 impl ReadError {
-    /// The same, to be told once more.
+    /// A copy, to report the error again; `io::Error` cannot be cloned.
     pub(super) fn again(&self) -> ReadError {
         let what = match &self.what {
             ReadErrorKind::Io(error) => ReadErrorKind::Io(match error.raw_os_error() {
@@ -28,12 +27,11 @@ impl ReadError {
     }
 }
 
-/// What can be wrong with a cgroup file.
 #[derive(Debug, Error)]
 pub enum ReadErrorKind {
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// The content is not of the file's form.
+    /// The content does not have the file's format.
     #[error("{0}")]
     Malformed(#[from] Malformed),
 }
@@ -48,7 +46,7 @@ pub(super) fn gone_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// How a content is not of its file's form.
+/// How content deviates from its file's format.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Malformed {
     #[error("is empty")]
@@ -56,10 +54,8 @@ pub enum Malformed {
     /// Not digits and a newline.
     #[error("is not a number of bytes")]
     NotANumber,
-    /// Larger than any such file.
     #[error("is larger than any such file should be")]
     Huge,
-    /// A line that should be there is not.
     #[error("has no line `{0}`")]
     MissingField(&'static str),
 }

@@ -30,10 +30,10 @@ pub struct Group {
     limit: File,
     stat: File,
     kills: Option<File>,
-    /// v1's; v2 counts them in the file of the kills.
+    /// Only on v1; v2 counts them in the file of the kills.
     failed_charges: Option<File>,
     swap: Option<Swap>,
-    /// How long its stat takes, and what was read of it.
+    /// How long its stat takes to read, and what was last read.
     pub(super) pace: Mutex<Pace>,
 }
 
@@ -41,7 +41,7 @@ impl Group {
     /// Opens the files of the group at `dir`; `None` if it is gone.
     ///
     /// # Errors
-    /// When a file is there and cannot be opened.
+    /// When a file exists but cannot be opened.
     pub fn open(dir: &Path, version: Version, machine: &Machine) -> Result<Option<Group>, ReadError> {
         let files = version.files();
         let open = |name: &str| {
@@ -64,13 +64,13 @@ impl Group {
         &self.dir
     }
 
-    /// The file that [`Group::usage`] reads, for benchmarks to read it by themselves.
+    /// The file that [`Group::usage`] reads, so that benchmarks can read it themselves.
     #[must_use]
     pub fn usage_file(&self) -> &File {
         &self.usage
     }
 
-    /// All that is charged to the group and those below it; `None` if it is gone.
+    /// All memory that is charged to the group and those below it; `None` if it is gone.
     ///
     /// # Errors
     /// When the file cannot be read or is not a number.
@@ -92,8 +92,8 @@ impl Group {
         }))
     }
 
-    /// The cache in it; `None` if it is gone. The dearest of the reads: the kernel gathers its
-    /// per-CPU counters (7–14 µs).
+    /// The cache in it; `None` if it is gone. This is the most expensive read: the kernel gathers its per-CPU counters
+    /// (7–14 µs).
     ///
     /// # Errors
     /// When the file cannot be read or lacks a field.
@@ -103,15 +103,15 @@ impl Group {
         Ok(stat.map(|stat| stat.times(self.times)))
     }
 
-    /// How long its `memory.stat` takes to be read, where that is so long that another thread reads it ([`StatReader`]).
+    /// How long its `memory.stat` takes to read, if that is so long that another thread reads it (`StatReader`).
     #[must_use]
     pub fn slow_for(&self) -> Option<Duration> {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner).slow_for()
     }
 
-    /// How many processes were killed for lack of memory, and what for; `None` if the group is gone, the kernel
-    /// does not count (before 4.13), or the file cannot be read: it is not needed to guard. `before` is what was read last:
-    /// what cannot have changed since is not read again.
+    /// How many processes the kernel killed for lack of memory, and for which limit. `before` is what was read last:
+    /// counts that cannot have changed since are not read again. `None` if the group is gone, the kernel does not count
+    /// (before 4.13), or the file cannot be read. A failure is no error, because guarding does not depend on the counts.
     #[must_use]
     pub fn kills(&self, before: Option<Kills>) -> Option<Kills> {
         let mut buffer = [0; 1024];
@@ -122,7 +122,7 @@ impl Group {
             (Version::V2, Some(before)) if kills.is_some_and(|k| k.limit_hit == before.hit_in_all()) => {
                 kills.map(|kills| Kills { limit_hit: before.limit_hit, hit_below: before.hit_below, ..kills })
             }
-            // So seldom that no descriptor is kept for it.
+            // Read so rarely that it is not worth a descriptor of its own.
             (Version::V2, _) => kills.map(|kills| match std::fs::read(self.dir.join(v2::OWN_EVENTS)) {
                 Ok(own) => kills.with_own(&own),
                 Err(_) => kills,
@@ -130,10 +130,10 @@ impl Group {
         }
     }
 
-    /// How often memory that was asked for did not fit below this group's limit, so that something had to be
-    /// reclaimed first: while this and usage are the same, nothing was exchanged for anything (but what the kernel's
-    /// per-CPU stock of 64 pages holds charged already: at most 384 KiB on two CPUs, measured). `None` if the group is
-    /// gone, or the file cannot be read: it only spares reads.
+    /// How often a charge did not fit below this group's limit, so that the kernel had to reclaim something first.
+    /// While this count and usage stay the same, no memory was exchanged for other memory. (The exception is the
+    /// kernel's per-CPU stock of 64 pages, which is charged already: at most 384 KiB on two CPUs, measured.) `None` if
+    /// the group is gone or the file cannot be read; the count only saves other reads.
     #[must_use]
     pub fn failed_charges(&self) -> Option<u64> {
         let mut buffer = [0; 1024];
@@ -145,9 +145,9 @@ impl Group {
         self.parsed(file, self.version.files().failed_charges, &mut buffer, parse).ok()??
     }
 
-    /// How much more of this group the kernel could move to swap at this moment: the least of what the machine has free
-    /// and what the group and each level above it allow. 0 where there is no swap, or something cannot be read: then a
-    /// kill is nearer.
+    /// How much more of this group the kernel could move to swap at this moment: the minimum of the machine's free swap
+    /// and what the group and each level above it allow. It is 0 if there is no swap, or if something cannot be read; a
+    /// kill then counts as nearer.
     #[must_use]
     pub fn swap_left(&self, now: Moment) -> Bytes {
         self.swap.as_ref().map_or(Bytes(0), |swap| swap.left(&self.dir, now))
@@ -158,7 +158,7 @@ impl Group {
         self.parsed(file, name, &mut buffer, |text| self.version.parse_usage(text))
     }
 
-    /// One `pread` of a whole file.
+    /// Reads a whole file with one `pread`.
     fn parsed<T>(
         &self,
         file: &File,
@@ -181,12 +181,12 @@ impl Group {
 #[derive(Clone, Debug)]
 pub struct Machine {
     pub(super) swap: Option<Arc<MachineSwap>>,
-    /// By how much what is read of a group is multiplied.
+    /// The factor by which all values read from a group are multiplied.
     magnified: fn(&Path) -> u64,
 }
 
 impl Machine {
-    /// One that never has swap.
+    /// A machine that never has swap.
     #[must_use]
     pub const fn without_swap() -> Machine {
         Machine { swap: None, magnified: |_| 1 }
@@ -200,7 +200,7 @@ impl Machine {
         Machine::of(Path::new("/proc/meminfo"))
     }
 
-    /// The one that this file, in the form of `/proc/meminfo`, speaks of.
+    /// The machine that a file in the form of `/proc/meminfo` describes.
     ///
     /// # Errors
     /// When it cannot be opened.
@@ -209,8 +209,8 @@ impl Machine {
         Ok(Machine { swap: Some(Arc::new(swap)), ..Machine::without_swap() })
     }
 
-    /// Has what is read of the group at a directory multiplied, for benchmarks: small real groups
-    /// stand for large ones there.
+    /// Multiplies all values read from the group at a directory. Benchmarks use this to let small real groups stand for
+    /// large ones.
     #[must_use]
     pub fn magnified(self, times: fn(&Path) -> u64) -> Machine {
         Machine { magnified: times, ..self }

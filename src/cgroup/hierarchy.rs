@@ -15,15 +15,13 @@ pub struct Hierarchy {
     pub version: Version,
 }
 
-/// No memory controller was found.
 #[derive(Debug, Error)]
 pub enum HierarchyError {
-    /// The directory itself cannot be read.
     #[error(
         "cgroup root {root}: {error}: mount the host's /sys/fs/cgroup there, or name another directory with --cgroup-root"
     )]
     Unreadable { root: String, error: io::Error },
-    /// It is no cgroup mount, or one without the memory controller.
+    /// Not a cgroup mount, or one without the memory controller.
     #[error(
         "cgroup root {root}: no memory controller there (neither cgroup.controllers with `memory`, nor a directory `memory` with memory.usage_in_bytes): mount the host's /sys/fs/cgroup there, or name another directory with --cgroup-root"
     )]
@@ -31,8 +29,8 @@ pub enum HierarchyError {
 }
 
 impl Hierarchy {
-    /// Finds the memory controller below `root`, which is the host's `/sys/fs/cgroup` or a
-    /// controller's own mount: v2, v1, or v1 on a hybrid host.
+    /// Finds the memory controller below `root`: v2, v1, or v1 on a hybrid host. `root` is the host's `/sys/fs/cgroup`
+    /// or a controller's own mount.
     ///
     /// # Errors
     /// When there is none.

@@ -1,30 +1,30 @@
-//! What a group counts of kills, and which limit a kill was for.
+//! A group's counts of kills, and which limit a kill was for.
 
 use super::parse::field;
 
-/// What a group counts of kills.
+/// A group's counts of kills.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kills {
-    /// `oom_kill`: processes killed, for this group's limit or another reason. On v1 only those in
-    /// this very group (measured), on v2 those below too.
+    /// `oom_kill`: processes killed, for this group's limit or for another reason. v1 counts only those in this very
+    /// group (measured); v2 also counts those below.
     pub killed: u64,
-    /// v2's `oom_group_kill`: times that all processes of the group were killed together (`memory.oom.group`).
+    /// v2's `oom_group_kill`: how often all processes of the group were killed together (`memory.oom.group`).
     pub together: Option<u64>,
-    /// Times that this group's own limit was hit: on v2 `oom` of `memory.events.local`, with nothing left to reclaim; before
-    /// kernel 5.2, which has no such file, that of `memory.events`. On v1 `memory.failcnt`, which also counts what could
-    /// be reclaimed.
+    /// How often this group's own limit was hit. On v2 this is `oom` of `memory.events.local`: nothing was left to
+    /// reclaim. Kernels before 5.2 have no such file, and this is `oom` of `memory.events`. On v1 it is
+    /// `memory.failcnt`, which also counts hits after which something could be reclaimed.
     pub limit_hit: Option<u64>,
-    /// v2: times that a limit of a group below was hit.
+    /// v2: how often the limit of a group below was hit.
     pub hit_below: u64,
 }
 
 impl Kills {
-    /// v2's `oom` of `memory.events`, which counts those below too.
+    /// v2's `oom` of `memory.events`, which includes the groups below.
     pub(super) fn hit_in_all(self) -> Option<u64> {
         self.limit_hit.map(|own| own.saturating_add(self.hit_below))
     }
 
-    /// As `memory.events` has it, with what `memory.events.local` tells of the group alone.
+    /// Splits the counts of `memory.events` with `memory.events.local`, which counts for the group alone.
     pub(super) fn with_own(self, local: &[u8]) -> Kills {
         match (self.limit_hit, field(local, b"oom")) {
             (Some(all), Some(own)) => Kills { limit_hit: Some(own), hit_below: all.saturating_sub(own), ..self },
@@ -37,18 +37,18 @@ impl Kills {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Hit {
     Own,
-    /// One of a group that was made inside the container.
+    /// The limit of a group that was created inside the container.
     Inside,
     Pod,
-    /// None of these: the node ran out of memory, or a level above the pod.
+    /// None of these: the node or a level above the pod ran out of memory.
     Node,
-    /// The container's or the pod's: the counters do not tell.
+    /// The container's or the pod's: the counters do not distinguish them.
     Unclear,
 }
 
 impl Hit {
-    /// What the counters tell that were read before and after a kill: the container's, and those of the pod's group, where
-    /// there is one.
+    /// Compares the counters from before and after a kill: the container's, and those of the pod's group if there is
+    /// one.
     #[must_use]
     pub fn of(own: (Kills, Kills), pod: Option<(Kills, Kills)>) -> Hit {
         let rose = |before: Option<u64>, after: Option<u64>| Some(after? > before?);

@@ -1,7 +1,7 @@
-//! Memory cgroups, v1 and v2: kept descriptors, read with `pread`.
+//! Memory cgroups, v1 and v2. Descriptors stay open and are read with `pread`.
 //!
-//! A group that is gone is a value (`None`), not an error: reading a kept descriptor of a removed
-//! group gives `ENODEV`, opening one `ENOENT`. A reading allocates nothing; only an error does.
+//! A group that is gone is a value (`None`), not an error: reading a kept descriptor of a removed group gives `ENODEV`,
+//! opening one gives `ENOENT`. A read allocates nothing unless it fails.
 
 mod error;
 mod group;

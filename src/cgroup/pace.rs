@@ -1,4 +1,4 @@
-//! How long a group's `memory.stat` takes, and what was last read of it.
+//! How long a group's `memory.stat` takes to read, and what was last read.
 
 use std::time::Duration;
 
@@ -7,16 +7,18 @@ use crate::ground::clock::Moment;
 use crate::ground::memory::Stat;
 use crate::ground::units::Bytes;
 
-/// A file that took so long once is slow: a ramp of 1 GiB/s fills 100 MiB in that time.
+/// A file is slow after one read that takes this long: a ramp of 1 GiB/s fills 100 MiB in that time.
 pub(super) const SLOW: Duration = Duration::from_millis(100);
 
-/// So is one that took so long twice in a row; once may be this thread's wait for a CPU.
+/// A file is also slow after two reads in a row that take this long. A single one may only show that this thread waited
+/// for a CPU.
 pub(super) const SLOW_TWICE: Duration = Duration::from_millis(20);
 
-/// So many reads that were quick in a row, and it is read in place again.
+/// After this many quick reads in a row, a slow file is read in place again.
 pub(super) const QUICK_AGAIN: u32 = 5;
 
-/// A slow file is read no more often than its own time × this: reading it costs others as much as it costs us.
+/// The pause after a read of a slow file, as a multiple of the time that the read took: reading it costs others as much
+/// as it costs us.
 pub(super) const PACE: u32 = 10;
 
 /// One reading of `memory.stat`, with usage before and after it.
@@ -26,26 +28,26 @@ pub struct Reading {
     /// The smaller of the two usages.
     pub least_usage: Bytes,
     pub most_usage: Bytes,
-    /// When the first usage was about to be read.
+    /// Just before the first usage was read.
     pub from: Moment,
-    /// When the second usage had been read.
+    /// Just after the second usage was read.
     pub until: Moment,
     pub took: Duration,
 }
 
-/// What is known of a group's file.
+/// What we know of a group's file.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     pub(super) is_slow: bool,
-    /// Reads in a row that speak against that.
+    /// How many reads in a row contradict `is_slow`.
     pub(super) in_a_row: u32,
-    /// What the last read took.
+    /// How long the last read took.
     pub(super) took: Duration,
-    /// What the last read found.
+    /// The result of the last read.
     pub(super) last: Option<Result<Option<Reading>, ReadError>>,
-    /// Another thread has it, or is to read it.
+    /// Another thread reads it, or is about to.
     pub(super) asked: bool,
-    /// A slow file is not read sooner; a first read that waits for its turn is not done in place before.
+    /// A slow file is not read before this moment. A queued first read is not done in place before it.
     pub(super) not_before: Moment,
 }
 
@@ -54,7 +56,7 @@ impl Pace {
         self.is_slow.then_some(self.took)
     }
 
-    /// Takes in that a read has ended.
+    /// Records a finished read.
     pub(super) fn ended(&mut self, from: Moment, until: Moment, found: Found) {
         let took = until.saturating_sub(from);
         self.took = took;
@@ -81,7 +83,7 @@ impl Pace {
         }));
     }
 
-    /// What there is to answer.
+    /// Answers with the last result.
     pub(super) fn answer(&self) -> Result<StatRead, ReadError> {
         match &self.last {
             Some(Ok(Some(reading))) => Ok(StatRead::Read(*reading)),
@@ -92,18 +94,18 @@ impl Pace {
     }
 }
 
-/// Usage, stat, usage; `None` if the group is gone.
+/// Usage, stat, and usage again; `None` if the group is gone.
 pub(super) type Found = Result<Option<(Bytes, Stat, Bytes)>, ReadError>;
 
-/// What was read of a group's `memory.stat`.
+/// The answer to a read of a group's `memory.stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatRead {
     Gone,
-    /// The last complete reading: of now where the file is quick; its moments tell its age.
+    /// The last complete reading. For a quick file it was made just now; its moments show its age.
     Read(Reading),
-    /// The file is slow, and was not read completely yet.
+    /// The file is slow and has not been read completely yet.
     Pending {
-        /// How long it takes, or at least.
+        /// How long the read takes, or a lower bound of that.
         took: Duration,
     },
 }

@@ -9,22 +9,21 @@ pub(super) struct Files {
     pub(super) limit: &'static str,
     pub(super) stat: &'static str,
     pub(super) kills: &'static str,
-    /// Holds the count of charges that hit the limit.
+    /// The file that has the count of charges that hit the limit.
     pub(super) failed_charges: &'static str,
 }
 
-/// A limit as the kernel has it.
+/// A limit, as the kernel writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// None.
+    /// No limit.
     Max,
-    /// So many bytes.
     Bytes(Bytes),
 }
 
 impl Limit {
-    /// In bytes; `None`: none. One that the machine's memory cannot reach is a limit all the same: memory can be added to a
-    /// machine, and what it says of itself can be another's view of it.
+    /// In bytes; `None` if there is no limit. A limit above the machine's memory still counts: memory can be added to a
+    /// machine, and the size that the machine reports may not be the real one.
     #[must_use]
     pub fn bytes(self) -> Option<Bytes> {
         match self {
@@ -56,15 +55,15 @@ pub(super) fn field(text: &[u8], key: &[u8]) -> Option<u64> {
     })
 }
 
-/// The same, where the line has to be there.
+/// `field`, where the line is required.
 pub(super) fn required(text: &[u8], key: &'static str) -> Result<Bytes, Malformed> {
     field(text, key.as_bytes()).map(Bytes).ok_or(Malformed::MissingField(key))
 }
 
-/// The same where the line only refines what is left before a kill, and not every kernel has it.
+/// `field`, or 0 without the line: it only refines the margin to a kill, and not every kernel has it.
 pub(super) fn or_none(text: &[u8], key: &'static str) -> Bytes {
     Bytes(field(text, key.as_bytes()).unwrap_or(0))
 }
 
-/// Enough for a number and its newline; what is longer is not a number of bytes.
+/// Enough for a number and its newline; anything longer is not a number of bytes.
 pub(super) const NUMBER_BUFFER: usize = 64;

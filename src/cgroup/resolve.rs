@@ -1,7 +1,7 @@
 //! Container ids → open cgroup directories.
 //!
-//! The id is matched in the directory's name, whatever the runtime and the driver put around it;
-//! no path is ever built from the pod's uid. One bounded walk serves all that is wanted.
+//! The id is matched in the directory's name, whatever runtime and driver put around it. No path is built from the
+//! pod's uid. One bounded walk finds everything that is wanted.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -15,52 +15,52 @@ use super::hierarchy::Hierarchy;
 use crate::ground::units::Bytes;
 use crate::pods::{ContainerId, PodUid};
 
-/// The deepest shape known is 8 levels below the memory root (kind seen from the host); systemd
-/// inside containers nests further, but below a container nothing is looked for.
+/// The deepest known shape is 8 levels below the memory root (kind seen from the host). systemd inside containers nests
+/// deeper, but the walk does not descend into containers.
 const MAX_DEPTH: usize = 16;
 /// A node of 250 pods has about 2,000 memory groups; nested systemds and leftovers add some.
 const MAX_DIRS: usize = 50_000;
 
-/// What is to be found.
+/// A group to find.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Want {
     pub pod: PodUid,
-    /// The container; none: the pod's own group.
+    /// The container; `None` asks for the pod's own group.
     pub container: Option<ContainerId>,
-    /// The pod's group may stand for the container: it is the only guarded one, or all are.
+    /// The pod's group may stand for the container, because the container is the only guarded one or all are guarded.
     pub pod_may_stand_for_it: bool,
-    /// The pod has a runtime class, and this container never had a charged group of its own: it may
-    /// have none. Otherwise a missing group is one that is gone, or not there yet.
+    /// The pod has a runtime class, and this container never had a charged group of its own, so it may have none.
+    /// Otherwise a missing group is gone, or not there yet.
     pub may_have_none: bool,
-    /// It runs long enough that an own group would be there and charged by now.
+    /// The container has run so long that a group of its own would exist and be charged by now.
     pub settled: bool,
 }
 
-/// Open groups of a target.
+/// The open groups of a target.
 #[derive(Clone, Debug)]
 pub struct Groups {
     pub own: Arc<Group>,
-    /// The pod's group above it, where there is one.
+    /// The pod's group above it, if there is one.
     pub pod: Option<Arc<Group>>,
-    /// `own` is the pod's group: the runtime charges the container's memory there (Kata, gVisor).
+    /// `own` is the pod's group, because the runtime charges the container's memory there (Kata, gVisor).
     pub stands_for_container: bool,
 }
 
 #[derive(Debug, Error)]
 pub enum Unresolved {
-    /// No group has the container's id in its name: not yet, or not any more.
+    /// No group has the container's id in its name: not yet, or no longer.
     #[error("no cgroup of this container (yet)")]
     NotFound,
-    /// The pod has a group, the container none that is charged (Kata, gVisor), and several
-    /// containers share it.
+    /// The pod has a group, but the container has none that is charged (Kata, gVisor), and several containers share the
+    /// pod's.
     #[error(
         "its memory is charged to the pod's cgroup, as Kata and gVisor do, and it cannot be told from the pod's other containers there: guard a single container, or \"*\""
     )]
     ChargedToPod,
-    /// The walk met its bound before the group.
+    /// The walk reached its bound before it found the group.
     #[error("not among the first {MAX_DIRS} cgroups")]
     TooMany,
-    /// The group is there and cannot be opened.
+    /// The group exists but cannot be opened.
     #[error("{0}")]
     Unreadable(#[from] ReadError),
 }
@@ -114,7 +114,7 @@ pub fn resolve(hierarchy: &Hierarchy, machine: &Machine, wants: &[Want]) -> Vec<
 #[derive(Debug)]
 struct Place {
     dir: PathBuf,
-    /// The directory above is named after the pod.
+    /// The parent directory is named after the pod.
     in_pod_group: bool,
     depth: usize,
 }
@@ -132,9 +132,9 @@ impl Found {
     }
 }
 
-/// Walks the tree level by level. A container that makes groups of its own inside cannot pass one
-/// off as another container's: below a pod's container nothing is looked at, and of two directories
-/// with the same id the one nearer to the top is taken, at one level that in the right pod's group.
+/// Walks the tree level by level. A container that creates groups inside itself cannot pass one off as another
+/// container's, because the walk does not descend into a pod's container. If two directories have the same id, the one
+/// nearer to the top wins; on the same level, the one in the right pod's group wins.
 fn walk(root: &Path, wants: &[Want], most: usize) -> Found {
     let containers = wants.iter().filter_map(|w| Some((w.container.as_ref()?, &w.pod)));
     let ids: HashMap<&str, (&ContainerId, &PodUid)> = containers.map(|(id, pod)| (id.as_str(), (id, pod))).collect();
@@ -147,7 +147,7 @@ fn walk(root: &Path, wants: &[Want], most: usize) -> Found {
         if in_place == ids.len() && pods.values().all(|p| found.pods.contains_key(p)) {
             break;
         }
-        // A group that goes away while we walk is simply not there.
+        // A group that is removed during the walk counts as missing.
         let Ok(entries) = std::fs::read_dir(&dir) else {
             continue;
         };
@@ -174,7 +174,7 @@ fn walk(root: &Path, wants: &[Want], most: usize) -> Found {
                 continue;
             }
             if id.is_some() && dir_pod.is_some() {
-                continue; // another container: what is below is its own affair
+                continue; // another container: do not descend into it
             }
             if let Some(pod) = uid_in_name(&path).and_then(|uid| pods.get(uid.as_str()).copied()) {
                 found.pods.entry(pod.clone()).or_insert_with(|| path.clone());
@@ -187,8 +187,8 @@ fn walk(root: &Path, wants: &[Want], most: usize) -> Found {
     found
 }
 
-/// The container id that a directory's name ends in: alone, or behind `cri-containerd-`, `crio-`,
-/// `docker-`, `….slice:cri-containerd:`, with or without `.scope`. CRI-O's monitor is not one.
+/// The container id at the end of a directory's name: alone, or behind `cri-containerd-`, `crio-`, `docker-`,
+/// `….slice:cri-containerd:`, with or without `.scope`. The id of CRI-O's monitor does not count.
 #[must_use]
 pub fn id_in_name(name: &str) -> Option<&str> {
     let stem = name.strip_suffix(".scope").unwrap_or(name);

@@ -1,8 +1,7 @@
-//! `memory.stat`, read so that a slow one holds up nobody: the kernel gathers per-CPU counters for it, of all groups below,
-//! and on a large or busy machine that has been seen to take seconds.
+//! Reads `memory.stat` so that a slow file holds up nobody. The kernel gathers per-CPU counters of all groups below for
+//! it, which has been seen to take seconds on a large or busy machine.
 //!
-//! A file that was slow is read by another thread from then on, and its last reading stands meanwhile; whoever asks is told
-//! from when that is.
+//! Once a file was slow, another thread reads it. Until that read ends, callers get the last reading and its time.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,13 +13,13 @@ use super::group::Group;
 use super::pace::{Found, Pace, StatRead};
 use crate::ground::clock::Moment;
 
-/// More threads would only wait for the same locks of the kernel.
+/// More threads would only wait for the same kernel locks.
 const MOST_THREADS: usize = 4;
-/// So many groups wait to be read; more are asked for again at their next look. A node of 250 pods has about 1,000.
+/// The most groups that wait to be read. Others are queued at their next sample. A node of 250 pods has about 1,000.
 const QUEUE: usize = 1024;
-/// How long all groups that were found together are waited for at their first read.
+/// How long [`StatReader::read_first`] waits for all groups that were found together.
 const FIRST_READS: Duration = Duration::from_millis(50);
-/// A first read waits so long for its turn behind slow ones, then it is done in place.
+/// How long a first read waits behind slow ones. After that it is done in place.
 const TURN: Duration = Duration::from_secs(1);
 /// A read needs a buffer of 16 KiB, and little else.
 const STACK: usize = 256 * 1024;
@@ -32,11 +31,11 @@ fn read_all_three(group: &Group) -> Found {
 }
 
 fn pace(group: &Group) -> MutexGuard<'_, Pace> {
-    // A thread that panicked left a whole value.
+    // A thread that panicked left a complete value.
     group.pace.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Reads `memory.stat` of groups; clones share the threads that read the slow ones.
+/// Reads `memory.stat` of groups. Clones share the threads that read the slow ones.
 #[derive(Clone, Debug)]
 pub struct StatReader {
     pool: Arc<Pool>,
@@ -49,7 +48,7 @@ impl Default for StatReader {
 }
 
 impl StatReader {
-    /// One without any thread yet.
+    /// A reader without any thread yet.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "a stopwatch for the threads, which outlive whoever has asked")]
     pub fn new() -> StatReader {
@@ -57,7 +56,7 @@ impl StatReader {
         StatReader::of(read_all_three, move || Instant::now() - start)
     }
 
-    /// One that reads by `read`, and whose threads tell the time by `clock`, for tests.
+    /// A reader with its own read function, and a clock for its threads; for tests.
     fn of(
         read: impl Fn(&Group) -> Found + Send + Sync + 'static,
         clock: impl Fn() -> Moment + Send + Sync + 'static,
@@ -72,11 +71,11 @@ impl StatReader {
         StatReader { pool: Arc::new(Pool(Arc::new(shared))) }
     }
 
-    /// Reads a group's stat now, with usage before and after it; or has it read if its file is slow, and answers what was
-    /// read last. `now` is the time.
+    /// Reads a group's stat now, with usage before and after it. If the file is slow, this queues a read and answers
+    /// with the last result. `now` returns the time.
     ///
     /// # Errors
-    /// When a file could not be read or is not of its form, this time or, of a slow file, the last.
+    /// When a file could not be read or is malformed: in this read or, for a slow file, in the last one.
     pub fn read(&self, group: &Arc<Group>, now: &dyn Fn() -> Moment) -> Result<StatRead, ReadError> {
         let mut known = pace(group);
         if !known.is_slow {
@@ -88,7 +87,7 @@ impl StatReader {
                 let waits = self.pool.0.let_go(group);
                 known = pace(group);
                 if !waits {
-                    // It has begun meanwhile, or ended.
+                    // The read has begun meanwhile, or ended.
                     known.is_slow |= known.asked;
                     return known.answer();
                 }
@@ -113,9 +112,9 @@ impl StatReader {
         known.answer()
     }
 
-    /// Reads groups for the first time, so that one whose file is slow from the start is known as such before anybody
-    /// waits for it. Answers when all are read, or after 50 ms: what has begun by then and has not ended is slow. What has
-    /// not begun waits for its turn.
+    /// Reads groups for the first time, so that a file which is slow from the start is known before anybody waits for
+    /// it. Returns when all are read, or after 50 ms. A file whose read has begun by then and has not ended is slow. A
+    /// read that has not begun stays queued.
     pub fn read_first<'a>(&self, groups: impl IntoIterator<Item = &'a Arc<Group>>, now: &dyn Fn() -> Moment) {
         let mut asked = Vec::new();
         let first = self.pool.0.next_firsts();
@@ -137,7 +136,7 @@ impl StatReader {
         }
         self.pool.0.wait_for_first(FIRST_READS);
         for group in asked {
-            // That it is not its turn yet says nothing about it.
+            // A read that is still queued says nothing about its file.
             let waits = self.pool.0.waits(group);
             let mut known = pace(group);
             known.is_slow |= !waits && known.last.is_none();
@@ -145,7 +144,7 @@ impl StatReader {
     }
 }
 
-/// Ends the threads with the last reader.
+/// Ends the threads when the last reader is dropped.
 struct Pool(Arc<Shared>);
 
 impl Drop for Pool {
@@ -161,12 +160,11 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// A group to be read.
 struct Job {
     group: Arc<Group>,
-    /// When it was asked for, by the clock of whoever asked.
+    /// When the read was requested, by the requester's clock.
     at: Moment,
-    /// It is one of the first reads that were asked for together.
+    /// The number of its batch of first reads.
     first: Option<u64>,
 }
 
@@ -176,9 +174,9 @@ struct Queue {
     jobs: VecDeque<(Job, Moment)>,
     threads: usize,
     idle: usize,
-    /// First reads are asked for together so many times.
+    /// The number of batches of first reads so far.
     firsts: u64,
-    /// Of the last of these times, so many are queued or have begun.
+    /// How many reads of the last batch are queued or have begun.
     first: usize,
     closed: bool,
 }
@@ -196,7 +194,7 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues it, and starts a thread if none is idle; `false` if there is no room, or no thread can be had.
+    /// Queues a read, and starts a thread if none is idle; `false` if the queue is full, or no thread can be started.
     fn ask(self: &Arc<Shared>, job: Job) -> bool {
         let mut queue = self.lock();
         if queue.jobs.len() >= QUEUE {
@@ -260,12 +258,12 @@ impl Shared {
         drop(self.ended.wait_timeout_while(self.lock(), within, |queue| queue.first > 0));
     }
 
-    /// Whether a group is still in the queue.
+    /// Whether a group is still queued.
     fn waits(&self, group: &Arc<Group>) -> bool {
         self.lock().jobs.iter().any(|(job, _)| Arc::ptr_eq(&job.group, group))
     }
 
-    /// Takes a group out of the queue; `false` if it was not there any more.
+    /// Takes a group out of the queue; `false` if it was no longer there.
     fn let_go(&self, group: &Arc<Group>) -> bool {
         let mut queue = self.lock();
         let at = queue.jobs.iter().position(|(job, _)| Arc::ptr_eq(&job.group, group));

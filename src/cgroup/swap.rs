@@ -1,5 +1,5 @@
-//! How much of a group the kernel could still move to swap: what the machine has free, and at most what each level from
-//! the group up to the root allows. Only cgroup v2 limits swap by itself.
+//! How much of a group the kernel could still move to swap: what the machine has free, capped by what each level from
+//! the group up to the root allows. Only cgroup v2 limits swap separately.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -15,19 +15,19 @@ use super::v2;
 use crate::ground::clock::Moment;
 use crate::ground::units::Bytes;
 
-/// The two lines of `/proc/meminfo` that are used stand within its first 600 bytes.
+/// The two lines that we use are within the first 600 bytes of `/proc/meminfo`.
 const MEMINFO_BUFFER: usize = 4096;
-/// A machine without swap is asked again so often: swap can be switched on.
+/// How often a machine without swap is checked again: swap can be switched on.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// No group lies deeper; [`crate::cgroup::resolve`] looks no deeper either.
+/// No group lies deeper; [`crate::cgroup::resolve`] searches no deeper either.
 const MOST_LEVELS: usize = 16;
 
-/// The machine's swap. Its free part is read once for all groups that are looked at in the same moment.
+/// The machine's swap. Its free part is read once for all groups that are sampled at the same moment.
 #[derive(Debug)]
 pub(super) struct MachineSwap {
     meminfo: File,
     last: Mutex<Option<Last>>,
-    /// The levels above the groups, which share them.
+    /// The levels above the groups; several groups share each.
     above: Mutex<HashMap<PathBuf, Weak<Level>>>,
 }
 
@@ -43,7 +43,7 @@ impl MachineSwap {
         Ok(MachineSwap { meminfo: File::open(meminfo)?, last: Mutex::default(), above: Mutex::default() })
     }
 
-    /// What is free; what cannot be read is not free.
+    /// The free swap; 0 if it cannot be read.
     fn free(&self, now: Moment) -> Bytes {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(last) = *last
@@ -59,7 +59,7 @@ impl MachineSwap {
         free
     }
 
-    /// A level that others may have opened already; `None` where nothing limits swap.
+    /// Opens a level, or returns it if another group has opened it. `None` where nothing limits swap.
     fn level_above(&self, dir: &Path) -> io::Result<Option<Arc<Level>>> {
         let mut above = self.above.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(level) = above.get(dir).and_then(Weak::upgrade) {
@@ -72,7 +72,7 @@ impl MachineSwap {
     }
 }
 
-/// The number of a line of `/proc/meminfo`, which is in KiB.
+/// The value of a line of `/proc/meminfo`, converted from KiB.
 fn kib(text: &[u8], key: &[u8]) -> Option<Bytes> {
     let line = text.split(|b| *b == b'\n').find_map(|line| line.strip_prefix(key))?;
     let digits = line.strip_suffix(b" kB")?.trim_ascii_start();
@@ -95,7 +95,7 @@ impl Level {
         })
     }
 
-    /// What it would still take; `None` where it cannot be read.
+    /// How much more this level allows; `None` if it cannot be read.
     fn left(&self) -> Option<Bytes> {
         let mut buffer = [0; NUMBER_BUFFER];
         let length = self.max.read_at(&mut buffer, 0).ok()?;
@@ -109,7 +109,7 @@ impl Level {
     }
 }
 
-/// A group's own level and those above it, opened when the machine is first seen to have swap.
+/// A group's own level and those above it. They are opened once the machine is seen to have swap.
 #[derive(Debug)]
 pub(super) struct Swap {
     machine: Arc<MachineSwap>,
@@ -121,7 +121,8 @@ impl Swap {
         Swap { machine, levels: OnceLock::new() }
     }
 
-    /// How much more of the group at `dir` could be moved to swap. What cannot be read counts as 0: the kill is nearer then.
+    /// How much more of the group at `dir` could be moved to swap. What cannot be read counts as 0; a kill then counts
+    /// as nearer.
     pub(super) fn left(&self, dir: &Path, now: Moment) -> Bytes {
         let free = self.machine.free(now);
         if free == Bytes(0) {
@@ -134,7 +135,7 @@ impl Swap {
                 Err(_) => return Bytes(0),
             },
         };
-        // Without a file of its own nothing is known of the group.
+        // Without a file of its own, nothing is known of the group.
         if levels.is_empty() {
             return Bytes(0);
         }

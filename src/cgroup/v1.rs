@@ -13,8 +13,8 @@ pub(super) const FILES: Files = Files {
     failed_charges: "memory.failcnt",
 };
 
-/// No limit is `PAGE_COUNTER_MAX`: the largest `long`, rounded down to a page. This is it with pages of 64 KiB, the largest
-/// that a machine has; with 4 KiB it is 9223372036854771712.
+/// v1 writes "no limit" as `PAGE_COUNTER_MAX`: the largest `long`, rounded down to a page. This is the value for pages
+/// of 64 KiB, the largest that a machine has; with 4 KiB it is 9223372036854771712.
 const NO_LIMIT: u64 = 0x7fff_ffff_ffff_0000;
 
 pub(super) fn limit(text: &[u8]) -> Result<Limit, Malformed> {
@@ -24,7 +24,7 @@ pub(super) fn limit(text: &[u8]) -> Result<Limit, Malformed> {
     })
 }
 
-/// The `total_` fields account for the groups below too, as usage does.
+/// The `total_` fields include the groups below, as usage does.
 pub(super) fn stat(text: &[u8]) -> Result<Stat, Malformed> {
     Ok(Stat {
         inactive_file: required(text, "total_inactive_file")?,

@@ -1,4 +1,4 @@
-//! The two versions of the memory controller: what their files are called, and how each is parsed.
+//! The two versions of the memory controller: the names of their files, and how each is parsed.
 
 use super::error::Malformed;
 use super::kills::Kills;
@@ -10,14 +10,13 @@ use crate::ground::units::Bytes;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Version {
-    /// The memory controller of cgroup v1.
     V1,
     V2,
 }
 
-/// What the files say, by their text alone.
+/// Parsers for the text of the files.
 impl Version {
-    /// A number of bytes, as usage has it.
+    /// Parses usage, a number of bytes.
     ///
     /// # Errors
     /// When it is anything else.
@@ -25,10 +24,10 @@ impl Version {
         number(text).map(Bytes)
     }
 
-    /// A limit.
+    /// Parses a limit.
     ///
     /// # Errors
-    /// When it is neither a number of bytes nor this version's way to say that there is none.
+    /// When it is neither a number of bytes nor this version's notation for "no limit".
     pub fn parse_limit(self, text: &[u8]) -> Result<Limit, Malformed> {
         match self {
             Version::V1 => v1::limit(text),
@@ -36,10 +35,10 @@ impl Version {
         }
     }
 
-    /// `memory.stat`.
+    /// Parses `memory.stat`.
     ///
     /// # Errors
-    /// When the line of the inactive cache is missing; the others only refine what is left before a kill.
+    /// When the line of the inactive cache is missing. The other lines only refine the margin to a kill.
     pub fn parse_stat(self, text: &[u8]) -> Result<Stat, Malformed> {
         match self {
             Version::V1 => v1::stat(text),
@@ -47,7 +46,7 @@ impl Version {
         }
     }
 
-    /// The counters of kills; `None` where the kernel has none.
+    /// Parses the counts of kills; `None` if the kernel has none.
     #[must_use]
     pub fn parse_kills(self, text: &[u8]) -> Option<Kills> {
         let killed = field(text, b"oom_kill")?;
@@ -55,7 +54,7 @@ impl Version {
         Some(Kills { killed, together, limit_hit, hit_below: 0 })
     }
 
-    /// The count of charges that hit the limit; `None` where the kernel has none.
+    /// Parses the count of charges that hit the limit; `None` if the kernel has none.
     #[must_use]
     pub fn parse_failed_charges(self, text: &[u8]) -> Option<u64> {
         match self {

@@ -1,4 +1,4 @@
-//! What comes of a request: its answer, the end of the pod, or nothing.
+//! The result of a request: its answer, the end of the pod, or nothing.
 
 use std::time::Duration;
 
@@ -16,14 +16,14 @@ use crate::sampler::TargetId;
 
 /// The API server's default for `spec.terminationGracePeriodSeconds`.
 const DEFAULT_GRACE: u32 = 30;
-/// After its grace, the kubelet kills; it needs a moment for that.
+/// After the grace period, the kubelet kills the container; it needs this time for that.
 const KILL_MARGIN: Duration = Duration::from_secs(5);
-/// A pod that is being ended is marked in the watch within some ms (measured). After this, nothing came of it. By then a
-/// watch that hangs is known to (10 s to its headers).
+/// The watch marks a pod as terminating within some ms of its eviction (measured). After this time, nothing came of the
+/// request. By then a hanging watch has been detected (10 s to its headers).
 const MARKED_WITHIN: Duration = Duration::from_secs(12);
 
 impl Controller {
-    /// Takes in the server's answer to a request.
+    /// Handles the server's answer to a request.
     pub fn answered(&mut self, now: Moment, order: u64, answer: &Answer) {
         let Some(request) = self.in_flight.remove(&order) else {
             return;
@@ -56,7 +56,7 @@ impl Controller {
             _ => None,
         };
         let Some(target) = target else {
-            // The pod is gone or was let go meanwhile; what happened to it is reported all the same.
+            // The pod is gone, or was released meanwhile. What happened to it is reported all the same.
             let (pod, owner, container) = (request.pod, request.owner, request.container);
             let notice = Notice { pod, owner, container, by_namespace: request.by_namespace, subject };
             self.effects.push(Effect::Notify(Box::new(notice)));
@@ -96,7 +96,7 @@ impl Controller {
             mode => Eviction::Tried { target, mode, outcome: Answer::Accepted.label(), at },
         };
         self.effects.push(Effect::Notify(Box::new(notice_of(entry, container, subject))));
-        // A dry run may not be wanted any more, or the target may have dipped meanwhile.
+        // Meanwhile the dry run may no longer be wanted, or the target may have dipped.
         let is_wanted = entry.guard.as_ref().is_ok_and(|g| self.settings.dry_run.max(g.dry_run) == mode);
         let is_above = above_targets(entry).iter().any(|i| entry.targets[*i].id == target);
         if undecided(&entry.eviction).is_some() && !(is_above && is_wanted) {
@@ -104,8 +104,8 @@ impl Controller {
         }
     }
 
-    /// Gives a reservation back unless its eviction has happened, or may have: an answer that was lost may have been a good
-    /// one, and so may an earlier one of which nothing is known.
+    /// Gives a reservation back unless its eviction has happened or may have. If the answer was lost, the request
+    /// may have succeeded; so may an earlier one with unknown outcome.
     fn settle(&mut self, answer: &Answer, may_have_happened: bool, reservation: Reservation) -> Option<Reservation> {
         let is_lost = matches!(answer, Answer::Unknown { .. });
         if *answer == Answer::Accepted || is_lost || may_have_happened {
@@ -115,13 +115,15 @@ impl Controller {
         None
     }
 
-    /// Gives back what was taken for an eviction that did not happen. Whoever was held because of it need not wait longer.
+    /// Gives back the token of an eviction that did not happen. Evictions that were deferred because of it need not wait
+    /// any longer.
     fn refund(&mut self, reservation: &Reservation) {
         self.restraint.refund(reservation);
         self.reopen_deferred(reservation.owner(), true);
     }
 
-    /// What was held for this owner's sake is decided anew; with `budget`, also what the node's budget held.
+    /// Reconsiders what was deferred because of this owner; with `budget`, also what was deferred because of the node's
+    /// budget.
     pub(super) fn reopen_deferred(&mut self, owner: &OwnerKey, budget: bool) {
         let deferral = self.pods.iter().filter(|(_, entry)| match &entry.eviction {
             Eviction::Deferred { deferral, .. } => match deferral.reason {
@@ -134,7 +136,7 @@ impl Controller {
         self.open.extend(deferral.map(|(key, _)| key.clone()));
     }
 
-    /// A sign of life of the API server: what had no answer is asked again at once.
+    /// The API server answers again: requests that got no answer are sent again at once.
     pub fn heard(&mut self, now: Moment) {
         for (key, entry) in &mut self.pods {
             let unheard = |f: &&mut Failure| f.unheard && now < f.not_before;
@@ -147,7 +149,7 @@ impl Controller {
         }
     }
 
-    /// Does what is due by time about a pod's eviction.
+    /// Handles what is due by time in a pod's eviction.
     pub(super) fn eviction_due(&mut self, now: Moment, key: &Key) {
         let away = self.away;
         let Some(entry) = self.pods.get_mut(key) else { return };
@@ -165,7 +167,7 @@ impl Controller {
         };
         if leaving.mark_by.is_some_and(|at| at <= now) {
             if away {
-                // The watch cannot tell: whether it is marked is seen when it is back.
+                // Without the watch nothing shows whether the pod is marked. Check again later.
                 leaving.mark_by = Some(now + MARKED_WITHIN);
             } else {
                 return self.nothing_came_of_it(now, key);
@@ -174,7 +176,7 @@ impl Controller {
         let Eviction::Leaving(leaving) = &mut entry.eviction else { return };
         if leaving.end_by.is_some_and(|at| at <= now) {
             let (target, since) = (leaving.target, leaving.since);
-            // Still there and growing is told, once; still there alone is looked at again.
+            // If it is still there and growing, this is reported once. If it is only still there, it is checked again.
             leaving.end_by = None;
             match growth_of(entry, target) {
                 Some(growth) if growth > 0 => {
@@ -208,7 +210,7 @@ impl Controller {
         self.open.insert(key.clone());
     }
 
-    /// A target's group is gone: if its eviction was under way, that is how long it took.
+    /// A target's group is gone. If its eviction was under way, this shows the latency.
     pub(super) fn learn_end(&mut self, now: Moment, pod: &PodRef, id: TargetId) {
         let key = (pod.namespace.clone(), pod.name.clone());
         let Some(Entry { eviction: Eviction::Leaving(leaving), .. }) = self.pods.get(&key) else { return };
@@ -218,7 +220,7 @@ impl Controller {
     }
 }
 
-/// Remembers a failure, and tells it.
+/// Stores a failure and reports it.
 fn fail(
     effects: &mut Vec<Effect>,
     entry: &mut Entry,

@@ -20,11 +20,11 @@ use crate::pods::guard::DryRun;
 use crate::pods::{Owner, PodRef};
 use crate::sampler::TargetId;
 
-/// Reads all of a target anew; `None` if its group is gone.
+/// Reads all values of a target anew; `None` if its group is gone.
 pub type Read<'a> = dyn FnMut(TargetId, &Groups) -> Result<Option<Sample>, ReadError> + 'a;
 
-/// A request that awaits its answer; with all that is needed to tell of it, for the pod may be
-/// forgotten before the answer comes.
+/// A request without an answer yet. It keeps everything that a report needs, because the pod may be forgotten before
+/// the answer comes.
 #[derive(Debug)]
 pub(super) struct InFlight {
     pub(super) pod: PodRef,
@@ -36,25 +36,24 @@ pub(super) struct InFlight {
     pub(super) mode: DryRun,
     pub(super) grace: Option<u32>,
     pub(super) pod_grace: Option<u32>,
-    /// The container's.
+    /// The age of the container.
     pub(super) age: Option<Duration>,
     pub(super) since: Moment,
     pub(super) reservation: Reservation,
-    /// The answer to an earlier request for the same was lost.
+    /// The answer to an earlier request for the same eviction was lost.
     pub(super) may_have_happened: bool,
 }
 
-/// Where a pod is found in the index.
+/// A pod's key in the index.
 pub(super) type Key = (String, String);
 
-/// The settings.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Which pods the agent is responsible for.
     pub scope: Scope,
     /// For all pods.
     pub dry_run: DryRun,
-    /// How many evictions, how soon.
+    /// How many evictions are allowed, and how soon.
     pub limits: Limits,
     /// The wall clock at [`Moment::ZERO`]; see [`Controller::set_wall`].
     pub wall: Timestamp,
@@ -62,23 +61,22 @@ pub struct Settings {
     pub seed: u64,
 }
 
-/// See the module.
 #[derive(Debug)]
 pub struct Controller {
     pub(super) settings: Settings,
     pub(super) pods: BTreeMap<Key, Entry>,
     pub(super) by_target: HashMap<TargetId, Key>,
-    /// Pods with something due by time, so that nothing else has to be looked at for it.
+    /// Pods with something due by time, so that no other pod has to be checked.
     pub(super) due: BTreeSet<(Moment, Key)>,
     pub(super) next_id: u64,
-    /// Pods seen since the list began.
+    /// Pods seen since the current list began.
     pub(super) listing: Option<BTreeSet<Key>>,
     pub(super) listed: bool,
     pub(super) in_flight: BTreeMap<u64, InFlight>,
     pub(super) next_order: u64,
     pub(super) restraint: Restraint,
     pub(super) latencies: Latencies,
-    /// Pods to be decided about.
+    /// Pods to decide about.
     pub(super) open: BTreeSet<Key>,
     /// The watch is broken.
     pub(super) away: bool,
@@ -112,17 +110,18 @@ impl Controller {
         }
     }
 
-    /// Tells what the wall clock would have shown at [`Moment::ZERO`], as it goes now: it can be set, and a machine can sleep.
+    /// Sets what the wall clock would have shown at [`Moment::ZERO`] at its current setting: the clock can be set, and
+    /// a machine can sleep.
     pub fn set_wall(&mut self, wall: Timestamp) {
         self.wall = wall;
     }
 
-    /// What is to be done since the last call; to be asked after [`Controller::decide`].
+    /// The effects since the last call. To be called after [`Controller::decide`].
     pub fn effects(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.effects)
     }
 
-    /// The pods were listed completely, once.
+    /// Whether the pods have been listed completely once.
     #[must_use]
     pub fn listed(&self) -> bool {
         self.listed
@@ -139,7 +138,7 @@ pub(super) fn find<'a>(
     Some((entry, i))
 }
 
-/// A time of the wall clock as a moment; before the agent's start it is negative.
+/// Converts a wall-clock time into a moment; it is negative before the agent's start.
 pub(super) fn since(wall: Timestamp, at: Timestamp) -> SignedDuration {
     at.duration_since(wall)
 }

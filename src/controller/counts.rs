@@ -1,4 +1,4 @@
-//! Counts, for `/metrics` and for tests of what is bounded.
+//! Counts for `/metrics`, and for tests of bounds.
 
 use super::core::Controller;
 use super::entry::{Entry, Eviction, State, bad_ids};
@@ -15,22 +15,22 @@ pub struct Sizes {
     pub pods: usize,
     pub targets: usize,
     pub ids: usize,
-    /// Requests that await their answer.
+    /// Requests without an answer yet.
     pub in_flight: usize,
-    /// What was told of the pod of which most was told.
+    /// The most entries of one pod's set of things reported.
     pub reported: usize,
-    /// Kills remembered of the pod with most of them.
+    /// The most remembered kills of one pod.
     pub kills: usize,
-    /// Last looks kept of the pod with most of them.
+    /// The most last samples kept for one pod.
     pub last_samples: usize,
-    /// Owners whose evictions, or whose young ends, are remembered.
+    /// Owners whose evictions or young ends are remembered.
     pub owners: usize,
-    /// Namespaces of which it is known how long evictions take.
+    /// Namespaces with a known eviction latency.
     pub namespaces: usize,
 }
 
 impl Controller {
-    /// Whose a target is: the pod, and the container unless it is the pod's own group.
+    /// The pod and the container of a target; no container for the pod's own group.
     #[must_use]
     pub fn name_of(&self, id: TargetId) -> Option<(&PodRef, Option<&str>)> {
         let entry = self.pods.get(self.by_target.get(&id)?)?;
@@ -38,13 +38,13 @@ impl Controller {
         Some((&entry.pod.id, target.name.container()))
     }
 
-    /// What is known of every guarded container, for people.
+    /// What is known about every guarded container, for people.
     #[must_use]
     pub fn guards(&self, now: Moment) -> Vec<GuardView> {
         self.pods.values().flat_map(|e| view::views(e, now)).collect()
     }
 
-    /// How many of each kind there are, for `/metrics`.
+    /// The number of each kind, for `/metrics`.
     #[must_use]
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();

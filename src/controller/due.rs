@@ -8,7 +8,7 @@ use crate::ground::clock::Moment;
 use crate::sampler::TargetId;
 
 impl Controller {
-    /// When [`Controller::tick`] is to be called.
+    /// When to call [`Controller::tick`].
     #[must_use]
     pub fn next_tick(&self) -> Option<Moment> {
         let due = self.due.first().map(|(at, _)| *at);
@@ -16,8 +16,8 @@ impl Controller {
         due
     }
 
-    /// Does what is due by time: what was held or failed, resolutions, and a look at what was
-    /// evicted and should have ended.
+    /// Handles what is due by time: deferred or failed evictions, resolutions, and checks of evicted pods that should
+    /// have ended.
     pub fn tick(&mut self, now: Moment) {
         let keys: Vec<Key> = self.due.iter().take_while(|(at, _)| *at <= now).map(|(_, key)| key.clone()).collect();
         for key in &keys {
@@ -41,14 +41,14 @@ impl Controller {
         }
     }
 
-    /// Whether something waits for what [`Controller::heard`] tells.
+    /// Whether anything waits for [`Controller::heard`].
     #[must_use]
     pub fn waits_for_the_server(&self) -> bool {
         let waits = |e: &Entry| e.failure.as_ref().is_some_and(|f| f.unheard);
         self.pods.values().any(|e| matches!(e.eviction, Eviction::Retrying { .. }) && waits(e))
     }
 
-    /// Does something about a target, and notes when its pod is due then.
+    /// Does something about a target, and then notes when its pod is due.
     pub(super) fn at(&mut self, id: TargetId, something: impl FnOnce(&mut Controller)) {
         let key = self.by_target.get(&id).cloned();
         something(self);
@@ -57,7 +57,7 @@ impl Controller {
         }
     }
 
-    /// Notes when a pod is due next; to be called wherever that may have changed.
+    /// Notes when a pod is due next. To be called wherever that may have changed.
     pub(super) fn note_due(&mut self, key: &Key) {
         let Some(entry) = self.pods.get_mut(key) else { return };
         let due = entry.due();

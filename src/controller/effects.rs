@@ -6,13 +6,13 @@ use crate::cgroup::resolve::Want;
 use crate::report::notice::{Notice, Subject};
 use crate::sampler::{Command, TargetId};
 
-/// What the outside has to do.
+/// What the caller has to do.
 #[derive(Debug)]
 pub enum Effect {
-    /// Find and open these groups; answer with [`Controller::resolved`].
+    /// Find and open these groups; answer with `Controller::resolved`.
     Resolve(TargetId, Want),
     Sampler(Command),
-    /// Send this; answer with [`Controller::answered`] under the same number.
+    /// Send this, and answer with `Controller::answered` under the same number.
     Post(u64, Order),
     Notify(Box<Notice>),
 }
@@ -28,7 +28,7 @@ pub(super) fn notice_of(entry: &Entry, container: Option<String>, subject: Subje
     Notice { pod, owner, container, by_namespace: entry.by_namespace, subject }
 }
 
-/// Tells something of a pod unless it was told before in the same words.
+/// Reports something about a pod, unless it was reported before in the same words.
 pub(super) fn notify(effects: &mut Vec<Effect>, entry: &mut Entry, container: Option<String>, subject: Subject) {
     let words = format!("{}: {}", container.as_deref().unwrap_or(""), subject.once());
     if entry.reported.len() >= MOST_REPORTED {

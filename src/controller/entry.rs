@@ -1,4 +1,4 @@
-//! What is known of one pod, how far its eviction has come, and the questions that are asked of it.
+//! What is known about one pod, how far its eviction has come, and queries on that.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::pods::{ContainerId, ContainerKind, Pod};
 use crate::report::notice::MissReason;
 use crate::sampler::{LastSample, Shown, TargetId};
 
-/// After so long a running container without a charged group has none: Kata, gVisor.
+/// After this time, a running container without a charged group has none: Kata, gVisor.
 pub(super) const SETTLED: Duration = Duration::from_secs(2);
-/// A back-off outlives a dip, but not this long a time without a failure.
+/// A back-off outlives a dip, but ends after this time without a failure.
 const FORGIVEN: Duration = Duration::from_secs(600);
-/// So many things told of one pod are remembered, to tell each once.
+/// How many reported things are remembered per pod, to report each once.
 pub(super) const MOST_REPORTED: usize = 64;
 
 /// A container, or the pod's own group.
@@ -43,24 +43,24 @@ impl Name {
 
 #[derive(Debug)]
 pub(super) enum State {
-    /// Its group is looked for.
+    /// We are looking for its group.
     Resolving {
         since: Moment,
         attempt: u32,
-        /// `None` while an answer is awaited.
+        /// `None` while the walk's result is outstanding.
         retry_at: Option<Moment>,
         /// Why the last attempt failed.
         why: Option<String>,
         /// It had a group of its own once.
         had_group: bool,
     },
-    /// The sampler looks at it.
+    /// The sampler samples it.
     Watched {
         groups: Groups,
         view: Arc<Shown>,
-        /// The sampler's last word.
+        /// The sampler's last report.
         above: Option<Evidence>,
-        /// Why it cannot be read, until it can be again.
+        /// Why it cannot be read; `None` once it can be again.
         unreadable: Option<String>,
     },
 }
@@ -69,9 +69,9 @@ pub(super) enum State {
 pub(super) struct Target {
     pub(super) id: TargetId,
     pub(super) name: Name,
-    /// Since when it is known to run.
+    /// Since when we know that it runs.
     pub(super) since: Moment,
-    /// How often its guard was edited; reports by an earlier one do not count.
+    /// How often its guard was edited; reports based on an earlier edit do not count.
     pub(super) edit: u32,
     pub(super) state: State,
 }
@@ -79,15 +79,15 @@ pub(super) struct Target {
 /// How far a pod's eviction has come.
 #[derive(Debug)]
 pub(super) enum Eviction {
-    /// Nothing is over, or nothing may be done.
+    /// Nothing is above its threshold, or nothing may be done.
     Idle,
-    /// It is over, but restraint says to wait.
+    /// A target is above its threshold, but restraint defers its eviction.
     Deferred { target: TargetId, deferral: Deferral },
-    /// An answer is awaited.
+    /// The request was sent; its answer is outstanding.
     Posting { target: TargetId, order: u64 },
-    /// The server did not do it; as long as one of its targets is over it is asked again.
+    /// The server did not carry out the request. It is sent again while a target is above its threshold.
     Retrying { target: TargetId, at: Moment },
-    /// It was only tried; until its target dips.
+    /// It was a dry run; this state lasts until its target dips.
     Tried { target: TargetId, mode: DryRun, outcome: &'static str, at: Moment },
     /// Accepted: followed until its process has ended.
     Leaving(Box<Leaving>),
@@ -97,29 +97,29 @@ pub(super) enum Eviction {
 #[derive(Debug)]
 pub(super) struct Leaving {
     pub(super) target: TargetId,
-    /// What it was about.
+    /// What the eviction was based on.
     pub(super) evidence: Evidence,
     pub(super) act: Act,
-    /// When it was asked for.
+    /// When it was requested.
     pub(super) asked: Moment,
     /// When it was accepted.
     pub(super) since: Moment,
-    /// What was taken for it; should nothing come of it, the next try takes it in exchange.
+    /// The token that it took. If nothing comes of it, the next attempt replaces the token.
     pub(super) reservation: Option<Reservation>,
-    /// By then the watch should have told that the pod is terminating; none: it has.
+    /// When the watch should have shown that the pod is terminating; `None` if it has.
     pub(super) mark_by: Option<Moment>,
-    /// By then its process should have ended.
+    /// When its process should have ended.
     pub(super) end_by: Option<Moment>,
 }
 
-/// The last failure of a pod's eviction. It outlives a dip, so that a container which swings about
-/// its threshold is no reason to ask more often.
+/// The last failure of a pod's eviction. It outlives a dip, so that a container which swings around its threshold does
+/// not cause more frequent requests.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) answer: &'static str,
     pub(super) words: String,
     pub(super) blocked: bool,
-    /// Nobody answered, or a token was not accepted: that can be over at any moment.
+    /// No answer came, or a token was not accepted: this can end at any moment.
     pub(super) unheard: bool,
     pub(super) attempt: u32,
     pub(super) not_before: Moment,
@@ -128,32 +128,32 @@ pub(super) struct Failure {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) pod: Pod,
-    /// Whose evictions count together with this pod's.
+    /// The owner whose evictions count together with this pod's.
     pub(super) owner: OwnerKey,
-    /// When it was first heard of.
+    /// When we first learned of it.
     pub(super) since: Moment,
     pub(super) guard: Result<Guard, Vec<Problem>>,
-    /// Its namespace's label has opted it in.
+    /// The label of its namespace has opted it in.
     pub(super) by_namespace: bool,
     pub(super) never: Option<Never>,
     pub(super) targets: Vec<Target>,
     pub(super) eviction: Eviction,
     pub(super) failure: Option<Failure>,
-    /// The same of a deletion past its disruption budget: that it is refused is no reason to evict less often.
+    /// The same for a deletion past its disruption budget. A refused deletion is no reason to evict less often.
     pub(super) delete_failure: Option<Failure>,
-    /// Taken for an eviction whose answer was lost: it may have happened, and is asked for again.
+    /// The token of an eviction whose answer was lost. It may have happened, and is requested again.
     pub(super) reserved: Option<Reservation>,
-    /// An earlier request may have been carried out: its answer was lost, or nothing is known to have come of it.
+    /// An earlier request may have been carried out: its answer was lost, or it had no known effect.
     pub(super) may_have_happened: bool,
-    /// What was told, so that it is told once.
+    /// What was reported, so that each thing is reported once.
     pub(super) reported: BTreeSet<String>,
-    /// When it is due by time, as the controller has noted it.
+    /// When it is due by time, as noted in the controller's index.
     pub(super) noted_due: Option<Moment>,
-    /// Kills of processes, of which it is not known yet whether their container has ended by them.
+    /// Kills of processes whose effect on the container, its end or not, is still unknown.
     pub(super) unsettled: Vec<Unsettled>,
-    /// Containers whose kill was told, or was there before us.
+    /// Containers whose kill was reported, or happened before the agent started.
     pub(super) kills: VecDeque<ContainerId>,
-    /// The last look at each container that is no more, and what it was waiting for.
+    /// The last sample of each container that no longer exists, and what it was waiting for.
     pub(super) last_samples: BTreeMap<String, (ContainerId, Option<LastSample>, MissReason)>,
 }
 
@@ -180,7 +180,7 @@ impl Entry {
             may_have_happened: false,
             noted_due: None,
             reported: BTreeSet::new(),
-            // Kills from before the pod was known are not ours to report.
+            // We do not report kills from before the pod was known.
             kills: pod.containers.iter().flat_map(|c| c.oom_killed.clone()).collect(),
             unsettled: Vec::new(),
             last_samples: BTreeMap::new(),
@@ -188,7 +188,7 @@ impl Entry {
         }
     }
 
-    /// When something is to be done by time alone.
+    /// When something is due by time alone.
     pub(super) fn due(&self) -> Option<Moment> {
         let eviction = match self.eviction {
             Eviction::Retrying { at, .. } => Some(at),
@@ -208,7 +208,7 @@ impl Entry {
 /// The targets a pod should have now.
 pub(super) fn wanted(pod: &Pod, guard: &Result<Guard, Vec<Problem>>, never: Option<Never>) -> Vec<Name> {
     let Ok(guard) = guard else { return Vec::new() };
-    // A terminating pod is still followed, to see it end; the others are none of our business.
+    // A terminating pod is still followed, to see it end; other pods that are never evicted are ignored.
     if never.is_some_and(|n| n != Never::Terminating) {
         return Vec::new();
     }
@@ -241,7 +241,7 @@ pub(super) fn want(entry: &Entry, target: &Target, now: Moment) -> Want {
     }
 }
 
-/// The target of an eviction that may still turn out either way.
+/// The target of an eviction that is still undecided.
 pub(super) fn undecided(eviction: &Eviction) -> Option<TargetId> {
     match eviction {
         Eviction::Deferred { target, .. } | Eviction::Retrying { target, .. } | Eviction::Tried { target, .. } => {
@@ -256,10 +256,10 @@ pub(super) fn failures(failure: Option<&Failure>, now: Moment) -> u32 {
     failure.filter(|f| now < f.not_before + FORGIVEN).map_or(0, |f| f.attempt)
 }
 
-/// How long a target has been running: by its start as its status has it, or for as long as it has been seen, whichever is
-/// more, so that a wall clock that was set makes nothing young. `None`: its status has no start.
+/// How long a target has been running: since its start in the status or since it was first seen, whichever is longer. A
+/// wall clock that was set then makes nothing young. `None` if its status has no start.
 pub(super) fn age(pod: &Pod, targets: &[Target], of: usize, wall: Timestamp, now: Moment) -> Option<Duration> {
-    // The pod's own group is as old as its youngest container, but for those that somebody put there to debug it.
+    // The pod's own group is as old as its youngest container, except containers that somebody added to debug it.
     let group = targets[of].name == Name::PodGroup;
     let meant = pod.containers.iter().filter(|c| match targets[of].name.container() {
         Some(name) => c.name == name,
@@ -268,7 +268,7 @@ pub(super) fn age(pod: &Pod, targets: &[Target], of: usize, wall: Timestamp, now
     let seen = |container: &str| targets.iter().find(|t| t.name.container() == Some(container)).map(|t| t.since);
     let ages = meant.filter_map(|c| {
         let by_clock = wall.saturating_add(now).ok()?.duration_since(c.started_at?);
-        // The group is there before a container that is restarted in it.
+        // The group exists before a container that is restarted in it.
         let since = if group { seen(&c.name).unwrap_or(now) } else { targets[of].since };
         Some(Duration::try_from(by_clock).unwrap_or_default().max(now.saturating_sub(since)))
     });
@@ -286,10 +286,10 @@ pub(super) fn owner_key(pod: &Pod) -> OwnerKey {
     OwnerKey { namespace: pod.id.namespace.clone(), kind: kind.into(), name: name.into() }
 }
 
-/// How long what does not grow has: less than what is not over.
+/// The time left for what does not grow: less than for what is not above its threshold.
 const LONG: Duration = Duration::from_secs(1 << 32);
 
-/// How long a target has until its room is used up, as it seems; the longest where it is not over.
+/// How long a target apparently has until its margin is used up; the maximum if it is not above its threshold.
 pub(super) fn urgency(target: &Target) -> Duration {
     let State::Watched { above: Some(above), view, .. } = &target.state else { return Duration::MAX };
     let (margin, growth) = match view.last() {
@@ -299,7 +299,7 @@ pub(super) fn urgency(target: &Target) -> Duration {
     time_left(margin, growth).unwrap_or(LONG)
 }
 
-/// The targets that are over, those with the least time left first.
+/// The targets above their threshold, those with the least time left first.
 pub(super) fn above_targets(entry: &Entry) -> Vec<usize> {
     let is_over = |t: &Target| matches!(t.state, State::Watched { above: Some(_), .. });
     let mut above: Vec<_> = (0..entry.targets.len()).filter(|i| is_over(&entry.targets[*i])).collect();
@@ -307,7 +307,7 @@ pub(super) fn above_targets(entry: &Entry) -> Vec<usize> {
     above
 }
 
-/// How fast a target grows; `None` if it is not there any more.
+/// How fast a target grows; `None` if it no longer exists.
 pub(super) fn growth_of(entry: &Entry, id: TargetId) -> Option<i64> {
     let target = entry.targets.iter().find(|t| t.id == id)?;
     match &target.state {
@@ -316,7 +316,7 @@ pub(super) fn growth_of(entry: &Entry, id: TargetId) -> Option<i64> {
     }
 }
 
-/// Guarded containers whose id has a shape that no runtime uses, with what is wrong.
+/// Guarded containers with an id in a format that no runtime uses, and what is wrong with it.
 pub(super) fn bad_ids(entry: &Entry) -> Vec<(String, String)> {
     let Ok(guard) = &entry.guard else { return Vec::new() };
     let guarded =
@@ -324,7 +324,7 @@ pub(super) fn bad_ids(entry: &Entry) -> Vec<(String, String)> {
     guarded.filter_map(|c| Some((c.name.clone(), c.id.as_ref()?.as_ref().err()?.clone()))).collect()
 }
 
-/// Kills that the kernel has counted, of which it is not known yet whether the container has ended by them.
+/// Kills that the kernel has counted, while it is unknown whether they ended the container.
 #[derive(Debug)]
 pub(super) struct Unsettled {
     pub(super) container: String,
@@ -332,6 +332,7 @@ pub(super) struct Unsettled {
     pub(super) count: u64,
     pub(super) reason: MissReason,
     pub(super) last_sample: Option<Box<(LastSample, Duration)>>,
-    /// When it has gone on without them; `None`: its group is gone, and the status has the last word.
+    /// When it counts as having gone on without the killed processes; `None`: its group is gone, and only the status
+    /// decides.
     pub(super) goes_on_at: Option<Moment>,
 }

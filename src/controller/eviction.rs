@@ -1,4 +1,4 @@
-//! What is done about a container above its threshold: restraint is asked, and a request sent.
+//! What to do about a container above its threshold: check restraint, and send a request.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ use crate::pods::guard::{DryRun, Guard, Rule};
 use crate::report::notice::Subject;
 use crate::sampler::{Command, TargetId};
 
-/// How soon to see whether an earlier request was answered meanwhile.
+/// How soon to check whether an earlier request was answered meanwhile.
 const ANSWER_CHECK: Duration = Duration::from_millis(200);
 
 impl Controller {
-    /// Decides about the pods that something has happened to, those with the least time left first. `read` reads all of a
-    /// target anew: nothing is sent for a container that is not over at that very moment.
+    /// Decides about the pods that something has happened to, those with the least time left first. `read` reads all
+    /// values of a target anew: nothing is sent for a container that is not above its threshold at that very moment.
     pub fn decide(&mut self, now: Moment, read: &mut Read<'_>) {
         let open = std::mem::take(&mut self.open);
         let left = |key: &Key| {
@@ -30,7 +30,7 @@ impl Controller {
             above.unwrap_or(Duration::MAX)
         };
         let mut open: Vec<(Duration, Key)> = open.into_iter().map(|key| (left(&key), key)).collect();
-        // Those with the least time left come first, should there not be enough for all.
+        // Those with the least time left come first, in case the budget is not enough for all.
         open.sort();
         for (_, key) in open {
             self.consider(now, &key, read);
@@ -64,7 +64,7 @@ impl Controller {
         }
         entry.eviction = match (deferral, still_above, back_off) {
             (Some((target, deferral, evidence)), ..) => {
-                // A deletion that has to wait does not keep the eviction from being tried again.
+                // A deferred deletion does not keep the eviction from being retried.
                 let until = back_off.map_or(deferral.until, |at| deferral.until.min(at));
                 let deferral = Deferral { until, ..deferral };
                 let container = entry.targets.iter().find(|t| t.id == target).and_then(|t| t.name.container());
@@ -79,8 +79,8 @@ impl Controller {
         };
     }
 
-    /// What may be requested now for a pod with a target above its threshold, and until when an eviction backs off; `None`:
-    /// nothing may, and what the pod waits for is noted.
+    /// What may be requested now for a pod with a target above its threshold, and until when its eviction backs off.
+    /// `None`: nothing may be requested, and the entry shows what the pod waits for.
     fn next_step(&mut self, now: Moment, key: &Key) -> Option<(Act, Guard, Option<Moment>)> {
         let in_flight = self.pods.get(key).is_some_and(|e| self.in_flight.values().any(|r| r.pod == e.pod.id));
         let entry = self.pods.get_mut(key)?;
@@ -109,18 +109,18 @@ impl Controller {
             }
         };
         if in_flight {
-            // The pod lost its label and has it again; an earlier request is still to be answered.
+            // The pod lost its label and got it back; an earlier request is still without an answer.
             entry.eviction = Eviction::Retrying { target: first, at: now + ANSWER_CHECK };
             return None;
         }
         Some((act, guard.clone(), back_off.map(|f| f.not_before)))
     }
 
-    /// Whether a pod of the same owner, which was made after that owner's last eviction, is ready on this node.
+    /// Whether a pod of the same owner that was created after the owner's last eviction is ready on this node.
     fn is_replaced(&self, key: &Key) -> bool {
         let Some(owner) = self.pods.get(key).map(|e| &e.owner) else { return false };
         let Some(last) = self.restraint.last_eviction(owner) else { return false };
-        // The server tells whole seconds.
+        // The server's times have whole seconds.
         let evicted = self.wall.saturating_add(last).ok().map(|t| t.as_second());
         self.pods.values().any(|e| {
             let made_since = e.since > last && e.pod.created.map(Timestamp::as_second) >= evicted;
@@ -168,7 +168,7 @@ impl Controller {
     }
 }
 
-/// Reads a target that is said to be over; `None` if it is not, and then it is watched again.
+/// Reads a target that was reported as above its threshold. `None` if it is not; the sampler is then rearmed.
 fn read_again(
     effects: &mut Vec<Effect>,
     entry: &mut Entry,
@@ -184,7 +184,7 @@ fn read_again(
         effects.push(Effect::Sampler(Command::Rearm(target.id)));
         return None;
     };
-    // A single reading has no growth; the sampler's last look has.
+    // A single reading shows no growth; the sampler's last sample does.
     let seen = match view.last().map(|last_sample| last_sample.verdict) {
         Some(Verdict::Above(seen)) => Some(seen),
         _ => *above,
@@ -198,7 +198,7 @@ fn read_again(
     Some(evidence)
 }
 
-/// Judges one reading by itself; that it was over for long enough was the sampler's to see.
+/// Judges a single reading; the sampler has already checked that it was above its threshold for long enough.
 fn judge_again(guard: &Guard, sample: &Sample) -> Option<Evidence> {
     let rule = Rule { sustained_for: Duration::ZERO, ..guard.rule };
     match History::default().observe(&rule, sample, Duration::ZERO) {

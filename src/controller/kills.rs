@@ -1,7 +1,8 @@
-//! OOM kills of guarded containers: counted as the kernel counts them, told with the reason that they were not prevented.
+//! OOM kills of guarded containers: counted as the kernel counts them, and reported with the reason why they were not
+//! prevented.
 //!
-//! The kernel's counter tells at once that a process was killed, the pod's status after a second that a container was. A
-//! kill that the counter told of is settled when it is known which of the two it was, so that it is counted once.
+//! The kernel's counter shows at once that a process was killed; the pod's status shows after a second that a container
+//! was. A kill from the counter is settled when it is known which of the two it was, so that it is counted once.
 
 use std::time::Duration;
 
@@ -18,20 +19,20 @@ use crate::pods::guard::DryRun;
 use crate::report::notice::{MissReason, Subject};
 use crate::sampler::LastSample;
 
-/// Kills of so many of a pod's last containers are remembered, to count each once.
+/// For how many of a pod's last containers kills are remembered, to count each once.
 pub(super) const MOST_KILLS: usize = 16;
-/// A container that has its group so long after a kill goes on without what was killed: the group of one that has ended is
-/// removed within tens of milliseconds (measured), on a busy node within a second or two.
+/// If a container still has its group this long after a kill, it goes on without the killed processes. The group of a
+/// container that has ended is removed within tens of milliseconds (measured), on a busy node within a second or two.
 const GOES_ON: Duration = Duration::from_secs(5);
-/// The pod's limit was hit because of others in it if these hold so much of it more than the limits of both leave: the
-/// sandbox and what a CPU has charged ahead are always there.
+/// The part of the pod's limit that others must hold beyond what the two limits leave, for the kill to be their doing.
+/// The sandbox, and what a CPU has charged ahead, are always there.
 const OTHERS_PART: u64 = 16;
-/// The same at the least.
+/// The minimum of that.
 const OTHERS_LEAST: Bytes = Bytes(4 << 20);
-/// A pod whose limit is filled to so many eighths was at it, where only the status tells of a kill.
+/// If only the status shows a kill, a pod was at its limit if this many eighths of the limit were used.
 const FULL: u64 = 7;
 
-/// Kills that the kernel has counted, as [`crate::sampler::What::Killed`] has them.
+/// Kills that the kernel has counted, from [`crate::sampler::What::Killed`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Counted {
     pub(super) count: u64,
@@ -40,7 +41,7 @@ pub(super) struct Counted {
     pub(super) last_sample: Option<LastSample>,
 }
 
-/// Remembers what was last read of a container that is no more, should its status tell of a kill.
+/// Keeps the last sample of a container that no longer exists, in case its status shows a kill.
 pub(super) fn keep_last_sample(entry: &mut Entry, target: &Target, dry_run: DryRun) {
     let Name::Container(name, id) = &target.name else { return };
     let State::Watched { view, .. } = &target.state else { return };
@@ -48,13 +49,13 @@ pub(super) fn keep_last_sample(entry: &mut Entry, target: &Target, dry_run: DryR
     entry.last_samples.insert(name.clone(), (id.clone(), view.last(), reason));
 }
 
-/// Its group is gone: only the status knows whether it has ended by the kills that were counted.
+/// Its group is gone: only the status shows whether the counted kills have ended it.
 pub(super) fn group_gone(entry: &mut Entry, target: &Target) {
     let Name::Container(_, id) = &target.name else { return };
     entry.unsettled.iter_mut().filter(|u| u.id == *id).for_each(|u| u.goes_on_at = None);
 }
 
-/// Takes in kills that the kernel has counted.
+/// Handles kills that the kernel has counted.
 pub(super) fn counted(
     effects: &mut Vec<Effect>,
     entry: &mut Entry,
@@ -84,7 +85,7 @@ pub(super) fn counted(
         }
     }
     if together {
-        // The processes of one container, killed at once: one kill.
+        // The processes of one container, killed at once, count as one kill.
         entry.unsettled.iter_mut().filter(|u| u.id == id).for_each(|u| u.count = 1);
         settle(effects, entry, |u| (u.id == id).then_some(true));
     } else if entry.unsettled.len() > MOST_KILLS {
@@ -93,17 +94,17 @@ pub(super) fn counted(
     }
 }
 
-/// Tells of kills that a container has outlived.
+/// Reports kills that a container has survived.
 pub(super) fn settle_by_time(effects: &mut Vec<Effect>, entry: &mut Entry, now: Moment) {
     settle(effects, entry, |u| u.goes_on_at.is_some_and(|at| at <= now).then_some(false));
 }
 
-/// Nothing more will be heard of the pod.
+/// Settles all kills, because there will be no more news of the pod.
 pub(super) fn settle_all(effects: &mut Vec<Effect>, entry: &mut Entry) {
     settle(effects, entry, |u| Some(u.goes_on_at.is_none()));
 }
 
-/// Tells those of which it is known now whether the container has ended by them.
+/// Reports the kills of which it is known now whether they ended the container.
 fn settle(effects: &mut Vec<Effect>, entry: &mut Entry, known: impl Fn(&Unsettled) -> Option<bool>) {
     for unsettled in std::mem::take(&mut entry.unsettled) {
         let Some(whole) = known(&unsettled) else {
@@ -119,10 +120,10 @@ fn settle(effects: &mut Vec<Effect>, entry: &mut Entry, known: impl Fn(&Unsettle
     }
 }
 
-/// Tells the kills that a pod's status has news of.
+/// Reports the kills that are new in a pod's status.
 pub(super) fn notify_kills(effects: &mut Vec<Effect>, entry: &mut Entry, dry_run: DryRun, now: Moment) {
     if entry.never.is_some_and(|n| !matches!(n, Never::Terminating | Never::Finished)) {
-        return; // never was guarded
+        return; // it was never guarded
     }
     let containers = entry.pod.containers.clone();
     settle(effects, entry, |u| {
@@ -164,13 +165,13 @@ pub(super) fn notify_kills(effects: &mut Vec<Effect>, entry: &mut Entry, dry_run
     }
 }
 
-/// The end of this instance by a kill is told once.
+/// Remembers an instance that a kill ended, to report this once.
 fn remember(entry: &mut Entry, id: &ContainerId) {
     if entry.kills.contains(id) {
         return;
     }
     if entry.kills.len() >= MOST_KILLS {
-        // The oldest that the pod's status does not speak of any more.
+        // The oldest that no longer appears in the pod's status.
         let spoken_of = |k: &ContainerId| entry.pod.containers.iter().any(|c| c.oom_killed.contains(k));
         let forgotten = entry.kills.iter().position(|k| !spoken_of(k));
         forgotten.map(|i| entry.kills.remove(i));
@@ -178,18 +179,18 @@ fn remember(entry: &mut Entry, id: &ContainerId) {
     entry.kills.push_back(id.clone());
 }
 
-/// Whether the pod came to its limit by what others in it hold, and not by this container, which was last read so. Where
-/// the pod's own group is guarded, too, that is no reason.
+/// Whether others in the pod filled its limit, rather than this container, which was last sampled like this. If the
+/// pod's own group is guarded, too, that is no reason.
 fn is_pods_doing(entry: &Entry, sample: Option<Sample>) -> bool {
     let guards_pod = entry.guard.as_ref().is_ok_and(|g| g.pod_group);
     let Some(Sample { own, pod: Some(pod), .. }) = sample else { return false };
     let Some(limit) = pod.limit.filter(|_| !guards_pod) else { return false };
-    // Usage alone: the cache in it counts in the pod's, too.
+    // Usage alone: this container's cache also counts in the pod's usage.
     let (own_left, pod_left) = (own.limit.unwrap_or(limit).less(own.usage), limit.less(pod.usage));
     own_left.less(pod_left) >= Bytes(limit.0 / OTHERS_PART).max(OTHERS_LEAST)
 }
 
-/// Whether the pod was about at its limit.
+/// Whether the pod was close to its limit.
 fn was_pod_full(sample: Option<Sample>) -> bool {
     let pod = sample.and_then(|s| s.pod);
     pod.is_some_and(|pod| pod.limit.is_some_and(|limit| pod.usage >= Bytes(limit.0 / 8).times(FULL)))

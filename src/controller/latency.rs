@@ -1,4 +1,4 @@
-//! How long evictions take in each namespace, learnt from their answers and from the ends of the containers' groups.
+//! How long evictions take in each namespace, learned from their answers and from the ends of the containers' groups.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -6,17 +6,18 @@ use std::time::Duration;
 
 use crate::sampler::{Latency, P90};
 
-/// How many of a namespace's last evictions the 90th percentile is taken of: few enough to notice a change soon.
+/// The 90th percentile covers this many of a namespace's last evictions: few enough to notice a change soon.
 const LAST: usize = 20;
-/// A container that takes longer than this to end is not foreseen that early anyway.
+/// The maximum that counts: a kill is not foreseen any earlier.
 const LONGEST: Duration = Duration::from_secs(120);
 /// The weight of the last answer in the typical latency.
 const WEIGHT: f64 = 0.25;
 /// From the answer to the effect of SIGTERM (measured: answer after 12 ms, exit after 32).
 const ANSWER_TO_EXIT: Duration = Duration::from_millis(20);
-/// A slow server makes every container seem near a kill; beyond this that helps nobody.
+/// The maximum of the typical latency. A slow server makes every container seem near a kill, and beyond this value that
+/// helps nobody.
 const LONGEST_TYPICAL: Duration = Duration::from_secs(2);
-/// How many namespaces are remembered; beyond that, those without a guarded container are forgotten.
+/// How many namespaces are remembered. Beyond that, those without a guarded container are forgotten.
 const NAMESPACES: usize = 512;
 
 #[derive(Debug)]
@@ -26,7 +27,6 @@ struct Seen {
     ends: VecDeque<Duration>,
 }
 
-/// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Latencies(BTreeMap<String, Seen>);
 
@@ -37,14 +37,14 @@ impl Latencies {
             if self.0.len() >= NAMESPACES {
                 self.0.retain(|_, seen| Arc::strong_count(&seen.latency) > 1);
             }
-            // The first end does not yet tell what others take.
+            // The first end does not yet show how long others take.
             let seen = Seen { latency: Arc::default(), answered: false, ends: VecDeque::from([P90]) };
             self.0.insert(namespace.to_owned(), seen);
         }
         self.0.get(namespace).map(|seen| Arc::clone(&seen.latency)).unwrap_or_default()
     }
 
-    /// What nine of ten evictions take, from the request to the end of the group.
+    /// The latency of nine in ten evictions, from the request to the end of the group.
     pub(super) fn p90(&self, namespace: &str) -> Duration {
         self.0.get(namespace).map_or(P90, |seen| seen.latency.p90())
     }

@@ -1,5 +1,5 @@
-//! What is known of this node's opted-in pods, and what is done about them. Pod changes, resolutions, the sampler's reports,
-//! answers and time go in; effects come out. No clock, no I/O.
+//! What is known about this node's opted-in pods, and what is done about them. Pod changes, resolutions, the sampler's
+//! reports, answers and time go in; effects come out. No clock, no I/O.
 
 mod answers;
 mod core;

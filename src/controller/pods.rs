@@ -21,8 +21,9 @@ type ParsedGuard = Result<Guard, Vec<Problem>>;
 /// A pod and its guard before a change.
 type Before = (Pod, ParsedGuard);
 
-/// How many generations a container's last end stands for, of a pod that was there before us: its status tells of one end
-/// and counts all. Where it was restarted more often than once in ten minutes, the others were of the kind, too.
+/// How many generations the last end of a container stands for, if the pod existed before the agent started. The status
+/// shows one end, but counts all. If the container was restarted more often than once in ten minutes, the other ends
+/// count as young, too.
 fn earlier_generations(pod: &Pod, container: &Container, wall: Timestamp, now: Moment) -> u32 {
     let lived = pod.created.map(|created| signed(now).saturating_sub(since(wall, created)));
     let restarts = container.restarts.saturating_add(1);
@@ -32,7 +33,7 @@ fn earlier_generations(pod: &Pod, container: &Container, wall: Timestamp, now: M
 }
 
 impl Controller {
-    /// Takes in what the watch says.
+    /// Handles a change from the watch.
     pub fn pod_changed(&mut self, now: Moment, change: PodChange) {
         match change {
             PodChange::Listing => self.listing = Some(BTreeSet::new()),
@@ -47,13 +48,13 @@ impl Controller {
                 }
             }
             PodChange::Applied(pod) => {
-                // A watch that goes on tells of changes without a list.
+                // A watch that resumes sends changes without a list.
                 self.away &= self.listing.is_some();
                 self.applied(now, *pod);
             }
             PodChange::Gone(gone) => {
                 let key = (gone.namespace, gone.name);
-                // The word about an earlier pod of the name says nothing about this one.
+                // A change of an earlier pod with this name says nothing about this one.
                 if self.pods.get(&key).is_some_and(|e| e.pod.id.uid == gone.uid) {
                     self.remove(&key);
                 }
@@ -68,14 +69,14 @@ impl Controller {
             seen.insert(key.clone());
         }
         if self.pods.get(&key).is_some_and(|e| e.pod.id.uid != pod.id.uid) {
-            self.remove(&key); // a namesake
+            self.remove(&key); // an earlier pod of the same name
         }
         let Some(reading) = guard::read(&pod) else {
             self.remove(&key);
             return;
         };
         let by_namespace = guard::by_namespace(&pod);
-        pod.annotations.clear(); // read, and they can be large
+        pod.annotations.clear(); // they have been read, and they can be large
         let was_ready = self.pods.get(&key).is_some_and(|e| e.pod.ready);
         let is_newly_ready = pod.ready && !was_ready;
         let owner = owner_key(&pod);
@@ -90,7 +91,7 @@ impl Controller {
         self.note_due(&key);
     }
 
-    /// Keeps the pod as it is now. Answers the pod and the guard as they were; `None` for one that is new.
+    /// Stores the pod as it is now. Returns the pod and the guard as they were; `None` if the pod is new.
     fn replace(&mut self, now: Moment, key: &Key, pod: Pod, guard: ParsedGuard, by_namespace: bool) -> Option<Before> {
         let never = never(&pod, &self.settings.scope);
         let owner = owner_key(&pod);
@@ -107,18 +108,18 @@ impl Controller {
         Some((std::mem::replace(&mut entry.pod, pod), std::mem::replace(&mut entry.guard, guard)))
     }
 
-    /// Counts the OOM kills that the status has news of towards those of its owner that keep dying young.
+    /// Counts the OOM kills that are new in the status as young ends of the pod's owner.
     fn learn_young_ends(&mut self, now: Moment, key: &Key, before: Option<&Before>) {
         let Some(entry) = self.pods.get(key) else { return };
         let guards = |guard: &ParsedGuard, c: &Container| guard.as_ref().is_ok_and(|g| g.containers.contains(&c.name));
         for container in entry.pod.containers.iter().filter(|c| guards(&entry.guard, c)) {
-            // The status repeats each with every change of the pod.
+            // The status repeats each kill with every change of the pod.
             let known = before.into_iter().flat_map(|(pod, guard)| {
                 pod.containers.iter().filter(|c| c.name == container.name && guards(guard, c))
             });
             let known: Vec<_> = known.flat_map(|c| &c.oom_lives).collect();
             for (from, to) in container.oom_lives.iter().filter(|life| !known.contains(life)) {
-                // It has happened, and lived, whatever clock the status was written by.
+                // The end is in the past, and the life is not negative, whatever clock wrote the status.
                 let ended = since(self.wall, *to).min(signed(now));
                 let started = ended.saturating_sub(to.duration_since(*from).max(SignedDuration::ZERO));
                 let is_new = before.is_none();
@@ -128,7 +129,7 @@ impl Controller {
         }
     }
 
-    /// Reports what is wrong with the guard, and kills that the status has news of.
+    /// Reports problems of the guard, and kills that are new in the status.
     fn notify_of_guard(&mut self, now: Moment, key: &Key, warnings: Vec<Warning>) {
         let Some(entry) = self.pods.get_mut(key) else { return };
         if let Some(never @ (Never::Mirror | Never::Static | Never::ExcludedNamespace)) = entry.never {
@@ -145,7 +146,7 @@ impl Controller {
         notify_kills(&mut self.effects, entry, self.settings.dry_run, now);
     }
 
-    /// Lets targets go that the pod should not have any more, and begins with those that are new.
+    /// Drops targets that the pod should no longer have, and adds the new ones.
     fn update_targets(&mut self, now: Moment, key: &Key, old_guard: Option<&ParsedGuard>) {
         let Some(entry) = self.pods.get_mut(key) else { return };
         let edited = match (old_guard, &entry.guard) {
@@ -168,7 +169,7 @@ impl Controller {
         }
     }
 
-    /// The guard was edited: what was over by the old one is to be judged by the new.
+    /// The guard was edited: what was above its old threshold must be judged by the new rule.
     fn guard_edited(&mut self, key: &Key, rule: Rule) {
         let Some(entry) = self.pods.get_mut(key) else { return };
         for target in &mut entry.targets {
@@ -218,8 +219,8 @@ impl Controller {
         if let Some(entry) = self.pods.get_mut(key) {
             keep_last_sample(entry, target, self.settings.dry_run);
             let pod = entry.pod.id.clone();
-            // What the sampler saw end is learnt already, or ended before the answer: not when its status says so. And what
-            // is only not guarded any more has not ended.
+            // If the sampler saw the end, it is learned already, or it came before the answer. Only its own time
+            // counts, not that of the status. A container that is merely no longer guarded has not ended.
             let runs = |name: &str, id: &ContainerId| {
                 let mut containers = entry.pod.containers.iter().filter(|c| c.name == name && c.running);
                 containers.any(|c| matches!(&c.id, Some(Ok(own)) if own == id))

@@ -10,7 +10,7 @@ use crate::report::notice::Subject;
 use crate::sampler::{Report, TargetId, What};
 
 impl Controller {
-    /// Takes in what the sampler says.
+    /// Handles a report of the sampler.
     pub fn reported(&mut self, now: Moment, report: Report) {
         self.at(report.id, |c| c.take_report(now, report));
     }
@@ -27,7 +27,7 @@ impl Controller {
         let State::Watched { above, view, unreadable, .. } = &mut entry.targets[i].state else {
             return;
         };
-        // The first sample after a file could not be read says itself that it can be again.
+        // The first sample after a file could not be read shows that it can be read again.
         match &report.what {
             What::Unreadable(error) => *unreadable = Some(error.to_string()),
             What::Killed { .. } | What::Gone => {}
@@ -50,11 +50,11 @@ impl Controller {
                 counted(&mut self.effects, entry, now, i, kills, self.settings.dry_run);
             }
             What::Gone => self.group_gone(now, id),
-            // What the namespace's label guards need not be fit for it, and nobody made a mistake: a line of `status` and
-            // `/api/guards` says so, and no Event.
+            // The namespace's label also opts in pods that do not suit it, and nobody made a mistake. `status` and
+            // `/api/guards` say so in a line, without an Event.
             What::NoLimit | What::BeyondLimit if entry.by_namespace => {}
-            // That the pod as a whole has no limit is no fault of the guard: each of its containers is guarded by its own, and
-            // one without gets an Event of its own.
+            // A pod without a limit as a whole is no fault of the guard: each of its containers is guarded by its own
+            // limit, and a container without one gets its own Event.
             What::NoLimit if container.is_none() => {}
             What::NoLimit => notify(&mut self.effects, entry, container, Subject::NoLimit),
             What::BeyondLimit => notify(&mut self.effects, entry, container, Subject::BeyondLimit),
@@ -75,7 +75,7 @@ impl Controller {
         if entry.never.is_some() {
             self.by_target.remove(&id);
         } else {
-            // Ended, or about to be restarted under a new id; or its group is made anew.
+            // It has ended, or is about to restart under a new id, or its group is being created anew.
             let why = Some("its cgroup is gone".into());
             let retry_at = Some(now + FIRST_RESOLVE_RETRY);
             let state = State::Resolving { since: now, attempt: 0, retry_at, why, had_group: true };

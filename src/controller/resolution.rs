@@ -1,4 +1,4 @@
-//! Targets whose cgroups are looked for.
+//! Targets whose cgroups we are looking for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,16 +11,15 @@ use crate::ground::clock::Moment;
 use crate::report::notice::Subject;
 use crate::sampler::{Command, Shown, TargetId, Watch};
 
-/// A group appears 45–130 ms before its container's first instruction, its id in the watch
-/// 20–70 ms after (measured): so it is there when we look, and what is missing now comes at once
-/// or never.
+/// A group appears 45–130 ms before its container's first instruction, its id in the watch 20–70 ms after (measured). The
+/// group is therefore there when we look for it; a missing one comes at once or never.
 pub(super) const FIRST_RESOLVE_RETRY: Duration = Duration::from_millis(20);
 
-/// A container whose group is still missing is looked for so often.
+/// The interval of searches for a container whose group is still missing.
 const LAST_RESOLVE_RETRY: Duration = Duration::from_secs(10);
 
 impl Controller {
-    /// Takes in what was found of a target's group.
+    /// Handles the result of a search for a target's group.
     pub fn resolved(&mut self, now: Moment, id: TargetId, result: Result<Groups, Unresolved>) {
         self.at(id, |c| c.take_resolution(now, id, result));
     }
@@ -47,7 +46,7 @@ impl Controller {
                 *retry_at = Some(now + back_off.min(LAST_RESOLVE_RETRY));
                 *attempt += 1;
                 *why = Some(error.to_string());
-                // That a group is gone, or not there yet, is no news.
+                // It is no news that a group is gone, or not there yet.
                 let news = match error {
                     Unresolved::NotFound => waited >= SETTLED && !*had_group,
                     Unresolved::ChargedToPod | Unresolved::TooMany | Unresolved::Unreadable(_) => true,

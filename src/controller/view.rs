@@ -1,4 +1,4 @@
-//! What is known of the guarded containers, in words and numbers, for `/api/guards`.
+//! The state of the guarded containers, as text and numbers, for `/api/guards`.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::report::notice::Subject;
 use crate::sampler::TargetId;
 use crate::serve::wire::{GuardState, GuardView, MemoryView};
 
-/// Why a percentage of the pod as a whole is none, where `*` asks for it.
+/// Why a percentage for the pod as a whole has no meaning, if `*` sets one.
 const POD_WITHOUT_LIMIT: &str = "the pod as a whole has no memory limit to take a percentage of (not each of its containers, init containers included, has one): each container is guarded by its own limit";
 
-/// One view for each container that the guard names, and for the pod's own group where it is guarded; one in all for a guard
-/// that is invalid.
+/// One view for each container that the guard names, and one for the pod's own group if it is guarded. An invalid guard
+/// has one view in all.
 pub(super) fn views(entry: &Entry, now: Moment) -> Vec<GuardView> {
     let guard = match &entry.guard {
         Ok(guard) => guard,
@@ -89,7 +89,7 @@ fn view_of_target(entry: &Entry, target: &Target, now: Moment) -> GuardView {
     view
 }
 
-// One arm for each state, in the order of precedence: longer than a screen, and read from top to bottom.
+// One arm for each state, in the order of precedence: longer than a screen, but to be read from top to bottom.
 fn state_of(entry: &Entry, target: &Target, now: Moment) -> (GuardState, String) {
     let (view, above, unreadable) = match &target.state {
         State::Resolving { why, .. } => {
@@ -99,7 +99,7 @@ fn state_of(entry: &Entry, target: &Target, now: Moment) -> (GuardState, String)
         State::Watched { view, above, unreadable, .. } => (view, above, unreadable),
     };
     let about_this = |t: &TargetId| *t == target.id;
-    // What was asked or is settled for the pod holds for a container that was restarted since, too.
+    // The pod's requested or accepted eviction also covers a container that has restarted since.
     let orphan = |t: &TargetId| above.is_some() && !entry.targets.iter().any(|other| other.id == *t);
     let ago = |at: &Moment| now.saturating_sub(*at).as_secs();
     let within = |at: &Moment| at.saturating_sub(now).as_secs();

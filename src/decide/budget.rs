@@ -1,25 +1,25 @@
-//! A node's budget of evictions: a token bucket that can take back what did not happen. Pure.
+//! A node's budget of evictions: a token bucket that can take back the tokens of evictions that did not happen. Pure.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::ground::clock::Moment;
 
-/// How far a budget had come at a moment.
+/// The state of a budget at a moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tokens {
     left: u32,
-    /// When the last one was added.
+    /// When the last token was added.
     refilled: Moment,
 }
 
-/// A token bucket. Kept as the times at which tokens were spent, so that what did not happen after all can be taken out as
-/// if it had never been, however late that is told.
+/// A token bucket. It keeps the times at which tokens were spent. The token of an eviction that did not happen can
+/// therefore be taken out as if it had never been spent, however late this becomes known.
 #[derive(Debug)]
 pub(super) struct Bucket {
     burst: u32,
     refill: Duration,
-    /// Before all that are in `spent`.
+    /// The state before all entries of `spent`.
     tokens: Tokens,
     /// When tokens were spent, and for which namespace; the oldest first.
     spent: VecDeque<(Moment, String)>,
@@ -36,7 +36,7 @@ impl Bucket {
             tokens.refilled += self.refill;
         }
         if tokens.left >= self.burst {
-            // A full bucket gathers nothing: the next token is counted from the first that is spent.
+            // A full bucket gains nothing: the time to the next token starts when the first is spent.
             tokens.refilled = now;
         }
     }
@@ -53,7 +53,8 @@ impl Bucket {
         tokens
     }
 
-    /// A token for this namespace, or when there is the next. `shared`: no namespace has more than half of the bucket.
+    /// Whether there is a token for this namespace; if not, when the next one comes. `shared`: no namespace gets more
+    /// than half of the bucket.
     pub(super) fn may(&self, now: Moment, namespace: &str, shared: bool) -> Result<(), Moment> {
         let tokens = self.tokens_at(now);
         let missing = (self.burst - tokens.left) as usize;
@@ -67,14 +68,14 @@ impl Bucket {
         self.spent.insert(i, (at, namespace.to_owned()));
     }
 
-    /// What was forgotten meanwhile cannot be given back.
+    /// Puts a token back, unless it was forgotten meanwhile.
     pub(super) fn take_out(&mut self, at: Moment, namespace: &str) {
         if let Some(i) = self.spent.iter().position(|(t, of)| *t == at && of == namespace) {
             self.spent.remove(i);
         }
     }
 
-    /// Forgets what was spent so long ago.
+    /// Forgets what was spent at least `age` ago.
     pub(super) fn forget(&mut self, age: Duration, now: Moment) {
         while self.spent.front().is_some_and(|(at, _)| *at + age <= now) {
             if let Some((at, _)) = self.spent.pop_front() {

@@ -1,4 +1,4 @@
-//! Who is never evicted.
+//! Which pods are never evicted.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,18 +12,18 @@ pub enum Never {
     Mirror,
     /// Owned by the Node: a static pod.
     Static,
-    /// It is going away already.
+    /// It is already terminating.
     Terminating,
     Finished,
     /// Bound to another node, or to none.
     NotOurNode,
-    /// Its namespace is switched off (`--exclude-namespaces`).
+    /// Its namespace is excluded (`--exclude-namespaces`).
     ExcludedNamespace,
     Agent,
 }
 
 impl Never {
-    /// One word for it, as `/api/guards` has it.
+    /// The word that `/api/guards` uses.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -56,13 +56,13 @@ impl fmt::Display for Never {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
     pub node: String,
-    /// The agent's own pod uid; none for a run from a desk.
+    /// The agent's own pod uid; `None` if the agent runs outside a pod.
     pub pod_uid: Option<String>,
-    /// Namespaces that are switched off.
+    /// Namespaces that are excluded.
     pub excluded: BTreeSet<String>,
 }
 
-/// The one place that says who is never evicted.
+/// The only place that decides which pods are never evicted.
 #[must_use]
 pub fn never(pod: &Pod, scope: &Scope) -> Option<Never> {
     let owner_kind = pod.owner.as_ref().map(|o| o.kind.as_str());

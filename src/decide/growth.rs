@@ -1,9 +1,9 @@
 //! How fast a container grows: over the last quarter of a second, and over the last minute. Pure.
 //!
-//! Both are about usage less clean cache, for that is what an OOM kill is about. What the kernel says of it is never quite
-//! of one moment: usage and `memory.stat` are two files, and the thread that reads them may have to wait between the two.
-//! So each look is kept as an interval that surely holds the truth, and haste rests on the lower end of what the
-//! intervals allow ([`Trend::at_least`]).
+//! Both measure usage minus clean cache, the memory that leads to an OOM kill. The kernel's figures never come from
+//! quite the same moment: usage and `memory.stat` are two files, and the thread that reads them may have to wait in
+//! between. Each sample is therefore kept as an interval that surely contains the true value. Urgent decisions rest on
+//! the lower end of what the intervals allow ([`Trend::at_least`]).
 
 use std::time::Duration;
 
@@ -11,22 +11,22 @@ use crate::ground::clock::Moment;
 use crate::ground::memory::{Sample, Stat};
 use crate::ground::units::Bytes;
 
-/// How many looks back the fast growth is measured. At 5 ms a look it is 75 ms.
+/// How many samples the fast growth goes back. At 5 ms per sample this is 75 ms.
 const SAMPLES: usize = 16;
-/// The fast growth is taken over at most this time, or over as many looks as it needs where they are farther apart.
+/// The fast growth covers at most this time, or as many samples as it needs if they are farther apart.
 const WINDOW: Duration = Duration::from_millis(250);
-/// The slow growth is taken over a minute, from points so far apart …
+/// The slow growth covers a minute, with points this far apart …
 const MINUTE_EACH: Duration = Duration::from_secs(5);
 const MINUTE_POINTS: usize = 13;
-/// … and what grew in the last four seconds from these: a leak of some MiB a second can fill a small container before there
-/// is a minute of it.
+/// … and the growth of the last four seconds uses these: a leak of some MiB a second can fill a small container in less
+/// than a minute.
 const SECONDS_EACH: Duration = Duration::from_millis(500);
 const SECONDS_POINTS: usize = 9;
-/// With fewer points nothing is said: with four, a single step cannot make more than two thirds of the slopes.
+/// With fewer points there is no slope. With four, a single step cannot make more than two thirds of the slopes.
 const FEWEST_POINTS: usize = 4;
-/// So much of what a group is charged with may not be in its `memory.stat` yet, or not in its usage: the kernel keeps up
-/// to 64 pages for each CPU aside, in either. On the machine of the measurements (two CPUs) 384 KiB were seen; this is
-/// what four busy CPUs can make.
+/// How much of a group's charge may still be missing from its `memory.stat` or from its usage: the kernel keeps up to
+/// 64 pages per CPU aside, in either. We saw 384 KiB on the machine of the measurements (two CPUs); this is what four
+/// busy CPUs can cause.
 const UNSETTLED: u64 = 1 << 20;
 
 #[derive(Clone, Copy, Debug)]
@@ -36,19 +36,19 @@ struct Observed {
     /// After the last one.
     until: Moment,
     usage: Bytes,
-    /// At most this was charged while the look lasted.
+    /// The most that was charged during the sample.
     most_usage: Bytes,
     /// Clean cache; `None` where stat was not read.
     clean: Option<Bytes>,
 }
 
 impl Observed {
-    /// Usage less clean cache is no less than this.
+    /// A lower bound of usage minus clean cache.
     fn least(&self) -> i128 {
         self.clean.map_or(0, |clean| i128::from(self.usage.0) - i128::from(clean.0) - i128::from(UNSETTLED))
     }
 
-    /// It is no more than this. Where the cache is not known, it is taken to have been none.
+    /// An upper bound of it. An unknown cache counts as none.
     fn most(&self) -> i128 {
         let clean = self.clean.unwrap_or_default();
         i128::from(self.most_usage.0) - i128::from(clean.0) + i128::from(UNSETTLED)
@@ -62,13 +62,13 @@ struct Point {
     net: Bytes,
 }
 
-/// What is remembered of a container's memory. Of fixed size.
+/// What we remember of a container's memory. It has a fixed size.
 #[derive(Clone, Debug, Default)]
 pub struct Trend {
     samples: [Option<Observed>; SAMPLES],
-    /// Where the next look goes.
+    /// Where the next sample is stored.
     next: usize,
-    /// Usage less clean cache, when both were last known.
+    /// The last known usage minus clean cache.
     net: Option<Bytes>,
     seconds: Slope<SECONDS_POINTS>,
     minute: Slope<MINUTE_POINTS>,
@@ -94,23 +94,24 @@ impl<const N: usize> Slope<N> {
         self.points[(self.next + N - 1) % N]
     }
 
-    /// Takes a point in, if the one before is so long ago.
+    /// Adds a point, if the last one is at least `each` ago.
     fn point(&mut self, each: Duration, at: Moment, net: Bytes) {
         if self.last().is_some_and(|last| at < last.at + each) {
             return;
         }
         self.points[self.next] = Some(Point { at, net });
         self.next = (self.next + 1) % N;
-        // Points that are much older than they should be say nothing of the present.
+        // Points that are much older than this say nothing about the present.
         let window = each * u32::try_from(N).unwrap_or(u32::MAX);
         self.slope = self.of_three_quarters(at, window);
     }
 
-    /// What three quarters of all pairs of points agree on: a careful form of the Theil–Sen estimator, which takes the middle.
+    /// The slope that three quarters of all pairs of points agree on. This is a cautious form of the Theil–Sen
+    /// estimator, which takes the median.
     fn of_three_quarters(&self, now: Moment, window: Duration) -> Option<i64> {
         let mut points = [Point { at: Moment::ZERO, net: Bytes(0) }; N];
         let mut n = 0;
-        // The oldest first.
+        // Oldest first.
         let in_order = (0..N).filter_map(|i| self.points[(self.next + i) % N]);
         for point in in_order.filter(|p| now.saturating_sub(p.at) <= window) {
             points[n] = point;
@@ -147,7 +148,7 @@ impl Trend {
         }
     }
 
-    /// Takes in that the look at this moment found what the one before had found.
+    /// Records that the sample at this moment equals the one before.
     pub fn unchanged(&mut self, at: Moment) {
         let Some(last) = self.back(0) else { return };
         self.push(Observed { from: at, until: at, clean: None, ..last });
@@ -156,7 +157,7 @@ impl Trend {
         }
     }
 
-    /// Nothing is known of the time since the last look.
+    /// Discards everything: nothing is known about the time since the last sample.
     pub fn interrupted(&mut self) {
         *self = Trend::default();
     }
@@ -166,7 +167,7 @@ impl Trend {
         self.next = (self.next + 1) % SAMPLES;
     }
 
-    /// The look that was so many before the last.
+    /// The sample `n` before the last.
     fn back(&self, n: usize) -> Option<Observed> {
         self.samples[(self.next + SAMPLES - 1 - n) % SAMPLES]
     }
@@ -176,8 +177,8 @@ impl Trend {
         self.minute.point(MINUTE_EACH, at, net);
     }
 
-    /// The fast growth as it seems: over the last looks, in bytes a second. Where the cache of one of the two looks is not
-    /// known, it is taken to be the same.
+    /// The apparent fast growth, over the last samples, in bytes a second. If the cache of the first or the last of
+    /// them is unknown, it counts as unchanged.
     #[must_use]
     pub fn fast(&self) -> Option<i64> {
         let last = self.back(0)?;
@@ -195,22 +196,23 @@ impl Trend {
         rate(i128::from(last.usage.0) - i128::from(first.usage.0) - cached, last.from.checked_sub(first.from)?)
     }
 
-    /// The slow growth: a slope over the last minute that three quarters of all pairs of points agree on, in bytes a second.
-    /// One step within the minute is no growth, a step each second is. `None` before there were [`FEWEST_POINTS`].
+    /// The slow growth over the last minute, in bytes a second: the slope that three quarters of all pairs of points
+    /// agree on. One step within the minute is no growth, but a step each second is. `None` with fewer than
+    /// `FEWEST_POINTS`.
     #[must_use]
     pub fn slow(&self) -> Option<i64> {
         self.minute.slope
     }
 
-    /// It grows at least so fast, in bytes a second: the greatest of the lower bounds, over the last quarter of a second, four
-    /// seconds, and a minute; 0 where none says more.
+    /// A lower bound of growth, in bytes a second: the greatest of the lower bounds over the last quarter of a second,
+    /// four seconds, and a minute; 0 if none is higher.
     #[must_use]
     pub fn at_least(&self) -> i64 {
         [self.fast_at_least(), self.seconds.slope, self.minute.slope].into_iter().flatten().fold(0, i64::max)
     }
 
-    /// The least that both halves of the time agree on, and the whole of it without its first and without its last look: it
-    /// goes on, and a single look that says something else than the truth makes no growth.
+    /// The minimum over four spans: both halves of the time, the whole without its first sample, and the whole without
+    /// its last. Growth must therefore continue, and a single wrong sample makes no growth.
     fn fast_at_least(&self) -> Option<i64> {
         let last = self.back(0)?;
         let mut n = 2;
@@ -228,8 +230,8 @@ impl Trend {
         pairs.into_iter().try_fold(i64::MAX, |most, (from, to)| Some(most.min(least(from, to)?)))
     }
 
-    /// How fast usage rose between the last two looks, in bytes a second; `None`: it did not. Growth over a longer time says
-    /// little of a ramp that has just begun.
+    /// How fast usage rose between the last two samples, in bytes a second; `None` if it did not rise. Growth over a
+    /// longer time says little about a ramp that has just begun.
     #[must_use]
     pub fn last_rise(&self) -> Option<u64> {
         let (last, before) = (self.back(0)?, self.back(1)?);
@@ -239,7 +241,7 @@ impl Trend {
     }
 }
 
-/// `bytes ÷ time` in bytes a second; `None` where no time went by.
+/// `bytes ÷ time` in bytes a second; `None` if no time has passed.
 fn rate(bytes: i128, time: Duration) -> Option<i64> {
     let nanos = i128::try_from(time.as_nanos()).ok().filter(|n| *n > 0)?;
     Some(i64::try_from(bytes * 1_000_000_000 / nanos).unwrap_or(if bytes < 0 { i64::MIN } else { i64::MAX }))

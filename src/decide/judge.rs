@@ -1,4 +1,4 @@
-//! What is true of a container: `(Rule, History, Sample) → Verdict`. Pure: time arrives inside the sample.
+//! The state of a container: `(Rule, History, Sample) → Verdict`. Pure: time arrives inside the sample.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::ground::memory::{Sample, Signal};
 use crate::ground::units::Bytes;
 use crate::pods::guard::Rule;
 
-/// What a verdict rests on.
+/// What a verdict is based on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Evidence {
     /// When it was read.
@@ -17,46 +17,46 @@ pub struct Evidence {
     pub signal: Signal,
     pub value: Bytes,
     pub usage: Bytes,
-    /// The limit that a percentage is of.
+    /// The limit that a percentage refers to.
     pub limit: Option<Bytes>,
     pub threshold: Bytes,
-    /// How fast what cannot be reclaimed grew over the last quarter of a second, in bytes a second; `None` before the
-    /// second look.
+    /// Growth of non-reclaimable memory over the last quarter of a second, in bytes a second; `None` before the second
+    /// sample.
     pub growth: Option<i64>,
     /// The same over the last minute; `None` in the first seconds.
     pub slow_growth: Option<i64>,
-    /// A lower bound of both, in bytes a second: what haste rests on.
+    /// A lower bound of both, in bytes a second. Urgent decisions rest on it.
     pub growth_at_least: i64,
-    /// What is left before a kill.
+    /// The margin to a kill.
     pub margin: Option<Bytes>,
     /// See [`Sample::is_tight`].
     pub tight: bool,
-    /// It was to be over for longer, but would not have lived so long.
+    /// `sustained-for` was waived, because the container would not have lived that long.
     pub waived: bool,
-    /// Past `force-delete-threshold` too, by usage less clean cache.
+    /// Also above `force-delete-threshold`, by usage minus clean cache.
     pub critical: bool,
 }
 
-/// What is true of a container now.
+/// The state of a container now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// A percentage, and neither the container nor its pod has a limit.
+    /// The threshold is a percentage, and neither the container nor its pod has a limit.
     NoLimit,
     /// At or below the threshold.
     Below,
-    /// The threshold is a quantity that is not below the limit: it can never be over.
+    /// The threshold is a quantity that is not below the limit, so the container can never be above it.
     BeyondLimit,
-    /// Above it, but not yet for as long as asked for.
+    /// Above its threshold, but not yet for `sustained-for`.
     Sustaining {
-        /// When that will be.
+        /// When that time is over.
         until: Moment,
     },
     Above(Evidence),
 }
 
 impl Evidence {
-    /// How long an eviction can still wait: after that it comes too late. `latency` is what nine of ten evictions
-    /// take, from the request to the end of the group. Zero: it is too late to wait. `None`: nothing says that it will be
+    /// How long an eviction can still wait without coming too late. `latency` is what nine of ten evictions take, from
+    /// the request to the end of the group. Zero: it cannot wait. `None`: nothing indicates that the container will be
     /// killed.
     #[must_use]
     pub fn deadline(&self, latency: Duration) -> Option<Duration> {
@@ -68,11 +68,12 @@ impl Evidence {
     }
 }
 
-/// An eviction is sent so long before the last moment that seems to do: growth may rise, and an answer may be late
-/// (a stall of 1.4 s was seen in one of twenty, on a disk that was busy).
+/// How long before the last apparently sufficient moment an eviction is sent. Growth may rise, and an answer may be
+/// late (a stall of 1.4 s was seen in one of twenty, on a disk that was busy).
 pub const DEADLINE_MARGIN: Duration = Duration::from_millis(500);
 
-/// What is remembered of a container: how its memory changed, and since when it is over. Of fixed size.
+/// What we remember of a container: how its memory changed, and since when it is above its threshold. It has a fixed
+/// size.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     trend: Trend,
@@ -80,14 +81,14 @@ pub struct History {
 }
 
 impl History {
-    /// Takes a sample in, then judges it. `latency`: see [`Evidence::deadline`].
+    /// Adds a sample, then judges it. `latency`: see [`Evidence::deadline`].
     pub fn observe(&mut self, rule: &Rule, sample: &Sample, latency: Duration) -> Verdict {
         self.trend.remember(sample);
         let Some(threshold) = rule.threshold_of(sample) else {
             self.above_since = None;
             return Verdict::NoLimit;
         };
-        // Every signal is at most usage, so this also answers where stat was not read.
+        // Every signal is at most usage, so this also answers if stat was not read.
         let value = sample.own.value(rule.signal).unwrap_or(sample.own.usage);
         let known = sample.own.value(rule.signal).is_some();
         if value <= threshold || !known {
@@ -118,17 +119,17 @@ impl History {
         Verdict::Above(evidence)
     }
 
-    /// The sample at this moment was the same as the one before.
+    /// Records that the sample at this moment equals the one before.
     pub fn unchanged(&mut self, at: Moment) {
         self.trend.unchanged(at);
     }
 
-    /// The rule is another: nothing is known to have lasted.
+    /// The rule has changed, so the time above the threshold starts anew.
     pub fn judged_anew(&mut self) {
         self.above_since = None;
     }
 
-    /// There was a time without a look.
+    /// There was a time without samples.
     pub fn interrupted(&mut self) {
         *self = History::default();
     }

@@ -1,4 +1,4 @@
-//! What is decided about a container, from its samples alone: pure, without a clock, I/O or a log.
+//! Decisions about a container, from its samples alone: pure, without a clock, I/O or a log.
 
 mod budget;
 pub mod eligibility;

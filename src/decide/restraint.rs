@@ -1,9 +1,10 @@
-//! May we act now, and if not, until when. Pure.
+//! Whether we may act now, and if not, when to try again. Pure.
 //!
-//! What is true of a container (over or not) never depends on this. Restraint exists against loops, a threshold set too low
-//! above all; it is no reason to leave a container to the kernel that is going to be killed anyway. So every hold ends at
-//! the container's *deadline*, the moment from which on an eviction comes too late ([`Evidence::deadline`]), with two
-//! exceptions: containers of an owner whose containers keep dying young, and a node that has spent its rescues too.
+//! Whether a container is above its threshold never depends on this. Restraint exists to prevent loops, above all those
+//! from a threshold that is too low. It is no reason to leave a container to the kernel that will be killed anyway.
+//! Every deferral therefore ends at the container's *deadline*, the moment from which an eviction comes too late
+//! ([`Evidence::deadline`]). There are two exceptions: containers of an owner whose containers keep dying young, and a
+//! node that has also spent its rescues.
 //!
 //! [`Evidence::deadline`]: crate::decide::judge::Evidence::deadline
 
@@ -16,23 +17,23 @@ use jiff::SignedDuration;
 use super::budget::Bucket;
 use crate::ground::clock::Moment;
 
-/// After the second eviction of an owner's pods within [`QUIET`], the next waits so long …
+/// How long the next eviction waits after the second eviction of an owner's pods within [`QUIET`] …
 const FIRST_BACK_OFF: Duration = Duration::from_secs(10);
 /// … doubling up to this.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(300);
-/// An owner without an eviction for so long is forgotten. A container that lived so long is not part of a loop.
+/// After this time without an eviction, an owner is forgotten. A container that lived this long is not part of a loop.
 pub const QUIET: Duration = Duration::from_secs(600);
-/// After so many evictions of an owner's pods its back-off is at its longest.
+/// After this many evictions of an owner's pods, its back-off is at its maximum.
 const MOST_TIMES: usize = 6;
-/// Nobody is asked about again sooner than this.
+/// A candidate is not considered again sooner than this.
 const SOONEST: Duration = Duration::from_millis(5);
-/// After so many generations of young ends an owner's young containers are left alone.
+/// After this many generations of young ends, an owner's young containers are left alone.
 pub const GENERATIONS: u32 = 3;
-/// Young ends of so many owners are remembered. Kills, unlike evictions, are bounded by nothing of ours.
+/// The most owners whose young ends are remembered. Unlike evictions, kills are not bounded by our budgets.
 const MOST_OWNERS: usize = 4096;
 
-/// Whose evictions are counted together: the Deployment where the names tell it, else the
-/// controlling owner, else the pod.
+/// The owner whose evictions are counted together: the Deployment if the names reveal it, else the controlling owner,
+/// else the pod.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct OwnerKey {
     pub namespace: String,
@@ -48,13 +49,13 @@ impl fmt::Display for OwnerKey {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// So many evictions at once.
+    /// The most evictions at once.
     pub burst: u32,
-    /// Beyond them, so many of containers that are at their deadline.
+    /// Additional evictions for containers that are at their deadline.
     pub rescue_burst: u32,
-    /// One more of each after each of these.
+    /// Each budget gains one more eviction after this time.
     pub refill: Duration,
-    /// Containers younger than this are held; 0: none is.
+    /// Evictions of containers younger than this are deferred; 0 defers none.
     pub minimum_age: Duration,
 }
 
@@ -64,18 +65,18 @@ impl Default for Limits {
     }
 }
 
-/// What restraint needs to know of a container that is to be acted on.
+/// What restraint needs to know about a container that we want to act on.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate<'a> {
-    /// Whose pod it is in.
+    /// The owner of its pod.
     pub owner: &'a OwnerKey,
-    /// How long it has been running; `None`: not known, as old as may be.
+    /// How long it has been running; `None` if unknown, which counts as old.
     pub age: Option<Duration>,
-    /// How long it can still wait; zero: not at all; `None`: nothing says that it will be killed.
+    /// How long it can still wait. Zero: not at all. `None`: nothing indicates that it will be killed.
     pub deadline: Option<Duration>,
-    /// Since the owner's last eviction another pod of it has been made, which is ready on this node.
+    /// Another pod of the owner was created after the owner's last eviction, and is ready on this node.
     pub replaced: bool,
-    /// Pods of other namespaces are guarded on this node.
+    /// This node also has guarded pods of other namespaces.
     pub others: bool,
 }
 
@@ -89,10 +90,10 @@ impl Candidate<'_> {
     }
 }
 
-/// Why an eviction is held, and until when.
+/// Why an eviction is deferred, and until when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deferral {
-    /// When to ask again.
+    /// When to try again.
     pub until: Moment,
     pub reason: Reason,
 }
@@ -102,13 +103,13 @@ pub struct Deferral {
 pub enum Reason {
     /// The container is younger than the minimum age.
     Young,
-    /// Pods of this owner were evicted before, and the container lived no longer than a loop's would.
+    /// Pods of this owner were evicted before, and the container is no older than one in a loop would be.
     Owner,
-    /// Pods of this owner go one after the other as long as there is the time for it.
+    /// Pods of this owner are evicted one after the other, as long as there is time for that.
     Turn,
-    /// This node has spent its evictions.
+    /// This node has spent its budget of evictions.
     Budget,
-    /// It has spent those for containers at their deadline, too.
+    /// This node has also spent the budget for containers at their deadline.
     Rescues,
     /// The owner's containers keep dying young.
     DiesYoung,
@@ -118,7 +119,7 @@ impl Reason {
     pub const ALL: [Reason; 6] =
         [Reason::Young, Reason::Owner, Reason::Turn, Reason::Budget, Reason::Rescues, Reason::DiesYoung];
 
-    /// One word, as metrics have it.
+    /// The word that metrics use.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -149,14 +150,14 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Which budget a token is of.
+/// The budget that a token belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purse {
     Evictions,
     Rescues,
 }
 
-/// A token that was taken.
+/// A token that was taken for an eviction.
 #[derive(Debug)]
 #[must_use = "an eviction that does not happen gives its token back"]
 pub struct Reservation {
@@ -166,21 +167,21 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// Whose pod it is for.
+    /// The owner of the pod that it is for.
     #[must_use]
     pub fn owner(&self) -> &OwnerKey {
         &self.owner
     }
 }
 
-/// How an owner's containers ended young: by an eviction or an OOM kill within the minimum age. Replicas that die in step
-/// are one generation. Moments are counted from the agent's start; what was before is negative.
+/// How an owner's containers ended young, which means by an eviction or an OOM kill within the minimum age. Replicas
+/// that die together are one generation. Moments count from the agent's start; earlier ones are negative.
 #[derive(Clone, Copy, Debug)]
 struct YoungEnds {
     generations: u32,
-    /// When the last generation that was counted ended.
+    /// When the last counted generation ended.
     counted: SignedDuration,
-    /// When the last of them ended, counted or not.
+    /// When the last generation ended, whether it was counted or not.
     last: SignedDuration,
 }
 
@@ -194,8 +195,8 @@ fn signed(duration: Duration) -> SignedDuration {
     SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
 
-/// What was done on this node in the last minutes. Its size is bounded by the budgets, for each eviction is remembered for
-/// ten minutes and took a token, and by [`MOST_OWNERS`].
+/// What was done on this node in the last minutes. The budgets bound its size, because each eviction took a token and
+/// is remembered for ten minutes; so does `MOST_OWNERS`.
 #[derive(Debug)]
 pub struct Restraint {
     limits: Limits,
@@ -222,7 +223,7 @@ impl Restraint {
     /// outcome. The new one replaces it, so one eviction is never charged twice.
     ///
     /// # Errors
-    /// Until when it is held. `again` is kept then.
+    /// Until when it is deferred, and why. `again` is kept in this case.
     pub fn reserve(
         &mut self,
         now: Moment,
@@ -243,24 +244,24 @@ impl Restraint {
         Ok(Reservation { owner: candidate.owner.clone(), at: now, purse })
     }
 
-    /// Gives back what an eviction took that did not happen.
+    /// Gives back the token of an eviction that did not happen.
     pub fn refund(&mut self, reservation: &Reservation) {
         self.take_out(reservation);
     }
 
-    /// When this owner's last eviction was, of those that are remembered.
+    /// This owner's last remembered eviction.
     #[must_use]
     pub fn last_eviction(&self, owner: &OwnerKey) -> Option<Moment> {
         self.owners.get(owner)?.back().copied()
     }
 
-    /// A container of this owner ran from `started` to `ended` and was then evicted, or killed for lack of memory. It counts
-    /// as a generation if it was young, and if it started after the last one that was counted had ended.
+    /// A container of this owner ran from `started` to `ended`, and was then evicted or killed for lack of memory. It
+    /// counts as a generation if it was young and started after the end of the last counted generation.
     pub fn ended(&mut self, owner: &OwnerKey, started: SignedDuration, ended: SignedDuration) {
         self.young_ends(owner, started, ended, 1);
     }
 
-    /// The same for a container of which only the last end is told, and that there were more of the kind before it.
+    /// The same for a container of which only the last end is known, and how many such ends there were.
     pub fn young_ends(&mut self, owner: &OwnerKey, started: SignedDuration, ended: SignedDuration, generations: u32) {
         if ended.saturating_sub(started) >= signed(self.limits.minimum_age) {
             return;
@@ -286,7 +287,7 @@ impl Restraint {
     fn may(&self, now: Moment, candidate: &Candidate<'_>) -> Result<Purse, Deferral> {
         let Candidate { owner, age, .. } = *candidate;
         let missing_age = age.map_or(Duration::ZERO, |age| self.limits.minimum_age.saturating_sub(age));
-        // Where nobody could wait for longer, the hold ends there.
+        // If the container cannot wait that long, the deferral ends at its deadline.
         let deferred = |until: Moment, reason: Reason| {
             let until = candidate.deadline.map_or(until, |left| until.min(now + left.max(SOONEST)));
             Err(Deferral { until, reason })
@@ -351,14 +352,14 @@ impl Restraint {
         self.owners.len() + self.young_ends.len()
     }
 
-    /// What is older than ten minutes.
+    /// Forgets everything older than ten minutes.
     fn forget(&mut self, now: Moment) {
         self.evictions.forget(QUIET, now);
         self.rescues.forget(QUIET, now);
         self.young_ends.retain(|_, ends| !ends.has_lapsed(signed(now)));
         self.owners.retain(|_, times| {
-            // As many as are needed to know that the back-off is at its longest; of those that are younger, some may still
-            // turn out not to have happened.
+            // Keep as many as show that the back-off is at its maximum, and some more: evictions may still turn out not
+            // to have happened.
             while times.len() > 2 * MOST_TIMES && times.front().is_some_and(|first| *first + QUIET <= now) {
                 times.pop_front();
             }
@@ -367,8 +368,8 @@ impl Restraint {
     }
 }
 
-/// When an owner's next eviction may be: 10 s after its last, doubling with each without
-/// [`QUIET`] in between.
+/// When an owner's next eviction may be: 10 s after its last. The wait doubles with each earlier eviction, as long as
+/// less than [`QUIET`] lies between two of them.
 fn next_of(times: &VecDeque<Moment>) -> Option<Moment> {
     let mut newest_first = times.iter().rev();
     let last = *newest_first.next()?;

@@ -1,4 +1,4 @@
-//! When a container is sampled next, and how long it has left. Pure.
+//! When to sample a container next, and how much time it has left. Pure.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use crate::pods::guard::Rule;
 
 /// The shortest time between two samples of a container.
 pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(5);
-/// The shortest while it rises so fast that it crosses its threshold before the next sample.
+/// The shortest interval while usage rises so fast that it crosses the threshold before the next sample.
 const SHORTEST_WHILE_RISING: Duration = Duration::from_millis(1);
 pub const LONGEST_INTERVAL: Duration = Duration::from_secs(1);
-/// The fastest growth that is reckoned with, in bytes a second (measured: 1–4 GiB/s a core).
+/// The fastest growth that we expect, in bytes a second (measured: 1–4 GiB/s a core).
 const FASTEST_GROWTH: u64 = 4 << 30;
-/// Without a limit nothing says how near a kill is. Then the growth seen decides, with this factor for growth that rises
-/// between two samples.
+/// Without a limit, nothing shows how near a kill is. The observed growth then decides, multiplied by this factor in
+/// case growth rises between two samples.
 const GROWTH_MAY_RISE: u64 = 4;
 
-/// What the time of the next sample depends on, besides the last one.
+/// What the time of the next sample depends on, besides the last sample.
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule<'a> {
     pub rule: &'a Rule,
@@ -28,12 +28,12 @@ pub struct Schedule<'a> {
 }
 
 impl Schedule<'_> {
-    /// After which time to sample again: before the fastest ramp that could still be saved would have taken the container to
-    /// where it can no longer be saved. Faster ones are lost whatever the interval.
+    /// When to sample again: before the fastest ramp that could still be saved would bring the container to the point
+    /// where it cannot be saved. Faster ramps are lost whatever the interval.
     ///
-    /// A ramp of rate r can be saved if the headroom (limit − threshold) lasts longer than an eviction (E) and one interval:
-    /// r < (limit − threshold) ÷ (E + 5 ms). At that rate the margin is used up after margin ÷ r, and the eviction has to
-    /// begin E before.
+    /// A ramp of rate r can be saved if the headroom (limit − threshold) lasts longer than an eviction (E) and one
+    /// interval: r < (limit − threshold) ÷ (E + 5 ms). At that rate the margin is used up after margin ÷ r, and the
+    /// eviction must begin E before that.
     #[must_use]
     pub fn next(&self, sample: &Sample) -> Duration {
         let due = match (self.rule.threshold_of(sample), sample.base(), sample.margin()) {
@@ -56,30 +56,30 @@ impl Schedule<'_> {
     }
 }
 
-/// How long `margin` lasts at `growth`; `None` where nothing grows or nothing limits.
+/// How long `margin` lasts at `growth`; `None` without growth or without a limit.
 #[must_use]
 pub fn time_left(margin: Option<Bytes>, growth: Option<i64>) -> Option<Duration> {
     let growth = u64::try_from(growth?).ok().filter(|g| *g > 0)?;
     Some(filled_after(margin?, growth))
 }
 
-/// `bytes ÷ rate`, rate in bytes a second, not 0.
+/// `bytes ÷ rate`; the rate is in bytes a second, and not 0.
 fn filled_after(bytes: Bytes, rate: u64) -> Duration {
     let nanos = u128::from(bytes.0) * 1_000_000_000 / u128::from(rate.max(1));
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
-/// After which time a container that lacks `missing` bytes to its threshold crosses it, if it goes on rising at `rise`;
-/// `None` where the next sample is `due` by then anyway. A sample at that moment finds a fast ramp some milliseconds sooner
-/// than the schedule has to, and costs nothing while nothing rises.
+/// When a container that is `missing` bytes below its threshold crosses it, if it goes on rising at `rise`; `None` if
+/// the next sample is `due` by then anyway. A sample at that moment detects a fast ramp some milliseconds earlier than
+/// the schedule requires, and costs nothing while nothing rises.
 #[must_use]
 pub fn crossing(missing: Bytes, rise: Option<u64>, due: Duration) -> Option<Duration> {
     let after = filled_after(missing, rise?).max(SHORTEST_WHILE_RISING);
     (missing > Bytes(0) && after < due).then_some(after)
 }
 
-/// The fastest ramp from the threshold that can still be saved, in bytes a second: the headroom (limit − threshold) lasts
-/// for an eviction and one interval. None is reckoned to be faster than [`FASTEST_GROWTH`].
+/// The fastest ramp from the threshold that can still be saved, in bytes a second: the headroom (limit − threshold)
+/// lasts for an eviction and one interval. We expect no ramp faster than `FASTEST_GROWTH`.
 #[must_use]
 pub fn fastest_saved(headroom: Bytes, latency: Duration) -> u64 {
     let nanos = (latency + SHORTEST_INTERVAL).as_nanos();

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-/// A point in time: since the agent's start, monotonic.
+/// A monotonic point in time, counted from the agent's start.
 pub type Moment = Duration;
 
-/// The one clock: moments are counted from its making.
+/// The only clock. Moments count from its creation.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,
@@ -18,7 +18,7 @@ impl Clock {
         Clock { start: Instant::now() }
     }
 
-    /// One that was started so long ago.
+    /// A clock that started `ago` before now.
     #[cfg(test)]
     #[must_use]
     pub fn started(ago: Duration) -> Clock {
@@ -26,14 +26,13 @@ impl Clock {
         Clock { start: start - ago }
     }
 
-    /// The time since the start.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "the one clock")]
     pub fn now(&self) -> Moment {
         Instant::now() - self.start
     }
 
-    /// A moment as tokio's timers want it.
+    /// Converts a moment for tokio's timers.
     #[must_use]
     pub fn instant(&self, at: Moment) -> tokio::time::Instant {
         (self.start + at).into()

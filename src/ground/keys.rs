@@ -1,33 +1,32 @@
-//! The label, the annotations, and what of Kubernetes' own is looked for in them.
+//! The opt-in label, our annotations, and the annotations of Kubernetes that we read.
 
 /// The opt-in label; only the value [`ENABLED`] opts in.
 pub const LABEL: &str = "pre-oom-killer";
-/// The value of [`LABEL`] that opts in.
 pub const ENABLED: &str = "enabled";
-/// What all annotations begin with.
+/// The prefix of all annotations.
 pub const PREFIX: &str = "pre-oom-killer.v1alpha1.k8s.io/";
-/// Values of [`LABEL`] that say in so many words that there is no guard.
+/// Values of [`LABEL`] that explicitly opt out.
 pub const OFF: [&str; 5] = ["", "disabled", "false", "no", "off"];
 
 pub const TARGET: &str = "target-container-name";
 pub const THRESHOLD: &str = "memory-usage-threshold";
-/// By how much replicas differ.
+/// How far the thresholds of replicas differ.
 pub const SPREAD: &str = "threshold-spread";
 pub const SIGNAL: &str = "memory-signal";
 pub const SUSTAINED: &str = "sustained-for";
-/// Seconds given to the eviction.
+/// The grace period of the eviction, in seconds.
 pub const GRACE: &str = "eviction-grace-period";
 /// Try only.
 pub const DRY_RUN: &str = "dry-run";
 pub const FORCE_DELETE: &str = "force-delete-threshold";
-/// All of them that a user writes on a pod.
+/// All annotations that a user writes on a pod.
 pub const ALL: [&str; 8] = [TARGET, THRESHOLD, SPREAD, SIGNAL, SUSTAINED, GRACE, DRY_RUN, FORCE_DELETE];
-/// Who has opted the pod in, where it was not the pod's author: a stamp, not for users to write.
+/// Names who opted the pod in, if its author did not. A policy stamps it; users do not write it.
 pub const GUARDED_BY: &str = "guarded-by";
 /// The value of [`GUARDED_BY`] that the policy for whole namespaces stamps.
 pub const BY_NAMESPACE: &str = "namespace";
-/// On a namespace alone: guard Jobs' pods, too.
+/// Only on a namespace: guard the pods of Jobs, too.
 pub const INCLUDE_JOBS: &str = "include-jobs";
 
-/// Set by the kubelet on the mirror of a static pod.
+/// The kubelet sets it on the mirror of a static pod.
 pub const MIRROR: &str = "kubernetes.io/config.mirror";

@@ -1,24 +1,24 @@
-//! What was read of a group's memory, and what it says.
+//! A group's memory as it was sampled, and the values derived from it.
 
 use std::time::Duration;
 
 use super::clock::Moment;
 use super::units::Bytes;
 
-/// What is compared with the threshold.
+/// The value that is compared with the threshold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Signal {
-    /// Usage less inactive file cache, as kubelet and metrics-server have it.
+    /// Usage minus inactive file cache, as kubelet and metrics-server report it.
     #[default]
     WorkingSet,
     Usage,
-    /// Usage less all file cache and reclaimable slab.
+    /// Usage minus all file cache and reclaimable slab.
     Unreclaimable,
 }
 
 impl Signal {
-    /// As the annotation writes it.
+    /// The name that the annotation uses.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -29,7 +29,7 @@ impl Signal {
     }
 }
 
-/// The fields of `memory.stat` that are used, in bytes; on v1 the `total_` ones.
+/// The fields of `memory.stat` that we use, in bytes. On v1 these are the `total_` fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stat {
     pub inactive_file: Bytes,
@@ -38,18 +38,18 @@ pub struct Stat {
     pub dirty: Bytes,
     /// `file_writeback`, on v1 `total_writeback`.
     pub writeback: Bytes,
-    /// `slab_reclaimable`; v1 has no such field: 0.
+    /// `slab_reclaimable`; 0 on v1, which has no such field.
     pub slab_reclaimable: Bytes,
 }
 
 impl Stat {
-    /// What the kernel takes back without writing anything, before it kills.
+    /// Memory that the kernel reclaims without writing anything, before it kills.
     #[must_use]
     pub fn clean_cache(self) -> Bytes {
         (self.inactive_file.plus(self.active_file)).less(self.dirty).less(self.writeback).plus(self.slab_reclaimable)
     }
 
-    /// All of it `n` times.
+    /// Multiplies every field by `n`.
     #[must_use]
     pub fn times(self, n: u64) -> Stat {
         Stat {
@@ -65,34 +65,34 @@ impl Stat {
 /// One group's memory at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level {
-    /// All that is charged; where it was read on both sides of stat, the lesser of the two.
+    /// All memory that is charged. If usage was read before and after stat, this is the smaller value.
     pub usage: Bytes,
-    /// The greater of the two.
+    /// The larger value.
     pub most_usage: Bytes,
     /// The limit in effect, if there is one.
     pub limit: Option<Bytes>,
-    /// The cache in it, where it was read at this moment.
+    /// The cache, if it was read at this moment.
     pub stat: Option<Stat>,
-    /// What swap would still take.
+    /// How much more could be moved to swap.
     pub swap_left: Bytes,
 }
 
 impl Level {
-    /// What is left before the kernel kills: limit − (usage − clean cache) + swap left. Without
-    /// stat it is limit − usage, a lower bound. `None` without a limit.
+    /// The margin to a kill: limit − (usage − clean cache) + swap left. Without stat, clean cache counts as 0, and the
+    /// result is a lower bound. `None` without a limit.
     #[must_use]
     pub fn margin(&self) -> Option<Bytes> {
         let margin = self.limit?.less(self.net_usage());
         Some(margin.plus(self.swap_left))
     }
 
-    /// Usage less clean cache: what an OOM kill is about.
+    /// Usage minus clean cache: the memory that leads to an OOM kill.
     #[must_use]
     pub fn net_usage(&self) -> Bytes {
         self.usage.less(self.stat.map_or(Bytes(0), Stat::clean_cache))
     }
 
-    /// The signal's value; `None` where stat is needed and was not read.
+    /// The signal's value; `None` if it needs stat and stat was not read.
     #[must_use]
     pub fn value(&self, signal: Signal) -> Option<Bytes> {
         Some(match signal {
@@ -106,27 +106,28 @@ impl Level {
     }
 }
 
-/// What was read of a guarded container.
+/// One sample of a guarded container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// When: just before it was read.
+    /// Just before the first read.
     pub at: Moment,
-    /// When all of it had been read.
+    /// Just after the last read.
     pub until: Moment,
     pub own: Level,
-    /// The pod's group, where there is one above.
+    /// The level of the pod's group, if there is one above.
     pub pod: Option<Level>,
 }
 
 impl Sample {
-    /// The base of a percentage: the container's own limit, else the pod's. The levels above are
-    /// the node's concern and never a base.
+    /// The base of a percentage: the container's own limit, else the pod's. Limits above the pod are the node's concern
+    /// and never a base.
     #[must_use]
     pub fn base(&self) -> Option<Bytes> {
         self.own.limit.or(self.pod.and_then(|p| p.limit))
     }
 
-    /// Less than a twentieth of its limit is left at one of the levels: whatever growth seems to be, a kill can come at once.
+    /// Whether less than a twentieth of the limit is left at one of the levels. A kill can then come at once, whatever
+    /// growth seems to be.
     #[must_use]
     pub fn is_tight(&self) -> bool {
         let is_tight = |level: &Level| {
@@ -136,13 +137,13 @@ impl Sample {
         !self.is_torn() && (is_tight(&self.own) || self.pod.as_ref().is_some_and(is_tight))
     }
 
-    /// Its reads, which take some 30 µs, lie so far apart that they need not fit together.
+    /// Whether the reads, which take some 30 µs, lie so far apart that they may not fit together.
     #[must_use]
     pub fn is_torn(&self) -> bool {
         self.until.saturating_sub(self.at) > TORN
     }
 
-    /// The smallest room over both levels; `None` where neither has a limit.
+    /// The smaller margin of the two levels; `None` if neither has a limit.
     #[must_use]
     pub fn margin(&self) -> Option<Bytes> {
         let pod = self.pod.and_then(|p| p.margin());
@@ -150,9 +151,9 @@ impl Sample {
     }
 }
 
-/// A thread that had to wait for longer than this between the reads of a sample may have read of two states of the memory:
-/// cache that was there for the one and not for the other looks like a leak.
+/// If the thread had to wait longer than this between the reads of a sample, they may show two states of the memory.
+/// Cache that was present in only one of the two would look like a leak.
 pub const TORN: Duration = Duration::from_millis(2);
 
-/// Less than this part of the limit is the deadline, whatever growth seems to be.
+/// A margin below this part of the limit is the deadline, whatever growth seems to be.
 const TIGHT_PART: u64 = 20;

@@ -1,4 +1,4 @@
-//! What every other room stands on: plain data, without a file or a connection.
+//! Plain data that every other module builds on, without files or connections.
 
 pub mod clock;
 pub mod keys;

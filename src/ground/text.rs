@@ -1,4 +1,4 @@
-//! Text that others wrote, and words for people: made short, joined, compared.
+//! Helpers for text: shorten, join, compare.
 
 /// An error and its causes in one line.
 #[must_use]
@@ -17,7 +17,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// At most 80 characters of a text that somebody else wrote.
+/// Cuts a text from outside to at most 80 characters.
 #[must_use]
 pub fn shortened(text: &str) -> String {
     match text.char_indices().nth(80) {
@@ -26,7 +26,7 @@ pub fn shortened(text: &str) -> String {
     }
 }
 
-/// The known word that `word` is probably a slip of: at most a third of it would have to be changed.
+/// The known word of which `word` is probably a misspelling: at most a third of the shorter word would have to change.
 #[must_use]
 pub fn near<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let (distance, nearest) = known.into_iter().map(|k| (edits(word, k), k)).min()?;
@@ -40,7 +40,7 @@ pub fn nearest(word: &str, known: &[&'static str]) -> &'static str {
     nearest.copied().unwrap_or("")
 }
 
-/// Levenshtein's distance; only the first 64 characters count.
+/// The Levenshtein distance; only the first 64 characters count.
 fn edits(a: &str, b: &str) -> usize {
     let first = |text: &str| text.chars().take(64).collect::<String>();
     strsim::levenshtein(&first(a), &first(b))

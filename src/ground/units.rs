@@ -1,17 +1,15 @@
-//! Bytes, percentages, and quantities and durations as Kubernetes writes them: exact integers, never floats.
+//! Bytes, percentages, and quantities and durations in Kubernetes' notation: exact integers, never floats.
 
 use std::fmt;
 use std::time::Duration;
 
 use thiserror::Error;
 
-/// A number of bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(transparent)]
 pub struct Bytes(pub u64);
 
 impl Bytes {
-    /// One mebibyte.
     pub const MIB: Bytes = Bytes(1 << 20);
 
     /// `self − other`, never below zero.
@@ -33,7 +31,8 @@ impl Bytes {
     }
 }
 
-/// Binary units with at most one decimal, from Gi on three (a tenth of that is 102Mi): `153.6Mi`, `1.602Gi`, `1Gi`, `512`.
+/// Formats with a binary unit and at most one decimal. From Gi on there are three, because a tenth of 1Gi is 102Mi:
+/// `153.6Mi`, `1.602Gi`, `1Gi`, `512`.
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const UNITS: [(&str, u32); 5] = [("Pi", 50), ("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)];
@@ -54,7 +53,6 @@ impl fmt::Display for Bytes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Percent(u32);
 
-/// What is wrong with a percentage.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum PercentError {
     /// Not digits with at most one decimal point.
@@ -62,7 +60,6 @@ pub enum PercentError {
     NotANumber,
     #[error("more than six decimals")]
     TooFine,
-    /// 0 or less, 100 or more.
     #[error("not between 0 and 100 (both excluded)")]
     OutOfRange,
 }
@@ -91,25 +88,25 @@ impl Percent {
         Ok(Percent(millionths))
     }
 
-    /// In so many parts [`Percent::lowered`] divides.
+    /// The number of parts into which [`Percent::lowered`] divides.
     pub const PARTS: u32 = 10_000;
 
-    /// Lower by `part` ten-thousandths of `by`, in whole hundredths of a percent.
+    /// Lowers it by `part` ten-thousandths of `by`, in whole hundredths of a percent.
     #[must_use]
     pub fn lowered(self, by: Percent, part: u32) -> Percent {
         const HUNDREDTH: u32 = Percent::ONE / 100;
         let lower = u64::from(by.0) * u64::from(part.min(Self::PARTS)) / u64::from(Self::PARTS);
-        // A part of a u32 is a u32.
+        // A part of a u32 fits in a u32.
         let lower = u32::try_from(lower).unwrap_or(0) / HUNDREDTH * HUNDREDTH;
         Percent(self.0.saturating_sub(lower).max(1))
     }
 
-    /// This share of `whole`, rounded down. For whole bytes, being strictly above the exact share
-    /// and being strictly above the rounded one are the same.
+    /// This share of `whole`, rounded down. A whole number of bytes is strictly above the exact share if and only if it
+    /// is strictly above the rounded one.
     #[must_use]
     pub fn of(self, whole: Bytes) -> Bytes {
         let share = u128::from(whole.0) * u128::from(self.0) / u128::from(100 * Self::ONE);
-        // A share below 100 % of a u64 is a u64.
+        // A share below 100 % of a u64 fits in a u64.
         Bytes(u64::try_from(share).unwrap_or(u64::MAX))
     }
 }
@@ -125,12 +122,10 @@ impl fmt::Display for Percent {
     }
 }
 
-/// What is wrong with a quantity.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum QuantityError {
     #[error("not a quantity such as 512Mi or 1.5Gi")]
     Malformed,
-    /// The suffix is not one of Kubernetes' for bytes.
     #[error("unknown unit `{0}` (use Ki, Mi, Gi, Ti, or k, M, G, T)")]
     UnknownUnit(String),
     /// More than 2⁶⁴ − 1 bytes.
@@ -138,8 +133,8 @@ pub enum QuantityError {
     TooLarge,
 }
 
-/// Reads a quantity of bytes with a unit: `512Mi`, `1.5Gi`, `2G`. Fractions of a byte are rounded
-/// up, as Kubernetes does. A number without a unit is not accepted: here it would be a percentage.
+/// Reads a quantity of bytes with a unit: `512Mi`, `1.5Gi`, `2G`. Rounds fractions of a byte up, as Kubernetes does.
+/// Rejects a number without a unit, because here it would be a percentage.
 ///
 /// # Errors
 /// See [`QuantityError`].
@@ -165,10 +160,10 @@ pub fn parse_quantity(text: &str) -> Result<Bytes, QuantityError> {
     decimal.bytes(factor, 0)
 }
 
-/// Reads an amount of memory as a pod's `resources` may have it: what [`parse_quantity`] reads, but also a number of bytes
-/// without a unit, in plain (`268435456`), exponential (`256e6`) or milli notation (`1024m`), and all else that the API
-/// server accepts (`+512Mi`, `.5Gi`, `1.Gi`). An annotation does not accept these, because there a number without a unit is
-/// a percentage, and `60m` is surely a slip.
+/// Reads an amount of memory from a pod's `resources`. It accepts what [`parse_quantity`] accepts, and also a number of
+/// bytes without a unit, in plain (`268435456`), exponential (`256e6`) or milli notation (`1024m`), and everything else
+/// that the API server accepts (`+512Mi`, `.5Gi`, `1.Gi`). Annotations do not accept these: there, a number without a
+/// unit is a percentage, and `60m` is surely a typo.
 ///
 /// # Errors
 /// See [`QuantityError`].
@@ -186,7 +181,7 @@ pub fn parse_memory(text: &str) -> Result<Bytes, QuantityError> {
     decimal.bytes(10u128.checked_pow(exponent).ok_or(QuantityError::TooLarge)?, thousandths)
 }
 
-/// `+.5Gi` as `0.5Gi`, `1.Gi` as `1.0Gi`; none where there is no digit.
+/// Rewrites `+.5Gi` as `0.5Gi` and `1.Gi` as `1.0Gi`; `None` if there is no digit.
 fn with_digits(text: &str) -> Option<String> {
     let text = text.strip_prefix('+').unwrap_or(text);
     let number = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -202,7 +197,7 @@ fn with_digits(text: &str) -> Option<String> {
 /// A duration in Go's notation, as Kubernetes writes it (`30s`, `1m30s`); not negative.
 #[must_use]
 pub fn duration(text: &str) -> Option<Duration> {
-    // jiff reads more than that: words, signs, ISO 8601. (kube's own parser panics on some texts.)
+    // jiff accepts more than that: words, signs, ISO 8601. (kube's own parser panics on some texts.)
     if text.is_empty() || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'.' | b'h' | b'm' | b's')) {
         return None;
     }

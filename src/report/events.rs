@@ -1,5 +1,5 @@
-//! Events, on the pod and on its owner. A task of its own writes them from a bounded queue: one that cannot be written never
-//! delays an eviction.
+//! Events, on the pod and on its owner. A task of its own writes them from a bounded queue, so that an Event that
+//! cannot be written never delays an eviction.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,19 +15,19 @@ use super::notice::{Notice, Subject};
 use crate::ground::text::chain;
 use crate::pods::guard::DryRun;
 
-/// The API server's bound for the note of an Event, in bytes (measured: 422 above it).
+/// The API server's limit for the note of an Event, in bytes (measured: a 422 above it).
 pub(super) const NOTE_BYTES: usize = 1024;
 
-/// So many notices of each line wait for a slow server; more are logged and counted, not written.
+/// The most notices of each kind that wait for a slow server. Further ones are logged and counted, but not written.
 const QUEUE: usize = 256;
 
-/// So many Events are remembered, to count up those that are equal.
+/// The most Events that are remembered, to count up equal ones.
 const RECORDERS: usize = 64;
 
-/// How long one Event may take.
+/// The timeout of one Event.
 const EVENT_WITHIN: Duration = Duration::from_secs(5);
 
-/// Where notices wait to be written as Events: those about evictions go first.
+/// The notices that wait to be written as Events. Those about evictions go first.
 #[derive(Debug)]
 pub struct Queue {
     evictions: Sender<Notice>,
@@ -50,7 +50,7 @@ pub fn queue() -> (Queue, Queued) {
 }
 
 impl Queue {
-    /// Queues a notice; `false` if there is no room, and it is not written.
+    /// Queues a notice; `false` if the queue is full, and the notice will not be written.
     #[must_use]
     pub fn put(&self, notice: Notice) -> bool {
         let line = if notice.subject.is_about_an_eviction() { &self.evictions } else { &self.others };
@@ -69,8 +69,8 @@ impl Queued {
     }
 }
 
-/// Equal Events (of one object, with one text) are written as one with a count. kube's recorder
-/// does that, but takes any two of one reason for equal; so there is one recorder for each text.
+/// Writes equal Events (same object, same text) as one with a count. kube's recorder does that too, but treats any two
+/// of the same reason as equal. Therefore each text has its own recorder.
 struct Recorders {
     client: Client,
     reporter: Reporter,
@@ -86,7 +86,7 @@ impl Recorders {
         let recorder = known.map_or_else(|| fresh.clone(), |i| self.last[i].1.clone());
         let written = recorder.publish(event, about).await;
         let recorder = match (&written, known) {
-            // The Event that was to be counted up has been deleted: it is written anew.
+            // The Event to count up has been deleted, so it is written anew.
             (Err(kube::Error::Api(status)), Some(i)) if status.code == 404 => {
                 self.last.remove(i);
                 fresh.publish(event, about).await?;
@@ -114,7 +114,7 @@ pub async fn write_events(client: Client, instance: Option<String>, mut queue: Q
             if let Ok(Err(kube::Error::Api(status))) = &written
                 && status.code == 401
             {
-                // The token was rotated; the client reads it anew for the next request.
+                // The token was rotated; the client reads the new one for the next request.
                 written = tokio::time::timeout(EVENT_WITHIN, recorders.publish(&event, &about)).await;
             }
             let error = match written {
@@ -129,7 +129,7 @@ pub async fn write_events(client: Client, instance: Option<String>, mut queue: Q
     }
 }
 
-/// The Events of a notice: on the pod, and where an eviction is told, on its owner.
+/// The Events of a notice: on the pod, and on its owner if the notice is about an eviction.
 fn events(notice: &Notice) -> Vec<(Event, ObjectReference)> {
     let subject = &notice.subject;
     if !subject.is_news() {
@@ -168,7 +168,7 @@ fn events(notice: &Notice) -> Vec<(Event, ObjectReference)> {
             uid: Some(owner.uid.clone()),
             ..ObjectReference::default()
         };
-        // Whom people know, where the owner is its ReplicaSet. Its uid is not known.
+        // If the owner is a ReplicaSet, people know its Deployment. The Deployment's uid is unknown.
         let deployment = owner.deployment().map(|name| ObjectReference {
             kind: Some("Deployment".into()),
             name: Some(name.to_owned()),

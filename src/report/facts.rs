@@ -1,4 +1,4 @@
-//! Notices in labels and numbers, as the log and `/api/guards` have them.
+//! Notices as labels and numbers, for the log and `/api/guards`.
 
 use super::notice::Subject;
 use crate::act::answer::Answer;
@@ -6,11 +6,11 @@ use crate::decide::judge::Evidence;
 use crate::pods::guard::DryRun;
 use crate::serve::wire::{Facts, Word};
 
-/// The label `answer` of a dry run of the client.
+/// The label `answer` for a dry run in mode `client`.
 pub const NOT_SENT: &str = "not-sent";
 
 impl Subject {
-    /// The numbers and labels of it, as log and `/api/guards` have them.
+    /// Its numbers and labels, for the log and `/api/guards`.
     #[must_use]
     pub fn facts(&self) -> Facts {
         let mode =

@@ -1,4 +1,4 @@
-//! What `/metrics` exports. The names are a contract: docs/reference.md lists them.
+//! The metrics that `/metrics` exports. The names are a contract: docs/reference.md lists them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,9 +20,9 @@ use crate::decide::restraint::Reason;
 use crate::pods::guard::DryRun;
 use crate::sampler::Counters;
 
-/// From the shortest look to the longest.
+/// From the shortest interval between samples to the longest.
 const DETECTION_BUCKETS: [f64; 9] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0];
-/// From a fast server to the bound of one request.
+/// From a fast server to the timeout of one request.
 const EVICTION_BUCKETS: [f64; 9] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -70,15 +70,15 @@ pub struct Metrics {
     slow: Counter,
     list_age: Gauge,
     confinement: Family<ConfinementLabels, Gauge>,
-    /// From the last look that was not over to the verdict.
+    /// From the last sample that was not above the threshold to the verdict.
     pub detection: Histogram,
     /// From the request to the server's answer.
     pub eviction: Histogram,
-    /// Times the watch of pods failed or began anew.
+    /// How often the watch of pods failed or restarted.
     pub watch_restarts: Counter,
     /// Events that could not be written.
     pub events_lost: Counter,
-    /// Notices that were neither logged nor written, for there were too many ([`crate::report::Pace`]).
+    /// Notices that were neither logged nor written, because there were too many ([`crate::report::Pace`]).
     pub notices_dropped: Counter,
 }
 
@@ -90,7 +90,7 @@ impl Default for Metrics {
 
 impl Metrics {
     #[must_use]
-    // One call for each metric, with its help: longer than a screen, and nothing to follow.
+    // One call for each metric, with its help text: longer than a screen, but without logic.
     pub fn new() -> Metrics {
         let mut registry = Registry::with_prefix("pre_oom_killer");
         let build: Family<BuildLabels, Gauge> = Family::default();
@@ -172,7 +172,7 @@ impl Metrics {
             "notices_dropped",
             "Notices neither logged nor written as Events, for there were too many of their pod, their namespace or the node",
         );
-        // Every answer is there from the start, so that a rate of the first one can be seen.
+        // Every answer exists from the start, so that a rate shows the first one.
         for answer in Answer::LABELS {
             drop(evictions.get_or_create(&AnswerLabels { answer, dry_run: "off" }));
         }
@@ -203,7 +203,7 @@ impl Metrics {
         }
     }
 
-    /// Says what is known of the confinement; what was known before is no more.
+    /// Sets the state of the confinement, and clears the previous one.
     pub fn confinement(&self, mode: Confinement, state: ConfinementState) {
         self.confinement.clear();
         self.confinement.get_or_create(&ConfinementLabels { mode: mode.as_str(), state: state.as_str() }).set(1);
@@ -225,7 +225,7 @@ impl Metrics {
         }
     }
 
-    /// Counts a request by its answer; `None`: not sent.
+    /// Counts a request by its answer; `None`: it was not sent.
     pub fn answered(&self, act: Act, answer: Option<&Answer>, mode: DryRun) {
         let labels = AnswerLabels { answer: answer.map_or(NOT_SENT, Answer::label), dry_run: mode.as_str() };
         let family = match act {
@@ -246,7 +246,7 @@ impl Metrics {
         gauge(&self.blocked, counts.blocked);
         gauge(&self.held_now, counts.deferred);
         self.list_age.set(i64::try_from(list_age.as_secs()).unwrap_or(i64::MAX));
-        // The sampling thread counts for itself; here its counts are taken over.
+        // The sampling thread keeps its own counts; they are copied here.
         self.samples.inner().store(counters.samples.load(Relaxed), Relaxed);
         self.stat_reads.inner().store(counters.stat_reads.load(Relaxed), Relaxed);
         self.wakeups.inner().store(counters.wakeups.load(Relaxed), Relaxed);
@@ -257,20 +257,20 @@ impl Metrics {
     }
 }
 
-/// See [`Controller::counts`].
+/// See `Controller::counts`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Targets that the sampler looks at.
+    /// Targets that the sampler samples.
     pub guarded: usize,
     /// Targets whose group was not found.
     pub unresolved: usize,
-    /// Targets whose group is there, and cannot be read.
+    /// Targets whose group exists, but cannot be read.
     pub unreadable: usize,
     /// Pods whose guard is invalid.
     pub invalid: usize,
-    /// Pods over, whose eviction a disruption budget blocks.
+    /// Pods above their threshold whose eviction a disruption budget blocks.
     pub blocked: usize,
-    /// Pods over, whose eviction is held.
+    /// Pods above their threshold whose eviction is deferred.
     pub deferred: usize,
 }
 

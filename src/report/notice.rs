@@ -1,4 +1,4 @@
-//! What is reported about a pod: the vocabulary of log, Events, metrics and `/api/guards`.
+//! What is reported about a pod: the vocabulary of the log, Events, metrics and `/api/guards`.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use crate::pods::guard::{DryRun, Problem, Warning};
 use crate::pods::{Owner, PodRef};
 use crate::sampler::LastSample;
 
-/// Something to be told about a pod.
+/// Something to report about a pod.
 #[derive(Clone, Debug)]
 pub struct Notice {
     pub pod: PodRef,
     pub owner: Option<Owner>,
-    /// Which container; none: the pod as a whole, or its own group.
+    /// The container; `None`: the pod as a whole, or its own group.
     pub container: Option<String>,
-    /// Its namespace's label has opted it in.
+    /// The label of its namespace has opted it in.
     pub by_namespace: bool,
     pub subject: Subject,
 }
@@ -32,31 +32,31 @@ pub enum Subject {
         evidence: Evidence,
         /// Evicted, or deleted past a disruption budget.
         act: Act,
-        /// Whether it was only tried.
+        /// Whether it was a dry run.
         mode: DryRun,
-        /// The grace that went along, in seconds.
+        /// The grace period in the request, in seconds.
         grace: Option<u32>,
         /// From the request to the answer.
         took: Duration,
     },
-    /// The server did not do it.
+    /// The server did not carry out the request.
     NotEvicted {
         evidence: Evidence,
         act: Act,
         answer: Answer,
-        /// Whether it was only tried.
+        /// Whether it was a dry run.
         mode: DryRun,
     },
-    /// Over, but restraint says to wait.
+    /// Above its threshold, but restraint defers the eviction.
     Deferred {
         /// Why it would be evicted.
         evidence: Evidence,
         until: Timestamp,
         reason: Reason,
     },
-    /// Evicted, but still there and growing after its grace.
+    /// Evicted, but still running and growing after its grace period.
     Slow {
-        /// How long ago it was accepted.
+        /// How long ago the eviction was accepted.
         since: Duration,
         /// Bytes a second.
         growth: i64,
@@ -65,22 +65,22 @@ pub enum Subject {
     Missed {
         /// Why it was not evicted before.
         reason: MissReason,
-        /// The last look at it, and how long ago that was.
+        /// The last sample, and how long before the kill it was taken.
         last_sample: Option<Box<(LastSample, Duration)>>,
-        /// How many kills the kernel has counted of it.
+        /// How many kills in it the kernel has counted.
         count: u64,
-        /// The container has ended by it; else only some of its processes have.
+        /// The kill ended the container; otherwise it ended only some of its processes.
         whole: bool,
     },
     /// It has opted in, but is never evicted.
     Never(Never),
     /// The guard does not parse; the pod is not guarded.
     InvalidGuard(Vec<Problem>),
-    /// The guard holds, but something in it has no effect.
+    /// The guard is valid, but part of it has no effect.
     GuardWarning(Warning),
-    /// A percentage of no limit.
+    /// The threshold is a percentage, and there is no limit.
     NoLimit,
-    /// A quantity not below the limit.
+    /// The threshold is a quantity that is not below the limit.
     BeyondLimit,
     /// The container's group was not found.
     Unresolved(String),
@@ -88,26 +88,26 @@ pub enum Subject {
     Unreadable(String),
 }
 
-/// Why a container was killed and not evicted.
+/// Why a container was killed instead of evicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MissReason {
     /// It was not seen above its threshold, or not for long enough.
     TooFast,
-    /// It had to be over for longer (`sustained-for`).
+    /// It was not above its threshold for long enough yet (`sustained-for`).
     Sustaining,
     /// A disruption budget did not allow it.
     Blocked,
     Deferred,
     /// The server refused, or did not answer.
     Refused,
-    /// It was being ended already.
+    /// It was already terminating.
     Terminating,
-    /// It was only to be tried.
+    /// Its evictions were dry runs.
     DryRun,
     InvalidGuard,
     /// The node ran out of memory, not the container.
     NodeWide,
-    /// What else is in the pod filled the pod's limit.
+    /// Other things in the pod filled the pod's limit.
     PodLimit,
     /// A limit that was set inside the container was hit.
     InnerLimit,
@@ -128,7 +128,7 @@ impl MissReason {
         MissReason::InnerLimit,
     ];
 
-    /// One word, as metrics have it.
+    /// The word that metrics use.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -169,7 +169,7 @@ impl Subject {
         }
     }
 
-    /// After some answers nothing is left to tell: the pod is no more.
+    /// After some answers there is nothing left to report: the pod no longer exists.
     pub(crate) fn is_news(&self) -> bool {
         !matches!(
             self,
@@ -177,7 +177,7 @@ impl Subject {
         )
     }
 
-    /// Told on the owner too, and before anything else.
+    /// Such notices also go to the owner, and go first.
     #[must_use]
     pub fn is_about_an_eviction(&self) -> bool {
         matches!(

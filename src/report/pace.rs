@@ -1,4 +1,5 @@
-//! How much is told: whoever may edit a pod could else have the agent write lines and Events without end. Pure.
+//! Limits how much is reported. Otherwise, anybody who can edit a pod could make the agent write log lines and Events
+//! without end. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,27 +8,27 @@ use super::notice::Notice;
 use crate::ground::clock::Moment;
 use crate::pods::PodUid;
 
-/// So many at once, and one more after each `refill`.
+/// This many at once, and one more after each `refill`.
 #[derive(Clone, Copy, Debug)]
 struct Rate {
     burst: u32,
     refill: Duration,
 }
 
-/// Of what is not about an eviction. A pod has a few such notices, each told once; an edit may bring another.
+/// For notices that are not about an eviction. A pod has a few of them, each reported once; an edit may cause another.
 const OF_A_POD: Rate = Rate { burst: 10, refill: Duration::from_secs(60) };
-/// A namespace may bring a whole node's pods at once, and then some edits.
+/// A namespace may add a whole node's pods at once, and some edits after that.
 const OF_A_NAMESPACE: Rate = Rate { burst: 300, refill: Duration::from_secs(6) };
-/// So may all of them; 250 pods are many for a node.
+/// So may all namespaces together; 250 pods are many for a node.
 const OF_ALL: Rate = Rate { burst: 1000, refill: Duration::from_secs(1) };
-/// About evictions: far more than restraint and back-off lead to.
+/// For notices about evictions: far more than restraint and back-off allow.
 const EVICTIONS_OF_A_POD: Rate = Rate { burst: 60, refill: Duration::from_secs(10) };
 /// See [`EVICTIONS_OF_A_POD`].
 const EVICTIONS_OF_ALL: Rate = Rate { burst: 2000, refill: Duration::from_millis(200) };
-/// So many pods, and so many namespaces, are remembered: more than a node has.
+/// How many pods, and how many namespaces, are remembered: more than a node has.
 const REMEMBERED: usize = 1024;
 
-/// When a bucket of tokens is full again; it needs no more than that.
+/// When a bucket of tokens will be full again. This one value is enough.
 #[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
     full_at: Moment,
@@ -43,7 +44,6 @@ impl Bucket {
     }
 }
 
-/// See the module.
 #[derive(Debug, Default)]
 pub struct Pace {
     pods: BTreeMap<(PodUid, bool), Bucket>,
@@ -53,7 +53,7 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Whether this is to be told; `false` if there was too much of its pod, of its namespace, or at all.
+    /// Whether to report this; `false` if there was too much about its pod, about its namespace, or in all.
     pub fn allows(&mut self, now: Moment, notice: &Notice) -> bool {
         let eviction = notice.subject.is_about_an_eviction();
         let (of_a_pod, of_all) = if eviction { (EVICTIONS_OF_A_POD, EVICTIONS_OF_ALL) } else { (OF_A_POD, OF_ALL) };
@@ -75,7 +75,7 @@ impl Pace {
     }
 }
 
-/// The bucket of a key. Those that are full again are forgotten; where too many are not, there is none for a new key.
+/// The bucket of a key. Buckets that are full again are forgotten. If too many are not, a new key gets none.
 fn bucket<K: Ord>(all: &mut BTreeMap<K, Bucket>, key: K, now: Moment) -> Option<&mut Bucket> {
     if all.len() >= REMEMBERED && !all.contains_key(&key) {
         all.retain(|_, bucket| bucket.full_at > now);

@@ -1,4 +1,4 @@
-//! The last things that were told about evictions and misses, for `/api/guards` and the page.
+//! The last notices about evictions and misses, for `/api/guards` and the page.
 
 use std::collections::VecDeque;
 
@@ -9,8 +9,8 @@ use super::notice::Notice;
 use crate::pods::Owner;
 use crate::serve::wire::RecentView;
 
-/// So many are kept: a screenful or two. At most an Event's note of text and five names each, so all of
-/// them stay below 150 KiB.
+/// How many are kept: a screenful or two. Each has at most an Event's note of text and five names, so all of them stay
+/// below 150 KiB.
 const MOST: usize = 50;
 
 #[derive(Debug, Default)]
@@ -20,7 +20,7 @@ pub struct Recent {
 }
 
 impl Recent {
-    /// Keeps what is news about an eviction, and lets the oldest go.
+    /// Keeps a notice if it is news about an eviction, and drops the oldest.
     pub fn keep(&mut self, at: Timestamp, notice: &Notice) {
         if !notice.subject.is_about_an_eviction() || !notice.subject.is_news() {
             return;
@@ -30,7 +30,7 @@ impl Recent {
         self.last.push_front(view(self.reported, at, notice));
     }
 
-    /// All that are kept, the newest first.
+    /// All notices that are kept, the newest first.
     #[must_use]
     pub fn all(&self) -> Vec<RecentView> {
         self.last.iter().cloned().collect()

@@ -1,5 +1,5 @@
-//! The log on stderr. Whoever tells something never waits for whoever reads it: lines go through a bounded queue to a
-//! thread of their own. What does not fit is lost, and that is told when lines flow again.
+//! The log on stderr. A writer never waits for a reader: lines go through a bounded queue to a thread of their own.
+//! Lines that do not fit are lost; the log reports this when lines flow again.
 
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::Arc;
@@ -15,29 +15,29 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::cli::colours;
 use crate::config::{Config, LogFormat};
 
-/// So many lines wait for a slow reader.
+/// The most lines that wait for a slow reader.
 const LINES: usize = 4096;
-/// And so many bytes: a small part of the agent's 64 MiB.
+/// The most bytes that wait: a small part of the agent's 64 MiB.
 const BYTES: usize = 1 << 20;
-/// A reader that takes nothing is not waited for longer when the agent ends.
+/// When the agent ends, it waits at most this long for a reader that reads nothing.
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
-/// A pipe that is full, and was set not to block, is tried again so often.
+/// The interval of retries on a full pipe that was set to non-blocking.
 const FULL_PIPE: Duration = Duration::from_millis(10);
 
 enum Piece {
     Line(Vec<u8>),
-    /// To be answered when all before it was written.
+    /// To be answered when everything before it has been written.
     Flush(SyncSender<()>),
 }
 
 #[derive(Debug, Default)]
 struct Counts {
     waiting: AtomicUsize,
-    /// Lines that were lost, in all.
+    /// The total number of lost lines.
     lost: AtomicU64,
 }
 
-/// Where lines are written to; clones share the queue.
+/// Where lines are written to. Clones share the queue.
 #[derive(Clone, Debug)]
 pub struct Writer {
     queue: SyncSender<Piece>,
@@ -48,7 +48,7 @@ impl Writer {
     /// Starts the thread that writes to `out`.
     ///
     /// # Errors
-    /// When the system has no thread to give.
+    /// When the system cannot start a thread.
     pub fn start(out: impl Write + Send + 'static) -> std::io::Result<Writer> {
         let (queue, taken) = sync_channel(LINES);
         let counts = Arc::<Counts>::default();
@@ -57,7 +57,7 @@ impl Writer {
         Ok(Writer { queue, counts })
     }
 
-    /// Waits until what was told is written, but not for long.
+    /// Waits until all earlier lines are written, but only for a short time.
     pub fn flush(&self) {
         let (done, written) = sync_channel(1);
         let mut piece = Piece::Flush(done);
@@ -70,7 +70,7 @@ impl Writer {
             std::thread::sleep(FULL_PIPE);
             waited += FULL_PIPE;
         }
-        // In time or not: the agent ends now.
+        // Written or not, the agent ends now.
         let _ = written.recv_timeout(FLUSH_WITHIN.saturating_sub(waited));
     }
 
@@ -84,7 +84,7 @@ impl Writer {
     }
 }
 
-/// The formatter writes each line at once.
+/// The formatter writes one line per call.
 impl Write for Writer {
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
         self.put(line);
@@ -112,11 +112,11 @@ fn write_on(mut out: impl Write, taken: &Receiver<Piece>, counts: &Counts) {
                 write_all(&mut out, &line);
                 counts.waiting.fetch_sub(line.len(), Relaxed);
             }
-            // Whoever waited may have given up.
+            // The waiting side may have given up.
             Piece::Flush(done) => drop(done.try_send(())),
         }
         let lost = counts.lost.load(Relaxed);
-        // The lines before are out, so there is room for this one. Should it be lost, too, the next one says it.
+        // The lines before are written, so this one fits. If it is lost all the same, the next one reports it.
         if lost > reported {
             reported = lost;
             warn!(lost, "log lines were lost, so many in all: nobody read stderr fast enough");
@@ -124,7 +124,7 @@ fn write_on(mut out: impl Write, taken: &Receiver<Piece>, counts: &Counts) {
     }
 }
 
-/// A line that cannot be written has no other place to go.
+/// A line that cannot be written is dropped.
 fn write_all(out: &mut impl Write, mut line: &[u8]) {
     while !line.is_empty() {
         match out.write(line) {
@@ -136,14 +136,14 @@ fn write_all(out: &mut impl Write, mut line: &[u8]) {
     }
 }
 
-/// Logs to stderr as asked for, from now on.
+/// Logs to stderr from now on, as the configuration says.
 ///
 /// # Errors
-/// When the system has no thread to give.
+/// When the system cannot start a thread.
 pub fn start(config: &Config) -> std::io::Result<Writer> {
     let terminal = std::io::stderr().is_terminal();
     let writer = Writer::start(std::io::stderr())?;
-    // Validated already; what cannot be parsed is not logged.
+    // The filter was validated before; what cannot be parsed is not logged.
     let filter = EnvFilter::try_new(&config.log).unwrap_or_default();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer.clone()).with_target(false);
     match config.log_format {

@@ -1,4 +1,4 @@
-//! Notices in words, as Events and the log have them.
+//! Notices as text, for Events and the log.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::ground::units::Bytes;
 use crate::pods::guard::DryRun;
 use crate::sampler::LastSample;
 
-/// What is added where nobody wrote the guard into the pod's own manifest: where to look for it.
+/// Added if the guard is not in the pod's own manifest: it says where to find the guard.
 const BY_NAMESPACE: &str = " (guarded by its namespace's label)";
 
 fn answer_words(act: Act, answer: &Answer) -> String {
@@ -32,7 +32,7 @@ fn answer_words(act: Act, answer: &Answer) -> String {
             format!("{what} blocked by PodDisruptionBudget {budget} ({message}); {AGAIN}")
         }
         Answer::Blocked { budget: None, message, .. } => format!("{what} blocked ({message}); {AGAIN}"),
-        // The server's words begin with the webhook's name.
+        // The server's message begins with the webhook's name.
         Answer::Denied { code, message, .. } => format!("{what} denied ({code}: {message}); {AGAIN}"),
         Answer::Throttled { message: None, .. } => format!("{what} put off: the API server is throttling; {AGAIN}"),
         Answer::Throttled { message: Some(message), .. } => format!("{what} put off (429: {message}); {AGAIN}"),
@@ -130,7 +130,7 @@ fn rate(growth: i64) -> String {
 }
 
 impl Notice {
-    /// The whole of it in words, with whose guard it is.
+    /// The complete text, including where the guard comes from.
     #[must_use]
     pub fn words(&self) -> String {
         let by = if self.by_namespace { BY_NAMESPACE } else { "" };
@@ -139,7 +139,6 @@ impl Notice {
 }
 
 impl Subject {
-    /// The whole of it in words.
     #[must_use]
     pub fn words(&self) -> String {
         match self {
@@ -180,7 +179,7 @@ impl Subject {
         }
     }
 
-    /// What makes two of them the same to tell: without the numbers that change from try to try.
+    /// The key under which a notice is reported once: its text without the numbers that change from try to try.
     #[must_use]
     pub fn once(&self) -> String {
         match self {
@@ -193,7 +192,7 @@ impl Subject {
 }
 
 impl MissReason {
-    /// The same in words, as Events have it.
+    /// The text in Events.
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {

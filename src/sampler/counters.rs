@@ -1,20 +1,20 @@
-//! What the sampler shows to others besides its reports.
+//! What the sampler shares besides its reports.
 
 use std::sync::atomic::AtomicU64;
 
 use tokio::sync::Notify;
 
-/// What the sampler tells the other side besides its reports: counts for `/metrics` and `/healthz`.
+/// Counts for `/metrics` and `/healthz`, and one notification.
 #[derive(Debug, Default)]
 pub struct Counters {
     pub samples: AtomicU64,
     pub stat_reads: AtomicU64,
-    /// Samples that read the limit, and now and then the pod's and the kernel's counts of kills.
+    /// Samples that read the limit, and sometimes also the pod's limit and the kernel's counts of kills.
     pub limit_reads: AtomicU64,
     /// Times the thread woke up.
     pub wakeups: AtomicU64,
     /// Notified when an eviction may come soon.
     pub eviction_near: Notify,
-    /// Milliseconds from the start to the thread's last turn.
+    /// Milliseconds from the start to the thread's last iteration.
     pub turned_at: AtomicU64,
 }

@@ -1,28 +1,28 @@
-//! The kernel's counts of OOM kills in a container and in its pod, and what has been added since the last time.
+//! The kernel's counts of OOM kills in a container and in its pod, and what was added since the last read.
 
 use super::reader::{LIMIT_AGE, is_old};
 use crate::cgroup::resolve::Groups;
 use crate::cgroup::{Hit, Kills};
 use crate::ground::clock::Moment;
 
-/// See the module.
 #[derive(Debug, Default)]
 pub(super) struct KillCounts {
     own: Option<Kills>,
     pod: Option<Kills>,
-    /// Both as they were before they were last read.
+    /// Both as they were before the last read.
     before: (Option<Kills>, Option<Kills>),
     read_at: Moment,
 }
 
 impl KillCounts {
-    /// How many the kernel has killed since this was last read, for which limit, and whether all of the container's at once.
+    /// How many processes the kernel has killed since the last read, for which limit, and whether it killed all of the
+    /// container's at once.
     pub(super) fn read(&mut self, groups: &Groups, now: Moment) -> Option<(u64, Hit, bool)> {
         let own = groups.own.kills(self.own)?;
         let pod = groups.pod.as_ref().and_then(|pod| pod.kills(self.pod));
         let count = self.own.map_or(0, |before| own.killed.saturating_sub(before.killed));
         if count == 0 && self.own.is_some() && !is_old(self.read_at, LIMIT_AGE, now) {
-            // The kernel counts that a limit was hit some ms before it counts the kill: both are compared with what was before.
+            // The kernel counts a hit limit some ms before the kill, so both are compared with the values from before.
             return None;
         }
         self.read_at = now;
@@ -33,12 +33,12 @@ impl KillCounts {
         Some((count, Hit::of((own_before, own), pod_before.zip(pod)), together))
     }
 
-    /// As if they had not been read the last time.
+    /// Undoes the last read.
     pub(super) fn take_back(&mut self) {
         (self.own, self.pod) = self.before;
     }
 
-    /// How many were killed in the container since its group was made.
+    /// How many processes were killed in the container since its group was created.
     pub(super) fn of_container(&self) -> Option<u64> {
         self.own.map(|kills| kills.killed)
     }

@@ -1,4 +1,4 @@
-//! What the sampler is told, and what it reports.
+//! The commands that the sampler receives, and its reports.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,18 +11,18 @@ use crate::decide::judge::Evidence;
 use crate::decide::schedule::time_left;
 use crate::pods::guard::Rule;
 
-/// Names a target between the two sides; never used twice.
+/// Identifies a target on both sides; an id is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TargetId(pub u64);
 
-/// What the controller asks of the sampler.
+/// A command from the controller to the sampler.
 #[derive(Debug)]
 pub enum Command {
     /// Sample these groups from now on.
     Watch(Box<Watch>),
-    /// The guard was edited. Reports carry the number from then on.
+    /// The guard was edited. Reports carry this number from then on.
     Rule(TargetId, Rule, u32),
-    /// What was reported as above its threshold was not acted on: report it again if it still is.
+    /// The report that it is above its threshold was not acted on. Report it again if it still is.
     Rearm(TargetId),
     Forget(TargetId),
 }
@@ -31,59 +31,58 @@ pub enum Command {
 pub struct Watch {
     pub id: TargetId,
     pub groups: Groups,
-    /// The guard's part that is about memory.
+    /// The part of the guard that is about memory.
     pub rule: Rule,
-    /// Where the last sample is left for readers.
+    /// Where the sampler leaves the last sample for readers.
     pub shown: Arc<Shown>,
-    /// How long an eviction in its namespace takes.
+    /// The latency of evictions in its namespace.
     pub latency: Arc<Latency>,
 }
 
-/// A change in what is true of a target.
+/// A change in a target's state.
 #[derive(Debug)]
 pub struct Report {
     pub id: TargetId,
-    /// The number of its guard's edit; the first is 0.
+    /// The number of edits of the guard it is based on; 0 before the first.
     pub edit: u32,
     pub what: What,
 }
 
-/// The content of a [`Report`].
 #[derive(Debug)]
 pub enum What {
     /// It is above its threshold.
     Above {
         evidence: Evidence,
-        /// Time since the last sample at which it was not: it has crossed the threshold since then.
+        /// Time since the last sample that was not above the threshold; the crossing happened within it.
         since_last_sample: Option<Duration>,
     },
-    /// It was reported as above, and now it is at its deadline, or past `force-delete-threshold`.
+    /// It was reported as above its threshold. Now it is at its deadline, or past `force-delete-threshold`.
     Worsened(Evidence),
-    /// It is not above its threshold any more.
+    /// It is no longer above its threshold.
     Dipped,
-    /// A percentage without a limit.
+    /// The threshold is a percentage, and there is no limit.
     NoLimit,
-    /// A quantity not below the limit.
+    /// The threshold is a quantity that is not below the limit.
     BeyondLimit,
-    /// The kernel has killed processes of it for lack of memory.
+    /// The kernel has killed processes in it for lack of memory.
     Killed {
         /// How many since the last report.
         count: u64,
-        /// All of the container's at once (`memory.oom.group`).
+        /// All of the container's processes at once (`memory.oom.group`).
         together: bool,
         /// The limit that was hit.
         hit: Hit,
-        /// The sample before the kill; the pod's usage is the larger of before and after.
+        /// The sample before the kill. Its pod's usage is the larger of before and after.
         last: Option<Box<LastSample>>,
     },
     /// A file of its group cannot be read.
     Unreadable(ReadError),
-    /// Its group was removed. The target is forgotten.
+    /// Its group was removed. The sampler forgets the target.
     Gone,
 }
 
 impl What {
-    /// How long the report may wait: for what is above its threshold, until the margin is used up.
+    /// How long the report may wait. For a container above its threshold, this is until the margin is used up.
     pub(super) fn time_left(&self) -> Duration {
         match self {
             What::Killed { .. } => Duration::ZERO,

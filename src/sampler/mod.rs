@@ -1,7 +1,7 @@
-//! The sampling thread: which target is due, read it, judge it, report what has changed.
+//! The sampling thread: it reads the targets that are due, judges them, and reports changes.
 //!
-//! It is a thread of its own, so that sampling goes on while TLS, JSON or a slow server keep the async side busy. It only
-//! ever waits for the next target that is due, or for a command; in the steady state it allocates nothing.
+//! It is a thread of its own, so that sampling goes on while TLS, JSON or a slow server keep the async side busy. It
+//! waits only for the next due target or for a command. In the steady state it allocates nothing.
 
 mod counters;
 mod kills;
@@ -32,22 +32,21 @@ pub use self::messages::{Command, Report, TargetId, Watch, What};
 pub use self::reader::read_all;
 pub use self::target::{Reported, Severity, Target};
 
-/// What a sweep has found is reported after this time, even if the sweep has not ended: some of its reads may be slow.
+/// Findings are reported after this time even if the sweep has not ended, because some of its reads may be slow.
 const REPORT_WITHIN: Duration = Duration::from_millis(1);
 /// The shortest time between two notifications that an eviction may come soon.
 const EVICTION_NEAR_EACH: Duration = Duration::from_secs(1);
 
-/// What a sweep has found about the target at `index`.
+/// What a sweep found about the target at `index`.
 #[derive(Debug)]
 struct Found {
     time_left: Duration,
     index: usize,
     what: What,
-    /// What the target keeps in mind once this is reported; `None` for a kill.
+    /// What the target remembers once this is reported; `None` for a kill.
     reported: Option<Reported>,
 }
 
-/// See the module.
 #[derive(Debug)]
 pub struct Sampler {
     targets: Vec<Target>,
@@ -56,11 +55,11 @@ pub struct Sampler {
     stats: StatReader,
     counters: Arc<Counters>,
     reports: Sender<Report>,
-    /// Kept between sweeps for its memory.
+    /// Kept between sweeps to reuse its memory.
     found: Vec<Found>,
     /// The end of some target was reported.
     gone: bool,
-    /// When it was last notified that an eviction may come soon.
+    /// When the sampler last notified that an eviction may come soon.
     near_notified_at: Option<Moment>,
 }
 
@@ -79,7 +78,7 @@ impl Sampler {
         }
     }
 
-    /// Turns until all senders of commands are gone.
+    /// Runs until all senders of commands are gone.
     pub fn run(mut self, clock: Clock, commands: &Receiver<Command>) {
         loop {
             let now = clock.now();
@@ -87,14 +86,14 @@ impl Sampler {
             self.counters.turned_at.store(turned, Relaxed);
             self.counters.wakeups.fetch_add(1, Relaxed);
             let next = self.sweep(&|| clock.now());
-            // Half of a core at most, even where every target is near a kill.
+            // Use half of a core at most, even if every target is near a kill.
             let done = clock.now();
             let rest = next.saturating_sub(done).max(done.saturating_sub(now));
             match commands.recv_timeout(rest) {
                 Ok(first) => {
                     let now = clock.now();
                     self.obey(first, now);
-                    // All that have come in meanwhile, before the next sweep.
+                    // Handle all commands that have arrived meanwhile, before the next sweep.
                     while let Ok(command) = commands.try_recv() {
                         self.obey(command, now);
                     }
@@ -137,8 +136,8 @@ impl Sampler {
         self.due.swap_remove(i);
     }
 
-    /// Samples all targets that are due, and those that may share this wake-up. Answers when it is to be called again, at
-    /// most [`LONGEST_INTERVAL`] later.
+    /// Samples all targets that are due, and those that may share this wake-up. Returns when to call it again, at most
+    /// [`LONGEST_INTERVAL`] later.
     pub fn sweep(&mut self, clock: &dyn Fn() -> Moment) -> Moment {
         let began = clock();
         let mut next = began + LONGEST_INTERVAL;
@@ -146,7 +145,7 @@ impl Sampler {
         for i in 0..self.due.len() {
             if self.due[i].early <= began {
                 samples += 1;
-                // Each sample has its own time: the one before may have been slow.
+                // Each sample has its own time, because the one before may have been slow.
                 let now = clock();
                 near |= self.sample(i, now, clock);
                 if !self.found.is_empty() && now.saturating_sub(began) >= REPORT_WITHIN {
@@ -165,7 +164,7 @@ impl Sampler {
         next
     }
 
-    /// Samples one target. Answers whether its eviction may come soon.
+    /// Samples one target. Returns whether its eviction may come soon.
     fn sample(&mut self, index: usize, now: Moment, clock: &dyn Fn() -> Moment) -> bool {
         let target = &mut self.targets[index];
         let context = Context { stats: &self.stats, counters: &self.counters, clock };
@@ -180,8 +179,8 @@ impl Sampler {
         target.is_near()
     }
 
-    /// Reports what was found, that with the least time left first. A full channel loses nothing: the next sample finds
-    /// again what was not taken.
+    /// Reports what was found, the finding with the least time left first. A full channel loses nothing: the next
+    /// sample finds again what did not fit.
     fn report(&mut self, now: Moment) {
         self.found.sort_unstable_by_key(|found| found.time_left);
         for Found { index, what, reported, .. } in self.found.drain(..) {

@@ -1,4 +1,4 @@
-//! What one sample reads: usage each time; the rest only where the verdict can depend on it, or where what is known is too
+//! What one sample reads: always usage; the rest only if the verdict can depend on it, or if the known values are too
 //! old.
 
 use std::sync::Arc;
@@ -13,25 +13,27 @@ use crate::ground::clock::Moment;
 use crate::ground::memory::{Level, Sample, Signal, Stat, TORN};
 use crate::ground::units::Bytes;
 
-/// A container that is due sooner than this by its usage alone may be near a kill: what else is charged with it is worth
+/// If a container's usage alone makes it due sooner than this, it may be near a kill. The other values are then worth
 /// reading.
 const NEAR: Duration = Duration::from_millis(50);
-/// How old the cache of a near container may be. Older, and it is read again, in case memory took the place of cache at the
-/// same usage.
+/// The maximum age of a near container's cache. An older one is read again, in case memory replaced cache at the same
+/// usage.
 const STAT_AGE: Duration = Duration::from_millis(250);
-/// What people are shown of the cache is never older than this.
+/// The maximum age of the cache that is shown to people.
 const SHOWN_STAT_AGE: Duration = Duration::from_secs(10);
-/// How old limits may be: an in-place resize rewrites them.
+/// The maximum age of limits: an in-place resize rewrites them.
 pub(super) const LIMIT_AGE: Duration = Duration::from_secs(1);
-/// How old the pod's level and the counts of kills may be of a container that is far from its own limit: nothing that is
-/// done soon depends on them. Reading them each second, too, would be a third of what a quiet node costs (measured).
+/// The maximum age of the pod's level and the counts of kills, if the container is far from its own limit. Nothing
+/// urgent depends on them then. Reading them each second, too, would be a third of what a quiet node costs (measured).
 const FAR_AGE: Duration = Duration::from_secs(5);
-/// How old the usage of a near container's pod may be. In between, it is taken to have moved as the container's has.
+/// The maximum age of the usage of a near container's pod. In between, it is assumed to have moved as the container's
+/// has.
 const POD_AGE: Duration = NEAR;
-/// Reads that lie too far apart ([`TORN`]) are repeated, up to so many times in all. After that no haste rests on them.
+/// How many times reads that lie too far apart ([`TORN`]) are made in all. After that, no urgent decision rests on
+/// them.
 const TRIES: usize = 3;
 
-/// Whether what was read then is as old as `age` by now.
+/// Whether something read at `read_at` has reached `age` by now.
 pub(super) fn is_old(read_at: Moment, age: Duration, now: Moment) -> bool {
     now.saturating_sub(read_at) >= age
 }
@@ -46,9 +48,9 @@ pub(super) struct Context<'a> {
 /// What the last verdict depended on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Inputs {
-    /// Usage alone: the container is far from its threshold and from a kill.
+    /// Only usage: the container is far from its threshold and from a kill.
     Usage,
-    /// Usage, and the pod's usage now and then.
+    /// Usage, and sometimes the pod's usage.
     UsageAndPod,
     Cache,
 }
@@ -57,16 +59,16 @@ enum Inputs {
 #[derive(Debug)]
 pub(super) struct Reader {
     groups: Groups,
-    /// As last read, with the cache that was known then.
+    /// The last sample, with the cache that was known then.
     last: Option<Sample>,
     stat_read_at: Moment,
-    /// Usage at that time; `None` once the cache is known to be another.
+    /// Usage at that time; `None` once the cache is known to have changed.
     stat_read_of: Option<Bytes>,
     /// [`Group::failed_charges`] of the container's group and of the pod's, as last read.
     failed_charges: Option<(u64, u64)>,
     pod_read_at: Moment,
     limit_read_at: Moment,
-    /// The pod's limit, and the counts of kills.
+    /// When the pod's limit and the counts of kills were last read.
     others_read_at: Moment,
     inputs: Inputs,
 }
@@ -90,29 +92,28 @@ impl Reader {
         &self.groups
     }
 
-    /// As it was last read.
     pub(super) fn last(&self) -> Option<Sample> {
         self.last
     }
 
-    /// The next sample is compared with this one.
+    /// Keeps the sample to compare the next one with it.
     pub(super) fn keep(&mut self, sample: Sample) {
         self.last = Some(sample);
     }
 
-    /// What was read before is of no use any more.
+    /// Discards what was read before.
     pub(super) fn forget(&mut self) {
         self.last = None;
     }
 
-    /// At this moment all was as in the last sample.
+    /// Records that at this moment all was as in the last sample.
     pub(super) fn unchanged(&mut self, now: Moment) {
         if let Some(last) = &mut self.last {
             (last.at, last.until) = (now, now);
         }
     }
 
-    /// A sample without cache gets that of the last one: [`Reader::rest`] sees to it that it is not too old.
+    /// Completes a sample without cache with the last one's; [`Reader::rest`] ensures that it is not too old.
     pub(super) fn with_last_cache(&self, sample: &Sample) -> Sample {
         let stat = sample.own.stat.or(self.last.and_then(|last| last.own.stat));
         Sample { own: Level { stat, ..sample.own }, ..*sample }
@@ -123,12 +124,12 @@ impl Reader {
         self.others_read_at == now
     }
 
-    /// The pod's level without its cache.
+    /// Reads the pod's level without its cache.
     pub(super) fn pod_level(&self, now: Moment) -> Option<Level> {
         self.groups.pod.as_ref().and_then(|pod| level(pod, now).ok()?)
     }
 
-    /// The container's usage, and once a second its limit; `None` if its group is gone.
+    /// Reads the container's usage, and once a second its limit; `None` if its group is gone.
     pub(super) fn own(&mut self, now: Moment, with: &Context<'_>) -> Result<Option<Level>, ReadError> {
         let Some(last) = self.last.filter(|_| !is_old(self.limit_read_at, LIMIT_AGE, now)) else {
             with.counters.limit_reads.fetch_add(1, Relaxed);
@@ -136,14 +137,14 @@ impl Reader {
             return level(&self.groups.own, now);
         };
         Ok(self.groups.own.usage()?.map(|usage| {
-            // What swap would still take counts where the limit is not far, and others take of it, too.
+            // The swap left matters if the limit is not far; others use swap, too.
             let counts = last.own.swap_left > Bytes(0) && last.own.limit.is_none_or(|limit| usage.times(2) > limit);
             let swap_left = if counts { self.groups.own.swap_left(now) } else { last.own.swap_left };
             Level { usage, most_usage: usage, stat: None, swap_left, ..last.own }
         }))
     }
 
-    /// Whether everything that the last verdict depended on is as it was.
+    /// Whether everything that the last verdict depended on is unchanged.
     pub(super) fn is_unchanged(&mut self, own: Level, now: Moment) -> bool {
         let is_same = self.last.is_some_and(|last| own == Level { stat: None, ..last.own });
         is_same
@@ -188,7 +189,7 @@ impl Reader {
             return Ok(None);
         }
         if sample.own.value(rule.signal).is_some_and(|value| threshold.is_some_and(|t| value > t)) {
-            // For a verdict of "above", everything is read anew.
+            // A verdict of "above" needs everything read anew.
             return self.all(now, with);
         }
         if due < NEAR && is_old(self.pod_read_at, POD_AGE, now) {
@@ -197,7 +198,8 @@ impl Reader {
         Ok(Some(sample))
     }
 
-    /// The pod's level: as last read, moved by as much as the container's, unless it is time to read it and the limits.
+    /// The pod's level. It is read if the pod's level and the limits are due. Otherwise it is the last one, moved by as
+    /// much as the container's usage.
     fn pod_as_it_should_be(&mut self, last: &Sample, own: Level, now: Moment) -> Option<Level> {
         if self.others_are_old(now) {
             (self.others_read_at, self.pod_read_at) = (now, now);
@@ -218,7 +220,7 @@ impl Reader {
         };
         (sample.own, sample.until) = (read.level, read.until);
         if read.is_slow {
-            // It was read some time ago: no haste rests on it.
+            // It was read some time ago: no urgent decision rests on it.
             sample.at = read.from;
         }
         self.stat_read_at = now;
@@ -226,7 +228,7 @@ impl Reader {
         Ok(true)
     }
 
-    /// Reads the pod's usage, and its cache where that, as last known, leaves the pod the smaller margin of the two.
+    /// Reads the pod's usage. Also reads its cache if the last known one leaves the pod the smaller margin of the two.
     fn pod(&mut self, sample: &mut Sample, now: Moment, with: &Context<'_>) {
         if let (Some(group), Some(pod)) = (&self.groups.pod, &mut sample.pod)
             && let Ok(Some(usage)) = group.usage()
@@ -256,15 +258,15 @@ impl Reader {
         read
     }
 
-    /// Whether it is time to read the pod's limit and the counts of kills, together with the container's limit.
+    /// Whether the pod's limit and the counts of kills are due, together with the container's limit.
     fn others_are_old(&self, now: Moment) -> bool {
         let is_far = self.inputs == Inputs::Usage && self.last.is_some_and(|last| last.own.limit.is_some());
         self.limit_read_at == now && is_old(self.others_read_at, if is_far { FAR_AGE } else { LIMIT_AGE }, now)
     }
 
-    /// Whether the cache is what it was when it was last read: usage is the same, and nothing was reclaimed to make way for
-    /// memory. (Without the second, growth at the limit in exchange for cache would be missed in a tenth to a third of
-    /// samples 7 ms apart: measured.)
+    /// Whether the cache is what it was at its last read: usage is the same, and nothing was reclaimed in favour of
+    /// other memory. (Without the second condition, growth at the limit in exchange for cache would be missed in a
+    /// tenth to a third of samples 7 ms apart: measured.)
     fn has_same_cache(&mut self, usage: Bytes, now: Moment) -> bool {
         if self.stat_read_of != Some(usage) || is_old(self.stat_read_at, STAT_AGE, now) {
             return false;
@@ -279,26 +281,26 @@ impl Reader {
         same
     }
 
-    /// How old the cache may be.
+    /// The maximum age of the cache.
     fn stat_age(&self) -> Duration {
         if self.inputs == Inputs::Usage { SHOWN_STAT_AGE } else { STAT_AGE }
     }
 }
 
-/// Reads everything there is to know of a target; `None` if its group is gone.
+/// Reads all values of a target; `None` if its group is gone.
 ///
 /// # Errors
-/// When a file cannot be read or is not of its form.
+/// When a file cannot be read or is malformed.
 pub fn read_all(groups: &Groups, stats: &StatReader, clock: &dyn Fn() -> Moment) -> Result<Option<Sample>, ReadError> {
     let Some((own, at, until)) = read_whole(&groups.own, stats, clock)? else {
         return Ok(None);
     };
-    // That the pod's cannot be read must not stop the guard: then the container's own limit is what counts.
+    // If the pod's group cannot be read, the guard goes on with the container's own limit.
     let pod = groups.pod.as_ref().and_then(|pod| read_whole(pod, stats, clock).ok()?);
     Ok(Some(Sample { at, until, own, pod: pod.map(|(level, ..)| level) }))
 }
 
-/// A group with its stat, and from when to when it was read; `None` if it is gone.
+/// Reads a group with its stat, and from when to when; `None` if it is gone.
 fn read_whole(
     group: &Arc<Group>,
     stats: &StatReader,
@@ -321,13 +323,13 @@ struct Read {
     level: Level,
     from: Moment,
     until: Moment,
-    /// Its stat is read by another thread.
+    /// Another thread reads its stat.
     is_slow: bool,
 }
 
-/// Adds a group's stat to what was read of it just now; `None` if it is gone. Usage is read on both sides of stat, so that
-/// cache which comes or goes between the reads is not taken for a leak. A slow stat is of some time ago: by how much usage
-/// has grown since, that may all be cache.
+/// Adds a group's stat to what was just read of it; `None` if it is gone. Usage is read before and after stat, so that
+/// cache which comes or goes between the reads does not look like a leak. A slow stat is some time old; all growth of
+/// usage since may be cache.
 fn with_stat(
     level: Level,
     group: &Arc<Group>,
@@ -353,9 +355,9 @@ fn with_stat(
     })
 }
 
-/// Usage and limits of a group; `None` if it is gone.
+/// Reads usage and limits of a group; `None` if it is gone.
 fn level(group: &Group, now: Moment) -> Result<Option<Level>, ReadError> {
-    // Usage last: memory that comes between the reads makes a container seem nearer, not farther.
+    // Usage last: memory that arrives between the reads makes a container seem nearer to a kill, not farther.
     let Some(limit) = group.limit()? else {
         return Ok(None);
     };

@@ -1,4 +1,4 @@
-//! One target: its samples are judged, and each change is reported once.
+//! One target: judges its samples, and reports each change once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,25 +16,25 @@ use crate::ground::memory::{Level, Sample};
 use crate::ground::units::Bytes;
 use crate::pods::guard::{Rule, Threshold};
 
-/// The interval of a container that was reported as above its threshold: its eviction may be deferred, and three samples
-/// show that there is no time left for that. While its usage rises it is sampled as often as any that is near a kill.
+/// The interval of a container that was reported as above its threshold. Its eviction may be deferred; three samples
+/// show that no time is left for that. While its usage rises, it is sampled as often as any container near a kill.
 const REPORTED_INTERVAL: Duration = Duration::from_millis(10);
-/// A container that is sampled more often than this, or would cross its threshold within [`SOON`] at its growth, may be
-/// evicted in a moment: a connection should be open by then.
+/// A container that is sampled more often than this may be evicted in a moment, and so may one that would cross its
+/// threshold within [`SOON`] at its growth. A connection should be open by then.
 const CLOSE: Duration = Duration::from_millis(30);
 /// See [`CLOSE`].
 const SOON: Duration = Duration::from_secs(2);
 /// The interval of a container with a file that cannot be read.
 const UNREADABLE_INTERVAL: Duration = LONGEST_INTERVAL;
-/// A sample may come early by this part of its interval, to share a wake-up: a wake-up costs as much as ten samples
-/// (measured), and a half makes two of five wake-ups that a quarter makes.
+/// A sample may come early by this part of its interval, to share a wake-up. A wake-up costs as much as ten samples
+/// (measured). A half causes two wake-ups where a quarter causes five.
 const EARLY_PART: u32 = 2;
 
-/// What was last reported of a target.
+/// What was last reported about a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reported {
     Nothing,
-    /// Something that has to be reported again, whatever it is now.
+    /// It has to be reported again, whatever its state is now.
     Outdated,
     /// [`What::Above`], or [`What::Worsened`] since.
     Above(Severity),
@@ -51,7 +51,7 @@ pub enum Reported {
 /// How urgent an eviction is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Severity {
-    /// It cannot wait any longer.
+    /// The eviction cannot wait any longer.
     at_deadline: bool,
     /// The container is past `force-delete-threshold`.
     critical: bool,
@@ -74,11 +74,10 @@ impl Severity {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Due {
     pub(super) at: Moment,
-    /// From when on it may share another's wake-up.
+    /// From this moment on it may share another target's wake-up.
     pub(super) early: Moment,
 }
 
-/// See the module.
 #[derive(Debug)]
 pub struct Target {
     id: TargetId,
@@ -91,17 +90,17 @@ pub struct Target {
     history: History,
     shown: Arc<Shown>,
     reported: Reported,
-    /// When it was last sampled and not above its threshold; `None` once a crossing was reported.
+    /// When it was last sampled as not above its threshold; `None` once a crossing was reported.
     below_at: Option<Moment>,
     /// An eviction may come soon.
     near: bool,
-    /// Set where nothing moves: the interval at which it is sampled until one of the verdict's inputs changes.
+    /// Set while nothing changes: the interval between samples until one of the verdict's inputs changes.
     settled: Option<Duration>,
     due: Due,
 }
 
 impl Target {
-    /// One that is due at once.
+    /// A target that is due at once.
     #[must_use]
     pub fn new(watch: Watch, now: Moment) -> Target {
         Target {
@@ -121,8 +120,8 @@ impl Target {
         }
     }
 
-    /// One sample: read, look for OOM kills, judge. Answers a kill, and what has changed; [`Target::reported`] keeps a
-    /// change from being reported again.
+    /// Takes one sample: reads, checks for OOM kills, judges. Returns a kill, and what has changed.
+    /// [`Target::reported`] prevents a change from being reported again.
     pub(super) fn sample(&mut self, now: Moment, with: &Context<'_>) -> (Option<What>, Option<(What, Reported)>) {
         let own = self.reader.own(now, with);
         if let (Some(interval), Ok(Some(own))) = (self.settled, &own)
@@ -141,7 +140,7 @@ impl Target {
         (killed, self.judge(now, read))
     }
 
-    /// Nothing has moved since the last sample: neither has the verdict.
+    /// Nothing has changed since the last sample, so the verdict has not changed either.
     fn unchanged(&mut self, now: Moment, interval: Duration) {
         self.reader.unchanged(now);
         self.history.unchanged(now);
@@ -152,7 +151,7 @@ impl Target {
         self.shown.unchanged(now, self.due.at);
     }
 
-    /// Judges what was read, and says when to sample again. Answers what has changed.
+    /// Judges what was read, and sets when to sample again. Returns what has changed.
     pub fn judge(&mut self, now: Moment, read: Result<Option<Sample>, ReadError>) -> Option<(What, Reported)> {
         let sample = match read {
             Ok(Some(sample)) => sample,
@@ -187,7 +186,7 @@ impl Target {
         self.change(now, &sample, verdict)
     }
 
-    /// Sets when it is sampled next, whether an eviction may come soon, and whether it has settled.
+    /// Sets when to sample next, whether an eviction may come soon, and whether the target has settled.
     fn schedule(&mut self, now: Moment, known: &Sample, verdict: Verdict) {
         let (growth, rise) = (self.history.trend().fast(), self.history.trend().last_rise());
         let schedule = Schedule { rule: &self.rule, growth, latency: self.latency.typical() };
@@ -205,7 +204,7 @@ impl Target {
         let (threshold, value) = (self.rule.threshold_of(known), known.own.value(self.rule.signal));
         let missing = threshold.zip(value).map(|(threshold, value)| threshold.less(value));
         self.wait(now, interval);
-        // Not shared with others' wake-ups: a sample before the crossing would not see it.
+        // This sample does not share other wake-ups: if it came before the crossing, it would not see it.
         if let Some(after) = missing.and_then(|missing| crossing(missing, rise, interval)) {
             self.due = Due { at: now + after, early: now + after };
         }
@@ -235,7 +234,7 @@ impl Target {
             (Verdict::NoLimit, _) => Some((What::NoLimit, Reported::NoLimit)),
             (Verdict::BeyondLimit, _) => Some((What::BeyondLimit, Reported::BeyondLimit)),
             (Verdict::Below | Verdict::Sustaining { .. }, Reported::Nothing) => None,
-            // A torn sample, or a slow stat, may fail to show that it is still above.
+            // A torn sample or a slow stat may fail to show that it is still above its threshold.
             (Verdict::Below, Reported::Above(_))
                 if sample.is_torn() && self.rule.threshold_of(sample).is_some_and(|t| sample.own.usage > t) =>
             {
@@ -245,19 +244,19 @@ impl Target {
         }
     }
 
-    /// Whether the kernel has killed in it since this was last read: once a second (once in 5 s far from the limit), and
-    /// whenever much of its memory is gone, for a kill may be why.
+    /// Checks for kills by the kernel since the last read: once a second (once in 5 s far from the limit), and whenever
+    /// much of its memory is gone, because a kill may be the reason.
     fn killed(&mut self, now: Moment, read: &Result<Option<Sample>, ReadError>) -> Option<What> {
         let is = read.as_ref().ok()?.as_ref()?.own.usage.0;
         let was = self.reader.last().map_or(0, |last| last.own.usage.0);
-        // What is about to be reported as a dip may be a kill, too; the killed give their memory back bit by bit.
+        // What looks like a dip may be a kill, too; killed processes give their memory back bit by bit.
         let fell = is < was - was / 8 || (matches!(self.reported, Reported::Above(_)) && is < was);
         if !self.reader.has_read_limits(now) && !fell {
             return None;
         }
         let (count, hit, together) = self.kills.read(self.reader.groups(), now)?;
         let mut last = self.shown.last().map(Box::new);
-        // Where the last sample was long before, what is left of the pod's usage after the kill says more.
+        // If the last sample was long before the kill, the pod's usage after the kill says more.
         if let Some(last) = &mut last
             && let Some(after) = self.reader.pod_level(now)
         {
@@ -280,13 +279,13 @@ impl Target {
         self.due = Due { at: now, early: now };
     }
 
-    /// What was reported was not acted on.
+    /// Its report was not acted on.
     pub fn rearm(&mut self) {
         self.reported = Reported::Outdated;
         self.settled = None;
     }
 
-    /// Wraps a change with whose it is.
+    /// Adds the target's id and the edit of its guard.
     #[must_use]
     pub fn report(&self, what: What) -> Report {
         Report { id: self.id, edit: self.edit, what }
@@ -306,7 +305,6 @@ impl Target {
         self.due
     }
 
-    /// An eviction may come soon.
     pub(super) fn is_near(&self) -> bool {
         self.near
     }
@@ -315,12 +313,12 @@ impl Target {
         self.reported == Reported::Gone
     }
 
-    /// Its end could not be reported.
+    /// Its end could not be reported; tries again.
     pub(super) fn report_end_again(&mut self, now: Moment) {
         self.wait(now, REPORTED_INTERVAL);
     }
 
-    /// Kills could not be reported: the next sample finds them again.
+    /// Kills could not be reported; the next sample finds them again.
     pub(super) fn report_kills_again(&mut self) {
         self.kills.take_back();
     }

@@ -1,4 +1,4 @@
-//! The last sample of a target, left for readers.
+//! The last sample of a target, kept for readers.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,7 +7,7 @@ use crate::ground::clock::Moment;
 use crate::ground::memory::Sample;
 use crate::ground::units::Bytes;
 
-/// The last sample of a target, for people.
+/// The last sample of a target, shown to people.
 #[derive(Debug, Default)]
 pub struct Shown(Mutex<Option<LastSample>>);
 
@@ -16,13 +16,12 @@ pub struct Shown(Mutex<Option<LastSample>>);
 pub struct LastSample {
     /// The sample. `stat` is set only if it was read now, or if nothing has changed since it was last read.
     pub sample: Sample,
-    /// The last known value of the signal; at most usage.
+    /// The last known value of the signal, at most usage.
     pub value: Option<Bytes>,
-    /// The threshold in bytes.
     pub threshold: Option<Bytes>,
     /// The margin to a kill.
     pub margin: Option<Bytes>,
-    /// Over the last quarter of a second, in bytes a second.
+    /// Over the last quarter of a second, in bytes per second.
     pub growth: Option<i64>,
     /// Over the last minute.
     pub slow_growth: Option<i64>,
@@ -41,7 +40,7 @@ impl Shown {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Leaves a sample with so much growth in bytes a second, for tests of readers.
+    /// Stores a sample with this growth in bytes per second, for tests of readers.
     #[cfg(test)]
     pub fn show(&self, sample: Sample, growth: i64) {
         self.set(LastSample {
@@ -57,7 +56,7 @@ impl Shown {
         });
     }
 
-    /// The sample at this moment was the same as the one before.
+    /// Records that the sample at this moment equals the one before.
     pub(super) fn unchanged(&self, at: Moment, next: Moment) {
         if let Some(last) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             last.sample.at = at;

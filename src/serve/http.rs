@@ -1,8 +1,8 @@
 //! The agent's own pages: `/` for people, `/metrics`, `/healthz`, `/readyz`, `/api/guards`.
 //!
-//! They are served by a thread of their own, so that whoever floods the port delays no eviction. Nor do they delay each
-//! other: a connection waits for no place. Where all places are taken, the connection that has waited longest without
-//! sending its request is closed, so that a probe, which sends its request at once, is answered.
+//! A thread of its own serves them, so that a flood of requests to the port delays no eviction. Connections do not
+//! delay each other either: a new connection never waits for a place. If all places are taken, the connection that has
+//! waited longest without sending its request is closed. A probe sends its request at once, so it is answered.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -35,41 +35,43 @@ use crate::report::metrics::Counts;
 use crate::report::metrics::Metrics;
 use crate::sampler::Counters;
 
-/// Open connections: scrapers, probes and a few people need a handful. A new one takes the place of an old one, see [`Places`].
+/// The most open connections: scrapers, probes and a few people need a handful. A new one takes the place of an old
+/// one, see `Places`.
 const CONNECTIONS: usize = 64;
-/// Of these, so many from one address. Where addresses are translated, all that ask may have the same.
+/// The most connections from one address. Behind address translation, all clients may have the same address.
 const CONNECTIONS_OF_A_PEER: usize = 32;
-/// Of these, so many that are being answered. An answer of `/api/guards` may have some 100 KiB; all of them stay far below
-/// the agent's 64 MiB.
+/// The most connections that are being answered. An answer of `/api/guards` may have some 100 KiB; together they stay
+/// far below the agent's 64 MiB.
 const ANSWERS: usize = 16;
-/// A client that sends no request is not waited for longer.
+/// The timeout of a client that does not send its request.
 const HEADERS_WITHIN: Duration = Duration::from_secs(3);
-/// Nor one that does not read its answer. Every connection serves one request.
+/// The timeout of a client that does not read its answer. Every connection serves one request.
 const CONNECTION_WITHIN: Duration = Duration::from_secs(30);
-/// What is kept of a request: its head alone is read. The least that hyper takes.
+/// The buffer of a request: only its head is read. This is hyper's minimum.
 const REQUEST_BUFFER: usize = 8 * 1024;
-/// The kernel's buffers of a connection: by itself it would grow them to megabytes, on the agent's account.
+/// The kernel's buffers of a connection. Without a limit the kernel would grow them to megabytes, which count as the
+/// agent's memory.
 const RECEIVE_BUFFER: u32 = 8 * 1024;
 /// See [`RECEIVE_BUFFER`].
 const SEND_BUFFER: u32 = 64 * 1024;
-/// The sampling thread turns at least once a second; on a node short of CPU it may be late.
+/// The sampling thread iterates at least once a second. On a node that is short of CPU it may be late.
 const TURNS_WITHIN: Duration = LONGEST_INTERVAL.saturating_mul(30);
 
-/// The page for people. All it shows it takes from `/api/guards`.
+/// The page for people. It takes everything that it shows from `/api/guards`.
 const PAGE: &str = include_str!("page.html");
-/// Its own style and script by their hashes, its own address to ask, its own icon; nothing else, and no way to make
-/// markup of a string. (The hashes are compared with the page by a test, which writes them.)
+/// The page may use its own style and script (by hash), requests to its own address, and its own icon, but nothing
+/// else, and it cannot turn a string into markup. (A test compares the hashes with the page, and writes them.)
 const POLICY: &str = "default-src 'none'; \
     style-src 'sha256-A6cn9KQtuO2fPVC1GYSytJ/RUkU2zBZpWjLsUO0FlHs='; \
     script-src 'sha256-ejo9ErloB8rD989d3hsuzMF28plfHt7nlWOeQdtcYus='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
 
-/// What the pages need to know of the rest.
+/// What the pages need from the rest of the agent.
 #[derive(Clone, Debug)]
 pub struct Pages {
     pub state: watch::Receiver<State>,
-    /// Has the loop make the views, which costs it some time: for `/api/guards` alone.
+    /// Asks the loop for the views, which costs it some time; only for `/api/guards`.
     pub ask: mpsc::Sender<oneshot::Sender<Views>>,
     pub metrics: Metrics,
     pub counters: Arc<Counters>,
@@ -82,12 +84,13 @@ pub struct Pages {
     pub started: Timestamp,
 }
 
-/// What the loop publishes whenever it changes: `/readyz` and `/metrics` need no more, and so do not ask the loop.
+/// What the loop publishes whenever it changes. `/readyz` and `/metrics` need nothing else, so they do not ask the
+/// loop.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
-    /// The first list of pods is done.
+    /// The first list of pods is complete.
     pub listed: bool,
-    /// Nothing is heard of the pods; none while all is well.
+    /// Set while the pods can be neither listed nor watched.
     pub unheard: Option<Unheard>,
     pub counts: Counts,
 }
@@ -95,7 +98,6 @@ pub struct State {
 /// The pods can be neither listed nor watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unheard {
-    /// Since when.
     pub since: Moment,
     /// The last error.
     pub error: String,
@@ -108,22 +110,22 @@ impl State {
     }
 }
 
-/// What the loop answers for `/api/guards`.
+/// The loop's answer for `/api/guards`.
 #[derive(Debug)]
 pub struct Views {
-    /// As it is published, but of the same moment as the rest.
+    /// The published state, but from the same moment as the rest.
     pub state: State,
     /// Each guarded container, and each pod whose guard is invalid.
     pub guards: Vec<GuardView>,
-    /// What was last told, the newest first.
+    /// The last notices, the newest first.
     pub recent: Vec<RecentView>,
 }
 
-/// Listens on `address`. The unspecified IPv6 address takes IPv4 too; where the machine has no
-/// IPv6, IPv4 alone is listened on.
+/// Listens on `address`. The unspecified IPv6 address also accepts IPv4. On a machine without IPv6 it listens on IPv4
+/// alone.
 ///
 /// # Errors
-/// When the address is taken or not this machine's.
+/// When the address is taken, or does not belong to this machine.
 pub fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     let bind = |address: SocketAddr| -> std::io::Result<TcpListener> {
         let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
@@ -148,10 +150,10 @@ pub fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
         .with_context(|| format!("cannot listen on {address} (--listen)"))
 }
 
-/// Serves on a thread of its own, until the process ends.
+/// Serves on a thread of its own until the process ends.
 ///
 /// # Errors
-/// When the system has no thread or no descriptor to give.
+/// When the system cannot provide a thread or a descriptor.
 pub fn serve(listener: TcpListener, pages: Pages) -> std::io::Result<()> {
     let listener = listener.into_std()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
@@ -173,7 +175,7 @@ async fn accept(listener: std::net::TcpListener, pages: Pages) -> Result<Infalli
         let (stream, peer) = loop {
             match listener.accept().await {
                 Ok(accepted) => break accepted,
-                // Out of descriptors, or the client is gone: neither is helped by haste.
+                // Either no descriptor is left, or the client is gone. Haste helps in neither case.
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         };
@@ -190,12 +192,12 @@ async fn accept(listener: std::net::TcpListener, pages: Pages) -> Result<Infalli
                 .keep_alive(false)
                 .max_buf_size(REQUEST_BUFFER)
                 .serve_connection(TokioIo::new(stream), service);
-            // A client that hangs up is its own business.
+            // It does not matter if a client hangs up.
             let _ = tokio::time::timeout(CONNECTION_WITHIN, served).await;
             lock(&of_all).leaves(number);
         });
         lock(&places).takes(number, peer.ip().to_canonical(), task.abort_handle());
-        // Whoever has sent a request meanwhile is to be read before the next newcomer takes its place.
+        // Connections that have sent a request meanwhile must be read before the next newcomer takes their place.
         tokio::task::yield_now().await;
     }
 }
@@ -204,10 +206,10 @@ fn lock(places: &Mutex<Places>) -> MutexGuard<'_, Places> {
     places.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The open connections, in the order in which they came.
+/// The open connections, in the order of their arrival.
 ///
-/// Nobody waits for a place: a newcomer takes that of the oldest that has not sent its request, or else of the oldest.
-/// Those of its own address have to go first, once there are too many of them.
+/// A newcomer never waits: it takes the place of the oldest connection that has not sent its request, or else of the
+/// oldest. If its own address has too many connections, one of those goes first.
 #[derive(Debug, Default)]
 struct Places(BTreeMap<u64, Place>);
 
@@ -311,9 +313,9 @@ async fn answer(request: &Request<Incoming>, peer: IpAddr, pages: &Pages) -> Res
     }
 }
 
-/// A port-forward ends on the loopback, and a browser there may be on a stranger's page whose name has come to mean
-/// 127.0.0.1 (DNS rebinding): that page must not read what is told to a person. Scrapers, probes and the API server's proxy
-/// come from elsewhere, and may use any name.
+/// A port-forward ends on the loopback, where a browser may be on a foreign page whose name was changed to resolve to
+/// 127.0.0.1 (DNS rebinding). That page must not read what is meant for a person. Scrapers, probes and the API server's
+/// proxy come from elsewhere, and may use any name.
 fn may_ask(peer: IpAddr, host: &HeaderValue) -> bool {
     let is_local = |host: &str| {
         let name = host.trim_start_matches('[').trim_end_matches(']');
@@ -330,7 +332,7 @@ fn ready(pages: &Pages) -> (StatusCode, String) {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("cgroup root {root}: {error}\n"));
     }
     match published(pages) {
-        // An outage must not make every agent unready: those pods that are known stay guarded.
+        // An outage must not make every agent unready: the known pods stay guarded.
         Some(State { listed: true, unheard: None, .. }) => (StatusCode::OK, "ok\n".into()),
         Some(State { listed: true, unheard: Some(Unheard { since, error }), .. }) => {
             let age = pages.clock.now().saturating_sub(since).as_secs();
@@ -344,14 +346,14 @@ fn ready(pages: &Pages) -> (StatusCode, String) {
     }
 }
 
-/// How late the sampling thread is, if it is.
+/// How late the sampling thread is; `None` if it is not late.
 fn late(pages: &Pages) -> Option<Duration> {
     let turned = Duration::from_millis(pages.counters.turned_at.load(Relaxed));
     let late = pages.clock.now().saturating_sub(turned);
     (late > TURNS_WITHIN).then_some(late)
 }
 
-/// What the loop last published; none: it has ended.
+/// The state that the loop published last; `None` if the loop has ended.
 pub(super) fn published(pages: &Pages) -> Option<State> {
     pages.state.has_changed().ok()?;
     Some(pages.state.borrow().clone())
@@ -373,7 +375,7 @@ fn page(code: StatusCode, kind: &'static str, body: String) -> Response<Full<Byt
     let kind = HeaderValue::from_static(kind);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, kind);
-    // Names and messages from the cluster are in some of them: they are data, whatever they look like.
+    // Some of them contain names and messages from the cluster. These are data, whatever they look like.
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

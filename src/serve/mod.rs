@@ -1,4 +1,4 @@
-//! What the agent answers to those who ask it: metrics, probes, `/api/guards` and the page.
+//! What the agent serves: metrics, probes, `/api/guards` and the page.
 
 pub mod http;
 pub mod wire;

@@ -1,13 +1,13 @@
-//! What `/api/guards` is: the agent writes it, `status` and the page read it.
+//! The format of `/api/guards`. The agent writes it; `status` and the page read it.
 //!
-//! Reading is lenient, because `status` may meet agents of other versions: an unknown field is ignored, a missing one gets
-//! its default, and a word may be one that this version does not know.
+//! Reading is lenient, because `status` may meet agents of other versions. An unknown field is ignored, a missing one
+//! gets its default, and a word may be one that this version does not know.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// One of a few words: the agent writes one of its own, and a reader may meet any.
+/// One of a few words. The agent writes only its own; a reader may meet any.
 pub type Word = Cow<'static, str>;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -16,11 +16,11 @@ pub struct GuardsPage {
     /// The node that the agent guards.
     pub node: String,
     pub version: String,
-    /// When the agent started, as RFC 3339 has it.
+    /// When the agent started, in RFC 3339.
     pub started: String,
     /// `off`, `client` or `server`, for all pods.
     pub dry_run: Word,
-    /// The first list of pods is done.
+    /// The first list of pods is complete.
     pub listed: bool,
     /// 0 while the API server answers.
     pub list_age_seconds: u64,
@@ -43,7 +43,7 @@ pub struct GuardView {
     /// The container; none: the pod's own group, or the whole pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
-    /// The group that is read.
+    /// The directory of the group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
     /// What the agent does about it now.
@@ -52,18 +52,18 @@ pub struct GuardView {
     /// Why it is never evicted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub never: Option<Word>,
-    /// `client` or `server` where an annotation or the agent's flag asks for a dry run.
+    /// `client` or `server` if an annotation or the agent's flag sets a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dry_run: Option<Word>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signal: Option<Word>,
-    /// As the annotation has it.
+    /// As written in the annotation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threshold: Option<String>,
-    /// `namespace` where the namespace's label has opted the pod in; none: the pod's own.
+    /// `namespace` if the namespace's label has opted the pod in; none: the pod's own label.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guarded_by: Option<Word>,
-    /// What was last read.
+    /// The last sample.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<MemoryView>,
 }
@@ -75,31 +75,31 @@ pub struct MemoryView {
     pub usage: u64,
     /// The last known value of the signal.
     pub value: Option<u64>,
-    /// The limit that a percentage is of; null: none.
+    /// The limit that a percentage refers to; null: none.
     pub limit: Option<u64>,
-    /// The threshold; null: a percentage of no limit.
+    /// The threshold; null: a percentage without a limit.
     pub threshold: Option<u64>,
-    /// What is left before a kill; null: no limit.
+    /// The margin to a kill; null: no limit.
     pub room: Option<u64>,
-    /// Bytes a second over the last quarter of a second, of what cannot be reclaimed.
+    /// Growth of non-reclaimable memory over the last quarter of a second, in bytes a second.
     pub growth: Option<i64>,
     /// The same over the last minute; null in the first seconds.
     pub slow_growth: Option<i64>,
-    /// How long ago it was read, in milliseconds.
+    /// How long ago it was sampled, in milliseconds.
     pub age_ms: u64,
-    /// In how many milliseconds it is read next.
+    /// In how many milliseconds it is sampled next.
     pub next_ms: u64,
-    /// Kills counted by the kernel in this group.
+    /// How many kills the kernel has counted in this group.
     pub oom_kills: Option<u64>,
 }
 
-/// One notice: what its log line and its Event say. Sizes in bytes.
+/// One notice, with the content of its log line and its Event. Sizes in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RecentView {
-    /// Counts up from 1 in the life of an agent.
+    /// Counts up from 1 during an agent's life.
     pub number: u64,
-    /// When, as RFC 3339 has it.
+    /// When, in RFC 3339.
     pub at: String,
     pub reason: Word,
     pub namespace: String,
@@ -111,24 +111,24 @@ pub struct RecentView {
     /// The container; none: the pod's own group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
-    /// The whole of it in words, as the Event has it.
+    /// The complete text, as in the Event.
     pub words: String,
-    /// Its labels and numbers, as its log line has them.
+    /// Its labels and numbers, as in its log line.
     #[serde(flatten)]
     pub facts: Facts,
 }
 
-/// The labels and numbers of a notice, as the log has them, too. Sizes in bytes.
+/// The labels and numbers of a notice, which the log has, too. Sizes in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Facts {
-    /// The server's answer, as the metrics' label has it.
+    /// The server's answer: the metrics' label `answer`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<Word>,
-    /// Why it is held, or why it was missed: the metrics' label `reason`.
+    /// Why it is deferred, or why it was missed: the metrics' label `reason`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<Word>,
-    /// `client` or `server` where it was a dry run.
+    /// `client` or `server` if it was a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dry_run: Option<Word>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -147,7 +147,7 @@ pub struct Facts {
     /// Over the last minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow_growth: Option<i64>,
-    /// What was left before a kill.
+    /// The margin to a kill.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub room: Option<u64>,
     /// From the request to the answer, in milliseconds.
@@ -155,19 +155,19 @@ pub struct Facts {
     pub took_ms: Option<f64>,
 }
 
-/// What the agent does about a guarded container. docs/reference.md and the page have words for each.
+/// What the agent does about a guarded container. docs/reference.md and the page explain each state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GuardState {
     Watching,
-    /// Above its threshold, but not yet for as long as `sustained-for` says.
+    /// Above its threshold, but not yet for `sustained-for`.
     Sustaining,
-    /// The server's answer is awaited.
+    /// The agent waits for the server's answer.
     Evicting,
     /// Above its threshold; the eviction is deferred.
     Held,
     /// A disruption budget does not allow the eviction now.
     Blocked,
-    /// Above its threshold; the pod is being evicted for another container.
+    /// Above its threshold; another container is the reason why the pod is being evicted.
     Over,
     /// The server has accepted the eviction.
     Evicted,
@@ -177,7 +177,7 @@ pub enum GuardState {
     Resolving,
     /// It is not running.
     Waiting,
-    /// Its threshold is a percentage of no limit.
+    /// Its threshold is a percentage, and it has no limit.
     NoLimit,
     /// Its threshold is not below its limit.
     BeyondLimit,
@@ -186,12 +186,12 @@ pub enum GuardState {
     Invalid,
     /// It has opted in, but it is never evicted.
     Never,
-    /// The server's last answer, by its label; or a state of another version.
+    /// The server's last answer, by its label, or a state of another version.
     Other(Word),
 }
 
 impl GuardState {
-    /// All but the server's answers, which [`Answer::LABELS`] has.
+    /// All states except the server's answers, which are in [`Answer::LABELS`].
     ///
     /// [`Answer::LABELS`]: crate::act::answer::Answer::LABELS
     pub const ALL: [GuardState; 15] = [
@@ -235,7 +235,7 @@ impl GuardState {
     }
 }
 
-/// An agent that says no state.
+/// For an agent that sends no state.
 impl Default for GuardState {
     fn default() -> GuardState {
         GuardState::Other(Word::default())

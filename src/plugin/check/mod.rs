@@ -14,7 +14,7 @@
 //! | `consequences` | what an eviction means for budgets, other replicas and the owner |
 //! | [`assess`] | all of that for one template; [`crate::pods::guard`] reads the annotations |
 //! | `unknown_kind` | objects of kinds that are not read |
-//! | [`report`], [`print`] | all of it, as text and as JSON |
+//! | [`report`], [`print`](mod@print) | all of it, as text and as JSON |
 
 pub mod assess;
 pub mod budget;
