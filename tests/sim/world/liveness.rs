@@ -67,7 +67,9 @@ impl World<'_> {
         }
         self.count("asked for in time");
         let Some(blocked) = blocked.filter(|at| had_time(critical.map(|since| since.max(*at)))) else { return };
-        if !was_deleted && is_free && !delete_waits {
+        if was_deleted {
+            self.count("forced in time");
+        } else if is_free && !delete_waits {
             self.fail(Invariant::ForcedInTime, format!("{text}, blocked since {blocked:?}, was not deleted"));
         }
     }
