@@ -1,6 +1,6 @@
 //! pre-oom-killer evicts opted-in pods before the kernel's OOM killer ends them.
 //!
-//! The code reads as the data flows. A folder calls those to its left, or below it:
+//! The code reads as the data flows; the arrows are data, not imports:
 //!
 //! ```text
 //!  API server ──watch──▶ pods ──▶ cgroup ──▶ sampler ──▶ decide ──▶ controller ──▶ act ──▶ API server
@@ -22,11 +22,14 @@
 //! | what is done about a pod, and when again | [`controller`]: one file for each kind of input |
 //! | the request, its timeouts, what its answer means | [`act`] |
 //! | what the agent may do, and whether it is confined to its node | [`access`] |
-//! | words of Events and log lines | `report/words.rs`; which there are: `report/notice.rs` |
+//! | words of Events and log lines | `report/words.rs`; which there are: `report/notice.rs`; why an eviction is deferred: [`decide::restraint::Reason`] |
 //! | metrics | [`report::metrics`] |
-//! | `/healthz`, `/readyz`, `/metrics`, the page | [`serve::http`], `serve/page.html`; `/api/guards`: [`serve::wire`] |
+//! | `/healthz`, `/readyz`, `/metrics`, the page | [`serve::http`], `serve/page.html`; `/api/guards`: [`serve::wire`], filled by `controller/view.rs` |
 //! | flags and environment | [`cli`], [`config`] |
 //! | start, wiring, the loop, shutdown | [`agent`] |
+//!
+//! Three words differ outside, where they are contracts: what is *deferred* here is `held` in Events, metrics and JSON; the
+//! *margin* to a kill is `room`; and *above* its threshold is `over`.
 //!
 //! What people run on their own machines is in `plugin`, behind the default feature `plugin`; the image is built without it:
 //!

@@ -44,6 +44,7 @@ const QUESTIONS: usize = 16;
 const COMMANDS: usize = 1024;
 /// How long a stopping agent waits for the Events about its last evictions.
 const EVENTS_FLUSH: Duration = Duration::from_secs(3);
+
 /// The command `run`. `problems` are those already found in its arguments.
 pub fn command(args: RunArgs, mut problems: Vec<String>) -> ExitCode {
     let config = match args.validate() {
@@ -65,8 +66,9 @@ pub fn command(args: RunArgs, mut problems: Vec<String>) -> ExitCode {
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // One for walks of the cgroup tree, which run one at a time, and one for name look-ups.
-        .max_blocking_threads(2)
+        // One for walks of the cgroup tree, which run one at a time; the others for name look-ups and new clients: the
+        // second request of a late eviction must not wait for a look-up that hangs.
+        .max_blocking_threads(4)
         .build();
     let result = match runtime {
         Ok(runtime) => runtime.block_on(run(config)),

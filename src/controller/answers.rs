@@ -19,7 +19,9 @@ const DEFAULT_GRACE: u32 = 30;
 /// After the grace period, the kubelet kills the container; it needs this time for that.
 const KILL_MARGIN: Duration = Duration::from_secs(5);
 /// The watch marks a pod as terminating within some ms of its eviction (measured). After this time, nothing came of the
-/// request. By then a hanging watch has been detected (10 s to its headers).
+/// request, and it is repeated. By then a watch that hangs before its headers has been detected (10 s). One that dies
+/// silently later is detected after 195 s: until then the report is wrong, and the repeated request harmless, because it
+/// names the uid.
 const MARKED_WITHIN: Duration = Duration::from_secs(12);
 
 impl Controller {
@@ -47,7 +49,11 @@ impl Controller {
         if *answer == Answer::Accepted && mode == DryRun::Off {
             self.latencies.answered(&key.0, took);
             if let Some(age) = request.age {
-                self.restraint.ended(request.reservation.owner(), signed(now).saturating_sub(signed(age)), signed(now));
+                self.restraint.ended(
+                    request.reservation.owner(),
+                    signed(request.since).saturating_sub(signed(age)),
+                    signed(now),
+                );
             }
         }
         let entry = self.pods.get(key).filter(|e| e.pod.id.uid == request.pod.uid);

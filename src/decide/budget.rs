@@ -54,7 +54,7 @@ impl Bucket {
     }
 
     /// Whether there is a token for this namespace; if not, when the next one comes. `shared`: no namespace gets more
-    /// than half of the bucket.
+    /// than half of the bucket, rounded up.
     pub(super) fn may(&self, now: Moment, namespace: &str, shared: bool) -> Result<(), Moment> {
         let tokens = self.tokens_at(now);
         let missing = (self.burst - tokens.left) as usize;
@@ -63,13 +63,13 @@ impl Bucket {
         if tokens.left == 0 || is_greedy { Err(tokens.refilled + self.refill) } else { Ok(()) }
     }
 
-    pub(super) fn put_in(&mut self, at: Moment, namespace: &str) {
+    pub(super) fn spend_at(&mut self, at: Moment, namespace: &str) {
         let i = self.spent.partition_point(|(t, _)| *t <= at);
         self.spent.insert(i, (at, namespace.to_owned()));
     }
 
     /// Puts a token back, unless it was forgotten meanwhile.
-    pub(super) fn take_out(&mut self, at: Moment, namespace: &str) {
+    pub(super) fn refund(&mut self, at: Moment, namespace: &str) {
         if let Some(i) = self.spent.iter().position(|(t, of)| *t == at && of == namespace) {
             self.spent.remove(i);
         }

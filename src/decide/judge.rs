@@ -25,7 +25,7 @@ pub struct Evidence {
     pub growth: Option<i64>,
     /// The same over the last minute; `None` in the first seconds.
     pub slow_growth: Option<i64>,
-    /// A lower bound of both, in bytes a second. Urgent decisions rest on it.
+    /// The greatest of the lower bounds of growth, in bytes a second, never below 0. Urgent decisions rest on it.
     pub growth_at_least: i64,
     /// The margin to a kill.
     pub margin: Option<Bytes>,
@@ -88,14 +88,12 @@ impl History {
             self.above_since = None;
             return Verdict::NoLimit;
         };
-        // Every signal is at most usage, so this also answers if stat was not read.
-        let value = sample.own.value(rule.signal).unwrap_or(sample.own.usage);
-        let known = sample.own.value(rule.signal).is_some();
-        if value <= threshold || !known {
+        // A signal that was not read counts as not above, and restarts `sustained-for`: stat is read whenever usage is above.
+        let Some(value) = sample.own.value(rule.signal).filter(|value| *value > threshold) else {
             self.above_since = None;
             let beyond = sample.base().is_some_and(|base| base <= threshold);
             return if beyond { Verdict::BeyondLimit } else { Verdict::Below };
-        }
+        };
         let since = *self.above_since.get_or_insert(sample.at);
         let until = since + rule.sustained_for;
         let evidence = Evidence {

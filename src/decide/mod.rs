@@ -1,4 +1,4 @@
-//! Decisions about a container, from its samples alone: pure, without a clock, I/O or a log.
+//! What is decided about a container: from its samples, its pod and what was done before. Pure, without a clock, I/O or a log.
 
 mod budget;
 pub mod eligibility;

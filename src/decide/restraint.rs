@@ -1,8 +1,8 @@
 //! Whether we may act now, and if not, when to try again. Pure.
 //!
 //! Whether a container is above its threshold never depends on this. Restraint exists to prevent loops, above all those
-//! from a threshold that is too low. It is no reason to leave a container to the kernel that will be killed anyway.
-//! Every deferral therefore ends at the container's *deadline*, the moment from which an eviction comes too late
+//! from a threshold that is too low. But a container that will be killed anyway must not be left to the kernel
+//! because of it. Every deferral therefore ends at the container's *deadline*, the moment from which an eviction comes too late
 //! ([`Evidence::deadline`]). There are two exceptions: containers of an owner whose containers keep dying young, and a
 //! node that has also spent its rescues.
 //!
@@ -17,9 +17,9 @@ use jiff::SignedDuration;
 use super::budget::Bucket;
 use crate::ground::clock::Moment;
 
-/// How long the next eviction waits after the second eviction of an owner's pods within [`QUIET`] …
+/// How long an owner's second eviction waits after its first …
 const FIRST_BACK_OFF: Duration = Duration::from_secs(10);
-/// … doubling up to this.
+/// … doubling with each further one up to this.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(300);
 /// After this time without an eviction, an owner is forgotten. A container that lived this long is not part of a loop.
 pub const QUIET: Duration = Duration::from_secs(600);
@@ -195,8 +195,8 @@ fn signed(duration: Duration) -> SignedDuration {
     SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
 
-/// What was done on this node in the last minutes. The budgets bound its size, because each eviction took a token and
-/// is remembered for ten minutes; so does `MOST_OWNERS`.
+/// What was done on this node in the last minutes. The budgets bound `owners`: each eviction took a token and is forgotten
+/// after [`QUIET`]. `MOST_OWNERS` bounds `young_ends`.
 #[derive(Debug)]
 pub struct Restraint {
     limits: Limits,
@@ -232,21 +232,21 @@ impl Restraint {
     ) -> Result<Reservation, Deferral> {
         self.forget(now);
         if let Some(earlier) = again {
-            self.take_out(earlier);
+            self.take_back(earlier);
         }
         let may = self.may(now, candidate);
         if let (Err(_), Some(earlier)) = (&may, &again) {
-            self.put_in(&earlier.owner, earlier.at, earlier.purse);
+            self.charge(&earlier.owner, earlier.at, earlier.purse);
         }
         let purse = may?;
         *again = None;
-        self.put_in(candidate.owner, now, purse);
+        self.charge(candidate.owner, now, purse);
         Ok(Reservation { owner: candidate.owner.clone(), at: now, purse })
     }
 
     /// Gives back the token of an eviction that did not happen.
     pub fn refund(&mut self, reservation: &Reservation) {
-        self.take_out(reservation);
+        self.take_back(reservation);
     }
 
     /// This owner's last remembered eviction.
@@ -330,15 +330,15 @@ impl Restraint {
         }
     }
 
-    fn put_in(&mut self, owner: &OwnerKey, at: Moment, purse: Purse) {
-        self.purse(purse).put_in(at, &owner.namespace);
+    fn charge(&mut self, owner: &OwnerKey, at: Moment, purse: Purse) {
+        self.purse(purse).spend_at(at, &owner.namespace);
         let times = self.owners.entry(owner.clone()).or_default();
         times.insert(times.partition_point(|t| *t <= at), at);
     }
 
-    fn take_out(&mut self, reservation: &Reservation) {
+    fn take_back(&mut self, reservation: &Reservation) {
         let Reservation { owner, at, purse } = reservation;
-        self.purse(*purse).take_out(*at, &owner.namespace);
+        self.purse(*purse).refund(*at, &owner.namespace);
         if let Some(times) = self.owners.get_mut(owner)
             && let Ok(i) = times.binary_search(at)
         {
@@ -346,7 +346,7 @@ impl Restraint {
         }
     }
 
-    /// How many owners are remembered.
+    /// How many owners are remembered, for their evictions and for young ends.
     #[must_use]
     pub fn remembered(&self) -> usize {
         self.owners.len() + self.young_ends.len()

@@ -161,8 +161,8 @@ pub fn parse_quantity(text: &str) -> Result<Bytes, QuantityError> {
 }
 
 /// Reads an amount of memory from a pod's `resources`. It accepts what [`parse_quantity`] accepts, and also a number of
-/// bytes without a unit, in plain (`268435456`), exponential (`256e6`) or milli notation (`1024m`), and everything else
-/// that the API server accepts (`+512Mi`, `.5Gi`, `1.Gi`). Annotations do not accept these: there, a number without a
+/// bytes without a unit, in plain (`268435456`), exponential (`256e6`) or milli notation (`1024m`), and other
+/// spellings that the API server accepts (`+512Mi`, `.5Gi`, `1.Gi`). Annotations do not accept these: there, a number without a
 /// unit is a percentage, and `60m` is surely a typo.
 ///
 /// # Errors

@@ -28,9 +28,9 @@ use super::pod::Pod;
 use super::raw::{RawPod, head_only};
 use crate::ground::units::Bytes;
 
-/// The server ends a watch after this time. So one that hangs unnoticed ends, too.
+/// The server is asked to end a watch after this time.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(190);
-/// A watch that has not ended so long after that is given up: the server is gone.
+/// If a watch has not ended this long after that, the client ends it: the server is gone.
 const WATCH_MARGIN: Duration = Duration::from_secs(5);
 /// A watch that ended sooner than this begins anew only after such a pause.
 const SHORT_WATCH: Duration = Duration::from_secs(1);

@@ -91,7 +91,7 @@ pub enum Subject {
 /// Why a container was killed instead of evicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MissReason {
-    /// It was not seen above its threshold, or not for long enough.
+    /// It was not seen above its threshold in time.
     TooFast,
     /// It was not above its threshold for long enough yet (`sustained-for`).
     Sustaining,
@@ -169,7 +169,7 @@ impl Subject {
         }
     }
 
-    /// After some answers there is nothing left to report: the pod no longer exists.
+    /// False for answers that say that the pod is going anyway.
     pub(crate) fn is_news(&self) -> bool {
         !matches!(
             self,

@@ -57,7 +57,7 @@ pub struct GuardView {
     pub dry_run: Option<Word>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signal: Option<Word>,
-    /// As written in the annotation.
+    /// In the annotation's notation; lowered by the pod's share of `threshold-spread`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threshold: Option<String>,
     /// `namespace` if the namespace's label has opted the pod in; none: the pod's own label.

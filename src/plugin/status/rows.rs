@@ -28,7 +28,7 @@ pub struct Row {
     pub owner: Option<String>,
     /// The signal that is compared with the threshold.
     pub signal: Option<Word>,
-    /// The threshold as it was written.
+    /// The threshold in the annotation's notation.
     pub threshold_text: Option<String>,
     /// The signal's value; where it was not read, usage, which is no less.
     pub value: Option<u64>,
