@@ -8,6 +8,14 @@
 //! | `value.rs` | which values each annotation accepts |
 //! | `rule.rs` | what follows from them: thresholds, the spread |
 //! | `problem.rs` | the messages to users |
+//!
+//! A new annotation is: its key in [`ground::keys`] (and in `ALL`), a parser in `value.rs`, a field in `rule.rs`, a line in
+//! `read.rs`; where it is about memory, its effect in [`decide::judge`] (a rule that takes time is reset in
+//! `controller/eviction.rs`, `judge_again`). Outside `src`: `docs/annotations.md`, and the two policies for whole namespaces
+//! (`daemonset/chart/templates/policy-namespaces.yaml`, `daemonset/components/namespaces/policy.yaml`).
+//!
+//! [`ground::keys`]: crate::ground::keys
+//! [`decide::judge`]: crate::decide::judge
 
 mod problem;
 mod read;
