@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::core::{Controller, InFlight, Key, signed};
+use super::core::{Controller, InFlight, Key};
 use super::effects::{Effect, notice_of, notify};
 use super::entry::{Entry, Eviction, Failure, Leaving, above_targets, failures, growth_of, undecided, urgency};
 use crate::act::answer::Answer;
 use crate::act::order::Act;
 use crate::decide::restraint::{OwnerKey, Reason, Reservation};
-use crate::ground::clock::Moment;
+use crate::ground::clock::{Moment, signed};
 use crate::pods::PodRef;
 use crate::pods::guard::DryRun;
 use crate::report::notice::{Notice, Subject};

@@ -142,7 +142,3 @@ pub(super) fn find<'a>(
 pub(super) fn since(wall: Timestamp, at: Timestamp) -> SignedDuration {
     at.duration_since(wall)
 }
-
-pub(super) fn signed(duration: Duration) -> SignedDuration {
-    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
-}

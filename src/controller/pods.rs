@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::core::{Controller, Key, signed, since};
+use super::core::{Controller, Key, since};
 use super::effects::{Effect, notify, notify_bad_ids};
 use super::entry::{Entry, Eviction, Name, State, Target, owner_key, undecided, want, wanted};
 use super::kills::{keep_last_sample, notify_kills, settle_all};
 use crate::decide::eligibility::{Never, never};
 use crate::decide::restraint::{GENERATIONS, QUIET};
-use crate::ground::clock::Moment;
+use crate::ground::clock::{Moment, signed};
 use crate::pods::guard::{self, Guard, Problem, Rule, Warning};
 use crate::pods::{Container, ContainerId, Pod, PodChange};
 use crate::report::notice::Subject;

@@ -15,7 +15,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::budget::Bucket;
-use crate::ground::clock::Moment;
+use crate::ground::clock::{Moment, signed};
 
 /// How long an owner's second eviction waits after its first …
 const FIRST_BACK_OFF: Duration = Duration::from_secs(10);
@@ -189,10 +189,6 @@ impl YoungEnds {
     fn has_lapsed(&self, now: SignedDuration) -> bool {
         now >= self.last.saturating_add(signed(QUIET))
     }
-}
-
-fn signed(duration: Duration) -> SignedDuration {
-    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
 
 /// What was done on this node in the last minutes. The budgets bound `owners`: each eviction took a token and is forgotten

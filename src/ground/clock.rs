@@ -2,8 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::SignedDuration;
+
 /// A monotonic point in time, counted from the agent's start.
 pub type Moment = Duration;
+
+/// For moments from before the agent's start, which are negative.
+#[must_use]
+pub fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}
 
 /// The only clock. Moments count from its creation.
 #[derive(Clone, Copy, Debug)]
