@@ -306,7 +306,9 @@ fn read_whole(
     stats: &StatReader,
     clock: &dyn Fn() -> Moment,
 ) -> Result<Option<(Level, Moment, Moment)>, ReadError> {
-    for tries in 1.. {
+    let mut tries = 0;
+    loop {
+        tries += 1;
         let began = clock();
         let Some(level) = level(group, began)? else { return Ok(None) };
         let Some(level) = with_stat(level, group, stats, clock)? else { return Ok(None) };
@@ -315,7 +317,6 @@ fn read_whole(
             return Ok(Some((level, from, until)));
         }
     }
-    Ok(None)
 }
 
 /// What was read of a group, and from when to when.

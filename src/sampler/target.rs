@@ -167,9 +167,7 @@ impl Target {
         };
         let verdict = self.history.observe(&self.rule, &sample, self.latency.p90());
         let known = self.reader.with_last_cache(&sample);
-        self.schedule(now, &known, verdict);
-        self.reader.keep(known);
-        self.shown.set(LastSample {
+        let mut last = LastSample {
             sample,
             value: known.own.value(self.rule.signal),
             threshold: self.rule.threshold_of(&known),
@@ -177,9 +175,13 @@ impl Target {
             growth: self.history.trend().fast(),
             slow_growth: self.history.trend().slow(),
             verdict,
-            next: self.due.at,
+            next: now,
             oom_kills: self.kills.of_container(),
-        });
+        };
+        self.schedule(now, &known, &last);
+        self.reader.keep(known);
+        last.next = self.due.at;
+        self.shown.set(last);
         if !matches!(verdict, Verdict::Above(_)) {
             self.below_at = Some(now);
         }
@@ -187,8 +189,9 @@ impl Target {
     }
 
     /// Sets when to sample next, whether an eviction may come soon, and whether the target has settled.
-    fn schedule(&mut self, now: Moment, known: &Sample, verdict: Verdict) {
-        let (growth, rise) = (self.history.trend().fast(), self.history.trend().last_rise());
+    fn schedule(&mut self, now: Moment, known: &Sample, last: &LastSample) {
+        let LastSample { verdict, threshold, value, growth, .. } = *last;
+        let rise = self.history.trend().last_rise();
         let schedule = Schedule { rule: &self.rule, growth, latency: self.latency.typical() };
         let interval = match verdict {
             Verdict::Above(_) if matches!(self.reported, Reported::Above(_)) => match self.rule.force_delete {
@@ -201,7 +204,6 @@ impl Target {
             },
             _ => schedule.next(known),
         };
-        let (threshold, value) = (self.rule.threshold_of(known), known.own.value(self.rule.signal));
         let missing = threshold.zip(value).map(|(threshold, value)| threshold.less(value));
         self.wait(now, interval);
         // This sample does not share other wake-ups: if it came before the crossing, it would not see it.
