@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::core::{Controller, InFlight, Key};
+use super::core::{Controller, InFlight, Key, key_of};
 use super::effects::{Effect, notice_of, notify};
 use super::entry::{Entry, Eviction, Failure, Leaving, above_targets, failures, growth_of, undecided, urgency};
 use crate::act::answer::Answer;
@@ -33,7 +33,7 @@ impl Controller {
         if !matches!(answer, Answer::Unknown { .. } | Answer::Unauthorized) {
             self.heard(now);
         }
-        let key = (request.pod.namespace.clone(), request.pod.name.clone());
+        let key = key_of(&request.pod);
         self.take_answer(now, order, request, answer, &key);
         self.open.insert(key.clone());
         self.note_due(&key);
@@ -218,7 +218,7 @@ impl Controller {
 
     /// A target's group is gone. If its eviction was under way, this shows the latency.
     pub(super) fn learn_end(&mut self, now: Moment, pod: &PodRef, id: TargetId) {
-        let key = (pod.namespace.clone(), pod.name.clone());
+        let key = key_of(pod);
         let Some(Entry { eviction: Eviction::Leaving(leaving), .. }) = self.pods.get(&key) else { return };
         if leaving.target == id {
             self.latencies.ended(&key.0, now.saturating_sub(leaving.asked));

@@ -47,6 +47,10 @@ pub(super) struct InFlight {
 /// A pod's key in the index.
 pub(super) type Key = (String, String);
 
+pub(super) fn key_of(pod: &PodRef) -> Key {
+    (pod.namespace.clone(), pod.name.clone())
+}
+
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Which pods the agent is responsible for.

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::core::{Controller, Key, since};
+use super::core::{Controller, Key, key_of, since};
 use super::effects::{Effect, notify, notify_bad_ids};
 use super::entry::{Entry, Eviction, Name, State, Target, owner_key, undecided, want, wanted};
 use super::kills::{keep_last_sample, notify_kills, settle_all};
 use crate::decide::eligibility::{Never, never};
-use crate::decide::restraint::{GENERATIONS, QUIET};
+use crate::decide::restraint::{GENERATIONS, OwnerKey, QUIET};
 use crate::ground::clock::{Moment, signed};
 use crate::pods::guard::{self, Guard, Problem, Rule, Warning};
 use crate::pods::{Container, ContainerId, Pod, PodChange};
@@ -64,7 +64,7 @@ impl Controller {
     }
 
     fn applied(&mut self, now: Moment, mut pod: Pod) {
-        let key = (pod.id.namespace.clone(), pod.id.name.clone());
+        let key = key_of(&pod.id);
         if let Some(seen) = &mut self.listing {
             seen.insert(key.clone());
         }
@@ -80,7 +80,7 @@ impl Controller {
         let was_ready = self.pods.get(&key).is_some_and(|e| e.pod.ready);
         let is_newly_ready = pod.ready && !was_ready;
         let owner = owner_key(&pod);
-        let before = self.replace(now, &key, pod, reading.guard, by_namespace);
+        let before = self.replace(now, &key, pod, owner.clone(), reading.guard, by_namespace);
         self.learn_young_ends(now, &key, before.as_ref());
         self.notify_of_guard(now, &key, reading.warnings);
         self.update_targets(now, &key, before.as_ref().map(|(_, guard)| guard));
@@ -92,9 +92,16 @@ impl Controller {
     }
 
     /// Stores the pod as it is now. Returns the pod and the guard as they were; `None` if the pod is new.
-    fn replace(&mut self, now: Moment, key: &Key, pod: Pod, guard: ParsedGuard, by_namespace: bool) -> Option<Before> {
+    fn replace(
+        &mut self,
+        now: Moment,
+        key: &Key,
+        pod: Pod,
+        owner: OwnerKey,
+        guard: ParsedGuard,
+        by_namespace: bool,
+    ) -> Option<Before> {
         let never = never(&pod, &self.settings.scope);
-        let owner = owner_key(&pod);
         let Some(entry) = self.pods.get_mut(key) else {
             self.pods.insert(key.clone(), Entry::new(now, pod, owner, guard, by_namespace, never));
             return None;

@@ -1,6 +1,6 @@
 //! The sampler's reports.
 
-use super::core::{Controller, find};
+use super::core::{Controller, find, key_of};
 use super::effects::notify;
 use super::entry::{State, Target};
 use super::kills::{Counted, counted, group_gone, keep_last_sample};
@@ -36,13 +36,11 @@ impl Controller {
         match report.what {
             What::Above { evidence, .. } | What::Worsened(evidence) => {
                 *above = Some(evidence);
-                let key = (entry.pod.id.namespace.clone(), entry.pod.id.name.clone());
-                self.open.insert(key);
+                self.open.insert(key_of(&entry.pod.id));
             }
             What::Dipped => {
                 *above = None;
-                let key = (entry.pod.id.namespace.clone(), entry.pod.id.name.clone());
-                self.open.insert(key);
+                self.open.insert(key_of(&entry.pod.id));
             }
             What::Killed { count, together, hit, last: last_sample } => {
                 let last_sample = last_sample.map(|last_sample| *last_sample).or(view.last());
@@ -61,7 +59,7 @@ impl Controller {
             What::Unreadable(error) => {
                 *above = None;
                 notify(&mut self.effects, entry, container, Subject::Unreadable(error.to_string()));
-                self.open.insert((entry.pod.id.namespace.clone(), entry.pod.id.name.clone()));
+                self.open.insert(key_of(&entry.pod.id));
             }
         }
     }
