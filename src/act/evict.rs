@@ -103,18 +103,7 @@ pub async fn send(client: &Client, order: &Order) -> anyhow::Result<(StatusCode,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::act::order::Act;
-    use crate::pods::PodRef;
-    use crate::pods::PodUid;
-
-    fn order() -> Order {
-        Order {
-            pod: PodRef { namespace: "demo".into(), name: "web-1".into(), uid: PodUid("59435a07".into()) },
-            act: Act::Evict,
-            grace: None,
-            dry_run: false,
-        }
-    }
+    use crate::act::order::tests::order;
 
     /// What `evict` makes of a server that answers so.
     fn answer_of(code: u16, retry_after: Option<&'static str>, body: Vec<u8>) -> Answer {

@@ -65,11 +65,11 @@ pub fn request(order: &Order) -> anyhow::Result<http::Request<Vec<u8>>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::pods::PodUid;
 
-    fn order() -> Order {
+    pub(in crate::act) fn order() -> Order {
         Order {
             pod: PodRef { namespace: "demo".into(), name: "web-1".into(), uid: PodUid("59435a07".into()) },
             act: Act::Evict,
