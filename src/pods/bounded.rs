@@ -8,10 +8,8 @@ use std::marker::PhantomData;
 use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::ground::keys;
+use crate::ground::keys::{self, TEMPLATE_HASH};
 
-/// The label that a Deployment puts on its pods.
-pub(super) const TEMPLATE_HASH: &str = "pod-template-hash";
 /// The longest name, uid or timestamp, in bytes: the API server's own bound for most names.
 pub(super) const LONGEST_NAME: usize = 253;
 

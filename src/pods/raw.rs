@@ -11,9 +11,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::bounded::{Capped, Picked, TEMPLATE_HASH, name, nullable, some_name};
+use super::bounded::{Capped, Picked, name, nullable, some_name};
 use super::pod::{Container, ContainerId, ContainerKind, Owner, Phase, Pod, PodRef, PodUid};
-use crate::ground::keys;
+use crate::ground::keys::{self, TEMPLATE_HASH};
 use crate::ground::text::shortened;
 
 /// At most so many containers of a pod are kept; no real pod has more.

@@ -8,16 +8,13 @@ use serde_json::json;
 use super::finding::{Assessment, Code, Finding, Place, Severity};
 use super::objects::{Object, Template};
 use super::tree::Node;
-use crate::ground::keys;
-use crate::ground::keys::{ENABLED, LABEL, OFF, PREFIX};
+use crate::ground::keys::{self, ENABLED, LABEL, OFF, PREFIX};
 use crate::ground::text::nearest;
 use crate::pods::Pod;
 use crate::pods::guard::{self, NAMESPACE_THRESHOLD};
 
 /// The policy leaves out these namespaces by name: the cluster's own, and the one where the plain manifests put the agent.
 const EXCLUDED: [&str; 2] = ["kube-system", "pre-oom-killer"];
-/// It leaves out the agent's own, wherever that is, by this label.
-const AGENTS: (&str, &str) = ("app.kubernetes.io/name", "pre-oom-killer");
 
 /// A Namespace of the input.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +38,8 @@ impl<'a> Namespace<'a> {
     }
 
     fn is_excluded(&self) -> bool {
-        EXCLUDED.contains(&self.object.name()) || self.label(AGENTS.0).and_then(Node::text) == Some(AGENTS.1)
+        EXCLUDED.contains(&self.object.name())
+            || self.label(keys::AGENTS.0).and_then(Node::text) == Some(keys::AGENTS.1)
     }
 
     fn is_enabled(&self) -> bool {

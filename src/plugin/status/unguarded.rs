@@ -11,17 +11,13 @@ use serde::Serialize;
 
 use super::lists::{AT_ONCE, list_metadata};
 use super::query::Query;
-use crate::ground::keys;
-use crate::ground::keys::MIRROR;
-use crate::ground::keys::{ENABLED, LABEL, PREFIX};
+use crate::ground::keys::{self, ENABLED, LABEL, MIRROR, PREFIX};
 use crate::pods::Owner;
 
 /// So many pods of a namespace are searched. If there are more, a rollout restart of their owners replaces those, too.
 const MOST_PODS: usize = 5000;
-/// The chart's policy leaves out this namespace, whatever its label says, …
+/// The chart's policy leaves out this namespace, whatever its label says, and the agents' own, by [`keys::AGENTS`].
 const SYSTEM: &str = "kube-system";
-/// … and the agents' own, by this label.
-const AGENTS_OWN: (&str, &str) = ("app.kubernetes.io/name", "pre-oom-killer");
 /// The kinds that `kubectl rollout restart` knows.
 const RESTARTED: [&str; 3] = ["Deployment", "StatefulSet", "DaemonSet"];
 
@@ -61,7 +57,7 @@ pub async fn unguarded(client: &Client, query: &Query) -> Result<Vec<UnguardedWo
 fn is_left_out(namespace: &PartialObjectMeta<Namespace>) -> bool {
     let labels = namespace.metadata.labels.as_ref();
     namespace.metadata.name.as_deref() == Some(SYSTEM)
-        || labels.and_then(|labels| labels.get(AGENTS_OWN.0)).is_some_and(|name| name == AGENTS_OWN.1)
+        || labels.and_then(|labels| labels.get(keys::AGENTS.0)).is_some_and(|name| name == keys::AGENTS.1)
 }
 
 async fn unguarded_in(
@@ -108,7 +104,7 @@ fn stamped_owner(pod: &PartialObjectMeta<Pod>, include_jobs: bool) -> Option<Own
         kind: owner.kind.clone(),
         name: owner.name.clone(),
         uid: owner.uid.clone(),
-        template_hash: metadata.labels.as_ref().and_then(|labels| labels.get("pod-template-hash")).cloned(),
+        template_hash: metadata.labels.as_ref().and_then(|labels| labels.get(keys::TEMPLATE_HASH)).cloned(),
     })
 }
 
