@@ -93,7 +93,7 @@ pub struct RunArgs {
     /// Name of the node whose pods are guarded
     #[arg(long, env = "NODE_NAME", value_name = "NAME")]
     pub node_name: Option<String>,
-    /// Kubeconfig for a run from a desk; without it, the pod's own service account is used
+    /// Kubeconfig for a run outside a cluster; without it, the pod's own service account is used
     #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<String>,
     /// Context of the kubeconfig; without it, its current one
@@ -125,7 +125,7 @@ pub struct RunArgs {
     /// One more eviction, and one more rescue, after each of these [default: 6s]
     #[arg(long, env = "PRE_OOM_KILLER_EVICTION_REFILL", value_name = "DURATION")]
     pub eviction_refill: Option<String>,
-    /// Containers that started less than this ago are held, unless their end is near; 0s: none is
+    /// Evictions of containers that started less than this ago are deferred, unless a kill is near; 0s: none is
     /// [default: 60s]
     #[arg(long, env = "PRE_OOM_KILLER_MINIMUM_AGE", value_name = "DURATION")]
     pub minimum_age: Option<String>,

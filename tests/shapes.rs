@@ -1,10 +1,11 @@
 //! The shapes of cgroup trees that kubelets and runtimes make, each resolved on a tree of files:
-//! `fixtures/cgroups/shapes.json`, where each has its provenance.
+//! `fixtures/cgroups/make-shapes.py` makes them, and says where each is from.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use pre_oom_killer::cgroup::resolve::{Unresolved, Want, resolve};
 use pre_oom_killer::cgroup::{Hierarchy, Machine};
@@ -45,8 +46,10 @@ enum Expect {
 }
 
 fn shapes() -> Vec<Shape> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/cgroups/shapes.json");
-    serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/cgroups/make-shapes.py");
+    let made = Command::new("python3").arg(script).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    serde_json::from_slice(&made.stdout).unwrap()
 }
 
 fn lay_out(shape: &Shape) -> tempfile::TempDir {

@@ -24,7 +24,7 @@ const NOT_BOUND: &str = "the token is not bound to a node";
 const MESSAGE_BYTES: usize = 1024;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct ProbeFinding {
     pub state: ConfinementState,
     /// The reason, with the server's message.
     pub why: String,
@@ -32,34 +32,34 @@ pub struct Finding {
     pub refuses_all: bool,
 }
 
-impl Finding {
-    fn of(state: ConfinementState, why: impl Into<String>) -> Finding {
-        Finding { state, why: why.into(), refuses_all: false }
+impl ProbeFinding {
+    fn of(state: ConfinementState, why: impl Into<String>) -> ProbeFinding {
+        ProbeFinding { state, why: why.into(), refuses_all: false }
     }
 
     #[must_use]
-    pub fn not_asked(why: &str) -> Finding {
-        Finding::of(ConfinementState::NotAsked, why)
+    pub fn not_asked(why: &str) -> ProbeFinding {
+        ProbeFinding::of(ConfinementState::NotAsked, why)
     }
 
     #[must_use]
-    pub fn unclear(why: String) -> Finding {
-        Finding::of(ConfinementState::Unclear, why)
+    pub fn unclear(why: String) -> ProbeFinding {
+        ProbeFinding::of(ConfinementState::Unclear, why)
     }
 
     /// The account itself has a permission that it must not have.
     #[must_use]
-    pub fn surplus(permission: &Permission) -> Finding {
+    pub fn surplus(permission: &Permission) -> ProbeFinding {
         let why = format!(
             "the service account itself may {permission}, so whoever has its token need not act as the node: take that permission away"
         );
-        Finding::of(ConfinementState::DoesNotHold, why)
+        ProbeFinding::of(ConfinementState::DoesNotHold, why)
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbeResult {
-    Found(Finding),
+    Found(ProbeFinding),
     /// A failure that passes, in the server's words: probe again.
     Passing(String),
 }
@@ -76,18 +76,20 @@ pub fn result_of(mode: Confinement, name: &str, code: StatusCode, body: &[u8]) -
         (_, Answer::Throttled { .. } | Answer::Unauthorized | Answer::Failing { .. } | Answer::Unknown { .. }) => {
             return ProbeResult::Passing(words);
         }
-        (Confinement::Impersonation, Answer::Gone) if message == format!("pod \"{name}\" not found") => Finding::of(
-            ConfinementState::Holds,
-            "the admission plugin NodeRestriction checks evictions by system:node:…",
-        ),
+        (Confinement::Impersonation, Answer::Gone) if message == format!("pod \"{name}\" not found") => {
+            ProbeFinding::of(
+                ConfinementState::Holds,
+                "the admission plugin NodeRestriction checks evictions by system:node:…",
+            )
+        }
         (Confinement::Impersonation, Answer::Gone) if message == format!("pods \"{name}\" not found") => {
             let why = "the request passed admission: the plugin NodeRestriction is not enabled on the API server";
-            Finding::of(ConfinementState::DoesNotHold, why)
+            ProbeFinding::of(ConfinementState::DoesNotHold, why)
         }
         (Confinement::None | Confinement::Policy, Answer::Refused { code: 403, .. }) => match policy(&message) {
-            Some((policy, NOT_BOUND)) => Finding {
+            Some((policy, NOT_BOUND)) => ProbeFinding {
                 refuses_all: true,
-                ..Finding::of(
+                ..ProbeFinding::of(
                     ConfinementState::Holds,
                     format!(
                         "policy {policy} refuses every eviction: {NOT_BOUND} (from Kubernetes 1.30 on, the tokens of pods are)"
@@ -95,15 +97,15 @@ pub fn result_of(mode: Confinement, name: &str, code: StatusCode, body: &[u8]) -
                 )
             },
             Some((policy, reason)) => {
-                Finding::of(ConfinementState::Holds, format!("policy {policy} refused: {reason}"))
+                ProbeFinding::of(ConfinementState::Holds, format!("policy {policy} refused: {reason}"))
             }
-            None => Finding::unclear(words),
+            None => ProbeFinding::unclear(words),
         },
         (Confinement::None | Confinement::Policy, Answer::Replaced) => {
             let why = "nothing but the pod's uid stopped it: no policy that confines evictions is in force";
-            Finding::of(ConfinementState::DoesNotHold, why)
+            ProbeFinding::of(ConfinementState::DoesNotHold, why)
         }
-        _ => Finding::unclear(words),
+        _ => ProbeFinding::unclear(words),
     };
     ProbeResult::Found(found)
 }

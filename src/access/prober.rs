@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 
 use super::confinement::{Confinement, ConfinementState};
 use super::permissions::{self, Need, Permission};
-use super::probe::{Finding, ProbeResult, result_of};
+use super::probe::{ProbeFinding, ProbeResult, result_of};
 use crate::act::evict::send;
 use crate::act::order::{Act, Order};
 use crate::ground::text::chain;
@@ -57,7 +57,7 @@ pub struct Prober {
 struct Round {
     /// `None`: unknown.
     missing: Option<Vec<Permission>>,
-    finding: Finding,
+    finding: ProbeFinding,
 }
 
 impl Round {
@@ -100,7 +100,7 @@ impl FailureStreak {
 pub async fn probe_forever(prober: Prober, metrics: Metrics) {
     metrics.confinement(prober.mode, ConfinementState::NotAsked);
     if prober.silent {
-        report(prober.mode, &Finding::not_asked("with --dry-run client, nothing but reads is sent"));
+        report(prober.mode, &ProbeFinding::not_asked("with --dry-run client, nothing but reads is sent"));
         return;
     }
     let mut reported: Option<Round> = None;
@@ -116,7 +116,7 @@ pub async fn probe_forever(prober: Prober, metrics: Metrics) {
                     tokio::time::sleep(back_off(AFTER_FAILURE, streak.failures - 1, fastrand::f64())).await;
                     continue;
                 }
-                Round { missing: None, finding: Finding::unclear(failure.words) }
+                Round { missing: None, finding: ProbeFinding::unclear(failure.words) }
             }
         };
         if reported.as_ref().map(|t| &t.missing) != Some(&round.missing) {
@@ -161,15 +161,15 @@ impl Prober {
         Ok(Round { missing: Some(missing), finding })
     }
 
-    async fn finding(&self) -> Result<Finding, ProbeFailure> {
+    async fn finding(&self) -> Result<ProbeFinding, ProbeFailure> {
         let Some(own_pod) = &self.own_pod else {
-            return Ok(Finding::not_asked(
+            return Ok(ProbeFinding::not_asked(
                 "POD_NAME and POD_NAMESPACE (downward API) are not set: there is no pod of its own that the probe could name",
             ));
         };
         for permission in permissions::must_not_have(self.mode) {
             if self.may(&permission).await? {
-                return Ok(Finding::surplus(&permission));
+                return Ok(ProbeFinding::surplus(&permission));
             }
         }
         // NodeRestriction looks the pod up before it decides, so the probe names one that does not exist.
@@ -227,7 +227,7 @@ fn report_missing(missing: Option<&[Permission]>, first: bool) {
     }
 }
 
-fn report(mode: Confinement, finding: &Finding) {
+fn report(mode: Confinement, finding: &ProbeFinding) {
     let (mode_, state, why) = (mode.as_str(), finding.state.as_str(), &finding.why);
     let promised = mode != Confinement::None;
     match finding.state {
@@ -273,7 +273,7 @@ mod tests {
     fn what_is_well_is_not_asked_again() {
         let round = |need: Option<Need>, state| {
             let permission = |need| Permission { need, ..permissions::needed(Confinement::Policy).remove(0) };
-            let finding = Finding { state, ..Finding::unclear(String::new()) };
+            let finding = ProbeFinding { state, ..ProbeFinding::unclear(String::new()) };
             Round { missing: Some(need.map(permission).into_iter().collect()), finding }
         };
         use Confinement::{Impersonation, None as Nothing, Policy};
@@ -290,7 +290,7 @@ mod tests {
         ] {
             assert_eq!(round(need, state).is_well(mode), well, "{mode:?} {need:?} {state:?}");
         }
-        let unknown = Round { missing: None, finding: Finding::unclear(String::new()) };
+        let unknown = Round { missing: None, finding: ProbeFinding::unclear(String::new()) };
         assert!(!unknown.is_well(Nothing), "it was not answered");
     }
 }

@@ -74,7 +74,7 @@ pub async fn kube_config(config: &Config) -> anyhow::Result<kube::Config> {
                 .with_context(|| format!("kubeconfig {shown}"))?
         }
         None => kube::Config::incluster()
-            .context("not in a cluster (no service account): give --kubeconfig for a run from a desk")?,
+            .context("not in a cluster (no service account): give --kubeconfig for a run outside a cluster")?,
     };
     Ok(fitted(kube))
 }

@@ -34,7 +34,7 @@ use crate::report::metrics::Metrics;
 use crate::report::recent::Recent;
 use crate::report::{Pace, events, stderr};
 use crate::sampler::{Counters, Sampler};
-use crate::serve::http::{Pages, State, listen, serve};
+use crate::serve::http::{AgentState, Pages, listen, serve};
 
 /// Reports wait here while the loop is busy. The sampler repeats those that do not fit.
 const REPORTS: usize = 1024;
@@ -123,7 +123,7 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
     tokio::spawn(access::probe_forever(clients.prober(&config), metrics.clone()));
 
     let (ask, questions) = mpsc::channel(QUESTIONS);
-    let (publish, state) = published::channel(State::default());
+    let (publish, state) = published::channel(AgentState::default());
     let pages = Pages {
         state,
         ask,

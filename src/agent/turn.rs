@@ -31,7 +31,7 @@ use crate::report::notice::Notice;
 use crate::report::recent::Recent;
 use crate::report::{self, Pace, events};
 use crate::sampler::{Command, Counters, Report, TargetId, What, read_all};
-use crate::serve::http::{State, Unheard, Views};
+use crate::serve::http::{AgentState, Unheard, Views};
 
 /// While an eviction may come soon, the agent pings over its connection at this interval. The connection is then open,
 /// and one that has silently died is found before the eviction needs it. (kube's pool and the API server close a
@@ -84,7 +84,7 @@ pub(super) struct Agent {
     pub(super) unanswered: bool,
     /// The pods can be neither listed nor watched.
     pub(super) outage: Option<Outage>,
-    pub(super) publish: published::Sender<State>,
+    pub(super) publish: published::Sender<AgentState>,
 }
 
 /// The pods can be neither listed nor watched.
@@ -255,8 +255,8 @@ impl Agent {
         }
     }
 
-    fn state(&self) -> State {
-        State {
+    fn state(&self) -> AgentState {
+        AgentState {
             listed: self.controller.listed(),
             unheard: self.outage.as_ref().map(|outage| outage.unheard.clone()),
             counts: self.controller.counts(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::error::{Malformed, ReadError, ReadErrorKind, gone_is_none};
 use super::kills::Kills;
-use super::pace::Pace;
+use super::pace::StatPace;
 use super::parse::{Limit, NUMBER_BUFFER};
 use super::swap::{MachineSwap, Swap};
 use super::v2;
@@ -34,7 +34,7 @@ pub struct Group {
     failed_charges: Option<File>,
     swap: Option<Swap>,
     /// How long its stat takes to read, and what was last read.
-    pub(super) pace: Mutex<Pace>,
+    pub(super) pace: Mutex<StatPace>,
 }
 
 impl Group {

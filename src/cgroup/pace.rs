@@ -37,7 +37,7 @@ pub struct Reading {
 
 /// What we know of a group's file.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct StatPace {
     pub(super) is_slow: bool,
     /// How many reads in a row contradict `is_slow`.
     pub(super) in_a_row: u32,
@@ -51,13 +51,13 @@ pub(super) struct Pace {
     pub(super) not_before: Moment,
 }
 
-impl Pace {
+impl StatPace {
     pub(super) fn slow_for(&self) -> Option<Duration> {
         self.is_slow.then_some(self.took)
     }
 
     /// Records a finished read.
-    pub(super) fn ended(&mut self, from: Moment, until: Moment, found: Found) {
+    pub(super) fn ended(&mut self, from: Moment, until: Moment, found: StatResult) {
         let took = until.saturating_sub(from);
         self.took = took;
         self.not_before = until + took * PACE;
@@ -95,7 +95,7 @@ impl Pace {
 }
 
 /// Usage, stat, and usage again; `None` if the group is gone.
-pub(super) type Found = Result<Option<(Bytes, Stat, Bytes)>, ReadError>;
+pub(super) type StatResult = Result<Option<(Bytes, Stat, Bytes)>, ReadError>;
 
 /// The answer to a read of a group's `memory.stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -120,26 +120,34 @@ struct Place {
 }
 
 #[derive(Debug, Default)]
-struct Found {
+struct Walked {
     containers: HashMap<ContainerId, Place>,
     pods: HashMap<PodUid, PathBuf>,
     truncated: bool,
 }
 
-impl Found {
+impl Walked {
     fn missing(&self) -> Unresolved {
         if self.truncated { Unresolved::TooMany } else { Unresolved::NotFound }
+    }
+
+    /// If two directories have the same id, the one nearer to the top wins; on the same level, the one in the right pod's
+    /// group wins.
+    fn keep(&mut self, id: &ContainerId, place: Place) {
+        let better = |old: &Place| place.depth == old.depth && place.in_pod_group && !old.in_pod_group;
+        if self.containers.get(id).is_none_or(better) {
+            self.containers.insert(id.clone(), place);
+        }
     }
 }
 
 /// Walks the tree level by level. A container that creates groups inside itself cannot pass one off as another
-/// container's, because the walk does not descend into a pod's container. If two directories have the same id, the one
-/// nearer to the top wins; on the same level, the one in the right pod's group wins.
-fn walk(root: &Path, wants: &[Want], most: usize) -> Found {
+/// container's, because the walk does not descend into a pod's container.
+fn walk(root: &Path, wants: &[Want], most: usize) -> Walked {
     let containers = wants.iter().filter_map(|w| Some((w.container.as_ref()?, &w.pod)));
     let ids: HashMap<&str, (&ContainerId, &PodUid)> = containers.map(|(id, pod)| (id.as_str(), (id, pod))).collect();
     let pods: HashMap<&str, &PodUid> = wants.iter().map(|w| (w.pod.0.as_str(), &w.pod)).collect();
-    let mut found = Found::default();
+    let mut found = Walked::default();
     let mut queue = VecDeque::from([(root.to_owned(), 0)]);
     let mut seen = 0;
     while let Some((dir, depth)) = queue.pop_front() {
@@ -166,11 +174,7 @@ fn walk(root: &Path, wants: &[Want], most: usize) -> Found {
             let id = name.to_str().and_then(id_in_name);
             if let Some((id, pod)) = id.and_then(|id| ids.get(id)) {
                 let in_pod_group = dir_pod.as_deref() == Some(pod.0.as_str());
-                let place = Place { dir: path, in_pod_group, depth };
-                let better = |old: &Place| depth == old.depth && in_pod_group && !old.in_pod_group;
-                if found.containers.get(*id).is_none_or(better) {
-                    found.containers.insert((*id).clone(), place);
-                }
+                found.keep(id, Place { dir: path, in_pod_group, depth });
                 continue;
             }
             if id.is_some() && dir_pod.is_some() {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::error::ReadError;
 use super::group::Group;
-use super::pace::{Found, Pace, StatRead};
+use super::pace::{StatPace, StatRead, StatResult};
 use crate::ground::clock::Moment;
 
 /// More threads would only wait for the same kernel locks.
@@ -24,13 +24,13 @@ const TURN: Duration = Duration::from_secs(1);
 /// A read needs a buffer of 16 KiB, and little else.
 const STACK: usize = 256 * 1024;
 
-fn read_all_three(group: &Group) -> Found {
+fn read_all_three(group: &Group) -> StatResult {
     let Some(before) = group.usage()? else { return Ok(None) };
     let Some(stat) = group.stat()? else { return Ok(None) };
     Ok(group.usage()?.map(|after| (before, stat, after)))
 }
 
-fn pace(group: &Group) -> MutexGuard<'_, Pace> {
+fn pace(group: &Group) -> MutexGuard<'_, StatPace> {
     // A thread that panicked left a complete value.
     group.pace.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -58,7 +58,7 @@ impl StatReader {
 
     /// A reader with its own read function, and a clock for its threads; for tests.
     fn of(
-        read: impl Fn(&Group) -> Found + Send + Sync + 'static,
+        read: impl Fn(&Group) -> StatResult + Send + Sync + 'static,
         clock: impl Fn() -> Moment + Send + Sync + 'static,
     ) -> StatReader {
         let shared = Shared {
@@ -182,7 +182,7 @@ struct Queue {
 }
 
 struct Shared {
-    read: Box<dyn Fn(&Group) -> Found + Send + Sync>,
+    read: Box<dyn Fn(&Group) -> StatResult + Send + Sync>,
     clock: Box<dyn Fn() -> Moment + Send + Sync>,
     queue: Mutex<Queue>,
     queued: Condvar,
@@ -291,7 +291,7 @@ mod tests {
         clock: Arc<AtomicU64>,
         takes: Arc<AtomicU64>,
         reads: Arc<AtomicUsize>,
-        what: Arc<Mutex<fn() -> Found>>,
+        what: Arc<Mutex<fn() -> StatResult>>,
         threads: Arc<Mutex<Vec<std::thread::ThreadId>>>,
         _dir: tempfile::TempDir,
         group: Arc<Group>,
@@ -306,14 +306,14 @@ mod tests {
         (dir, Arc::new(group))
     }
 
-    fn some() -> Found {
+    fn some() -> StatResult {
         Ok(Some((Bytes(9), Stat::default(), Bytes(7))))
     }
 
     impl Rig {
         fn new() -> Rig {
             let (clock, takes) = (Arc::new(AtomicU64::new(1000)), Arc::new(AtomicU64::new(0)));
-            let (reads, what) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(some as fn() -> Found)));
+            let (reads, what) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(some as fn() -> StatResult)));
             let threads = Arc::new(Mutex::new(Vec::new()));
             let (c, t, r, w, ids) = (clock.clone(), takes.clone(), reads.clone(), what.clone(), threads.clone());
             let read = move |_: &Group| {
@@ -432,7 +432,7 @@ mod tests {
         let rig = Rig::new();
         rig.takes(100);
         rig.reading();
-        let next = |what: fn() -> Found| {
+        let next = |what: fn() -> StatResult| {
             *rig.what.lock().unwrap() = what;
             rig.pass(10_000);
             let _ = rig.read();

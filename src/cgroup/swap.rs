@@ -28,7 +28,7 @@ pub(super) struct MachineSwap {
     meminfo: File,
     last: Mutex<Option<Last>>,
     /// The levels above the groups; several groups share each.
-    above: Mutex<HashMap<PathBuf, Weak<Level>>>,
+    above: Mutex<HashMap<PathBuf, Weak<SwapLevel>>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -60,12 +60,12 @@ impl MachineSwap {
     }
 
     /// Opens a level, or returns it if another group has opened it. `None` where nothing limits swap.
-    fn level_above(&self, dir: &Path) -> io::Result<Option<Arc<Level>>> {
+    fn level_above(&self, dir: &Path) -> io::Result<Option<Arc<SwapLevel>>> {
         let mut above = self.above.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(level) = above.get(dir).and_then(Weak::upgrade) {
             return Ok(Some(level));
         }
-        let Some(level) = Level::open(dir)?.map(Arc::new) else { return Ok(None) };
+        let Some(level) = SwapLevel::open(dir)?.map(Arc::new) else { return Ok(None) };
         above.retain(|_, level| level.strong_count() > 0);
         above.insert(dir.to_owned(), Arc::downgrade(&level));
         Ok(Some(level))
@@ -80,17 +80,17 @@ fn kib(text: &[u8], key: &[u8]) -> Option<Bytes> {
 }
 
 #[derive(Debug)]
-struct Level {
+struct SwapLevel {
     current: File,
     max: File,
 }
 
-impl Level {
+impl SwapLevel {
     /// `None` at the root, and where the kernel was built or started without swap accounting.
-    fn open(dir: &Path) -> io::Result<Option<Level>> {
+    fn open(dir: &Path) -> io::Result<Option<SwapLevel>> {
         let open = |name| gone_is_none(File::open(dir.join(name)));
         Ok(match (open(v2::SWAP_CURRENT)?, open(v2::SWAP_MAX)?) {
-            (Some(current), Some(max)) => Some(Level { current, max }),
+            (Some(current), Some(max)) => Some(SwapLevel { current, max }),
             _ => None,
         })
     }
@@ -113,7 +113,7 @@ impl Level {
 #[derive(Debug)]
 pub(super) struct Swap {
     machine: Arc<MachineSwap>,
-    levels: OnceLock<Vec<Arc<Level>>>,
+    levels: OnceLock<Vec<Arc<SwapLevel>>>,
 }
 
 impl Swap {
@@ -142,8 +142,8 @@ impl Swap {
         levels.iter().fold(free, |left, level| left.min(level.left().unwrap_or_default()))
     }
 
-    fn open_levels(&self, dir: &Path) -> io::Result<Vec<Arc<Level>>> {
-        let Some(own) = Level::open(dir)? else { return Ok(Vec::new()) };
+    fn open_levels(&self, dir: &Path) -> io::Result<Vec<Arc<SwapLevel>>> {
+        let Some(own) = SwapLevel::open(dir)? else { return Ok(Vec::new()) };
         let mut levels = vec![Arc::new(own)];
         for dir in dir.ancestors().skip(1).take(MOST_LEVELS) {
             match self.machine.level_above(dir)? {

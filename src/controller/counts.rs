@@ -1,7 +1,7 @@
 //! Counts for `/metrics`, and for tests of bounds.
 
 use super::core::Controller;
-use super::entry::{Entry, Eviction, State, bad_ids};
+use super::entry::{Entry, Eviction, GroupState, bad_ids};
 use super::view;
 use crate::ground::clock::Moment;
 use crate::pods::PodRef;
@@ -60,9 +60,9 @@ impl Controller {
             }
             for target in &entry.targets {
                 match target.state {
-                    State::Watched { unreadable: Some(_), .. } => counts.unreadable += 1,
-                    State::Watched { .. } => counts.guarded += 1,
-                    State::Resolving { .. } => counts.unresolved += 1,
+                    GroupState::Watched { unreadable: Some(_), .. } => counts.unreadable += 1,
+                    GroupState::Watched { .. } => counts.guarded += 1,
+                    GroupState::Resolving { .. } => counts.unresolved += 1,
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use super::core::{Controller, Key};
 use super::effects::Effect;
-use super::entry::{Entry, Eviction, State, want};
+use super::entry::{Entry, Eviction, GroupState, want};
 use super::kills::settle_by_time;
 use crate::ground::clock::Moment;
 use crate::sampler::TargetId;
@@ -26,7 +26,7 @@ impl Controller {
             settle_by_time(&mut self.effects, entry, now);
             for i in 0..entry.targets.len() {
                 let due = match &mut entry.targets[i].state {
-                    State::Resolving { retry_at, .. } if retry_at.is_some_and(|at| at <= now) => {
+                    GroupState::Resolving { retry_at, .. } if retry_at.is_some_and(|at| at <= now) => {
                         *retry_at = None;
                         true
                     }

@@ -42,7 +42,7 @@ impl Name {
 }
 
 #[derive(Debug)]
-pub(super) enum State {
+pub(super) enum GroupState {
     /// We are looking for its group.
     Resolving {
         since: Moment,
@@ -66,14 +66,14 @@ pub(super) enum State {
 }
 
 #[derive(Debug)]
-pub(super) struct Target {
+pub(super) struct Guarded {
     pub(super) id: TargetId,
     pub(super) name: Name,
     /// Since when we know that it runs.
     pub(super) since: Moment,
     /// How often its guard was edited; reports based on an earlier edit do not count.
     pub(super) edit: u32,
-    pub(super) state: State,
+    pub(super) state: GroupState,
 }
 
 /// How far a pod's eviction has come.
@@ -136,7 +136,7 @@ pub(super) struct Entry {
     /// The label of its namespace has opted it in.
     pub(super) by_namespace: bool,
     pub(super) never: Option<Never>,
-    pub(super) targets: Vec<Target>,
+    pub(super) targets: Vec<Guarded>,
     pub(super) eviction: Eviction,
     pub(super) failure: Option<Failure>,
     /// The same for a deletion past its disruption budget. A refused deletion is no reason to evict less often.
@@ -197,8 +197,8 @@ impl Entry {
             _ => None,
         };
         let resolves = self.targets.iter().filter_map(|t| match t.state {
-            State::Resolving { retry_at, .. } => retry_at,
-            State::Watched { .. } => None,
+            GroupState::Resolving { retry_at, .. } => retry_at,
+            GroupState::Watched { .. } => None,
         });
         let kills = self.unsettled.iter().filter_map(|u| u.goes_on_at);
         resolves.chain(eviction).chain(kills).min()
@@ -223,10 +223,10 @@ pub(super) fn wanted(pod: &Pod, guard: &Result<Guard, Vec<Problem>>, never: Opti
     containers.chain(pod_group).collect()
 }
 
-pub(super) fn want(entry: &Entry, target: &Target, now: Moment) -> Want {
+pub(super) fn want(entry: &Entry, target: &Guarded, now: Moment) -> Want {
     let (since, had_group) = match target.state {
-        State::Resolving { since, had_group, .. } => (since, had_group),
-        State::Watched { .. } => (now, true),
+        GroupState::Resolving { since, had_group, .. } => (since, had_group),
+        GroupState::Watched { .. } => (now, true),
     };
     let sole = |guard: &Guard| guard.pod_group || guard.containers.len() == 1;
     Want {
@@ -258,7 +258,7 @@ pub(super) fn failures(failure: Option<&Failure>, now: Moment) -> u32 {
 
 /// How long a target has been running: since its start in the status or since it was first seen, whichever is longer. A
 /// wall clock that was set then makes nothing young. `None` if its status has no start.
-pub(super) fn age(pod: &Pod, targets: &[Target], of: usize, wall: Timestamp, now: Moment) -> Option<Duration> {
+pub(super) fn age(pod: &Pod, targets: &[Guarded], of: usize, wall: Timestamp, now: Moment) -> Option<Duration> {
     // The pod's own group is as old as its youngest container, except containers that somebody added to debug it.
     let group = targets[of].name == Name::PodGroup;
     let meant = pod.containers.iter().filter(|c| match targets[of].name.container() {
@@ -290,8 +290,8 @@ pub(super) fn owner_key(pod: &Pod) -> OwnerKey {
 const LONG: Duration = Duration::from_secs(1 << 32);
 
 /// How long a target apparently has until its margin is used up; the maximum if it is not above its threshold.
-pub(super) fn urgency(target: &Target) -> Duration {
-    let State::Watched { above: Some(above), view, .. } = &target.state else { return Duration::MAX };
+pub(super) fn urgency(target: &Guarded) -> Duration {
+    let GroupState::Watched { above: Some(above), view, .. } = &target.state else { return Duration::MAX };
     let (margin, growth) = match view.last() {
         Some(last_sample) => (last_sample.margin, last_sample.growth.max(last_sample.slow_growth)),
         None => (above.margin, above.growth.max(above.slow_growth)),
@@ -301,7 +301,7 @@ pub(super) fn urgency(target: &Target) -> Duration {
 
 /// The targets above their threshold, those with the least time left first.
 pub(super) fn above_targets(entry: &Entry) -> Vec<usize> {
-    let is_over = |t: &Target| matches!(t.state, State::Watched { above: Some(_), .. });
+    let is_over = |t: &Guarded| matches!(t.state, GroupState::Watched { above: Some(_), .. });
     let mut above: Vec<_> = (0..entry.targets.len()).filter(|i| is_over(&entry.targets[*i])).collect();
     above.sort_by_key(|i| urgency(&entry.targets[*i]));
     above
@@ -311,8 +311,8 @@ pub(super) fn above_targets(entry: &Entry) -> Vec<usize> {
 pub(super) fn growth_of(entry: &Entry, id: TargetId) -> Option<i64> {
     let target = entry.targets.iter().find(|t| t.id == id)?;
     match &target.state {
-        State::Watched { view, .. } => Some(view.last().and_then(|l| l.growth).unwrap_or(0)),
-        State::Resolving { .. } => None,
+        GroupState::Watched { view, .. } => Some(view.last().and_then(|l| l.growth).unwrap_or(0)),
+        GroupState::Resolving { .. } => None,
     }
 }
 

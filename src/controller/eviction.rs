@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::core::{Controller, InFlight, Key, Read};
 use super::effects::{Effect, notice_of, notify};
-use super::entry::{Entry, Eviction, State, above_targets, age, urgency};
+use super::entry::{Entry, Eviction, GroupState, above_targets, age, urgency};
 use crate::act::order::{Act, Order};
 use crate::decide::judge::{Evidence, History, Verdict};
 use crate::decide::restraint::{Candidate, Deferral, Reservation};
@@ -177,7 +177,7 @@ fn read_again(
     read: &mut Read<'_>,
 ) -> Option<Evidence> {
     let target = &mut entry.targets[i];
-    let State::Watched { groups, view, above, .. } = &mut target.state else { return None };
+    let GroupState::Watched { groups, view, above, .. } = &mut target.state else { return None };
     let sample = read(target.id, groups).ok().flatten();
     let Some(mut evidence) = sample.and_then(|sample| judge_again(guard, &sample)) else {
         *above = None;

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::effects::{Effect, notice_of};
-use super::entry::{Entry, Eviction, Name, State, Target, Unsettled};
+use super::entry::{Entry, Eviction, GroupState, Guarded, Name, Unsettled};
 use crate::cgroup::Hit;
 use crate::decide::eligibility::Never;
 use crate::decide::judge::Verdict;
@@ -42,15 +42,15 @@ pub(super) struct Counted {
 }
 
 /// Keeps the last sample of a container that no longer exists, in case its status shows a kill.
-pub(super) fn keep_last_sample(entry: &mut Entry, target: &Target, dry_run: DryRun) {
+pub(super) fn keep_last_sample(entry: &mut Entry, target: &Guarded, dry_run: DryRun) {
     let Name::Container(name, id) = &target.name else { return };
-    let State::Watched { view, .. } = &target.state else { return };
+    let GroupState::Watched { view, .. } = &target.state else { return };
     let reason = miss_reason(entry, Some(target), dry_run);
     entry.last_samples.insert(name.clone(), (id.clone(), view.last(), reason));
 }
 
 /// Its group is gone: only the status shows whether the counted kills have ended it.
-pub(super) fn group_gone(entry: &mut Entry, target: &Target) {
+pub(super) fn group_gone(entry: &mut Entry, target: &Guarded) {
     let Name::Container(_, id) = &target.name else { return };
     entry.unsettled.iter_mut().filter(|u| u.id == *id).for_each(|u| u.goes_on_at = None);
 }
@@ -143,8 +143,8 @@ pub(super) fn notify_kills(effects: &mut Vec<Effect>, entry: &mut Entry, dry_run
         let (last_sample, reason) = match (target, kept) {
             (Some(target), _) => {
                 let last_sample = match &target.state {
-                    State::Watched { view, .. } => view.last(),
-                    State::Resolving { .. } => kept.and_then(|(_, last_sample, _)| *last_sample),
+                    GroupState::Watched { view, .. } => view.last(),
+                    GroupState::Resolving { .. } => kept.and_then(|(_, last_sample, _)| *last_sample),
                 };
                 let reason = kept.map(|(.., reason)| *reason);
                 (last_sample, reason.unwrap_or_else(|| miss_reason(entry, Some(target), dry_run)))
@@ -197,7 +197,7 @@ fn was_pod_full(sample: Option<Sample>) -> bool {
 }
 
 /// Why a container that is killed now was not evicted before.
-pub(super) fn miss_reason(entry: &Entry, target: Option<&Target>, dry_run: DryRun) -> MissReason {
+pub(super) fn miss_reason(entry: &Entry, target: Option<&Guarded>, dry_run: DryRun) -> MissReason {
     let Ok(guard) = &entry.guard else { return MissReason::InvalidGuard };
     match (&entry.eviction, &entry.failure) {
         (Eviction::Leaving(_), _) => return MissReason::Terminating,
@@ -209,7 +209,7 @@ pub(super) fn miss_reason(entry: &Entry, target: Option<&Target>, dry_run: DryRu
         _ => {}
     }
     match target.map(|t| &t.state) {
-        Some(State::Watched { view, .. }) => match view.last().map(|l| l.verdict) {
+        Some(GroupState::Watched { view, .. }) => match view.last().map(|l| l.verdict) {
             Some(Verdict::Sustaining { .. }) => MissReason::Sustaining,
             Some(Verdict::NoLimit | Verdict::BeyondLimit) => MissReason::InvalidGuard,
             _ => MissReason::TooFast,

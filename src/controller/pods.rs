@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::core::{Controller, Key, key_of, since};
 use super::effects::{Effect, notify, notify_bad_ids};
-use super::entry::{Entry, Eviction, Name, State, Target, owner_key, undecided, want, wanted};
+use super::entry::{Entry, Eviction, GroupState, Guarded, Name, owner_key, undecided, want, wanted};
 use super::kills::{keep_last_sample, notify_kills, settle_all};
 use crate::decide::eligibility::{Never, never};
 use crate::decide::restraint::{GENERATIONS, OwnerKey, QUIET};
@@ -181,7 +181,7 @@ impl Controller {
         let Some(entry) = self.pods.get_mut(key) else { return };
         for target in &mut entry.targets {
             target.edit += 1;
-            if let State::Watched { above, .. } = &mut target.state {
+            if let GroupState::Watched { above, .. } = &mut target.state {
                 *above = None;
                 self.effects.push(Effect::Sampler(Command::Rule(target.id, rule, target.edit)));
             }
@@ -200,8 +200,8 @@ impl Controller {
             let id = TargetId(self.next_id);
             self.next_id += 1;
             self.by_target.insert(id, key.clone());
-            let state = State::Resolving { since: now, attempt: 0, retry_at: None, why: None, had_group: false };
-            let target = Target { id, name, since: now, edit: 0, state };
+            let state = GroupState::Resolving { since: now, attempt: 0, retry_at: None, why: None, had_group: false };
+            let target = Guarded { id, name, since: now, edit: 0, state };
             let want = want(entry, &target, now);
             self.effects.push(Effect::Resolve(id, want));
             entry.targets.push(target);
@@ -221,7 +221,7 @@ impl Controller {
     }
 
     /// Forgets a target of a pod that stays. If the pod's eviction was about it, the pod's other targets are considered.
-    pub(super) fn forget(&mut self, now: Moment, key: &Key, target: &Target) {
+    pub(super) fn forget(&mut self, now: Moment, key: &Key, target: &Guarded) {
         self.let_go(target);
         if let Some(entry) = self.pods.get_mut(key) {
             keep_last_sample(entry, target, self.settings.dry_run);
@@ -233,16 +233,16 @@ impl Controller {
                 containers.any(|c| matches!(&c.id, Some(Ok(own)) if own == id))
             };
             let has_ended = matches!(&target.name, Name::Container(name, id) if !runs(name, id));
-            if has_ended && matches!(target.state, State::Watched { .. }) {
+            if has_ended && matches!(target.state, GroupState::Watched { .. }) {
                 self.learn_end(now, &pod, target.id);
             }
             self.open.insert(key.clone());
         }
     }
 
-    pub(super) fn let_go(&mut self, target: &Target) {
+    pub(super) fn let_go(&mut self, target: &Guarded) {
         self.by_target.remove(&target.id);
-        if matches!(target.state, State::Watched { .. }) {
+        if matches!(target.state, GroupState::Watched { .. }) {
             self.effects.push(Effect::Sampler(Command::Forget(target.id)));
         }
     }

@@ -2,7 +2,7 @@
 
 use super::core::{Controller, find, key_of};
 use super::effects::notify;
-use super::entry::{State, Target};
+use super::entry::{GroupState, Guarded};
 use super::kills::{Counted, counted, group_gone, keep_last_sample};
 use super::resolution::FIRST_RESOLVE_RETRY;
 use crate::ground::clock::Moment;
@@ -24,7 +24,7 @@ impl Controller {
             return;
         }
         let container = entry.targets[i].name.container().map(str::to_owned);
-        let State::Watched { above, view, unreadable, .. } = &mut entry.targets[i].state else {
+        let GroupState::Watched { above, view, unreadable, .. } = &mut entry.targets[i].state else {
             return;
         };
         // The first sample after a file could not be read shows that it can be read again.
@@ -76,8 +76,8 @@ impl Controller {
             // It has ended, or is about to restart under a new id, or its group is being created anew.
             let why = Some("its cgroup is gone".into());
             let retry_at = Some(now + FIRST_RESOLVE_RETRY);
-            let state = State::Resolving { since: now, attempt: 0, retry_at, why, had_group: true };
-            entry.targets.insert(i, Target { state, ..target });
+            let state = GroupState::Resolving { since: now, attempt: 0, retry_at, why, had_group: true };
+            entry.targets.insert(i, Guarded { state, ..target });
         }
         self.learn_end(now, &pod, id);
         self.open.insert((pod.namespace, pod.name));

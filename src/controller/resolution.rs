@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::core::{Controller, find};
 use super::effects::{Effect, notify};
-use super::entry::{SETTLED, State};
+use super::entry::{GroupState, SETTLED};
 use crate::cgroup::resolve::{Groups, Unresolved};
 use crate::ground::clock::Moment;
 use crate::report::notice::Subject;
@@ -28,7 +28,7 @@ impl Controller {
         let Some((entry, i)) = find(&mut self.pods, &self.by_target, id) else {
             return;
         };
-        let State::Resolving { since, attempt, why, retry_at, had_group } = &mut entry.targets[i].state else {
+        let GroupState::Resolving { since, attempt, why, retry_at, had_group } = &mut entry.targets[i].state else {
             return;
         };
         match (result, &entry.guard) {
@@ -37,7 +37,7 @@ impl Controller {
                 let watch = Watch { id, groups: groups.clone(), rule: guard.rule, shown: Arc::clone(&view), latency };
                 self.effects.push(Effect::Sampler(Command::Watch(Box::new(watch))));
                 entry.targets[i].edit = 0;
-                entry.targets[i].state = State::Watched { groups, view, above: None, unreadable: None };
+                entry.targets[i].state = GroupState::Watched { groups, view, above: None, unreadable: None };
             }
             (Ok(_), Err(_)) => {}
             (Err(error), _) => {

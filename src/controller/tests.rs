@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::entry::{Name, State};
+use super::entry::{GroupState, Name};
 use super::kills::MOST_KILLS;
 use super::*;
 use crate::act::answer::Answer;
@@ -504,7 +504,7 @@ fn what_was_accepted_is_followed_until_it_has_ended() {
         let (mut desk, id) = watching();
         desk.cross(id, 0, &Answer::Accepted);
         let key = ("demo".to_owned(), "web".to_owned());
-        let State::Watched { view, .. } = &desk.controller.pods[&key].targets[0].state else { panic!() };
+        let GroupState::Watched { view, .. } = &desk.controller.pods[&key].targets[0].state else { panic!() };
         view.show(sample(90 * MIB), growth);
         desk.terminates("u1", "web");
         desk.since();

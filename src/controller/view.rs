@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::entry::{Entry, Eviction, State, Target, bad_ids};
+use super::entry::{Entry, Eviction, GroupState, Guarded, bad_ids};
 use crate::decide::judge::Verdict;
 use crate::ground::clock::Moment;
 use crate::ground::keys;
@@ -64,11 +64,11 @@ fn view_of(entry: &Entry, state: GuardState, why: String) -> GuardView {
     }
 }
 
-fn view_of_target(entry: &Entry, target: &Target, now: Moment) -> GuardView {
+fn view_of_target(entry: &Entry, target: &Guarded, now: Moment) -> GuardView {
     let (state, why) = state_of(entry, target, now);
     let mut view = view_of(entry, state, why);
     view.container = target.name.container().map(str::to_owned);
-    if let State::Watched { groups, view: shown, .. } = &target.state {
+    if let GroupState::Watched { groups, view: shown, .. } = &target.state {
         view.cgroup = Some(groups.own.dir().display().to_string());
         if let Some(takes) = groups.own.slow_for() {
             view.why = format!("{}; its memory.stat takes {:.2} s to read", view.why, takes.as_secs_f64());
@@ -90,13 +90,13 @@ fn view_of_target(entry: &Entry, target: &Target, now: Moment) -> GuardView {
 }
 
 // One arm for each state, in the order of precedence: longer than a screen, but to be read from top to bottom.
-fn state_of(entry: &Entry, target: &Target, now: Moment) -> (GuardState, String) {
+fn state_of(entry: &Entry, target: &Guarded, now: Moment) -> (GuardState, String) {
     let (view, above, unreadable) = match &target.state {
-        State::Resolving { why, .. } => {
+        GroupState::Resolving { why, .. } => {
             let why = why.clone().unwrap_or_else(|| "its cgroup is being looked for".into());
             return (GuardState::Resolving, why);
         }
-        State::Watched { view, above, unreadable, .. } => (view, above, unreadable),
+        GroupState::Watched { view, above, unreadable, .. } => (view, above, unreadable),
     };
     let about_this = |t: &TargetId| *t == target.id;
     // The pod's requested or accepted eviction also covers a container that has restarted since.

@@ -16,7 +16,7 @@ pub(super) struct Tokens {
 /// A token bucket. It keeps the times at which tokens were spent. The token of an eviction that did not happen can
 /// therefore be taken out as if it had never been spent, however late this becomes known.
 #[derive(Debug)]
-pub(super) struct Bucket {
+pub(super) struct Budget {
     burst: u32,
     refill: Duration,
     /// The state before all entries of `spent`.
@@ -25,9 +25,9 @@ pub(super) struct Bucket {
     spent: VecDeque<(Moment, String)>,
 }
 
-impl Bucket {
-    pub(super) fn new(burst: u32, refill: Duration) -> Bucket {
-        Bucket { burst, refill, tokens: Tokens { left: burst, refilled: Moment::ZERO }, spent: VecDeque::new() }
+impl Budget {
+    pub(super) fn new(burst: u32, refill: Duration) -> Budget {
+        Budget { burst, refill, tokens: Tokens { left: burst, refilled: Moment::ZERO }, spent: VecDeque::new() }
     }
 
     fn refill(&self, tokens: &mut Tokens, now: Moment) {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::budget::Bucket;
+use super::budget::Budget;
 use crate::ground::clock::{Moment, signed};
 
 /// How long an owner's second eviction waits after its first …
@@ -199,8 +199,8 @@ pub struct Restraint {
     /// Evictions of each owner's pods, the oldest first.
     owners: HashMap<OwnerKey, VecDeque<Moment>>,
     young_ends: HashMap<OwnerKey, YoungEnds>,
-    evictions: Bucket,
-    rescues: Bucket,
+    evictions: Budget,
+    rescues: Budget,
 }
 
 impl Restraint {
@@ -210,8 +210,8 @@ impl Restraint {
             limits,
             owners: HashMap::new(),
             young_ends: HashMap::new(),
-            evictions: Bucket::new(limits.burst, limits.refill),
-            rescues: Bucket::new(limits.rescue_burst, limits.refill),
+            evictions: Budget::new(limits.burst, limits.refill),
+            rescues: Budget::new(limits.rescue_burst, limits.refill),
         }
     }
 
@@ -319,7 +319,7 @@ impl Restraint {
         }
     }
 
-    fn purse(&mut self, purse: Purse) -> &mut Bucket {
+    fn purse(&mut self, purse: Purse) -> &mut Budget {
         match purse {
             Purse::Evictions => &mut self.evictions,
             Purse::Rescues => &mut self.rescues,

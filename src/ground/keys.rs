@@ -32,5 +32,7 @@ pub const INCLUDE_JOBS: &str = "include-jobs";
 pub const MIRROR: &str = "kubernetes.io/config.mirror";
 /// The label of a Deployment's pods with which the name of their ReplicaSet ends.
 pub const TEMPLATE_HASH: &str = "pod-template-hash";
+/// The cluster's own namespace: the policy for whole namespaces leaves it out.
+pub const SYSTEM: &str = "kube-system";
 /// The label, and its value, of the agents' pods and of their namespace: the policy for whole namespaces leaves that out.
 pub const AGENTS: (&str, &str) = ("app.kubernetes.io/name", "pre-oom-killer");

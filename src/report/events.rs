@@ -13,6 +13,7 @@ use tracing::warn;
 use super::metrics::Metrics;
 use super::notice::{Notice, Subject};
 use crate::ground::text::chain;
+use crate::pods::Owner;
 use crate::pods::guard::DryRun;
 
 /// The API server's limit for the note of an Event, in bytes (measured: a 422 above it).
@@ -147,27 +148,11 @@ fn events(notice: &Notice) -> Vec<(Event, ObjectReference)> {
         action: if subject.is_about_an_eviction() { "Evicting" } else { "Guarding" }.into(),
         secondary: None,
     };
-    let pod = ObjectReference {
-        api_version: Some("v1".into()),
-        kind: Some("Pod".into()),
-        namespace: Some(notice.pod.namespace.clone()),
-        name: Some(notice.pod.name.clone()),
-        uid: Some(notice.pod.uid.0.clone()),
-        field_path: container.map(|c| format!("spec.containers{{{c}}}")),
-        ..ObjectReference::default()
-    };
-    let mut all = vec![(event(format!("{place}{}", notice.words())), pod)];
+    let mut all = vec![(event(format!("{place}{}", notice.words())), pod_of(notice))];
     if let Some(owner) = &notice.owner
         && subject.is_about_an_eviction()
     {
-        let reference = ObjectReference {
-            api_version: Some(owner.api_version.clone()),
-            kind: Some(owner.kind.clone()),
-            namespace: Some(notice.pod.namespace.clone()),
-            name: Some(owner.name.clone()),
-            uid: Some(owner.uid.clone()),
-            ..ObjectReference::default()
-        };
+        let reference = owner_of(notice, owner);
         // If the owner is a ReplicaSet, people know its Deployment. The Deployment's uid is unknown.
         let deployment = owner.deployment().map(|name| ObjectReference {
             kind: Some("Deployment".into()),
@@ -180,6 +165,29 @@ fn events(notice: &Notice) -> Vec<(Event, ObjectReference)> {
         all.push((Event { secondary: deployment, ..event(note) }, reference));
     }
     all
+}
+
+fn pod_of(notice: &Notice) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Pod".into()),
+        namespace: Some(notice.pod.namespace.clone()),
+        name: Some(notice.pod.name.clone()),
+        uid: Some(notice.pod.uid.0.clone()),
+        field_path: notice.container.as_ref().map(|c| format!("spec.containers{{{c}}}")),
+        ..ObjectReference::default()
+    }
+}
+
+fn owner_of(notice: &Notice, owner: &Owner) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(owner.api_version.clone()),
+        kind: Some(owner.kind.clone()),
+        namespace: Some(notice.pod.namespace.clone()),
+        name: Some(owner.name.clone()),
+        uid: Some(owner.uid.clone()),
+        ..ObjectReference::default()
+    }
 }
 
 /// At most [`NOTE_BYTES`], cut at a character.

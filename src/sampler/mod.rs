@@ -30,7 +30,7 @@ pub use self::counters::Counters;
 pub use self::latency::{Latency, P90, TYPICAL};
 pub use self::messages::{Command, Report, TargetId, Watch, What};
 pub use self::reader::read_all;
-pub use self::target::{Reported, Severity, Target};
+pub use self::target::{Reported, Target, Urgency};
 
 /// Findings are reported after this time even if the sweep has not ended, because some of its reads may be slow.
 const REPORT_WITHIN: Duration = Duration::from_millis(1);
@@ -39,7 +39,7 @@ const EVICTION_NEAR_EACH: Duration = Duration::from_secs(1);
 
 /// What a sweep found about the target at `index`.
 #[derive(Debug)]
-struct Found {
+struct Change {
     time_left: Duration,
     index: usize,
     what: What,
@@ -56,7 +56,7 @@ pub struct Sampler {
     counters: Arc<Counters>,
     reports: Sender<Report>,
     /// Kept between sweeps to reuse its memory.
-    found: Vec<Found>,
+    found: Vec<Change>,
     /// The end of some target was reported.
     gone: bool,
     /// When the sampler last notified that an eviction may come soon.
@@ -171,10 +171,10 @@ impl Sampler {
         let (killed, change) = target.sample(now, &context);
         self.due[index] = target.next();
         if let Some(what) = killed {
-            self.found.push(Found { time_left: what.time_left(), index, what, reported: None });
+            self.found.push(Change { time_left: what.time_left(), index, what, reported: None });
         }
         if let Some((what, reported)) = change {
-            self.found.push(Found { time_left: what.time_left(), index, what, reported: Some(reported) });
+            self.found.push(Change { time_left: what.time_left(), index, what, reported: Some(reported) });
         }
         target.is_near()
     }
@@ -183,7 +183,7 @@ impl Sampler {
     /// sample finds again what did not fit.
     fn report(&mut self, now: Moment) {
         self.found.sort_unstable_by_key(|found| found.time_left);
-        for Found { index, what, reported, .. } in self.found.drain(..) {
+        for Change { index, what, reported, .. } in self.found.drain(..) {
             let target = &mut self.targets[index];
             let taken = self.reports.try_send(target.report(what)).is_ok();
             match (taken, reported) {

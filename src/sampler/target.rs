@@ -37,7 +37,7 @@ pub enum Reported {
     /// It has to be reported again, whatever its state is now.
     Outdated,
     /// [`What::Above`], or [`What::Worsened`] since.
-    Above(Severity),
+    Above(Urgency),
     /// [`What::NoLimit`].
     NoLimit,
     /// [`What::BeyondLimit`].
@@ -50,23 +50,23 @@ pub enum Reported {
 
 /// How urgent an eviction is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Severity {
+pub struct Urgency {
     /// The eviction cannot wait any longer.
     at_deadline: bool,
     /// The container is past `force-delete-threshold`.
     critical: bool,
 }
 
-impl Severity {
-    const HIGHEST: Severity = Severity { at_deadline: true, critical: true };
+impl Urgency {
+    const HIGHEST: Urgency = Urgency { at_deadline: true, critical: true };
 
-    fn of(evidence: &Evidence, latency: Duration) -> Severity {
+    fn of(evidence: &Evidence, latency: Duration) -> Urgency {
         let at_deadline = evidence.deadline(latency) == Some(Duration::ZERO);
-        Severity { at_deadline, critical: evidence.critical }
+        Urgency { at_deadline, critical: evidence.critical }
     }
 
-    fn and(self, other: Severity) -> Severity {
-        Severity { at_deadline: self.at_deadline || other.at_deadline, critical: self.critical || other.critical }
+    fn and(self, other: Urgency) -> Urgency {
+        Urgency { at_deadline: self.at_deadline || other.at_deadline, critical: self.critical || other.critical }
     }
 }
 
@@ -196,7 +196,7 @@ impl Target {
         let interval = match verdict {
             Verdict::Above(_) if matches!(self.reported, Reported::Above(_)) => match self.rule.force_delete {
                 _ if rise.is_some() => SHORTEST_INTERVAL,
-                Some(percent) if self.reported != Reported::Above(Severity::HIGHEST) => {
+                Some(percent) if self.reported != Reported::Above(Urgency::HIGHEST) => {
                     let rule = Rule { threshold: Threshold::Percent(percent), ..self.rule };
                     Schedule { rule: &rule, ..schedule }.next(known).min(REPORTED_INTERVAL)
                 }
@@ -213,7 +213,7 @@ impl Target {
         self.near = interval < CLOSE || time_left(missing, growth).is_some_and(|left| left < SOON);
         let is_reported = match verdict {
             Verdict::Below => self.reported == Reported::Nothing,
-            Verdict::Above(evidence) => self.reported == Reported::Above(Severity::of(&evidence, self.latency.p90())),
+            Verdict::Above(evidence) => self.reported == Reported::Above(Urgency::of(&evidence, self.latency.p90())),
             _ => false,
         };
         self.settled = (is_reported && growth == Some(0)).then_some(interval);
@@ -221,7 +221,7 @@ impl Target {
 
     /// What has changed since the last report.
     fn change(&mut self, now: Moment, sample: &Sample, verdict: Verdict) -> Option<(What, Reported)> {
-        let severity = |evidence: &Evidence| Severity::of(evidence, self.latency.p90());
+        let severity = |evidence: &Evidence| Urgency::of(evidence, self.latency.p90());
         match (verdict, self.reported) {
             (Verdict::Above(evidence), Reported::Above(reported)) => {
                 let worsened = reported.and(severity(&evidence));

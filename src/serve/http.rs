@@ -36,7 +36,7 @@ use crate::report::metrics::Metrics;
 use crate::sampler::Counters;
 
 /// The most open connections: scrapers, probes and a few people need a handful. A new one takes the place of an old
-/// one, see `Places`.
+/// one, see `Slots`.
 const CONNECTIONS: usize = 64;
 /// The most connections from one address. Behind address translation, all clients may have the same address.
 const CONNECTIONS_OF_A_PEER: usize = 32;
@@ -70,7 +70,7 @@ const POLICY: &str = "default-src 'none'; \
 /// What the pages need from the rest of the agent.
 #[derive(Clone, Debug)]
 pub struct Pages {
-    pub state: watch::Receiver<State>,
+    pub state: watch::Receiver<AgentState>,
     /// Asks the loop for the views, which costs it some time; only for `/api/guards`.
     pub ask: mpsc::Sender<oneshot::Sender<Views>>,
     pub metrics: Metrics,
@@ -87,7 +87,7 @@ pub struct Pages {
 /// What the loop publishes whenever it changes. `/readyz` and `/metrics` need nothing else, so they do not ask the
 /// loop.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct State {
+pub struct AgentState {
     /// The first list of pods is complete.
     pub listed: bool,
     /// Set while the pods can be neither listed nor watched.
@@ -103,7 +103,7 @@ pub struct Unheard {
     pub error: String,
 }
 
-impl State {
+impl AgentState {
     /// How old the list of pods is; 0 while all is well.
     fn list_age(&self, now: Moment) -> Duration {
         self.unheard.as_ref().map_or(Duration::ZERO, |unheard| now.saturating_sub(unheard.since))
@@ -114,7 +114,7 @@ impl State {
 #[derive(Debug)]
 pub struct Views {
     /// The published state, but from the same moment as the rest.
-    pub state: State,
+    pub state: AgentState,
     /// Each guarded container, and each pod whose guard is invalid.
     pub guards: Vec<GuardView>,
     /// The last notices, the newest first.
@@ -168,7 +168,7 @@ pub fn serve(listener: TcpListener, pages: Pages) -> std::io::Result<()> {
 
 async fn accept(listener: std::net::TcpListener, pages: Pages) -> Result<Infallible, std::io::Error> {
     let listener = TcpListener::from_std(listener)?;
-    let places = Arc::new(Mutex::new(Places::default()));
+    let places = Arc::new(Mutex::new(Slots::default()));
     let mut number = 0;
     loop {
         number += 1;
@@ -202,7 +202,7 @@ async fn accept(listener: std::net::TcpListener, pages: Pages) -> Result<Infalli
     }
 }
 
-fn lock(places: &Mutex<Places>) -> MutexGuard<'_, Places> {
+fn lock(places: &Mutex<Slots>) -> MutexGuard<'_, Slots> {
     places.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -211,23 +211,23 @@ fn lock(places: &Mutex<Places>) -> MutexGuard<'_, Places> {
 /// A newcomer never waits: it takes the place of the oldest connection that has not sent its request, or else of the
 /// oldest. If its own address has too many connections, one of those goes first.
 #[derive(Debug, Default)]
-struct Places(BTreeMap<u64, Place>);
+struct Slots(BTreeMap<u64, Slot>);
 
 #[derive(Debug)]
-struct Place {
+struct Slot {
     peer: IpAddr,
     asks: bool,
     task: AbortHandle,
 }
 
-impl Places {
+impl Slots {
     fn takes(&mut self, number: u64, peer: IpAddr, task: AbortHandle) {
         if self.count(|place| place.peer == peer) >= CONNECTIONS_OF_A_PEER {
             self.close_one(|place| place.peer == peer);
         } else if self.0.len() >= CONNECTIONS {
             self.close_one(|_| true);
         }
-        self.0.insert(number, Place { peer, asks: false, task });
+        self.0.insert(number, Slot { peer, asks: false, task });
     }
 
     fn asks(&mut self, number: u64) {
@@ -243,11 +243,11 @@ impl Places {
         self.0.remove(&number);
     }
 
-    fn count(&self, which: impl Fn(&Place) -> bool) -> usize {
+    fn count(&self, which: impl Fn(&Slot) -> bool) -> usize {
         self.0.values().filter(|place| which(place)).count()
     }
 
-    fn close_one(&mut self, which: impl Fn(&Place) -> bool) {
+    fn close_one(&mut self, which: impl Fn(&Slot) -> bool) {
         let oldest =
             self.0.iter().filter(|(_, place)| which(place)).min_by_key(|(number, place)| (place.asks, **number));
         let oldest = oldest.map(|(number, _)| *number);
@@ -333,12 +333,12 @@ fn ready(pages: &Pages) -> (StatusCode, String) {
     }
     match published(pages) {
         // An outage must not make every agent unready: the known pods stay guarded.
-        Some(State { listed: true, unheard: None, .. }) => (StatusCode::OK, "ok\n".into()),
-        Some(State { listed: true, unheard: Some(Unheard { since, error }), .. }) => {
+        Some(AgentState { listed: true, unheard: None, .. }) => (StatusCode::OK, "ok\n".into()),
+        Some(AgentState { listed: true, unheard: Some(Unheard { since, error }), .. }) => {
             let age = pages.clock.now().saturating_sub(since).as_secs();
             (StatusCode::OK, format!("ok; the list of pods is {age} s old: {error}\n"))
         }
-        Some(State { unheard, .. }) => {
+        Some(AgentState { unheard, .. }) => {
             let why = unheard.map_or(String::new(), |unheard| format!(": {}", unheard.error));
             (StatusCode::SERVICE_UNAVAILABLE, format!("the pods of this node are not listed yet{why}\n"))
         }
@@ -354,7 +354,7 @@ fn late(pages: &Pages) -> Option<Duration> {
 }
 
 /// The state that the loop published last; `None` if the loop has ended.
-pub(super) fn published(pages: &Pages) -> Option<State> {
+pub(super) fn published(pages: &Pages) -> Option<AgentState> {
     pages.state.has_changed().ok()?;
     Some(pages.state.borrow().clone())
 }
@@ -440,7 +440,7 @@ mod tests {
     fn open_after(came: &[(u64, &str)], asking: &[u64]) -> (Vec<u64>, Vec<u64>) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let mut places = Places::default();
+            let mut places = Slots::default();
             let mut tasks = Vec::new();
             for (number, peer) in came {
                 let task = tokio::spawn(std::future::pending::<()>());
@@ -510,9 +510,9 @@ mod tests {
         }
     }
 
-    fn pages(runs_for: Duration) -> (Pages, Arc<Counters>, watch::Sender<State>) {
+    fn pages(runs_for: Duration) -> (Pages, Arc<Counters>, watch::Sender<AgentState>) {
         let counters = Arc::new(Counters::default());
-        let (publish, state) = watch::channel(State::default());
+        let (publish, state) = watch::channel(AgentState::default());
         let pages = Pages {
             state,
             ask: mpsc::channel(1).0,
@@ -531,11 +531,11 @@ mod tests {
     fn a_list_that_is_old_is_told_and_does_not_make_unready() {
         let (pages, _shared, publish) = pages(Duration::from_secs(100));
         assert_eq!(ready(&pages).0, StatusCode::SERVICE_UNAVAILABLE, "not listed yet");
-        publish.send_replace(State { listed: true, ..State::default() });
+        publish.send_replace(AgentState { listed: true, ..AgentState::default() });
         assert_eq!(ready(&pages), (StatusCode::OK, "ok\n".into()));
         let unheard =
             Some(Unheard { since: Duration::from_secs(40), error: "the watch of pods: 410 Gone: why".into() });
-        publish.send_replace(State { listed: true, unheard, ..State::default() });
+        publish.send_replace(AgentState { listed: true, unheard, ..AgentState::default() });
         let text = "ok; the list of pods is 60 s old: the watch of pods: 410 Gone: why\n".to_owned();
         assert_eq!(ready(&pages), (StatusCode::OK, text));
         drop(publish);

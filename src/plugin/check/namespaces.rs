@@ -14,7 +14,7 @@ use crate::pods::Pod;
 use crate::pods::guard::{self, NAMESPACE_THRESHOLD};
 
 /// The policy leaves out these namespaces by name: the cluster's own, and the one where the plain manifests put the agent.
-const EXCLUDED: [&str; 2] = ["kube-system", "pre-oom-killer"];
+const EXCLUDED: [&str; 2] = [keys::SYSTEM, "pre-oom-killer"];
 
 /// A Namespace of the input.
 #[derive(Clone, Copy, Debug)]

@@ -16,8 +16,6 @@ use crate::pods::Owner;
 
 /// So many pods of a namespace are searched. If there are more, a rollout restart of their owners replaces those, too.
 const MOST_PODS: usize = 5000;
-/// The chart's policy leaves out this namespace, whatever its label says, and the agents' own, by [`keys::AGENTS`].
-const SYSTEM: &str = "kube-system";
 /// The kinds that `kubectl rollout restart` knows.
 const RESTARTED: [&str; 3] = ["Deployment", "StatefulSet", "DaemonSet"];
 
@@ -54,9 +52,10 @@ pub async fn unguarded(client: &Client, query: &Query) -> Result<Vec<UnguardedWo
     Ok(all.concat())
 }
 
+/// The policy for whole namespaces leaves it out, whatever its label says.
 fn is_left_out(namespace: &PartialObjectMeta<Namespace>) -> bool {
     let labels = namespace.metadata.labels.as_ref();
-    namespace.metadata.name.as_deref() == Some(SYSTEM)
+    namespace.metadata.name.as_deref() == Some(keys::SYSTEM)
         || labels.and_then(|labels| labels.get(keys::AGENTS.0)).is_some_and(|name| name == keys::AGENTS.1)
 }
 
