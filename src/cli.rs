@@ -10,8 +10,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::access::confinement::Confinement;
 use crate::config::{Config, LogFormat};
+use crate::decide::ladder::Allowed;
 use crate::decide::restraint::Limits;
-use crate::ground::units::duration;
+use crate::ground::units::{Percent, duration};
 use crate::pods::guard::DryRun;
 
 /// A larger burst does not limit anything.
@@ -129,6 +130,16 @@ pub struct RunArgs {
     /// [default: 60s]
     #[arg(long, env = "PRE_OOM_KILLER_MINIMUM_AGE", value_name = "DURATION")]
     pub minimum_age: Option<String>,
+    /// What this agent may do besides evicting, where a pod asks for it: raise, restart (both patch pods/resize)
+    /// [default: none]
+    #[arg(long, env = "PRE_OOM_KILLER_REMEDIES", value_name = "raise,restart")]
+    pub remedies: Option<String>,
+    /// Percentage of the machine's memory that stays available after a raise [default: 10]
+    #[arg(long, env = "PRE_OOM_KILLER_RAISE_RESERVE", value_name = "PERCENT")]
+    pub raise_reserve: Option<String>,
+    /// Percentage of the machine's memory that all raises on this node add up to at most [default: 10]
+    #[arg(long, env = "PRE_OOM_KILLER_RAISE_BUDGET", value_name = "PERCENT")]
+    pub raise_budget: Option<String>,
     /// Form of the log on stderr: text; json; auto (text on a terminal) [default: auto]
     #[arg(long, env = "PRE_OOM_KILLER_LOG_FORMAT", value_name = "auto|text|json")]
     pub log_format: Option<String>,
@@ -179,6 +190,11 @@ impl RunArgs {
                 minimum_age: flags
                     .value(self.minimum_age, normal.minimum_age, |t| span("--minimum-age", t, Duration::ZERO)),
             },
+            remedies: Allowed {
+                raise_reserve: flags.value(self.raise_reserve, Percent::TEN, |t| percentage("--raise-reserve", t)),
+                raise_budget: flags.value(self.raise_budget, Percent::TEN, |t| percentage("--raise-budget", t)),
+                ..flags.value(self.remedies, Allowed::default(), remedies)
+            },
             log_format: flags.value(self.log_format, LogFormat::Auto, |t| choice("--log-format", t, formats)),
             log: flags.value(self.log, LOG.to_owned(), filter),
             kubeconfig: flags.value(self.kubeconfig, None, |t| readable(t).map(Some)),
@@ -228,6 +244,23 @@ fn count(flag: &str, text: &str, least: u32) -> Result<u32, String> {
 fn span(flag: &str, text: &str, least: Duration) -> Result<Duration, String> {
     let span = duration(text).filter(|d| (least..=LONGEST).contains(d));
     span.ok_or_else(|| format!("{flag} \"{text}\": write a duration such as 30s, from {least:?} to 1h"))
+}
+
+fn percentage(flag: &str, text: &str) -> Result<Percent, String> {
+    Percent::parse(text).map_err(|why| format!("{flag} \"{text}\" is {why}: write a percentage such as 10"))
+}
+
+/// `raise`, `restart`, or both; in any order, for the pod's annotation orders them.
+fn remedies(text: &str) -> Result<Allowed, String> {
+    let mut allowed = Allowed::default();
+    for word in text.split(',').map(str::trim) {
+        match word {
+            "raise" => allowed.raise = true,
+            "restart" => allowed.restart = true,
+            _ => return Err(format!("--remedies \"{text}\": write raise, restart, or raise,restart")),
+        }
+    }
+    Ok(allowed)
 }
 
 fn namespaces(text: &str) -> BTreeSet<String> {
@@ -290,6 +323,7 @@ pub fn without_unknown_flags(words: impl IntoIterator<Item = String>) -> (Vec<St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pods::guard::Remedy;
 
     fn parse(words: &[&str]) -> Result<Config, Vec<String>> {
         let words = ["pre-oom-killer", "run"].iter().chain(words).map(|w| (*w).to_owned());
@@ -326,9 +360,22 @@ mod tests {
             "--eviction-refill=0s",
             "--minimum-age=2h",
             "--minimum-age=60",
+            "--raise-budget=100",
+            "--raise-reserve=1Gi",
+            "--remedies=raise,evict",
         ] {
             assert_eq!(parse(&["--node-name=n", bad]).unwrap_err().len(), 1, "{bad}");
         }
+    }
+
+    #[test]
+    fn remedies_are_allowed_one_by_one() {
+        let allowed = |words: &[&str]| parse(&[&["--node-name=n"], words].concat()).unwrap().remedies;
+        assert_eq!(allowed(&[]), Allowed::default());
+        assert!(allowed(&["--remedies", "restart, raise"]).permits(Remedy::Raise));
+        let some = allowed(&["--remedies=restart", "--raise-budget=5"]);
+        assert_eq!((some.raise, some.restart, some.resizes()), (false, true, true));
+        assert_eq!((some.raise_reserve, some.raise_budget), (Percent::TEN, Percent::parse("5").unwrap()));
     }
 
     #[test]

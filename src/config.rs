@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::access::confinement::Confinement;
+use crate::decide::ladder::Allowed;
 use crate::decide::restraint::Limits;
 use crate::pods::guard::DryRun;
 
@@ -25,6 +26,7 @@ pub struct Config {
     /// Namespaces whose pods are never evicted.
     pub excluded: BTreeSet<String>,
     pub limits: Limits,
+    pub remedies: Allowed,
     pub log_format: LogFormat,
     /// A filter in tracing's syntax.
     pub log: String,

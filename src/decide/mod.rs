@@ -4,5 +4,6 @@ mod budget;
 pub mod eligibility;
 pub mod growth;
 pub mod judge;
+pub mod ladder;
 pub mod restraint;
 pub mod schedule;

@@ -66,6 +66,7 @@ pub enum PercentError {
 
 impl Percent {
     const ONE: u32 = 1_000_000;
+    pub const TEN: Percent = Percent(10 * Percent::ONE);
 
     /// Reads `60`, `60.5`, `60%`: plain decimal notation, no sign, no exponent.
     ///

@@ -24,5 +24,5 @@ mod value;
 
 pub use self::problem::{Problem, Warning};
 pub use self::read::{Reading, by_namespace, read};
-pub use self::rule::{DryRun, Guard, MIN_QUANTITY, Rule, Threshold};
+pub use self::rule::{DryRun, Guard, MIN_QUANTITY, Remedy, Rule, Threshold};
 pub use self::value::NAMESPACE_THRESHOLD;

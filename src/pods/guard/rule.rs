@@ -57,6 +57,31 @@ impl Rule {
     }
 }
 
+/// What can be done about a container that is about to be killed, the gentlest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Remedy {
+    /// Raise its memory limit in place: it loses nothing.
+    Raise,
+    /// Restart it in place: it loses its process; the pod stays.
+    Restart,
+    /// Evict its pod.
+    Evict,
+}
+
+impl Remedy {
+    pub const ALL: [Remedy; 3] = [Remedy::Raise, Remedy::Restart, Remedy::Evict];
+
+    /// The word in the annotation, in flags and in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Remedy::Raise => "raise",
+            Remedy::Restart => "restart",
+            Remedy::Evict => "evict",
+        }
+    }
+}
+
 /// A container is above its threshold if its signal is strictly greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Threshold {
