@@ -3,33 +3,9 @@
 //! The base is `pod.json`: the recorded pod-deployment.json of Kubernetes 1.36.2, unchanged.
 
 use crate::clock::{rfc3339, seconds_now};
+use crate::container::{Container, Kind, Lives, Qos};
 use serde_json::{Value, json};
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
 use std::time::Duration;
-
-/// A container and what its status says.
-#[derive(Clone, Debug)]
-struct Container {
-    name: String,
-    kind: Kind,
-    memory: Option<String>,
-    id: Option<String>,
-    started: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Plain,
-    Sidecar,
-    Ephemeral,
-}
-
-impl Container {
-    fn hog() -> Container {
-        Container { name: "hog".into(), kind: Kind::Plain, memory: Some("128Mi".into()), id: None, started: true }
-    }
-}
 
 /// Builds a pod; see [`pod`].
 #[derive(Clone, Debug)]
@@ -47,6 +23,10 @@ pub struct PodBuilder {
     age: Duration,
     config_hash: Option<String>,
     pod_limit: Option<String>,
+    qos: Qos,
+    host_network: bool,
+    pod_ip: Option<String>,
+    managed_fields: Vec<Value>,
     containers: Vec<Container>,
 }
 
@@ -68,6 +48,10 @@ pub fn pod(namespace: &str, name: &str) -> PodBuilder {
         age: Duration::from_secs(5 * 3600),
         config_hash: None,
         pod_limit: None,
+        qos: Qos::Burstable,
+        host_network: false,
+        pod_ip: None,
+        managed_fields: Vec::new(),
         containers: Vec::new(),
     }
 }
@@ -168,8 +152,63 @@ impl PodBuilder {
     }
 
     fn add(mut self, kind: Kind, name: &str, limit: Option<&str>) -> Self {
-        let (name, memory) = (name.to_owned(), limit.map(str::to_owned));
-        self.containers.push(Container { name, kind, memory, id: None, started: true });
+        self.containers.push(Container::new(kind, name, limit));
+        self
+    }
+
+    /// The memory request of the container added last (default 32Mi, or its limit where that is lower).
+    pub fn request(mut self, memory: &str) -> Self {
+        if let Some(container) = self.last() {
+            container.request = Some(memory.to_owned());
+        }
+        self
+    }
+
+    /// The `resizePolicy` for memory of the container added last: `NotRequired` (what absence means) or `RestartContainer`.
+    pub fn resize_policy(mut self, policy: &str) -> Self {
+        if let Some(container) = self.last() {
+            container.resize_policy = Some(policy.to_owned());
+        }
+        self
+    }
+
+    /// The `restartPolicy` of the container added last itself; [`restart_policy`](Self::restart_policy) is the pod's.
+    pub fn container_restart_policy(mut self, policy: &str) -> Self {
+        if let Some(container) = self.last() {
+            container.restart_policy = Some(policy.to_owned());
+        }
+        self
+    }
+
+    /// The QoS class, and requests and limits of all containers that make it: `Guaranteed`, `Burstable`, `BestEffort`.
+    ///
+    /// # Panics
+    /// If it is none of these.
+    pub fn qos(mut self, class: &str) -> Self {
+        self.qos = match class {
+            "Guaranteed" => Qos::Guaranteed,
+            "Burstable" => Qos::Burstable,
+            "BestEffort" => Qos::BestEffort,
+            other => panic!("no QoS class: {other}"),
+        };
+        self
+    }
+
+    /// `spec.hostNetwork`: the pod's address is the node's.
+    pub fn host_network(mut self) -> Self {
+        self.host_network = true;
+        self
+    }
+
+    /// `status.podIP`.
+    pub fn pod_ip(mut self, address: &str) -> Self {
+        self.pod_ip = Some(address.to_owned());
+        self
+    }
+
+    /// Adds an entry to `metadata.managedFields`.
+    pub fn managed_field(mut self, entry: Value) -> Self {
+        self.managed_fields.push(entry);
         self
     }
 
@@ -228,6 +267,9 @@ impl PodBuilder {
             fields.remove(key);
         }
         fields.extend(self.uid.as_ref().map(|uid| ("uid".to_owned(), uid.as_str().into())));
+        if let Some(entries) = fields.get_mut("managedFields").and_then(Value::as_array_mut) {
+            entries.extend(self.managed_fields.iter().cloned());
+        }
         if !annotations.is_empty() {
             fields.insert("annotations".into(), object(&annotations));
         }
@@ -250,7 +292,7 @@ impl PodBuilder {
         let template = spec["containers"][0].clone();
         let of = |kind: Kind| {
             let some = containers.iter().filter(move |container| container.kind == kind);
-            Value::Array(some.map(|container| container.spec(&template, self.config_hash.is_some())).collect())
+            Value::Array(some.map(|container| container.spec(&template, &self.lives())).collect())
         };
         spec["containers"] = of(Kind::Plain);
         spec["restartPolicy"] = self.restart_policy.as_str().into();
@@ -266,6 +308,9 @@ impl PodBuilder {
         }
         if let Some(limit) = &self.pod_limit {
             fields.insert("resources".into(), json!({"limits": {"memory": limit}, "requests": {"memory": limit}}));
+        }
+        if self.host_network {
+            fields.insert("hostNetwork".into(), true.into());
         }
         if self.config_hash.is_some() {
             ["volumes", "serviceAccount", "serviceAccountName"].iter().for_each(|key| drop(fields.remove(*key)));
@@ -300,86 +345,28 @@ impl PodBuilder {
         ];
         for (key, kind) in keys {
             let some = containers.iter().filter(|container| container.kind == kind);
-            let all: Vec<Value> = some.map(|container| container.status(&template, self, created)).collect();
+            let all: Vec<Value> = some.map(|container| container.status(&template, &self.lives(), created)).collect();
             if !all.is_empty() {
                 fields.insert(key.into(), all.into());
             }
         }
-        if containers.iter().all(|container| container.memory.is_none()) {
+        if containers.iter().all(|container| container.memory.is_none()) || self.qos == Qos::BestEffort {
             fields.remove("allocatedResources");
             fields.insert("resources".into(), json!({}));
         }
-    }
-}
-
-impl Container {
-    fn spec(&self, template: &Value, mirror: bool) -> Value {
-        let mut container = template.clone();
-        container["name"] = self.name.as_str().into();
-        match &self.memory {
-            Some(memory) => container["resources"]["limits"]["memory"] = memory.as_str().into(),
-            None => container["resources"] = json!({}),
+        if let Some(limit) = &self.pod_limit {
+            fields.insert("resources".into(), json!({"limits": {"memory": limit}, "requests": {"memory": limit}}));
         }
-        if self.kind == Kind::Sidecar {
-            container["restartPolicy"] = "Always".into();
+        fields.insert("qosClass".into(), format!("{:?}", self.qos).into());
+        let host = fields.get("hostIP").and_then(Value::as_str).map(str::to_owned);
+        if let Some(address) = self.pod_ip.clone().or(host.filter(|_| self.host_network)) {
+            fields.insert("podIPs".into(), json!([{"ip": address}]));
+            fields.insert("podIP".into(), address.into());
         }
-        if let Some(fields) = container.as_object_mut().filter(|_| mirror || self.kind == Kind::Ephemeral) {
-            fields.remove("volumeMounts");
-        }
-        container
     }
 
-    fn status(&self, template: &Value, pod: &PodBuilder, created: &str) -> Value {
-        let mut status = template.clone();
-        status["name"] = self.name.as_str().into();
-        let id = self
-            .id
-            .clone()
-            .unwrap_or_else(|| format!("containerd://{}", made_up_id(&[&pod.namespace, &pod.name, &self.name])));
-        let (exit_code, reason) = if pod.phase == "Succeeded" { (0, "Completed") } else { (1, "Error") };
-        let over = matches!(pod.phase.as_str(), "Succeeded" | "Failed");
-        let waiting = !self.started || pod.phase == "Pending";
-        status["containerID"] = id.as_str().into();
-        status["state"] = match (waiting, over) {
-            (true, _) => json!({"waiting": {"reason": "ContainerCreating"}}),
-            (_, true) => {
-                json!({"terminated": {"exitCode": exit_code, "reason": reason, "startedAt": created, "finishedAt": created, "containerID": id}})
-            }
-            _ => json!({"running": {"startedAt": created}}),
-        };
-        status["ready"] = (!waiting && !over).into();
-        status["started"] = status["ready"].clone();
-        if let Some(memory) = &self.memory {
-            status["resources"]["limits"]["memory"] = memory.as_str().into();
-        }
-        let Some(fields) = status.as_object_mut() else {
-            return status;
-        };
-        let mut absent = Vec::new();
-        if waiting {
-            fields.insert("imageID".into(), "".into());
-            absent.extend(["containerID", "allocatedResources", "resources"]);
-        } else if self.memory.is_none() {
-            fields.insert("resources".into(), json!({}));
-            absent.push("allocatedResources");
-        }
-        if self.kind == Kind::Ephemeral {
-            absent.extend(["started", "volumeMounts"]);
-        }
-        if pod.config_hash.is_some() {
-            absent.push("volumeMounts");
-        }
-        absent.iter().for_each(|key| drop(fields.remove(*key)));
-        status
+    fn lives(&self) -> Lives<'_> {
+        let mirror = self.config_hash.is_some();
+        Lives { namespace: &self.namespace, pod: &self.name, phase: &self.phase, mirror, qos: self.qos }
     }
-}
-
-/// 64 hex digits that depend on the names alone.
-fn made_up_id(names: &[&str]) -> String {
-    let part = |salt: u8| {
-        let mut hasher = DefaultHasher::new();
-        (salt, names).hash(&mut hasher);
-        format!("{:016x}", hasher.finish())
-    };
-    (0..4).map(part).collect()
 }

@@ -19,7 +19,8 @@
 //! | `events.rs` | Events in both groups |
 //! | `state.rs`, `log.rs` | the data, and waiting for it to change |
 //! | [`slack()`] (`slack.rs`) | longer waits for a busy machine |
-//! | [`fault`], [`PodBuilder`] (`builder.rs`) | trouble on request; pods shaped like real ones |
+//! | [`fault`], [`PodBuilder`] (`builder.rs`, `container.rs`) | trouble on request; pods shaped like real ones |
+//! | `quantity.rs` | `384Mi` and the like |
 //!
 //! Nothing here is for production: it panics when a test misuses it.
 
@@ -30,6 +31,7 @@ mod builder;
 pub mod cgroups;
 mod clock;
 pub mod compare;
+mod container;
 mod deletion;
 mod events;
 mod evict;
@@ -41,6 +43,7 @@ mod log;
 mod pdb;
 mod pods;
 mod proxy;
+mod quantity;
 mod reply;
 mod route;
 mod select;
