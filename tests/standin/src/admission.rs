@@ -1,9 +1,11 @@
-//! What admission makes of an eviction or a deletion: the plugin NodeRestriction, and the project's
+//! What admission makes of an eviction, a deletion or a resize: the plugin NodeRestriction, and the project's
 //! own policies, evaluated here as their expressions are on a real server.
 
 use crate::answers::{self, Fact};
 use crate::deletion::Options;
+use crate::quantity;
 use crate::reply::Reply;
+use crate::resize_rules::{LISTS, items};
 use crate::route::Call;
 use crate::state::{Inner, State};
 use crate::who::Who;
@@ -79,6 +81,46 @@ pub(crate) fn own_node_delete_policy(inner: &Inner, call: &Call, who: &Who, pod:
         };
         Err(refuse(call, &answers::POLICY_OWN_NODE_DELETE, reason))
     })
+}
+
+/// The policy on resizes, which see the pod before and after: the agent raises memory limits, and nothing else. It is asked
+/// last, and of a patch that changes nothing too (resize-403-vap-noop.json).
+pub(crate) fn own_node_resize_policy(
+    state: &State,
+    call: &Call,
+    who: &Who,
+    old: &Value,
+    new: &Value,
+) -> Result<(), Reply> {
+    if !state.policy || who.user != state.account {
+        return Ok(());
+    }
+    let own = who.bound_to.as_deref().is_some_and(|node| old["spec"]["nodeName"] == node);
+    let reason = match own {
+        false => "this pod is not on the agent's node",
+        true if old["metadata"]["labels"][LABEL] != "enabled" => "this pod has not opted in",
+        true if !changes_only_memory(&old["spec"], &new["spec"]) => "only memory may be changed",
+        true if !only_raises(&old["spec"], &new["spec"]) => "memory limits may only be raised",
+        true => return Ok(()),
+    };
+    Err(refuse(call, &answers::POLICY_OWN_NODE_RESIZE, reason))
+}
+
+/// The `resources` before and after: of the pod, and of each container that can be resized.
+fn resources<'a>(old: &'a Value, new: &'a Value) -> impl Iterator<Item = (&'a Value, &'a Value)> {
+    let containers = LISTS.iter().flat_map(|list| items(old, list).iter().zip(items(new, list)));
+    containers.chain([(old, new)]).map(|(old, new)| (&old["resources"], &new["resources"]))
+}
+
+fn changes_only_memory(old: &Value, new: &Value) -> bool {
+    let same = |old: &Value, new: &Value, kind: &str| quantity::same(&old[kind]["cpu"], &new[kind]["cpu"]);
+    resources(old, new).all(|(old, new)| same(old, new, "limits") && same(old, new, "requests"))
+}
+
+fn only_raises(old: &Value, new: &Value) -> bool {
+    let limit = |of: &Value| quantity::bytes_of(&of["limits"]["memory"]);
+    // A limit where there was none is no raise.
+    resources(old, new).all(|(old, new)| limit(new).is_none() || (limit(old).is_some() && limit(old) <= limit(new)))
 }
 
 fn refuse(call: &Call, fact: &Fact, reason: &str) -> Reply {

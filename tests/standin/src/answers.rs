@@ -20,8 +20,8 @@ pub struct Fact {
     pub message: &'static str,
     /// Templates of `details.kind`, `.name`, `.group`; an empty one is absent.
     pub about: [&'static str; 3],
-    /// Template of the only cause: reason, message, field; an empty one is absent.
-    pub cause: Option<[&'static str; 3]>,
+    /// Templates of the causes: reason, message, field; an empty one is absent.
+    pub causes: [Option<[&'static str; 3]>; 3],
     /// Seconds for the header `retry-after` and for `details.retryAfterSeconds`.
     pub retry_after: Option<u32>,
     /// What the answer's body is.
@@ -42,7 +42,7 @@ pub enum Form {
 }
 
 const fn fact(recorded: &'static str, code: u16, reason: &'static str, message: &'static str) -> Fact {
-    Fact { recorded, code, reason, message, about: [""; 3], cause: None, retry_after: None, form: Form::Status }
+    Fact { recorded, code, reason, message, about: [""; 3], causes: [None; 3], retry_after: None, form: Form::Status }
 }
 
 impl Fact {
@@ -51,7 +51,11 @@ impl Fact {
         self
     }
     const fn cause(mut self, reason: &'static str, message: &'static str, field: &'static str) -> Fact {
-        self.cause = Some([reason, message, field]);
+        let mut next = 0;
+        while self.causes[next].is_some() {
+            next += 1;
+        }
+        self.causes[next] = Some([reason, message, field]);
         self
     }
     const fn retry_after(mut self, seconds: u32) -> Fact {
@@ -77,9 +81,10 @@ impl Fact {
             }
         }
         let mut details = object(&["kind", "name", "group"], &self.about, vars);
-        if let Some(cause) = &self.cause {
-            let cause = object(&["reason", "message", "field"], cause, vars);
-            details.insert("causes".into(), Value::Array(vec![Value::Object(cause)]));
+        let causes = self.causes.iter().flatten().map(|cause| object(&["reason", "message", "field"], cause, vars));
+        let causes: Vec<Value> = causes.map(Value::Object).collect();
+        if !causes.is_empty() {
+            details.insert("causes".into(), causes.into());
         }
         if let Some(seconds) = self.retry_after {
             details.insert("retryAfterSeconds".into(), seconds.into());
@@ -147,6 +152,10 @@ macro_rules! table {
 const VAP: &str = "ValidatingAdmissionPolicy 'deny' with binding 'deny' denied request: evictions are not allowed here";
 const VAP_MESSAGE: &str = "pods \"{name}\" is forbidden: ValidatingAdmissionPolicy 'deny' with binding 'deny' denied request: evictions are not allowed here";
 const UNEXPLAINED: &str = "admission webhook \"guard.facts.example.com\" denied the request without explanation";
+const HTTP_500: &str = "failed calling webhook \"guard.facts.example.com\": failed to call webhook: an error on the server (\"unknown\") has prevented the request from succeeding";
+const QUOTA: &str = "{subject} is forbidden: exceeded quota: q, requested: limits.memory=100Mi, used: limits.memory=411164Mi, limited: limits.memory=411164Mi";
+const QUANTITY: &str = "Invalid value: \"map[spec:map[containers:[map[name:hog resources:map[limits:map[memory:512 MB]]]]]]\": quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+const IMMUTABLE: &str = "Invalid value: \"00000000-0000-0000-0000-000000000000\": field is immutable";
 const BUDGET: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
 const RBAC: &str =
     "{subject} is forbidden: User \"{user}\" cannot {verb} resource \"{resource}\" in API group \"{group}\" {scope}";
@@ -232,6 +241,46 @@ table! {
     WEBHOOK_503 = fact("evict-503-webhook", 503, "", "admission webhook \"guard.facts.example.com\" denied the request: later");
     WEBHOOK_HTTP_500 = fact("evict-500-webhook-http-500", 500, "InternalError", "Internal error occurred: failed calling webhook \"guard.facts.example.com\": failed to call webhook: an error on the server (\"unknown\") has prevented the request from succeeding").cause("", "failed calling webhook \"guard.facts.example.com\": failed to call webhook: an error on the server (\"unknown\") has prevented the request from succeeding", "");
     WEBHOOK_NOT_JSON = fact("evict-500-webhook-not-json", 500, "InternalError", "Internal error occurred: failed calling webhook \"guard.facts.example.com\": failed to call webhook: couldn't get version/kind; json parse error: json: cannot unmarshal string into Go value of type struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }").cause("", "failed calling webhook \"guard.facts.example.com\": failed to call webhook: couldn't get version/kind; json parse error: json: cannot unmarshal string into Go value of type struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }", "");
+
+    // Resizes (1.36.3), by their order. What is wrong with a patch is worded in `resize_rules.rs`; here for faults.
+    RESIZE_MEDIA_TYPE = fact("resize-415", 415, "UnsupportedMediaType", "415: Unsupported Media Type").form(Form::EmptyDetails);
+    RESIZE_NOT_JSON = fact("resize-400-not-json", 400, "BadRequest", "{error}");
+    RESIZE_QUANTITY = fact("resize-422-quantity", 422, "Invalid", " \"\" is invalid: patch: Invalid value: \"map[spec:map[containers:[map[name:hog resources:map[limits:map[memory:512 MB]]]]]]\": quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'").cause("FieldValueInvalid", QUANTITY, "patch");
+    RESIZE_CONFLICT = fact("resize-409-resourceversion", 409, "Conflict", "Operation cannot be fulfilled on {qualified} \"{name}\": the object has been modified; please apply your changes to the latest version and try again").about("{plural}", "{name}", "{group}");
+    RESIZE_UID = fact("resize-422-uid", 422, "Invalid", "Pod \"{name}\" is invalid: metadata.uid: Invalid value: \"00000000-0000-0000-0000-000000000000\": field is immutable").about("Pod", "{name}", "").cause("FieldValueInvalid", IMMUTABLE, "metadata.uid").cause("FieldValueInvalid", IMMUTABLE, "metadata.uid");
+    RESIZE_UNKNOWN_CONTAINER = fact("resize-422-unknown-container", 422, "Invalid", "Pod \"{name}\" is invalid: [spec.containers[0].image: Required value, spec.containers: Forbidden: containers may not be added or removed on resize]").about("Pod", "{name}", "").cause("FieldValueRequired", "Required value", "spec.containers[0].image").cause("FieldValueForbidden", "Forbidden: containers may not be added or removed on resize", "spec.containers");
+    RESIZE_SIDECAR = fact("resize-422-sidecar-under-containers", 422, "Invalid", "Pod \"{name}\" is invalid: [spec.containers[0].image: Required value, spec.initContainers[1].name: Duplicate value: \"side\", spec.containers: Forbidden: containers may not be added or removed on resize]").about("Pod", "{name}", "").cause("FieldValueRequired", "Required value", "spec.containers[0].image").cause("FieldValueDuplicate", "Duplicate value: \"side\"", "spec.initContainers[1].name").cause("FieldValueForbidden", "Forbidden: containers may not be added or removed on resize", "spec.containers");
+    RESIZE_BELOW_REQUEST = fact("resize-422-below-request", 422, "Invalid", "Pod \"{name}\" is invalid: spec.containers[0].resources.requests: Invalid value: \"64Mi\": must be less than or equal to memory limit of 32Mi").about("Pod", "{name}", "").cause("FieldValueInvalid", "Invalid value: \"64Mi\": must be less than or equal to memory limit of 32Mi", "spec.containers[0].resources.requests");
+    RESIZE_BEST_EFFORT = fact("resize-422-besteffort", 422, "Invalid", "Pod \"{name}\" is invalid: spec: Invalid value: \"BestEffort\": Pod QOS Class may not change as a result of resizing").about("Pod", "{name}", "").cause("FieldValueInvalid", "Invalid value: \"BestEffort\": Pod QOS Class may not change as a result of resizing", "spec");
+    RESIZE_GUARANTEED = fact("resize-422-guaranteed-limit-alone", 422, "Invalid", "Pod \"{name}\" is invalid: spec: Invalid value: \"Guaranteed\": Pod QOS Class may not change as a result of resizing").about("Pod", "{name}", "").cause("FieldValueInvalid", "Invalid value: \"Guaranteed\": Pod QOS Class may not change as a result of resizing", "spec");
+    RESIZE_REMOVED = fact("resize-422-remove-limit", 422, "Invalid", "Pod \"{name}\" is invalid: spec.containers[0].resources.limits: Forbidden: resource limits cannot be removed").about("Pod", "{name}", "").cause("FieldValueForbidden", "Forbidden: resource limits cannot be removed", "spec.containers[0].resources.limits");
+    RESIZE_POLICY_FIXED = fact("resize-422-resizepolicy", 422, "Invalid", "Pod \"{name}\" is invalid: spec: Forbidden: only cpu and memory resources are mutable").about("Pod", "{name}", "").cause("FieldValueForbidden", "Forbidden: only cpu and memory resources are mutable", "spec");
+    RESIZE_OTHER_RESOURCE = fact("resize-422-ephemeral-storage", 422, "Invalid", "Pod \"{name}\" is invalid: spec: Forbidden: only cpu and memory resources are mutable").about("Pod", "{name}", "").cause("FieldValueForbidden", "Forbidden: only cpu and memory resources are mutable", "spec");
+    RESIZE_STATIC = fact("resize-422-mirror", 422, "Invalid", "Pod \"{name}\" is invalid: []: Forbidden: static pods cannot be resized").about("Pod", "{name}", "").cause("FieldValueForbidden", "Forbidden: static pods cannot be resized", "[]");
+    RESIZE_ABOVE_POD = fact("resize-422-plr-container-above", 422, "Invalid", "Pod \"{name}\" is invalid: spec.resources.containers[1][memory].limits: Invalid value: \"512Mi\": must be less than or equal to pod limits of 256Mi").about("Pod", "{name}", "").cause("FieldValueInvalid", "Invalid value: \"512Mi\": must be less than or equal to pod limits of 256Mi", "spec.resources.containers[1][memory].limits");
+    NODE_CAPACITY = fact("resize-403-capacity", 403, "Forbidden", "{subject} is forbidden: node didn't have enough allocatable resources: memory, requested: {requested}, allocatable: {allocatable}").about("{plural}", "{name}", "{group}").cause("NodeCapacity", "", "");
+    LIMIT_RANGE = fact("resize-403-limitrange", 403, "Forbidden", "{subject} is forbidden: maximum memory usage per Container is 512Mi, but limit is 600Mi").about("{plural}", "{name}", "{group}");
+    LIMIT_RANGE_POD = fact("resize-403-limitrange-pod", 403, "Forbidden", "{subject} is forbidden: maximum memory usage per Pod is 512Mi, but limit is 600Mi").about("{plural}", "{name}", "{group}");
+    LIMIT_RANGE_RATIO = fact("resize-403-limitrange-ratio", 403, "Forbidden", "{subject} is forbidden: memory max limit to request ratio per Container is 8, but provided ratio is 9.375000").about("{plural}", "{name}", "{group}");
+    QUOTA_LIMITS = fact("resize-403-quota-limits", 403, "Forbidden", QUOTA).about("{plural}", "{name}", "{group}");
+    QUOTA_DRY_RUN = fact("resize-403-quota-dryrun", 403, "Forbidden", QUOTA).about("{plural}", "{name}", "{group}");
+    QUOTA_REQUESTS = fact("resize-403-quota-requests", 403, "Forbidden", "{subject} is forbidden: exceeded quota: q, requested: limits.memory=100Mi,requests.memory=36Mi, used: limits.memory=411164Mi,requests.memory=568Mi, limited: limits.memory=411164Mi,requests.memory=568Mi").about("{plural}", "{name}", "{group}");
+    RESIZE_VAP_BOUND = fact("resize-403-vap-bound", 403, "Forbidden", "{subject} is forbidden: ValidatingAdmissionPolicy 'facts-resize-own-node' with binding 'facts-resize-own-node' denied request: only raises, at most threefold").about("{plural}", "{name}", "{group}").cause("", "ValidatingAdmissionPolicy 'facts-resize-own-node' with binding 'facts-resize-own-node' denied request: only raises, at most threefold", "");
+    RESIZE_VAP_CPU = fact("resize-403-vap-cpu", 403, "Forbidden", "{subject} is forbidden: ValidatingAdmissionPolicy 'facts-resize-own-node' with binding 'facts-resize-own-node' denied request: only memory").about("{plural}", "{name}", "{group}").cause("", "ValidatingAdmissionPolicy 'facts-resize-own-node' with binding 'facts-resize-own-node' denied request: only memory", "");
+    RESIZE_VAP_DRY_RUN = fact("resize-403-vap-dryrun", 403, "Forbidden", "{subject} is forbidden: ValidatingAdmissionPolicy 'facts-resize-own-node' with binding 'facts-resize-own-node' denied request: has not opted in").about("{plural}", "{name}", "{group}").cause("", "ValidatingAdmissionPolicy 'facts-resize-own-node' with binding 'facts-resize-own-node' denied request: has not opted in", "");
+    RESIZE_VAP_NO_CHANGE = fact("resize-403-vap-noop", 403, "Forbidden", "{subject} is forbidden: ValidatingAdmissionPolicy 'facts-resize-own-node' with binding 'facts-resize-own-node' denied request: has not opted in").about("{plural}", "{name}", "{group}").cause("", "ValidatingAdmissionPolicy 'facts-resize-own-node' with binding 'facts-resize-own-node' denied request: has not opted in", "");
+    RESIZE_VAP_OPT_IN = fact("resize-403-vap-opt-in", 403, "Forbidden", "{subject} is forbidden: ValidatingAdmissionPolicy 'facts-resize-own-node' with binding 'facts-resize-own-node' denied request: has not opted in").about("{plural}", "{name}", "{group}").cause("", "ValidatingAdmissionPolicy 'facts-resize-own-node' with binding 'facts-resize-own-node' denied request: has not opted in", "");
+    RESIZE_VAP_NODE = fact("resize-403-vap-own-node", 403, "Forbidden", "{subject} is forbidden: ValidatingAdmissionPolicy 'facts-resize-own-node' with binding 'facts-resize-own-node' denied request: not on the agent's node").about("{plural}", "{name}", "{group}").cause("", "ValidatingAdmissionPolicy 'facts-resize-own-node' with binding 'facts-resize-own-node' denied request: not on the agent's node", "");
+    RESIZE_VAP_UNBOUND = fact("resize-403-vap-unbound-token", 403, "Forbidden", "{subject} is forbidden: ValidatingAdmissionPolicy 'facts-resize-own-node' with binding 'facts-resize-own-node' denied request: not on the agent's node").about("{plural}", "{name}", "{group}").cause("", "ValidatingAdmissionPolicy 'facts-resize-own-node' with binding 'facts-resize-own-node' denied request: not on the agent's node", "");
+    // Not recorded: the form of the others, with the project's own policy.
+    POLICY_OWN_NODE_RESIZE = fact("", 403, "Forbidden", "{subject} is forbidden: ValidatingAdmissionPolicy 'pre-oom-killer-own-node-resize' with binding 'pre-oom-killer-own-node-resize' denied request: {reason}")
+        .about("{plural}", "{name}", "{group}").cause("", "ValidatingAdmissionPolicy 'pre-oom-killer-own-node-resize' with binding 'pre-oom-killer-own-node-resize' denied request: {reason}", "");
+    RESIZE_WEBHOOK = fact("resize-400-webhook-denied", 400, "", UNEXPLAINED);
+    RESIZE_WEBHOOK_IN_WORDS = fact("resize-400-webhook-message", 400, "", "admission webhook \"guard.facts.example.com\" denied the request: not today: change freeze");
+    RESIZE_WEBHOOK_403 = fact("resize-403-webhook", 403, "", "admission webhook \"guard.facts.example.com\" denied the request: no");
+    RESIZE_WEBHOOK_429 = fact("resize-429-webhook", 429, "", "admission webhook \"guard.facts.example.com\" denied the request: too many evictions, wait");
+    RESIZE_WEBHOOK_500 = fact("resize-500-webhook", 500, "", "admission webhook \"guard.facts.example.com\" denied the request: webhook broke");
+    RESIZE_WEBHOOK_HTTP_500 = fact("resize-500-webhook-http-500", 500, "InternalError", "Internal error occurred: failed calling webhook \"guard.facts.example.com\": failed to call webhook: an error on the server (\"unknown\") has prevented the request from succeeding").cause("", HTTP_500, "");
 
     // Lists.
     FIELD_UNSUPPORTED = fact("pods-list-bad-fieldselector", 400, "BadRequest", "field label not supported: {field}");

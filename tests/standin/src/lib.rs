@@ -13,6 +13,7 @@
 //! | `who.rs`, `access.rs` | who asks, as whom, and whether they may: RBAC as manifests have it, acting as a node |
 //! | `admission.rs` | NodeRestriction, and the policies of the project |
 //! | `list.rs`, `watch.rs`, `select.rs` | reading pods |
+//! | `resize.rs`, `resize_rules.rs`, `strategic.rs`, `managed.rs` | resizing them: checks in order, what may change, the patch, whose fields |
 //! | `pods.rs`, `evict.rs`, `pdb.rs`, `deletion.rs` | changing and evicting them |
 //! | `proxy.rs` | a pod's port, through the API server |
 //! | `kubelet.rs` | SIGTERM, SIGKILL, the last status |
@@ -40,17 +41,22 @@ pub mod hog;
 mod kubelet;
 mod list;
 mod log;
+mod managed;
 mod pdb;
 mod pods;
 mod proxy;
 mod quantity;
 mod reply;
+mod resize;
+mod resize_rules;
+mod resizes;
 mod route;
 mod select;
 mod server;
 mod slack;
 mod standin;
 mod state;
+mod strategic;
 pub mod tls;
 mod watch;
 mod who;

@@ -1,5 +1,7 @@
 //! Kubernetes quantities: `384Mi`, `100m`, `1.5Gi`, `1e9`.
 
+use serde_json::Value;
+
 const BINARY: [(&str, u32); 6] = [("Ki", 10), ("Mi", 20), ("Gi", 30), ("Ti", 40), ("Pi", 50), ("Ei", 60)];
 /// Suffix, and the power of ten.
 const DECIMAL: [(&str, i32); 10] =
@@ -46,6 +48,23 @@ pub(crate) fn bytes(text: &str) -> Option<u64> {
     u64::try_from(div_up(nano(text)?, 10_i128.pow(9))).ok()
 }
 
+/// The bytes of a value that is a quantity, as text or as a number.
+pub(crate) fn bytes_of(value: &Value) -> Option<u64> {
+    value.as_str().map_or_else(|| value.as_u64(), bytes)
+}
+
+/// Whether two values are the same quantity, however written (or both none).
+pub(crate) fn same(a: &Value, b: &Value) -> bool {
+    let number = |value: &Value| value.as_str().map_or_else(|| nano(&value.to_string()), nano);
+    a == b || (number(a).is_some() && number(a) == number(b))
+}
+
+/// Bytes as the server writes a sum: with the largest binary suffix that divides them.
+pub(crate) fn binary(bytes: u64) -> String {
+    let fits = BINARY.iter().rev().find(|(_, shift)| bytes > 0 && bytes.trailing_zeros() >= *shift);
+    fits.map_or_else(|| bytes.to_string(), |(name, shift)| format!("{}{name}", bytes >> shift))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,5 +88,15 @@ mod tests {
         ] {
             assert_eq!(bytes(text), expected, "{text}");
         }
+        assert!(same(&"1Gi".into(), &"1024Mi".into()) && same(&"1".into(), &1.into()));
+        assert!(!same(&"1Gi".into(), &Value::Null) && same(&Value::Null, &Value::Null));
+    }
+
+    #[test]
+    fn sums_are_written_as_the_server_writes_them() {
+        assert_eq!(binary(409_664 << 20), "409664Mi");
+        assert_eq!(binary(264 << 20), "264Mi");
+        assert_eq!(binary(25_224_085_504), "24632896Ki");
+        assert_eq!((binary(0), binary(1025)), ("0".to_owned(), "1025".to_owned()));
     }
 }

@@ -5,7 +5,7 @@ use crate::answers;
 use crate::reply::Reply;
 use crate::state::Inner;
 use crate::who::Who;
-use crate::{events, evict, list, pods, proxy, watch};
+use crate::{events, evict, list, pods, proxy, resize, watch};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,6 +22,7 @@ pub(crate) struct Call {
     pub query: Vec<(String, String)>,
     pub content_type: String,
     pub accept: String,
+    pub user_agent: String,
     pub authorization: Option<String>,
     /// The headers `impersonate-…`.
     pub impersonate: Vec<(String, String)>,
@@ -214,13 +215,15 @@ async fn try_answer(inner: &Arc<Inner>, call: &Call) -> Result<Reply, Reply> {
         (("", "pods", "", true), "DELETE") => pods::delete(inner, call, &who),
         (("", "namespaces", "", false), "GET") => list::namespaces(inner, call),
         (("", "pods", "eviction", true), "POST") => evict::evict(inner, call, &who).await,
+        (("", "pods", "resize", true), "PATCH") => resize::patch(inner, call, &who).await,
+        (("", "pods", "resize", true), "GET") => pods::get(inner, call),
         (("", "pods", "proxy", true), "GET") => proxy::forward(inner, call).await,
         (("" | "events.k8s.io", "events", "", false), "GET") => events::list(inner, call),
         (("" | "events.k8s.io", "events", "", false), "POST") => events::create(inner, call),
         (("" | "events.k8s.io", "events", "", true), "GET") => events::get(inner, call),
         (("" | "events.k8s.io", "events", "", true), "PATCH") => events::patch(inner, call),
         (("authorization.k8s.io", "selfsubjectaccessreviews", "", false), "POST") => access_review(inner, call, &who),
-        (("", "pods", "" | "eviction", _) | ("" | "events.k8s.io", "events", "", _), _) => {
+        (("", "pods", "" | "eviction" | "resize", _) | ("" | "events.k8s.io", "events", "", _), _) => {
             Err(call.reply(&answers::METHOD_NOT_ALLOWED, &[]))
         }
         (("" | "events.k8s.io" | "authorization.k8s.io" | "policy" | "coordination.k8s.io", plural, ..), _)

@@ -168,6 +168,7 @@ async fn respond(
         query: form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
         content_type: text("content-type").unwrap_or_default(),
         accept: text("accept").unwrap_or_default(),
+        user_agent: text("user-agent").unwrap_or_default(),
         authorization: text("authorization"),
         impersonate: headers.iter().filter(|(name, _)| is_impersonation(name)).cloned().collect(),
         body,

@@ -23,7 +23,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 /// and [`go_away`](Self::go_away) block their thread.
 #[derive(Clone)]
 pub struct Standin {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
     address: SocketAddr,
     authority: Option<String>,
     thread: Arc<Thread>,
@@ -43,7 +43,7 @@ impl Drop for Thread {
     }
 }
 
-fn key(namespace: &str, name: &str) -> Key {
+pub(crate) fn key(namespace: &str, name: &str) -> Key {
     (namespace.to_owned(), name.to_owned())
 }
 
@@ -184,7 +184,8 @@ impl Standin {
     }
 
     /// Whether the project's admission policies are in force (default: no): evictions and deletions by the account
-    /// of the tokens are refused unless the pod is on the tokens' node, opted in, and named with its uid.
+    /// of the tokens are refused unless the pod is on the tokens' node, opted in, and named with its uid; resizes unless
+    /// the pod is on that node and opted in, and memory limits are raised alone.
     pub fn set_policy(&self, on: bool) {
         self.inner.update(|state| state.policy = on);
     }

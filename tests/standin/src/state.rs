@@ -6,6 +6,7 @@ use crate::access::Access;
 use crate::fault::Fault;
 use crate::log::Log;
 use crate::pdb::Pdb;
+use crate::resizes::Resizing;
 use crate::route::USER;
 use crate::select::Selector;
 use serde_json::{Value, json};
@@ -76,6 +77,7 @@ pub(crate) struct State {
     pub ports: BTreeMap<(Key, u16), SocketAddr>,
     /// The cgroup directories of pods, for the kubelet.
     pub groups: BTreeMap<Key, Vec<PathBuf>>,
+    pub resizing: Resizing,
     pub tokens: BTreeSet<String>,
     /// Whose tokens these are.
     pub account: String,
@@ -111,6 +113,7 @@ impl State {
             events: BTreeMap::new(),
             ports: BTreeMap::new(),
             groups: BTreeMap::new(),
+            resizing: Resizing::default(),
             tokens: BTreeSet::from(["standin-token".to_owned()]),
             account: USER.to_owned(),
             node: Some("node-host".to_owned()),

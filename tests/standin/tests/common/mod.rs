@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+pub mod recordings;
+
 use serde_json::{Value, json};
 use standin::{Standin, slack};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
