@@ -129,13 +129,13 @@ impl Tree {
     /// The group of a container in it; made on first use.
     pub fn container(&self, uid: &str, id: &str) -> Group {
         let dir = self.pod(uid).dir.join(id);
-        self.leaf(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+        make(&dir, self.hierarchy).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
         Group { dir, hierarchy: self.hierarchy }
     }
 
     /// A group that has groups below.
     fn level(&self, dir: &Path) -> io::Result<()> {
-        self.leaf(dir)?;
+        make(dir, self.hierarchy)?;
         match self.hierarchy {
             Hierarchy::V2 => {
                 enable_memory(&self.top)?;
@@ -144,26 +144,27 @@ impl Tree {
             Hierarchy::V1 | Hierarchy::Simulated => Ok(()),
         }
     }
+}
 
-    fn leaf(&self, dir: &Path) -> io::Result<()> {
-        if dir.exists() {
-            return Ok(());
-        }
-        fs::create_dir(dir)?;
-        if self.hierarchy == Hierarchy::Simulated {
-            for (name, text) in [
-                ("memory.current", "0\n"),
-                ("memory.max", "max\n"),
-                ("memory.events", "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\noom_group_kill 0\n"),
-                ("memory.stat", ""),
-                ("cgroup.procs", ""),
-            ] {
-                fs::write(dir.join(name), text)?;
-            }
-            Group { dir: dir.to_owned(), hierarchy: self.hierarchy }.simulate(0, 0);
-        }
-        Ok(())
+/// Makes a group, if it is not there.
+fn make(dir: &Path, hierarchy: Hierarchy) -> io::Result<()> {
+    if dir.exists() {
+        return Ok(());
     }
+    fs::create_dir(dir)?;
+    if hierarchy == Hierarchy::Simulated {
+        for (name, text) in [
+            ("memory.current", "0\n"),
+            ("memory.max", "max\n"),
+            ("memory.events", "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\noom_group_kill 0\n"),
+            ("memory.stat", ""),
+            ("cgroup.procs", ""),
+        ] {
+            fs::write(dir.join(name), text)?;
+        }
+        Group { dir: dir.to_owned(), hierarchy }.simulate(0, 0);
+    }
+    Ok(())
 }
 
 impl Drop for Tree {
@@ -194,13 +195,35 @@ pub struct Group {
 }
 
 impl Group {
+    /// The group at this directory; `None` if there is none that has a limit.
+    pub(crate) fn at(dir: &Path) -> Option<Group> {
+        let hierarchies = [Hierarchy::V1, if dir.starts_with(MOUNT) { Hierarchy::V2 } else { Hierarchy::Simulated }];
+        let hierarchy = hierarchies.into_iter().find(|one| dir.join(one.limit_file()).exists())?;
+        Some(Group { dir: dir.to_owned(), hierarchy })
+    }
+
+    /// Makes a group of this name beside it.
+    pub(crate) fn beside(&self, name: &str) -> io::Result<Group> {
+        let dir = self.dir.with_file_name(name);
+        make(&dir, self.hierarchy)?;
+        Ok(Group { dir, hierarchy: self.hierarchy })
+    }
+
     /// Its directory.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// Sets its limit in bytes; `None`: no limit.
+    ///
+    /// # Panics
+    /// If the kernel refuses it.
     pub fn set_limit(&self, limit: Option<u64>) {
+        self.try_set_limit(limit).unwrap_or_else(|e| panic!("{}: {e}", self.dir.display()));
+    }
+
+    /// Sets its limit, unless the kernel refuses it: cgroup v1 does so where more is in use and cannot be freed.
+    pub(crate) fn try_set_limit(&self, limit: Option<u64>) -> io::Result<()> {
         let text = match (limit, self.hierarchy) {
             (Some(bytes), _) => bytes.to_string(),
             (None, Hierarchy::V1) => "-1".into(),
@@ -208,13 +231,14 @@ impl Group {
         };
         // Alone, not truncated first: the kernel takes one write, and a reader of a simulated file
         // never finds it empty.
-        self.write(self.hierarchy.limit_file(), &format!("{text}\n"));
+        self.try_write(self.hierarchy.limit_file(), &format!("{text}\n"))?;
         if self.hierarchy == Hierarchy::V2 {
             let swap = self.dir.join("memory.swap.max");
             if swap.exists() {
-                self.write("memory.swap.max", "0\n");
+                self.try_write("memory.swap.max", "0\n")?;
             }
         }
+        Ok(())
     }
 
     /// What is charged to it, in bytes; `None` if it is gone.
@@ -254,10 +278,7 @@ impl Group {
     /// Removes it, when its processes have ended.
     pub fn remove(&self) {
         for _ in 0..200 {
-            if self.hierarchy == Hierarchy::Simulated {
-                let _ = fs::remove_dir_all(&self.dir);
-            }
-            if !self.dir.exists() || remove_groups(&self.dir).is_ok() {
+            if self.try_remove() {
                 return;
             }
             sleep(Duration::from_millis(10));
@@ -265,21 +286,32 @@ impl Group {
         panic!("could not remove {}", self.dir.display());
     }
 
+    /// Removes it, if nothing runs in it; whether it is gone.
+    pub(crate) fn try_remove(&self) -> bool {
+        if self.hierarchy == Hierarchy::Simulated {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+        !self.dir.exists() || remove_groups(&self.dir).is_ok()
+    }
+
     fn number(&self, file: &str) -> Option<u64> {
         fs::read_to_string(self.dir.join(file)).ok()?.trim().parse().ok()
     }
 
     fn write(&self, file: &str, text: &str) {
+        self.try_write(file, text).unwrap_or_else(|e| panic!("{}: {e}", self.dir.join(file).display()));
+    }
+
+    fn try_write(&self, file: &str, text: &str) -> io::Result<()> {
         let path = self.dir.join(file);
-        let result = if self.hierarchy == Hierarchy::Simulated {
+        if self.hierarchy == Hierarchy::Simulated {
             fs::OpenOptions::new().write(true).open(&path).and_then(|f| {
                 f.write_all_at(text.as_bytes(), 0)?;
                 f.set_len(text.len() as u64)
             })
         } else {
             fs::OpenOptions::new().write(true).open(&path).and_then(|mut f| f.write_all(text.as_bytes()))
-        };
-        result.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        }
     }
 }
 

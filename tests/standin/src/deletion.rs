@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// `terminationGracePeriodSeconds` where a pod has none.
-const GRACE: i64 = 30;
+pub(crate) const GRACE: i64 = 30;
 
 /// The `DeleteOptions` that are looked at.
 pub(crate) struct Options {

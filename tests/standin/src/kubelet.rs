@@ -24,16 +24,18 @@ const DEPTH: usize = 8;
 
 /// Terminates the pod with this uid; `at` is when the deletion arrived.
 pub(crate) async fn terminate(inner: Arc<Inner>, key: Key, uid: Value, at: Instant, grace: Duration) {
-    let (dirs, delay, removal) = inner.read(|state| {
-        let dirs = state.groups.get(&key).cloned().unwrap_or_default();
-        (dirs, state.sigterm_delay, state.removal_delay)
-    });
-    let exit_code = if dirs.is_empty() {
+    let groups = || inner.read(|state| state.groups.get(&key).cloned().unwrap_or_default());
+    let (delay, removal) = inner.read(|state| (state.sigterm_delay, state.removal_delay));
+    let exit_code = if groups().is_empty() {
         tokio::time::sleep_until((at + removal).into()).await;
         0
     } else {
         tokio::time::sleep_until((at + delay).into()).await;
-        stop(&dirs, grace).await
+        // A container that is being stopped for its restart is not hurried (measured; facts-resize.md §4).
+        while inner.read(|state| state.resizing.is_stopping(&uid)) {
+            tokio::time::sleep(POLL).await;
+        }
+        stop(&groups(), grace).await
     };
     inner.update(|state| {
         if state.pods.get(&key).is_none_or(|pod| pod["metadata"]["uid"] != uid) {
@@ -46,7 +48,7 @@ pub(crate) async fn terminate(inner: Arc<Inner>, key: Key, uid: Value, at: Insta
 
 /// SIGTERM, after the grace period SIGKILL, until nothing is left. Answers the exit code to report:
 /// what a process that did not handle the signal would have had.
-async fn stop(dirs: &[PathBuf], grace: Duration) -> i32 {
+pub(crate) async fn stop(dirs: &[PathBuf], grace: Duration) -> i32 {
     let deadline = Instant::now() + grace;
     signal(&processes(dirs), Signal::SIGTERM);
     let mut code = 143;

@@ -1,7 +1,7 @@
 //! A small in-process Kubernetes API server, with a tiny kubelet, for tests, benches and the demo.
 //!
-//! It answers as a Kubernetes 1.36.2 server was recorded to answer, for the few resources that
-//! pre-oom-killer uses; `tests/recorded.rs` compares the two.
+//! It answers as a Kubernetes 1.36.2 server was recorded to answer (resizes: a 1.36.3 with its kubelet), for the few
+//! resources that pre-oom-killer uses; `tests/recorded.rs`, `recorded_resizes.rs` and `watched_resizes.rs` compare them.
 //!
 //! | room | what is in it |
 //! |---|---|
@@ -17,6 +17,9 @@
 //! | `pods.rs`, `evict.rs`, `pdb.rs`, `deletion.rs` | changing and evicting them |
 //! | `proxy.rs` | a pod's port, through the API server |
 //! | `kubelet.rs` | SIGTERM, SIGKILL, the last status |
+//! | [`Resizes`] (`resizes.rs`) | whether and how the kubelet carries resizes out |
+//! | `kubelet_resize.rs`, `kubelet_restart.rs` | doing that: limits in the pod's and the container's group, a container's restart |
+//! | `resize_plan.rs`, `resize_status.rs` | what is left to do, and what the status says of it |
 //! | `events.rs` | Events in both groups |
 //! | `state.rs`, `log.rs` | the data, and waiting for it to change |
 //! | [`slack()`] (`slack.rs`) | longer waits for a busy machine |
@@ -39,6 +42,8 @@ mod evict;
 pub mod fault;
 pub mod hog;
 mod kubelet;
+mod kubelet_resize;
+mod kubelet_restart;
 mod list;
 mod log;
 mod managed;
@@ -48,7 +53,9 @@ mod proxy;
 mod quantity;
 mod reply;
 mod resize;
+mod resize_plan;
 mod resize_rules;
+mod resize_status;
 mod resizes;
 mod route;
 mod select;
@@ -66,5 +73,6 @@ pub use builder::{PodBuilder, pod};
 pub use fault::Fault;
 pub use log::Request;
 pub use pdb::Pdb;
+pub use resizes::{Fate, Resizes, Restarted};
 pub use slack::slack;
 pub use standin::Standin;

@@ -1,10 +1,12 @@
 //! The resize subresource, its checks in the order of the real server (1.36.3).
 //!
+//! 200 means *stored*, not done: `kubelet_resize.rs` does it, if a test has asked for that. Strategic merge patches and
 //! merge patches are understood; a real server takes JSON patches and server-side apply too.
 
 use crate::admission;
 use crate::answers;
 use crate::kubelet::merge;
+use crate::kubelet_resize;
 use crate::managed;
 use crate::pods::PATCHES;
 use crate::quantity;
@@ -30,14 +32,17 @@ pub(crate) async fn patch(inner: &Arc<Inner>, call: &Call, who: &Who) -> Result<
     let key: Key = (call.about.namespace.clone(), call.about.name.clone());
     let answer = inner.update(|state| {
         let decided = decide(state, call, who, &key, media)?;
-        let pod = match dry_run {
-            false if decided.changed => state.write(&key, Some(decided.pod)).map(|pod| Value::clone(&pod)),
-            _ => Some(decided.pod),
+        let stored = match decided.changed && !dry_run {
+            true => state.write(&key, Some(decided.pod.clone())),
+            false => None,
         };
-        let reply = Reply::json(200, pod.unwrap_or_default());
-        Ok(decided.warnings.iter().fold(reply, |reply, text| reply.header("warning", text)))
+        let reply = Reply::json(200, stored.as_ref().map_or(decided.pod, |pod| Value::clone(pod)));
+        Ok((decided.warnings.iter().fold(reply, |reply, text| reply.header("warning", text)), stored))
     });
-    let reply = answer?;
+    let (reply, stored) = answer?;
+    if let Some(pod) = stored {
+        kubelet_resize::start(inner, key, &pod, call.at);
+    }
     let delay = inner.read(|state| state.answer_delay);
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;

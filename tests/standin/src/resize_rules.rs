@@ -43,7 +43,8 @@ pub(crate) fn same_resources(old: &Value, new: &Value) -> bool {
     all && same(&old["resources"], &new["resources"])
 }
 
-fn same(old: &Value, new: &Value) -> bool {
+/// Whether two `resources` are the same, however written.
+pub(crate) fn same(old: &Value, new: &Value) -> bool {
     KINDS.iter().all(|kind| {
         resources(old, kind).chain(resources(new, kind)).all(|name| quantity::same(&old[kind][name], &new[kind][name]))
     })

@@ -68,7 +68,7 @@ const NOT_COVERED: &[(&str, &str)] = &[
     ("pdb-guarded", "budgets are put by a method, not served"),
     ("pdb-syncfailed", "budgets are put by a method, not served"),
     ("resize-*", "recorded_resizes.rs"),
-    ("watch-resize-*", "recorded_resizes.rs"),
+    ("watch-resize-*", "watched_resizes.rs"),
     ("pod-resize-403-capacity", "recorded_resizes.rs has resize-403-capacity"),
     ("pod-resize-patch", "recorded_resizes.rs has resize-200"),
 ];

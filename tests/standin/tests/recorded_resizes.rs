@@ -3,7 +3,7 @@
 //! `resize-cases.json` is made from the recordings (`STANDIN_BLESS=1 cargo test -p standin --test recorded_resizes`). Of a
 //! refusal it holds what `recorded.rs` compares. Of a 200 it holds what the resize is about of the pod before, worked out
 //! backwards from its status, and of the pod in the answer. `fixtures/api-answers/resizes.json` has the refusals
-//! whole, for the agent's own tests.
+//! whole, for the agent's own tests. `watched_resizes.rs` compares the watches.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;

@@ -124,3 +124,25 @@ fn a_container_keeps_the_size_that_a_refusal_left() {
     assert_eq!(resize(&standin, "", &limit("hog", "384Mi")).code, 403);
     assert_eq!(standin.pod("demo", "web").unwrap(), before);
 }
+
+#[test]
+fn pods_are_built_with_what_resizes_look_at() {
+    let web = pod("demo", "web").host_network().container("hog", "64Mi").request("48Mi");
+    let web =
+        web.resize_policy("RestartContainer").container_restart_policy("Never").container("small", "16Mi").build();
+    let container = |index: usize| &web["spec"]["containers"][index];
+    assert_eq!(container(0)["resources"]["requests"]["memory"], "48Mi");
+    assert_eq!(container(0)["resizePolicy"], json!([{"resourceName": "memory", "restartPolicy": "RestartContainer"}]));
+    assert_eq!(container(0)["restartPolicy"], "Never");
+    assert_eq!(container(1)["resources"]["requests"]["memory"], "16Mi", "never above the limit");
+    assert_eq!(web["status"]["containerStatuses"][0]["resources"], container(0)["resources"]);
+    assert_eq!((&web["spec"]["hostNetwork"], &web["status"]["podIP"]), (&json!(true), &web["status"]["hostIP"]));
+    assert_eq!(pod("demo", "web").pod_ip("10.0.0.9").build()["status"]["podIP"], "10.0.0.9");
+    for class in ["Guaranteed", "Burstable", "BestEffort"] {
+        let standin = Standin::start();
+        let built = standin.put_pod(pod("demo", "web").qos(class).container("hog", "256Mi").build());
+        assert_eq!(built["status"]["qosClass"], class);
+        let code = resize(&standin, "?dryRun=All", &limit("hog", "384Mi")).code;
+        assert_eq!(code, if class == "Burstable" { 200 } else { 422 }, "{class}");
+    }
+}
