@@ -55,6 +55,7 @@ impl Rig {
                 signal: Signal::WorkingSet,
                 sustained_for: Duration::ZERO,
                 force_delete: None,
+                warn: None,
             },
             shown: Arc::default(),
             latency: Arc::default(),

@@ -160,6 +160,7 @@ pub(crate) mod tests {
             signal: Signal::WorkingSet,
             sustained_for: Duration::ZERO,
             force_delete: None,
+            warn: None,
         }
     }
 

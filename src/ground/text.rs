@@ -33,15 +33,20 @@ pub fn near<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<
     (distance <= word.len().min(nearest.len()) / 3).then_some(nearest)
 }
 
-/// The known word with the fewest edits from `word`.
+/// The known word most like `word`. The beginning counts most (Jaro–Winkler), because keys have their subject there.
 #[must_use]
 pub fn nearest(word: &str, known: &[&'static str]) -> &'static str {
-    let nearest = known.iter().min_by_key(|k| edits(word, k));
+    let word = first(word);
+    let like = |known: &str| strsim::jaro_winkler(&word, known);
+    let nearest = known.iter().max_by(|a, b| like(a).total_cmp(&like(b)));
     nearest.copied().unwrap_or("")
 }
 
 /// The Levenshtein distance; only the first 64 characters count.
 fn edits(a: &str, b: &str) -> usize {
-    let first = |text: &str| text.chars().take(64).collect::<String>();
     strsim::levenshtein(&first(a), &first(b))
+}
+
+fn first(text: &str) -> String {
+    text.chars().take(64).collect()
 }

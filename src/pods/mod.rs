@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `pod.rs` | what the agent keeps of a pod |
 //! | `raw.rs` | how to read a pod's JSON: leniently, and within bounds |
+//! | `resize.rs` | what a resize needs to know: `resources`, `resizePolicy`, who resized it before |
 //! | `bounded.rs` | the most that each part of that JSON may cost |
 //! | `framing.rs` | how to cut a response into objects while it comes in |
 //! | `watch.rs` | list, then watch; back-off; when to list again |
@@ -17,8 +18,9 @@ mod framing;
 pub mod guard;
 mod pod;
 mod raw;
+mod resize;
 mod watch;
 
 pub use self::change::{FailureKind, PodChange, WatchFailure};
-pub use self::pod::{Container, ContainerId, ContainerKind, Owner, Phase, Pod, PodRef, PodUid};
+pub use self::pod::{Container, ContainerId, ContainerKind, Owner, Phase, Pod, PodRef, PodUid, Resized, Resources};
 pub use self::watch::watch;

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::ground::text::shortened;
+use crate::ground::units::Bytes;
 
 /// Names one pod. The uid distinguishes it from earlier and later pods of the same name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,6 +81,20 @@ pub struct Container {
     /// Start and end of those instances.
     pub oom_lives: Vec<(Timestamp, Timestamp)>,
     pub restarts: u32,
+    pub memory: Resources,
+}
+
+/// What the spec says about a container's memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// `resources.limits.memory`; `None` if it is absent, 0, or not an amount.
+    pub limit: Option<Bytes>,
+    /// `resources.requests.memory`.
+    pub request: Option<Bytes>,
+    /// The `resizePolicy` for memory is `RestartContainer`: any change restarts the container.
+    pub restarts: bool,
+    /// The container's own `restartPolicy` is `Never`.
+    pub never_restarted: bool,
 }
 
 /// The controlling owner (`ownerReferences` with `controller: true`).
@@ -115,6 +131,17 @@ impl Owner {
     }
 }
 
+/// Whether the pod was resized after its creation, according to `metadata.managedFields`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Resized {
+    #[default]
+    Never,
+    /// Only by others.
+    ByOthers,
+    /// By an agent of this program, too.
+    ByUs,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub enum Phase {
     Pending,
@@ -147,6 +174,17 @@ pub struct Pod {
     pub phase: Phase,
     /// `spec.terminationGracePeriodSeconds`, in seconds.
     pub grace: Option<u32>,
+    /// `spec.restartPolicy` is `Never`.
+    pub never_restarted: bool,
+    /// `spec.resources.limits.memory`: the limit of the pod as a whole.
+    pub limit: Option<Bytes>,
+    /// `status.qosClass` is `Guaranteed`: each container's request equals its limit, and stays so.
+    pub guaranteed: bool,
+    /// `metadata.generation`: it counts the changes of the spec.
+    pub generation: i64,
+    pub resized: Resized,
+    /// `status.podIP`; `None` for a pod in the network of its host.
+    pub ip: Option<IpAddr>,
     /// All containers, in the order of the spec.
     pub containers: Vec<Container>,
     /// The parts of the object that could not be read, each with the reason. Such a pod is never evicted.

@@ -12,7 +12,8 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::bounded::{Capped, Picked, name, nullable, some_name};
-use super::pod::{Container, ContainerId, ContainerKind, Owner, Phase, Pod, PodRef, PodUid};
+use super::pod::{Container, ContainerId, ContainerKind, Owner, Phase, Pod, PodRef, PodUid, Resized, Resources};
+use super::resize::{MOST_POLICIES, Managers, RawResizePolicy, RawResources};
 use crate::ground::keys::{self, TEMPLATE_HASH};
 use crate::ground::text::shortened;
 
@@ -46,6 +47,12 @@ pub(super) fn head_only(id: PodRef, why: String) -> Pod {
         terminating: false,
         phase: Phase::Unknown,
         grace: None,
+        never_restarted: false,
+        limit: None,
+        guaranteed: false,
+        generation: 0,
+        resized: Resized::Never,
+        ip: None,
         containers: Vec::new(),
         unreadable: vec![why],
     }
@@ -60,6 +67,7 @@ impl RawPod<'_> {
         let annotations: Picked = read_part("metadata.annotations", meta.annotations, &mut unreadable);
         let owners: Capped<RawOwner, MOST_OWNERS> =
             read_part("metadata.ownerReferences", meta.owner_references, &mut unreadable);
+        let managers: Managers = read_part("metadata.managedFields", meta.managed_fields, &mut unreadable);
         let mut spec: RawSpec = read_part("spec", self.spec, &mut unreadable);
         let status: RawPodStatus = read_part("status", self.status, &mut unreadable);
         let count = spec.containers.0.len() + spec.init_containers.0.len() + spec.ephemeral_containers.0.len();
@@ -72,6 +80,12 @@ impl RawPod<'_> {
             id: PodRef { namespace: meta.namespace, name: meta.name, uid: PodUid(meta.uid) },
             node: spec.node_name,
             runtime_class: spec.runtime_class_name.is_some(),
+            never_restarted: spec.restart_policy.as_deref() == Some("Never"),
+            limit: spec.resources.limits.memory.0,
+            guaranteed: status.qos_class.as_deref() == Some("Guaranteed"),
+            generation: meta.generation.unwrap_or_default(),
+            resized: managers.0,
+            ip: status.pod_ip.as_deref().filter(|_| spec.host_network != Some(true)).and_then(|ip| ip.parse().ok()),
             grace: spec.termination_grace_period_seconds.and_then(|s| u32::try_from(s).ok()),
             label: labels.0.get(keys::LABEL).cloned(),
             mirror: annotations.0.contains_key(keys::MIRROR),
@@ -129,6 +143,12 @@ fn container(spec: &RawContainer, kind: ContainerKind, status: Option<&RawStatus
         oom_killed: status.map(RawStatus::oom_killed).unwrap_or_default(),
         oom_lives: status.map(RawStatus::oom_lives).unwrap_or_default(),
         restarts: status.map_or(0, |s| s.restart_count),
+        memory: Resources {
+            limit: spec.resources.limits.memory.0,
+            request: spec.resources.requests.memory.0,
+            restarts: spec.resize_policy.0.iter().any(RawResizePolicy::restarts),
+            never_restarted: spec.restart_policy.as_deref() == Some("Never"),
+        },
     }
 }
 
@@ -175,6 +195,7 @@ struct RawMeta<'a> {
     resource_version: Option<String>,
     #[serde(deserialize_with = "some_name")]
     creation_timestamp: Option<String>,
+    generation: Option<i64>,
     deletion_timestamp: Option<IgnoredAny>,
     #[serde(borrow)]
     labels: Option<&'a RawValue>,
@@ -182,6 +203,8 @@ struct RawMeta<'a> {
     annotations: Option<&'a RawValue>,
     #[serde(borrow)]
     owner_references: Option<&'a RawValue>,
+    #[serde(borrow)]
+    managed_fields: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -206,6 +229,10 @@ struct RawSpec {
     node_name: Option<String>,
     runtime_class_name: Option<IgnoredAny>,
     termination_grace_period_seconds: Option<i64>,
+    restart_policy: Option<String>,
+    host_network: Option<bool>,
+    #[serde(deserialize_with = "nullable")]
+    resources: RawResources,
     #[serde(deserialize_with = "nullable")]
     containers: Capped<RawContainer, MOST_CONTAINERS>,
     #[serde(deserialize_with = "nullable")]
@@ -220,6 +247,10 @@ struct RawContainer {
     #[serde(deserialize_with = "name")]
     name: String,
     restart_policy: Option<String>,
+    #[serde(default, deserialize_with = "nullable")]
+    resources: RawResources,
+    #[serde(default, deserialize_with = "nullable")]
+    resize_policy: Capped<RawResizePolicy, MOST_POLICIES>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -227,6 +258,9 @@ struct RawContainer {
 struct RawPodStatus {
     #[serde(deserialize_with = "nullable")]
     phase: Phase,
+    qos_class: Option<String>,
+    #[serde(rename = "podIP")]
+    pod_ip: Option<String>,
     #[serde(deserialize_with = "nullable")]
     conditions: Capped<RawCondition, MOST_CONTAINERS>,
     #[serde(deserialize_with = "nullable")]

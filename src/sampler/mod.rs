@@ -243,6 +243,7 @@ mod tests {
             signal: Signal::WorkingSet,
             sustained_for: Duration::ZERO,
             force_delete: None,
+            warn: None,
         }
     }
 
@@ -658,6 +659,7 @@ mod tests {
             signal: Signal::Usage,
             sustained_for: Duration::ZERO,
             force_delete: None,
+            warn: None,
         };
         rig.sampler.obey(Command::Rule(TargetId(1), rule, 7), rig.now);
         let now = rig.now;

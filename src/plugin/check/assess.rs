@@ -44,10 +44,18 @@ impl TemplateCheck<'_> {
         self.assessment.by_namespace = self.namespace.is_some();
         let reading = guard::read(&as_pod(self.template, self.namespace)?)?;
         for warning in reading.warnings {
-            let Warning::UnknownKey { key, nearest } = warning;
-            let place = self.annotation(&key);
-            let text = format!("there is no such annotation, and it has no effect: did you mean {PREFIX}{nearest}?");
-            self.error(Code::AnnotationKey, place, text);
+            match warning {
+                Warning::UnknownKey { key, nearest } => {
+                    let place = self.annotation(&key);
+                    let text =
+                        format!("there is no such annotation, and it has no effect: did you mean {PREFIX}{nearest}?");
+                    self.error(Code::AnnotationKey, place, text);
+                }
+                Warning::WithoutRaise { key } => {
+                    let text = format!("it has no effect, because {PREFIX}{} does not have raise", keys::REMEDIES);
+                    self.add_to_annotation(Severity::Warning, Code::NoEffect, key, text);
+                }
+            }
         }
         reading.guard.map_err(|problems| self.invalid(problems)).ok()
     }

@@ -115,6 +115,7 @@ codes! {
     NamespaceExcluded "namespace-excluded",
     NamespaceInvalid "namespace-invalid",
     NearLimit "near-limit",
+    NoEffect "no-effect",
     NoLabel "no-label",
     NoLimit "no-limit",
     NoPdb "no-pdb",
@@ -145,9 +146,16 @@ impl Code {
             Problem::BadTarget { .. } => Code::TargetInvalid,
             Problem::NoSuchContainer { .. } | Problem::InitContainer { .. } => Code::TargetUnknown,
             Problem::Ambiguous { .. } => Code::TargetMissing,
-            Problem::BadValue { .. } | Problem::SpreadTooWide { .. } | Problem::SpreadOfQuantity { .. } => {
-                Code::ValueInvalid
-            }
+            Problem::BadValue { .. }
+            | Problem::SpreadTooWide { .. }
+            | Problem::SpreadOfQuantity { .. }
+            | Problem::RaiseWithoutBound
+            | Problem::BadBound { .. }
+            | Problem::BoundTooLow { .. }
+            | Problem::RaiseOfQuantity { .. }
+            | Problem::ForceDeleteWithoutEvict
+            | Problem::WarnAlone { .. }
+            | Problem::WarnTooHigh { .. } => Code::ValueInvalid,
             // Never: `check` gives the guard only what can be read.
             Problem::Unreadable(_) => Code::ValueInvalid,
         }

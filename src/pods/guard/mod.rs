@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `read.rs` | which annotations there are, and that all problems are reported at once |
 //! | `value.rs` | which values each annotation accepts |
+//! | `remedies.rs` | the same for the remedies and the warning |
 //! | `rule.rs` | what follows from them: thresholds, the spread |
 //! | `problem.rs` | the messages to users |
 //!
@@ -19,10 +20,11 @@
 
 mod problem;
 mod read;
+mod remedies;
 mod rule;
 mod value;
 
 pub use self::problem::{Problem, Warning};
 pub use self::read::{Reading, by_namespace, read};
-pub use self::rule::{DryRun, Guard, MIN_QUANTITY, Remedy, Rule, Threshold};
+pub use self::rule::{DryRun, Guard, MIN_QUANTITY, Raise, Remedy, Rule, Threshold, WarnUrl};
 pub use self::value::NAMESPACE_THRESHOLD;

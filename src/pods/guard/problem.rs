@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use super::rule::{MIN_QUANTITY, Threshold};
 use crate::ground::keys::{self, PREFIX};
-use crate::ground::units::{PercentError, QuantityError};
+use crate::ground::units::{Bytes, PercentError, QuantityError};
 
 /// Why a guard is invalid.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -37,6 +37,24 @@ pub enum Problem {
     SpreadTooWide { value: String, threshold: Threshold },
     #[error("{key} \"{value}\" is given in percentage points of the limit, but the threshold is a quantity: write the threshold as a percentage such as \"60\", or leave the spread out", key = keys::SPREAD)]
     SpreadOfQuantity { value: String },
+    #[error("{} has raise, and annotation {PREFIX}{key} is missing: write the most that the limit may be raised to, such as \"1Gi\"", keys::REMEDIES, key = keys::RAISE_LIMIT_TO)]
+    RaiseWithoutBound,
+    #[error("{key} \"{value}\" is invalid ({why}): write a quantity such as \"1Gi\" (a percentage has no base, because a raise changes the limit)", key = keys::RAISE_LIMIT_TO)]
+    BadBound { value: String, why: QuantityError },
+    #[error("{key} \"{value}\" is not above the limit of container \"{container}\" ({limit}): write more", key = keys::RAISE_LIMIT_TO)]
+    BoundTooLow { value: String, container: String, limit: Bytes },
+    /// A raise would leave it above its threshold.
+    #[error(
+        "{} has raise, but the threshold is a quantity ({threshold}), which a raise does not move: write the threshold as a percentage such as \"60\"",
+        keys::REMEDIES
+    )]
+    RaiseOfQuantity { threshold: Bytes },
+    #[error("{key} is given, but {} does not have evict, so the pod is never deleted: add evict, or leave {key} out", keys::REMEDIES, key = keys::FORCE_DELETE)]
+    ForceDeleteWithoutEvict,
+    #[error("{key} is given without {missing}: write both, or neither")]
+    WarnAlone { key: &'static str, missing: &'static str },
+    #[error("{key} \"{value}\" is not below the threshold of {threshold}: write less", key = keys::WARN_THRESHOLD)]
+    WarnTooHigh { value: String, threshold: Threshold },
     /// Any other annotation with a value that it does not accept.
     #[error("{key} \"{value}\" is invalid: write {expected}")]
     BadValue { key: &'static str, value: String, expected: &'static str },
@@ -58,7 +76,13 @@ impl Problem {
             | Problem::InitContainer { .. }
             | Problem::Ambiguous { .. } => Some(keys::TARGET),
             Problem::SpreadTooWide { .. } | Problem::SpreadOfQuantity { .. } => Some(keys::SPREAD),
-            Problem::BadValue { key, .. } => Some(key),
+            Problem::RaiseWithoutBound | Problem::BadBound { .. } | Problem::BoundTooLow { .. } => {
+                Some(keys::RAISE_LIMIT_TO)
+            }
+            Problem::RaiseOfQuantity { .. } => Some(keys::REMEDIES),
+            Problem::ForceDeleteWithoutEvict => Some(keys::FORCE_DELETE),
+            Problem::WarnTooHigh { .. } => Some(keys::WARN_THRESHOLD),
+            Problem::WarnAlone { key, .. } | Problem::BadValue { key, .. } => Some(key),
             Problem::Unreadable(_) => None,
         }
     }
@@ -78,4 +102,6 @@ pub enum Warning {
         /// The most similar of [`keys::ALL`].
         nearest: &'static str,
     },
+    #[error("annotation {PREFIX}{key} has no effect: {} does not have raise", keys::REMEDIES)]
+    WithoutRaise { key: &'static str },
 }

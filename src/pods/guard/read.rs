@@ -1,7 +1,8 @@
 //! Reads all annotations of a pod, and collects all that is wrong with them.
 
 use super::problem::{Problem, Warning};
-use super::rule::{DryRun, Guard, Rule, spread_out};
+use super::remedies;
+use super::rule::{DryRun, Guard, Raise, Remedy, Rule, Threshold, WarnUrl, lowest, spread_out};
 use super::value;
 use crate::ground::keys;
 use crate::ground::text::{near, nearest, shortened};
@@ -10,6 +11,8 @@ use crate::pods::pod::{ContainerKind, Pod};
 
 /// At most so many containers are named in a message.
 const MOST_NAMES: usize = 12;
+/// What the annotation `remedies` accepts.
+const REMEDIES: &str = "\"raise\", \"restart\" and \"evict\" in the order in which they shall be tried, each at most once, such as \"raise,evict\"";
 /// At most so many unknown annotations of a pod are reported.
 const MOST_UNKNOWN: usize = 8;
 
@@ -38,7 +41,7 @@ pub fn read(pod: &Pod) -> Option<Reading> {
     if pod.label.as_deref() != Some(keys::ENABLED) {
         return None;
     }
-    Some(Reading { guard: read_guard(pod), warnings: unknown_keys(pod) })
+    Some(Reading { guard: read_guard(pod), warnings: without_effect(pod) })
 }
 
 /// Reads every annotation, also after one that is invalid.
@@ -56,6 +59,12 @@ fn read_guard(pod: &Pod) -> Result<Guard, Vec<Problem>> {
         all.optional(keys::FORCE_DELETE, "a percentage of the limit between 0 and 100 such as \"95\"", |text| {
             Percent::parse(text).ok()
         });
+    let remedies = all.optional(keys::REMEDIES, REMEDIES, remedies::remedies).unwrap_or_else(|| vec![Remedy::Evict]);
+    let raise = all.raise(&remedies, targets.as_ref(), threshold);
+    if force_delete.is_some() && !remedies.contains(&Remedy::Evict) {
+        all.problems.push(Problem::ForceDeleteWithoutEvict);
+    }
+    let (warn, warn_url) = all.warn(targets.as_ref(), threshold, spread);
     let (Some((containers, pod_group)), Some(threshold), []) = (targets, threshold, &all.problems[..]) else {
         return Err(all.problems);
     };
@@ -69,9 +78,13 @@ fn read_guard(pod: &Pod) -> Result<Guard, Vec<Problem>> {
             signal: signal.unwrap_or_default(),
             sustained_for: sustained_for.unwrap_or_default(),
             force_delete,
+            warn,
         },
         eviction_grace,
         dry_run: dry_run.unwrap_or(DryRun::Off),
+        remedies,
+        raise,
+        warn_url,
     })
 }
 
@@ -97,19 +110,63 @@ impl<'a> Annotations<'a> {
         let bad = || Problem::BadValue { key, value: shortened(text), expected };
         self.checked(parse(text).ok_or_else(bad))
     }
+
+    /// The bounds of `raise`; none if it is not among the remedies.
+    fn raise(&mut self, remedies: &[Remedy], targets: Option<&Targets>, threshold: Option<Threshold>) -> Option<Raise> {
+        let by = self.optional(keys::RAISE_BY, "a percentage of the limit between 0 and 100 such as \"25\"", |text| {
+            Percent::parse(text).ok()
+        });
+        if !remedies.contains(&Remedy::Raise) {
+            return None;
+        }
+        let containers = targets.map_or(&[][..], |(containers, _)| containers);
+        let raise = remedies::raise(self.pod, containers, threshold, self.text(keys::RAISE_LIMIT_TO), by);
+        self.checked(raise)
+    }
+
+    /// The threshold of warnings, and where they go.
+    fn warn(
+        &mut self,
+        targets: Option<&Targets>,
+        threshold: Option<Threshold>,
+        spread: Option<Percent>,
+    ) -> (Option<Threshold>, Option<WarnUrl>) {
+        let before = self.problems.len();
+        let text = self.text(keys::WARN_THRESHOLD);
+        let expected = "a percentage of the limit below the threshold such as \"50\", or a quantity such as \"256Mi\"";
+        let warn = self.optional(keys::WARN_THRESHOLD, expected, |text| value::threshold(Some(text)).ok());
+        let expected = "a port and a path on the pod's own address such as \":8080/low-memory\"";
+        let url = self.optional(keys::WARN_URL, expected, remedies::warn_url);
+        if self.problems.len() == before {
+            let lowest = threshold.map(|threshold| lowest(threshold, spread));
+            let containers = targets.map_or(&[][..], |(containers, _)| containers);
+            let checked = remedies::warn(self.pod, containers, lowest, warn.zip(text), url.as_ref());
+            self.checked(checked);
+        }
+        (warn, url)
+    }
 }
 
-/// Annotations under our prefix that do not exist are probably misspelt.
-fn unknown_keys(pod: &Pod) -> Vec<Warning> {
+/// Annotations under our prefix without effect: those that do not exist are probably misspelt.
+fn without_effect(pod: &Pod) -> Vec<Warning> {
+    let has_raise = || {
+        let remedies = pod.annotations.get(keys::REMEDIES);
+        remedies.and_then(|text| remedies::remedies(text)).is_some_and(|all| all.contains(&Remedy::Raise))
+    };
+    let raises = [keys::RAISE_LIMIT_TO, keys::RAISE_BY].into_iter().filter(|key| pod.annotations.contains_key(*key));
+    let without_raise = raises.filter(|_| !has_raise()).map(|key| Warning::WithoutRaise { key });
     let unknown = pod.annotations.keys().filter(|k| !keys::ALL.contains(&k.as_str()) && *k != keys::GUARDED_BY);
     unknown
         .take(MOST_UNKNOWN)
         .map(|key| Warning::UnknownKey { key: shortened(key), nearest: nearest(key, &keys::ALL) })
+        .chain(without_raise)
         .collect()
 }
 
 /// The names of the targets, and whether the pod's own cgroup is one, too.
-fn targets(pod: &Pod, value: Option<&str>) -> Result<(Vec<String>, bool), Problem> {
+type Targets = (Vec<String>, bool);
+
+fn targets(pod: &Pod, value: Option<&str>) -> Result<Targets, Problem> {
     let names = |kinds: &[ContainerKind]| -> Vec<String> {
         let of_kind = pod.containers.iter().filter(|c| kinds.contains(&c.kind));
         of_kind.map(|c| c.name.clone()).collect()
@@ -231,6 +288,7 @@ mod tests {
                 signal: Signal::WorkingSet,
                 sustained_for: Duration::ZERO,
                 force_delete: None,
+                warn: None,
             }
         );
         assert_eq!(

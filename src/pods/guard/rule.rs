@@ -26,6 +26,29 @@ pub struct Guard {
     /// Grace period of the eviction, in seconds; `None`: the pod's own.
     pub eviction_grace: Option<u32>,
     pub dry_run: DryRun,
+    /// What may be done, in the order in which it is tried. Never empty, each at most once.
+    pub remedies: Vec<Remedy>,
+    /// Present if `remedies` has [`Remedy::Raise`].
+    pub raise: Option<Raise>,
+    /// Present if the rule has a threshold for warnings.
+    pub warn_url: Option<WarnUrl>,
+}
+
+/// How far a memory limit may be raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Raise {
+    /// The most that it is ever raised to.
+    pub to: Bytes,
+    /// The least of one raise, as a share of the limit.
+    pub by: Percent,
+}
+
+/// Where a warning goes, on the pod's own address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WarnUrl {
+    pub port: u16,
+    /// Begins with `/`; may have a query.
+    pub path: String,
 }
 
 /// When to evict.
@@ -37,6 +60,8 @@ pub struct Rule {
     pub sustained_for: Duration,
     /// Past this share of the limit, a pod whose eviction a disruption budget blocks may be deleted.
     pub force_delete: Option<Percent>,
+    /// Above it, the container is warned.
+    pub warn: Option<Threshold>,
 }
 
 impl Rule {
@@ -143,6 +168,15 @@ pub fn spread_out(threshold: Threshold, spread: Option<Percent>, uid: &PodUid) -
             let part = u32::try_from(fnv1a(uid.0.as_bytes()) % u64::from(Percent::PARTS)).unwrap_or(0);
             Threshold::Percent(percent.lowered(spread, part))
         }
+        _ => threshold,
+    }
+}
+
+/// The lowest threshold that a pod can have with this spread, whatever its uid.
+#[must_use]
+pub fn lowest(threshold: Threshold, spread: Option<Percent>) -> Threshold {
+    match (threshold, spread) {
+        (Threshold::Percent(percent), Some(spread)) => Threshold::Percent(percent.lowered(spread, Percent::PARTS)),
         _ => threshold,
     }
 }
