@@ -33,5 +33,6 @@ pub(super) fn stat(text: &[u8]) -> Result<Stat, Malformed> {
         dirty: or_none(text, "total_dirty"),
         writeback: or_none(text, "total_writeback"),
         slab_reclaimable: Bytes(0),
+        shmem: or_none(text, "total_shmem"),
     })
 }

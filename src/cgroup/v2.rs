@@ -32,5 +32,6 @@ pub(super) fn stat(text: &[u8]) -> Result<Stat, Malformed> {
         writeback: or_none(text, "file_writeback"),
         // Absent before kernel 5.10's per-byte accounting in some builds.
         slab_reclaimable: or_none(text, "slab_reclaimable"),
+        shmem: or_none(text, "shmem"),
     })
 }

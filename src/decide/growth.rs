@@ -241,6 +241,19 @@ impl Trend {
     }
 }
 
+impl Trend {
+    /// How fast usage rose in each of the last two intervals, in bytes a second: the lesser of the two.
+    #[must_use]
+    pub fn last_rises(&self) -> Option<i64> {
+        let rise = |later: Observed, earlier: Observed| {
+            let risen = i128::from(later.usage.0) - i128::from(earlier.usage.0);
+            rate(risen, later.from.checked_sub(earlier.from)?)
+        };
+        let (last, middle, first) = (self.back(0)?, self.back(1)?, self.back(2)?);
+        Some(rise(last, middle)?.min(rise(middle, first)?))
+    }
+}
+
 /// `bytes ÷ time` in bytes a second; `None` if no time has passed.
 fn rate(bytes: i128, time: Duration) -> Option<i64> {
     let nanos = i128::try_from(time.as_nanos()).ok().filter(|n| *n > 0)?;

@@ -27,6 +27,9 @@ pub struct Evidence {
     pub slow_growth: Option<i64>,
     /// The greatest of the lower bounds of growth, in bytes a second, never below 0. Urgent decisions rest on it.
     pub growth_at_least: i64,
+    /// How fast usage rose in each of the last two intervals between samples, in bytes a second: the lesser of the two.
+    /// A ramp that has just begun shows here first.
+    pub rise: Option<i64>,
     /// The margin to a kill.
     pub margin: Option<Bytes>,
     /// See [`Sample::is_tight`].
@@ -106,6 +109,7 @@ impl History {
             growth: self.trend.fast(),
             slow_growth: self.trend.slow(),
             growth_at_least: self.trend.at_least(),
+            rise: self.trend.last_rises(),
             margin: sample.margin(),
             tight: sample.is_tight(),
             waived: sample.at < until,
@@ -205,6 +209,7 @@ pub(crate) mod tests {
                 dirty: Bytes(5),
                 writeback: Bytes(1),
                 slab_reclaimable: Bytes(7),
+                shmem: Bytes(0),
             }),
             swap_left: Bytes(0),
         };
@@ -352,7 +357,7 @@ pub(crate) mod tests {
                 limit: limit.map(Bytes),
                 stat: Some(Stat {
                     inactive_file: Bytes(stat[0]), active_file: Bytes(stat[1]), dirty: Bytes(stat[2]),
-                    writeback: Bytes(stat[3]), slab_reclaimable: Bytes(stat[4]),
+                    writeback: Bytes(stat[3]), slab_reclaimable: Bytes(stat[4]), shmem: Bytes(0),
                 }),
                 swap_left: Bytes(stat[0]),
             };

@@ -15,7 +15,7 @@ pub const LONGEST_INTERVAL: Duration = Duration::from_secs(1);
 const FASTEST_GROWTH: u64 = 4 << 30;
 /// Without a limit, nothing shows how near a kill is. The observed growth then decides, multiplied by this factor in
 /// case growth rises between two samples.
-const GROWTH_MAY_RISE: u64 = 4;
+pub(super) const GROWTH_MAY_RISE: u64 = 4;
 
 /// What the time of the next sample depends on, besides the last sample.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +64,7 @@ pub fn time_left(margin: Option<Bytes>, growth: Option<i64>) -> Option<Duration>
 }
 
 /// `bytes ÷ rate`; the rate is in bytes a second, and not 0.
-fn filled_after(bytes: Bytes, rate: u64) -> Duration {
+pub(super) fn filled_after(bytes: Bytes, rate: u64) -> Duration {
     let nanos = u128::from(bytes.0) * 1_000_000_000 / u128::from(rate.max(1));
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }

@@ -40,6 +40,8 @@ pub struct Stat {
     pub writeback: Bytes,
     /// `slab_reclaimable`; 0 on v1, which has no such field.
     pub slab_reclaimable: Bytes,
+    /// tmpfs and shared memory; on v1 `total_shmem`.
+    pub shmem: Bytes,
 }
 
 impl Stat {
@@ -58,6 +60,7 @@ impl Stat {
             dirty: self.dirty.times(n),
             writeback: self.writeback.times(n),
             slab_reclaimable: self.slab_reclaimable.times(n),
+            shmem: self.shmem.times(n),
         }
     }
 }

@@ -112,6 +112,15 @@ impl Percent {
     }
 }
 
+impl Percent {
+    /// The smallest whole of which `share` is at most this share; the greatest amount if there is none.
+    #[must_use]
+    pub fn whole_of(self, share: Bytes) -> Bytes {
+        let whole = (u128::from(share.0) * u128::from(100 * Self::ONE)).div_ceil(u128::from(self.0));
+        Bytes(u64::try_from(whole).unwrap_or(u64::MAX))
+    }
+}
+
 impl fmt::Display for Percent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (whole, fraction) = (self.0 / Self::ONE, self.0 % Self::ONE);

@@ -225,6 +225,7 @@ pub(crate) mod tests {
             growth: Some(13_000_000),
             slow_growth: None,
             growth_at_least: 13_000_000,
+            rise: None,
             margin: Some(Bytes(96 << 20)),
             tight: false,
             waived: false,

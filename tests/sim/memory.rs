@@ -127,6 +127,7 @@ impl Memory {
                 dirty: Bytes(self.dirty),
                 writeback: Bytes(0),
                 slab_reclaimable: Bytes(slab),
+                shmem: Bytes(0),
             }),
             swap_left: Bytes(0),
         }
