@@ -176,7 +176,14 @@ fn costs(groups: &[Arc<Group>], looks: usize) -> (f64, f64) {
 fn change_cost(pods: usize) -> f64 {
     let wall: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
     let scope = Scope { node: "node-host".into(), pod_uid: None, excluded: Default::default() };
-    let settings = Settings { scope, dry_run: DryRun::Off, limits: Limits::default(), wall, seed: 1 };
+    let settings = Settings {
+        scope,
+        dry_run: DryRun::Off,
+        limits: Limits::default(),
+        remedies: Default::default(),
+        wall,
+        seed: 1,
+    };
     let mut controller = Controller::new(settings);
     let pod = |i: usize| {
         let pod = standin::pod("demo", &format!("web-{i}"))

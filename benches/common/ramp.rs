@@ -148,7 +148,7 @@ fn crossing(usage: &File, threshold: u64, each: Duration, over: &AtomicBool) -> 
 /// The agent's own way to evict, on a connection that is kept warm. Answers when it began.
 fn post(node: &Node, name: &str, uid: &str) -> Instant {
     let pod = PodRef { namespace: NS.into(), name: name.into(), uid: PodUid(uid.into()) };
-    let order = Order { pod, act: Act::Evict, grace: None, dry_run: false };
+    let order = Order { pod, act: Act::Evict, grace: None, resize: None, dry_run: false };
     let began = Instant::now();
     node.runtime.block_on(evict(&node.client, std::future::pending(), &order));
     began

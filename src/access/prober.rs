@@ -181,6 +181,7 @@ impl Prober {
             pod: PodRef { namespace: own_pod.namespace.clone(), name, uid: PodUid(UNUSED_UID.into()) },
             act: Act::Evict,
             grace: None,
+            resize: None,
             dry_run: true,
         };
         let answer = send(&self.acting, &order).await;

@@ -1,4 +1,4 @@
-//! What an answer to an eviction or a deletion means, and when to try again.
+//! What an answer means, and when to try again.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 /// At most so much of the server's message is kept, in bytes: it goes into a log line and into an Event.
 const MESSAGE_BYTES: usize = 512;
 
-/// The server's answer to an eviction or a deletion.
+/// The server's answer to a request.
 ///
 /// None of them ends a pod's guard: while the watch shows the pod and it is above its threshold, the request is repeated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// 201: the pod is being terminated.
+    /// 201: the pod is being terminated. 200 to a resize: it is stored, and the kubelet will carry it out, or not.
     Accepted,
     /// 404: the pod is gone, or a cache behind the server does not have it yet.
     Gone,
@@ -97,6 +97,18 @@ impl Answer {
         }]
     }
 
+    /// No answer came: the request may have been carried out.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Answer::Unknown { .. })
+    }
+
+    /// Whether the same request would be refused again as long as the pod's spec is what it is.
+    #[must_use]
+    pub fn is_standing(&self) -> bool {
+        matches!(self, Answer::Refused { .. } | Answer::Denied { .. } | Answer::Mistake { .. } | Answer::Ineffective)
+    }
+
     /// How long to wait after the `attempt`th answer (the first is 0) if the container is still above its threshold;
     /// `None` only for [`Answer::Accepted`]. `jitter` is from 0 to 1, so that agents do not act in step.
     ///
@@ -142,7 +154,8 @@ impl Answer {
 #[must_use]
 pub fn answer_to(act: Act, code: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> Answer {
     match act {
-        Act::Delete if is_pod(code, body) => Answer::Accepted,
+        Act::Delete | Act::Raise | Act::Restart if is_pod(code, body) => Answer::Accepted,
+        Act::Raise | Act::Restart if is_other_uid(code, body) => Answer::Replaced,
         _ => classify(code, retry_after, body),
     }
 }
@@ -154,6 +167,13 @@ fn is_pod(code: StatusCode, body: &[u8]) -> bool {
         kind: String,
     }
     code.is_success() && serde_json::from_slice::<TypeMeta>(body).is_ok_and(|k| k.kind == "Pod")
+}
+
+/// A resize of another pod with this name is invalid, not a conflict (measured).
+fn is_other_uid(code: StatusCode, body: &[u8]) -> bool {
+    let status: Status = serde_json::from_slice(body).unwrap_or_default();
+    let causes = status.details.and_then(|details| details.causes).unwrap_or_default();
+    code == StatusCode::UNPROCESSABLE_ENTITY && causes.iter().any(|c| c.field.as_deref() == Some("metadata.uid"))
 }
 
 /// The meaning of an answer. A webhook's denial comes first, because a webhook may choose any code, reason and details.
@@ -249,6 +269,8 @@ mod tests {
         assert_eq!(label(Act::Delete, StatusCode::OK, r#"{"kind":"Status","status":"Failure"}"#), "unknown");
         assert_eq!(label(Act::Delete, StatusCode::CONFLICT, pod), "failing");
         assert_eq!(label(Act::Evict, StatusCode::CREATED, pod), "unknown");
+        assert_eq!(label(Act::Raise, StatusCode::OK, pod), "accepted");
+        assert_eq!(label(Act::Restart, StatusCode::OK, success), "accepted");
     }
 
     /// One line for each row of what a 1.36.2 server was seen to answer (messages shortened).

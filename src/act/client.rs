@@ -343,7 +343,7 @@ mod tests {
     fn order(server: &Standin) -> Order {
         let uid = server.put_pod(pod("demo", "web").build())["metadata"]["uid"].as_str().unwrap().to_owned();
         let pod = PodRef { namespace: "demo".into(), name: "web".into(), uid: PodUid(uid) };
-        Order { pod, act: Act::Evict, grace: None, dry_run: false }
+        Order { pod, act: Act::Evict, grace: None, resize: None, dry_run: false }
     }
 
     /// A connection that is open and swallows what is sent costs an eviction a second, not thirty.

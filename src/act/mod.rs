@@ -1,8 +1,9 @@
-//! What is sent to the API server to end a pod, and what its answers mean.
+//! What is sent to the API server to save a container, and what its answers mean.
 //!
 //! | file | what it knows |
 //! |---|---|
 //! | [`order`] | the request |
+//! | `resize.rs` | the one that changes a container in place |
 //! | [`answer`] | the meaning of an answer, and when to try again |
 //! | [`evict`] | how it is sent, and when once more |
 //! | [`client`] | the connections: as whom, with which token, what to do about a dead one |
@@ -12,4 +13,5 @@ pub mod answer;
 pub mod client;
 pub mod evict;
 pub mod order;
+mod resize;
 pub mod timeouts;

@@ -1,5 +1,5 @@
-//! The request that ends a pod: an eviction or, past a disruption budget, a deletion. Both have the pod's uid as a
-//! precondition.
+//! A request that saves a container: an eviction or, past a disruption budget, a deletion of its pod; a raise of its limit, or
+//! its restart. Each has the pod's uid as a precondition.
 
 use k8s_openapi::api::core::v1::Pod as ApiPod;
 use k8s_openapi::api::policy::v1::Eviction;
@@ -8,7 +8,10 @@ use kube::Resource;
 use kube::api::PostParams;
 use kube::core::Request;
 
+use super::resize;
+use crate::decide::ladder::Resize;
 use crate::pods::PodRef;
+use crate::pods::guard::Remedy;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Act {
@@ -16,6 +19,22 @@ pub enum Act {
     Evict,
     /// Ignores them.
     Delete,
+    /// Raises a container's limit.
+    Raise,
+    /// Restarts a container.
+    Restart,
+}
+
+impl Act {
+    /// The remedy that it belongs to.
+    #[must_use]
+    pub fn remedy(self) -> Remedy {
+        match self {
+            Act::Evict | Act::Delete => Remedy::Evict,
+            Act::Raise => Remedy::Raise,
+            Act::Restart => Remedy::Restart,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +45,8 @@ pub struct Order {
     /// Seconds until SIGKILL; `None`: the pod's own. A termination cannot be shortened once it runs, so the first request
     /// has to carry it.
     pub grace: Option<u32>,
+    /// What [`Act::Raise`] and [`Act::Restart`] change.
+    pub resize: Option<Resize>,
     /// `dryRun=All`: the server answers as it would otherwise, and changes nothing.
     pub dry_run: bool,
 }
@@ -36,6 +57,9 @@ pub struct Order {
 /// # Errors
 /// If the names make no valid path.
 pub fn request(order: &Order) -> anyhow::Result<http::Request<Vec<u8>>> {
+    if let Some(resize) = &order.resize {
+        return resize::request(&order.pod, resize, order.dry_run);
+    }
     let options = DeleteOptions {
         grace_period_seconds: order.grace.map(i64::from),
         preconditions: Some(Preconditions { uid: Some(order.pod.uid.0.clone()), ..Preconditions::default() }),
@@ -74,6 +98,7 @@ pub(super) mod tests {
             pod: PodRef { namespace: "demo".into(), name: "web-1".into(), uid: PodUid("59435a07".into()) },
             act: Act::Evict,
             grace: None,
+            resize: None,
             dry_run: false,
         }
     }

@@ -141,6 +141,7 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
         scope: Scope { node: config.node.clone(), pod_uid: config.pod_uid, excluded: config.excluded },
         dry_run: config.dry_run,
         limits: config.limits,
+        remedies: config.remedies,
         wall,
         seed: fastrand::u64(..),
     });
@@ -151,6 +152,7 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
         machine,
         stats,
         writes: clients.writes,
+        own: clients.own,
         commands,
         counters,
         metrics,

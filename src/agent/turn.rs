@@ -58,6 +58,8 @@ pub(super) struct Agent {
     pub(super) machine: Machine,
     pub(super) stats: StatReader,
     pub(super) writes: RenewableClient,
+    /// The agent's own account, where it acts as its node otherwise.
+    pub(super) own: RenewableClient,
     pub(super) commands: std::sync::mpsc::SyncSender<Command>,
     pub(super) counters: Arc<Counters>,
     pub(super) metrics: Metrics,
@@ -236,7 +238,10 @@ impl Agent {
         // The request may have been sent, so this counts as no answer.
         let answer = &answer.unwrap_or_else(|message| Answer::Unknown { message });
         let mode = if order.dry_run { DryRun::Server } else { DryRun::Off };
-        self.metrics.answered(order.act, Some(answer), mode);
+        let asks = order.dry_run && self.controller.asks(*number);
+        if !asks {
+            self.metrics.answered(order.act, Some(answer), mode);
+        }
         self.metrics.eviction.observe(self.clock.now().saturating_sub(*since).as_secs_f64());
         self.controller.answered(self.clock.now(), *number, answer);
         if matches!(answer, Answer::Unknown { .. }) {
@@ -276,7 +281,9 @@ impl Agent {
     fn act(&mut self) {
         loop {
             let (stats, clock) = (self.stats.clone(), self.clock);
-            self.controller.decide(clock.now(), &mut |_, groups| read_all(groups, &stats, &|| clock.now()));
+            let machine = &self.machine;
+            let mut read = |_: TargetId, groups: &Groups| read_all(groups, &stats, &|| clock.now());
+            self.controller.decide(clock.now(), &mut read, &mut || machine.memory());
             let effects = self.controller.effects();
             if effects.is_empty() {
                 break;
@@ -310,7 +317,9 @@ impl Agent {
     }
 
     fn post(&mut self, number: u64, order: Order) {
-        let (line, sent) = (self.writes.clone(), order.clone());
+        // A node's identity has no right to resize; the agent's own account has (measured).
+        let line = if order.resize.is_some() { &self.own } else { &self.writes };
+        let (line, sent) = (line.clone(), order.clone());
         let request = Request { number, order, since: self.clock.now() };
         self.posts.spawn(request, async move { evict(line.client(), line.another(), &sent).await });
     }

@@ -15,7 +15,7 @@ use super::swap::{MachineSwap, Swap};
 use super::v2;
 use super::version::Version;
 use crate::ground::clock::Moment;
-use crate::ground::memory::Stat;
+use crate::ground::memory::{NodeMemory, Stat};
 use crate::ground::units::Bytes;
 
 /// `memory.stat` is about 1.5 KiB on v1 and 2.5 KiB on v2 of a 6.x kernel.
@@ -207,6 +207,12 @@ impl Machine {
     pub fn of(meminfo: &Path) -> io::Result<Machine> {
         let swap = MachineSwap::open(meminfo)?;
         Ok(Machine { swap: Some(Arc::new(swap)), ..Machine::without_swap() })
+    }
+
+    /// What `/proc/meminfo` says of the machine's memory; `None` if it cannot be read.
+    #[must_use]
+    pub fn memory(&self) -> Option<NodeMemory> {
+        self.swap.as_ref()?.memory()
     }
 
     /// Multiplies all values read from the group at a directory. Benchmarks use this to let small real groups stand for

@@ -13,6 +13,7 @@ use super::error::gone_is_none;
 use super::parse::{Limit, NUMBER_BUFFER, number};
 use super::v2;
 use crate::ground::clock::Moment;
+use crate::ground::memory::NodeMemory;
 use crate::ground::units::Bytes;
 
 /// The two lines that we use are within the first 600 bytes of `/proc/meminfo`.
@@ -57,6 +58,13 @@ impl MachineSwap {
         let free = kib(text, b"SwapFree:").unwrap_or_default();
         *last = Some(Last { at: now, has_swap, free });
         free
+    }
+
+    pub(super) fn memory(&self) -> Option<NodeMemory> {
+        let mut buffer = [0; MEMINFO_BUFFER];
+        let length = self.meminfo.read_at(&mut buffer, 0).ok()?;
+        let of = |key| kib(&buffer[..length], key);
+        Some(NodeMemory { total: of(b"MemTotal:")?, available: of(b"MemAvailable:")? })
     }
 
     /// Opens a level, or returns it if another group has opened it. `None` where nothing limits swap.

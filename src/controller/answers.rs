@@ -10,7 +10,7 @@ use crate::act::order::Act;
 use crate::decide::restraint::{OwnerKey, Reason, Reservation};
 use crate::ground::clock::{Moment, signed};
 use crate::pods::PodRef;
-use crate::pods::guard::DryRun;
+use crate::pods::guard::{DryRun, Remedy};
 use crate::report::notice::{Notice, Subject};
 use crate::sampler::TargetId;
 
@@ -40,6 +40,9 @@ impl Controller {
     }
 
     fn take_answer(&mut self, now: Moment, order: u64, request: InFlight, answer: &Answer, key: &Key) {
+        if request.act.remedy() != Remedy::Evict && request.mode == DryRun::Off {
+            return self.resize_answered(now, order, request, answer, key);
+        }
         let took = now.saturating_sub(request.since);
         let (act, mode, evidence) = (request.act, request.mode, request.evidence);
         let subject = match answer {
@@ -48,9 +51,9 @@ impl Controller {
         };
         if *answer == Answer::Accepted && mode == DryRun::Off {
             self.latencies.answered(&key.0, took);
-            if let Some(age) = request.age {
+            if let (Some(age), Some(reservation)) = (request.age, &request.reservation) {
                 self.restraint.ended(
-                    request.reservation.owner(),
+                    reservation.owner(),
                     signed(request.since).saturating_sub(signed(age)),
                     signed(now),
                 );
@@ -112,18 +115,22 @@ impl Controller {
 
     /// Gives a reservation back unless its eviction has happened or may have. If the answer was lost, the request
     /// may have succeeded; so may an earlier one with unknown outcome.
-    fn settle(&mut self, answer: &Answer, may_have_happened: bool, reservation: Reservation) -> Option<Reservation> {
-        let is_lost = matches!(answer, Answer::Unknown { .. });
-        if *answer == Answer::Accepted || is_lost || may_have_happened {
-            return Some(reservation);
+    fn settle(
+        &mut self,
+        answer: &Answer,
+        may_have_happened: bool,
+        reservation: Option<Reservation>,
+    ) -> Option<Reservation> {
+        if *answer == Answer::Accepted || answer.is_lost() || may_have_happened {
+            return reservation;
         }
-        self.refund(&reservation);
+        self.refund(&reservation?);
         None
     }
 
     /// Gives back the token of an eviction that did not happen. Evictions that were deferred because of it need not wait
     /// any longer.
-    fn refund(&mut self, reservation: &Reservation) {
+    pub(super) fn refund(&mut self, reservation: &Reservation) {
         self.restraint.refund(reservation);
         self.reopen_deferred(reservation.owner(), true);
     }
@@ -165,6 +172,14 @@ impl Controller {
                 return;
             }
             Eviction::Deferred { deferral, .. } if deferral.until <= now => {
+                self.open.insert(key.clone());
+                return;
+            }
+            Eviction::NoRemedy { at, .. } if *at <= now => {
+                self.open.insert(key.clone());
+                return;
+            }
+            Eviction::Trying(attempt) if attempt.look_at <= now => {
                 self.open.insert(key.clone());
                 return;
             }
@@ -219,6 +234,7 @@ impl Controller {
     /// A target's group is gone. If its eviction was under way, this shows the latency.
     pub(super) fn learn_end(&mut self, now: Moment, pod: &PodRef, id: TargetId) {
         let key = key_of(pod);
+        self.restart_ended(now, &key, id);
         let Some(Entry { eviction: Eviction::Leaving(leaving), .. }) = self.pods.get(&key) else { return };
         if leaving.target == id {
             self.latencies.ended(&key.0, now.saturating_sub(leaving.asked));

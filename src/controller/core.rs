@@ -13,6 +13,7 @@ use crate::cgroup::ReadError;
 use crate::cgroup::resolve::Groups;
 use crate::decide::eligibility::Scope;
 use crate::decide::judge::Evidence;
+use crate::decide::ladder::Allowed;
 use crate::decide::restraint::{Limits, Reservation, Restraint};
 use crate::ground::clock::Moment;
 use crate::ground::memory::Sample;
@@ -39,7 +40,10 @@ pub(super) struct InFlight {
     /// The age of the container.
     pub(super) age: Option<Duration>,
     pub(super) since: Moment,
-    pub(super) reservation: Reservation,
+    /// The token that it took; none for a raise, which disturbs nobody.
+    pub(super) reservation: Option<Reservation>,
+    /// It is a dry run that asks the disruption budgets before a restart.
+    pub(super) asks: bool,
     /// The answer to an earlier request for the same eviction was lost.
     pub(super) may_have_happened: bool,
 }
@@ -59,6 +63,8 @@ pub struct Settings {
     pub dry_run: DryRun,
     /// How many evictions are allowed, and how soon.
     pub limits: Limits,
+    /// What this agent may do besides evicting.
+    pub remedies: Allowed,
     /// The wall clock at [`Moment::ZERO`]; see [`Controller::set_wall`].
     pub wall: Timestamp,
     /// For the jitter of retries.

@@ -38,6 +38,12 @@ impl Controller {
         Some((&entry.pod.id, target.name.container()))
     }
 
+    /// Whether this request only asks the disruption budgets before a restart.
+    #[must_use]
+    pub fn asks(&self, order: u64) -> bool {
+        self.in_flight.get(&order).is_some_and(|request| request.asks)
+    }
+
     /// What is known about every guarded container, for people.
     #[must_use]
     pub fn guards(&self, now: Moment) -> Vec<GuardView> {
@@ -47,7 +53,7 @@ impl Controller {
     /// The number of each kind, for `/metrics`.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
+        let mut counts = Counts { raised: self.raised(), ..Counts::default() };
         for entry in self.pods.values() {
             counts.invalid += usize::from(entry.guard.is_err());
             counts.unresolved += bad_ids(entry).len();
@@ -56,6 +62,7 @@ impl Controller {
                     counts.blocked += usize::from(entry.failure.as_ref().is_some_and(|f| f.blocked));
                 }
                 Eviction::Deferred { .. } => counts.deferred += 1,
+                Eviction::NoRemedy { .. } => counts.no_remedy += 1,
                 _ => {}
             }
             for target in &entry.targets {

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::attempt::Attempt;
+use super::remedies::Remembered;
 use crate::act::order::Act;
 use crate::cgroup::resolve::{Groups, Want};
 use crate::decide::eligibility::Never;
 use crate::decide::judge::Evidence;
+use crate::decide::ladder::Reasons;
 use crate::decide::restraint::{Deferral, OwnerKey, Reservation};
 use crate::decide::schedule::time_left;
 use crate::ground::clock::Moment;
@@ -76,7 +79,17 @@ pub(super) struct Guarded {
     pub(super) state: GroupState,
 }
 
-/// How far a pod's eviction has come.
+impl Guarded {
+    /// What the sampler saw last.
+    pub(super) fn last_sample(&self) -> Option<LastSample> {
+        match &self.state {
+            GroupState::Watched { view, .. } => view.last(),
+            GroupState::Resolving { .. } => None,
+        }
+    }
+}
+
+/// How far the remedy for a pod has come.
 #[derive(Debug)]
 pub(super) enum Eviction {
     /// Nothing is above its threshold, or nothing may be done.
@@ -89,6 +102,10 @@ pub(super) enum Eviction {
     Retrying { target: TargetId, at: Moment },
     /// It was a dry run; this state lasts until its target dips.
     Tried { target: TargetId, mode: DryRun, outcome: &'static str, at: Moment },
+    /// A raise or a restart was begun: followed until the kernel shows its effect, or until the next remedy has to begin.
+    Trying(Box<Attempt>),
+    /// None of the remedies is possible; checked again then.
+    NoRemedy { target: TargetId, reasons: Reasons, at: Moment },
     /// Accepted: followed until its process has ended.
     Leaving(Box<Leaving>),
 }
@@ -138,6 +155,7 @@ pub(super) struct Entry {
     pub(super) never: Option<Never>,
     pub(super) targets: Vec<Guarded>,
     pub(super) eviction: Eviction,
+    pub(super) remedies: Remembered,
     pub(super) failure: Option<Failure>,
     /// The same for a deletion past its disruption budget. A refused deletion is no reason to evict less often.
     pub(super) delete_failure: Option<Failure>,
@@ -174,6 +192,7 @@ impl Entry {
             never,
             targets: Vec::new(),
             eviction: Eviction::Idle,
+            remedies: Remembered::default(),
             failure: None,
             delete_failure: None,
             reserved: None,
@@ -191,7 +210,8 @@ impl Entry {
     /// When something is due by time alone.
     pub(super) fn due(&self) -> Option<Moment> {
         let eviction = match self.eviction {
-            Eviction::Retrying { at, .. } => Some(at),
+            Eviction::Retrying { at, .. } | Eviction::NoRemedy { at, .. } => Some(at),
+            Eviction::Trying(ref attempt) => Some(attempt.look_at),
             Eviction::Deferred { deferral, .. } => Some(deferral.until),
             Eviction::Leaving(ref leaving) => [leaving.mark_by, leaving.end_by].into_iter().flatten().min(),
             _ => None,
@@ -247,7 +267,8 @@ pub(super) fn undecided(eviction: &Eviction) -> Option<TargetId> {
         Eviction::Deferred { target, .. } | Eviction::Retrying { target, .. } | Eviction::Tried { target, .. } => {
             Some(*target)
         }
-        Eviction::Idle | Eviction::Posting { .. } | Eviction::Leaving(_) => None,
+        Eviction::NoRemedy { target, .. } => Some(*target),
+        Eviction::Idle | Eviction::Posting { .. } | Eviction::Trying(_) | Eviction::Leaving(_) => None,
     }
 }
 

@@ -7,22 +7,27 @@ use jiff::Timestamp;
 use super::core::{Controller, InFlight, Key, Read};
 use super::effects::{Effect, notice_of, notify};
 use super::entry::{Entry, Eviction, GroupState, above_targets, age, urgency};
+use super::remedies::{Pick, ReadNode, Seen};
 use crate::act::order::{Act, Order};
 use crate::decide::judge::{Evidence, History, Verdict};
+use crate::decide::ladder::{Reasons, Resize};
 use crate::decide::restraint::{Candidate, Deferral, Reservation};
 use crate::ground::clock::Moment;
 use crate::ground::memory::Sample;
-use crate::pods::guard::{DryRun, Guard, Rule};
+use crate::pods::guard::{DryRun, Guard, Remedy, Rule};
 use crate::report::notice::Subject;
 use crate::sampler::{Command, TargetId};
 
 /// How soon to check whether an earlier request was answered meanwhile.
 const ANSWER_CHECK: Duration = Duration::from_millis(200);
+/// How soon to check whether a remedy has become possible: the node has memory again, or a budget allows it.
+const NO_REMEDY_CHECK: Duration = Duration::from_secs(1);
 
 impl Controller {
     /// Decides about the pods that something has happened to, those with the least time left first. `read` reads all
     /// values of a target anew: nothing is sent for a container that is not above its threshold at that very moment.
-    pub fn decide(&mut self, now: Moment, read: &mut Read<'_>) {
+    /// `node` reads the machine's memory, which bounds raises.
+    pub fn decide(&mut self, now: Moment, read: &mut Read<'_>, node: &mut ReadNode<'_>) {
         let open = std::mem::take(&mut self.open);
         let left = |key: &Key| {
             let entry = self.pods.get(key);
@@ -33,61 +38,108 @@ impl Controller {
         // Those with the least time left come first, in case the budget is not enough for all.
         open.sort();
         for (_, key) in open {
-            self.consider(now, &key, read);
+            if !self.follow(now, &key, read, node) {
+                self.consider(now, &key, read, node);
+            }
             self.note_due(&key);
         }
     }
 
-    fn consider(&mut self, now: Moment, key: &Key, read: &mut Read<'_>) {
-        let Some((act, guard, back_off)) = self.next_step(now, key) else { return };
+    fn consider(&mut self, now: Moment, key: &Key, read: &mut Read<'_>, node: &mut ReadNode<'_>) {
+        let Some(Step { evict, guard, back_off }) = self.next_step(now, key) else { return };
         let others = self.pods.iter().any(|((namespace, _), e)| *namespace != key.0 && e.guard.is_ok());
         let (replaced, latency) = (self.is_replaced(key), self.latencies.p90(&key.0));
-        let Some(entry) = self.pods.get_mut(key) else { return };
-        let (mut deferral, mut still_above) = (None::<(TargetId, Deferral, Evidence)>, None);
-        for i in above_targets(entry) {
-            let Some(evidence) = read_again(&mut self.effects, entry, i, &guard, read) else { continue };
+        let mut found = Found::default();
+        let above = self.pods.get(key).map(above_targets).unwrap_or_default();
+        for i in above {
+            let Some(entry) = self.pods.get_mut(key) else { return };
+            let Some((evidence, sample)) = read_again(&mut self.effects, entry, i, &guard, read) else { continue };
             let id = entry.targets[i].id;
-            still_above = still_above.or(Some(id));
-            if act == Act::Delete && !evidence.critical {
-                continue;
-            }
+            found.above = found.above.or(Some(id));
+            let seen = Seen { guard: &guard, evidence: &evidence, sample: &sample, may_evict: evict.is_some() };
+            let (act, resize) = match (self.pick(now, key, i, &seen, node), evict) {
+                (Pick::Resize(act, resize), _) => (act, Some(resize)),
+                (Pick::Evict, Some(act)) if act == Act::Evict || evidence.critical => (act, None),
+                (Pick::None(reasons), _) => {
+                    found.reasons = found.reasons.or(Some((id, reasons, evidence)));
+                    continue;
+                }
+                _ => continue,
+            };
+            let Some(entry) = self.pods.get_mut(key) else { return };
+            let mode = self.settings.dry_run.max(guard.dry_run);
             let age = age(&entry.pod, &entry.targets, i, self.wall, now);
+            let send = Send { i, target: id, act, evidence, mode, age, reservation: None };
+            if act == Act::Raise {
+                return self.send(now, key, send, resize, &sample);
+            }
             let candidate =
                 Candidate { owner: &entry.owner, age, deadline: evidence.deadline(latency), replaced, others };
             match self.restraint.reserve(now, &candidate, &mut entry.reserved) {
-                Ok(reservation) => return self.send(now, key, i, act, evidence, reservation),
-                Err(this) if deferral.is_none_or(|(_, other, _)| this.until < other.until) => {
-                    deferral = Some((id, this, evidence))
+                Ok(reservation) => {
+                    let send = Send { reservation: Some(reservation), ..send };
+                    return self.send(now, key, send, resize, &sample);
+                }
+                Err(this) if found.deferral.is_none_or(|(_, other, _)| this.until < other.until) => {
+                    found.deferral = Some((id, this, evidence));
                 }
                 Err(_) => {}
             }
         }
-        entry.eviction = match (deferral, still_above, back_off) {
+        self.wait(now, key, found, back_off);
+    }
+
+    /// Nothing can be sent now: notes what the pod waits for.
+    fn wait(&mut self, now: Moment, key: &Key, found: Found, back_off: Option<Moment>) {
+        let Some(entry) = self.pods.get_mut(key) else { return };
+        // Those that failed a moment ago are tried again.
+        let next_try = entry.remedies.next_try().filter(|at| *at > now);
+        let retry_at = [back_off, next_try].into_iter().flatten().min();
+        let name = |entry: &Entry, id: TargetId| {
+            let target = entry.targets.iter().find(|t| t.id == id);
+            target.and_then(|t| t.name.container()).map(str::to_owned)
+        };
+        entry.eviction = match (found.deferral, found.above, retry_at) {
             (Some((target, deferral, evidence)), ..) => {
                 // A deferred deletion does not keep the eviction from being retried.
                 let until = back_off.map_or(deferral.until, |at| deferral.until.min(at));
                 let deferral = Deferral { until, ..deferral };
-                let container = entry.targets.iter().find(|t| t.id == target).and_then(|t| t.name.container());
-                let container = container.map(str::to_owned);
+                let container = name(entry, target);
                 let until = self.wall.saturating_add(until).unwrap_or(Timestamp::MAX);
                 let subject = Subject::Deferred { evidence, until, reason: deferral.reason };
                 notify(&mut self.effects, entry, container, subject);
                 Eviction::Deferred { target, deferral }
             }
             (None, Some(target), Some(at)) => Eviction::Retrying { target, at },
+            (None, Some(_), None) => match found.reasons {
+                Some((target, reasons, evidence)) => {
+                    let container = name(entry, target);
+                    let subject = Subject::NoRemedy { evidence, reasons: reasons.clone() };
+                    notify(&mut self.effects, entry, container, subject);
+                    Eviction::NoRemedy { target, reasons, at: now + NO_REMEDY_CHECK }
+                }
+                None => Eviction::Idle,
+            },
             _ => Eviction::Idle,
         };
     }
 
     /// What may be requested now for a pod with a target above its threshold, and until when its eviction backs off.
     /// `None`: nothing may be requested, and the entry shows what the pod waits for.
-    fn next_step(&mut self, now: Moment, key: &Key) -> Option<(Act, Guard, Option<Moment>)> {
-        let in_flight = self.pods.get(key).is_some_and(|e| self.in_flight.values().any(|r| r.pod == e.pod.id));
+    fn next_step(&mut self, now: Moment, key: &Key) -> Option<Step> {
+        let evicts = |r: &InFlight| r.act.remedy() == Remedy::Evict;
+        let in_flight =
+            self.pods.get(key).is_some_and(|e| self.in_flight.values().any(|r| r.pod == e.pod.id && evicts(r)));
         let entry = self.pods.get_mut(key)?;
         if matches!(entry.eviction, Eviction::Posting { .. } | Eviction::Leaving(_)) {
             return None;
         }
         let above = above_targets(entry);
+        for target in &entry.targets {
+            if !above.iter().any(|i| entry.targets[*i].id == target.id) {
+                entry.remedies.dipped(target.id);
+            }
+        }
         let (Ok(guard), None, Some(first)) = (&entry.guard, entry.never, above.first().map(|i| entry.targets[*i].id))
         else {
             entry.eviction = Eviction::Idle;
@@ -100,9 +152,11 @@ impl Controller {
         }
         let back_off = entry.failure.as_ref().filter(|f| now < f.not_before);
         let may_delete = entry.delete_failure.as_ref().is_none_or(|f| f.not_before <= now);
-        let act = match back_off {
-            None => Act::Evict,
-            Some(failure) if failure.blocked && guard.rule.force_delete.is_some() && may_delete => Act::Delete,
+        let can_raise = guard.remedies.contains(&Remedy::Raise);
+        let evict = match back_off {
+            None => Some(Act::Evict),
+            Some(failure) if failure.blocked && guard.rule.force_delete.is_some() && may_delete => Some(Act::Delete),
+            Some(_) if can_raise => None,
             Some(failure) => {
                 entry.eviction = Eviction::Retrying { target: first, at: failure.not_before };
                 return None;
@@ -113,7 +167,7 @@ impl Controller {
             entry.eviction = Eviction::Retrying { target: first, at: now + ANSWER_CHECK };
             return None;
         }
-        Some((act, guard.clone(), back_off.map(|f| f.not_before)))
+        Some(Step { evict, guard: guard.clone(), back_off: back_off.map(|f| f.not_before) })
     }
 
     /// Whether a pod of the same owner that was created after the owner's last eviction is ready on this node.
@@ -124,47 +178,98 @@ impl Controller {
         let evicted = self.wall.saturating_add(last).ok().map(|t| t.as_second());
         self.pods.values().any(|e| {
             let made_since = e.since > last && e.pod.created.map(Timestamp::as_second) >= evicted;
-            e.owner == *owner && e.pod.ready && e.never.is_none() && made_since
+            e.owner == *owner && e.pod.ready && e.never.is_none() && (made_since || is_back_since(e, last))
         })
     }
 
-    fn send(&mut self, now: Moment, key: &Key, i: usize, act: Act, evidence: Evidence, reservation: Reservation) {
+    fn send(&mut self, now: Moment, key: &Key, send: Send, resize: Option<Resize>, sample: &Sample) {
         let Some(entry) = self.pods.get_mut(key) else { return };
         let Ok(guard) = &entry.guard else { return };
-        let mode = self.settings.dry_run.max(guard.dry_run);
+        let Send { target, act, evidence, mode, .. } = send;
         let grace = guard.eviction_grace;
-        let target = entry.targets[i].id;
-        let container = entry.targets[i].name.container().map(str::to_owned);
         if mode == DryRun::Client {
+            let container = entry.targets[send.i].name.container().map(str::to_owned);
             entry.eviction = Eviction::Tried { target, mode, outcome: "not sent", at: now };
             let subject = Subject::Evicted { evidence, act, mode, grace, took: Duration::ZERO };
             self.effects.push(Effect::Notify(Box::new(notice_of(entry, container, subject))));
             return;
         }
+        if let Some(resize) = resize {
+            return self.begin(now, key, send, resize, sample);
+        }
         let order = self.next_order;
         self.next_order += 1;
-        let may_have_happened = std::mem::take(&mut entry.may_have_happened);
         entry.eviction = Eviction::Posting { target, order };
         let pod = entry.pod.id.clone();
-        self.in_flight.insert(
-            order,
-            InFlight {
-                pod: pod.clone(),
-                owner: entry.pod.owner.clone(),
-                by_namespace: entry.by_namespace,
-                container,
-                evidence,
-                act,
-                mode,
-                grace,
-                pod_grace: entry.pod.grace,
-                age: age(&entry.pod, &entry.targets, i, self.wall, now),
-                since: now,
-                reservation,
-                may_have_happened,
-            },
-        );
-        self.effects.push(Effect::Post(order, Order { pod, act, grace, dry_run: mode == DryRun::Server }));
+        let request = send.request(entry, now, false);
+        self.in_flight.insert(order, request);
+        let dry_run = mode == DryRun::Server;
+        self.effects.push(Effect::Post(order, Order { pod, act, grace, resize: None, dry_run }));
+    }
+}
+
+/// A container of the pod was restarted since, and its group is back.
+fn is_back_since(entry: &Entry, last: Moment) -> bool {
+    let restarted = entry.remedies.last_restart().filter(|at| *at >= last);
+    restarted.is_some_and(|at| {
+        entry.targets.iter().all(|t| t.last_sample().is_some()) && entry.targets.iter().any(|t| t.since > at)
+    })
+}
+
+/// What may be done for a pod now.
+struct Step {
+    /// `None`: its eviction backs off.
+    evict: Option<Act>,
+    guard: Guard,
+    /// Until then.
+    back_off: Option<Moment>,
+}
+
+/// What was found about a pod's targets above their thresholds.
+#[derive(Default)]
+struct Found {
+    /// The first of them.
+    above: Option<TargetId>,
+    deferral: Option<(TargetId, Deferral, Evidence)>,
+    /// Why the first of them has no remedy.
+    reasons: Option<(TargetId, Reasons, Evidence)>,
+}
+
+/// What is about to be sent, for which target and why.
+#[derive(Debug)]
+pub(super) struct Send {
+    /// The target's index.
+    pub(super) i: usize,
+    pub(super) target: TargetId,
+    pub(super) act: Act,
+    pub(super) evidence: Evidence,
+    pub(super) mode: DryRun,
+    /// The age of the container.
+    pub(super) age: Option<Duration>,
+    pub(super) reservation: Option<Reservation>,
+}
+
+impl Send {
+    /// What is kept until the answer. `asks`: see [`InFlight::asks`].
+    pub(super) fn request(self, entry: &mut Entry, now: Moment, asks: bool) -> InFlight {
+        let is_eviction = self.act.remedy() == Remedy::Evict;
+        let may_have_happened = is_eviction && std::mem::take(&mut entry.may_have_happened);
+        InFlight {
+            pod: entry.pod.id.clone(),
+            owner: entry.pod.owner.clone(),
+            by_namespace: entry.by_namespace,
+            container: entry.targets[self.i].name.container().map(str::to_owned),
+            evidence: self.evidence,
+            act: self.act,
+            mode: self.mode,
+            grace: entry.guard.as_ref().ok().and_then(|guard| guard.eviction_grace),
+            pod_grace: entry.pod.grace,
+            age: self.age,
+            since: now,
+            reservation: self.reservation,
+            asks,
+            may_have_happened,
+        }
     }
 }
 
@@ -175,11 +280,11 @@ fn read_again(
     i: usize,
     guard: &Guard,
     read: &mut Read<'_>,
-) -> Option<Evidence> {
+) -> Option<(Evidence, Sample)> {
     let target = &mut entry.targets[i];
     let GroupState::Watched { groups, view, above, .. } = &mut target.state else { return None };
     let sample = read(target.id, groups).ok().flatten();
-    let Some(mut evidence) = sample.and_then(|sample| judge_again(guard, &sample)) else {
+    let Some((mut evidence, sample)) = sample.and_then(|sample| Some((judge_again(guard, &sample)?, sample))) else {
         *above = None;
         effects.push(Effect::Sampler(Command::Rearm(target.id)));
         return None;
@@ -193,13 +298,14 @@ fn read_again(
         evidence.growth = seen.growth;
         evidence.slow_growth = seen.slow_growth;
         evidence.growth_at_least = seen.growth_at_least;
+        evidence.rise = seen.rise;
         evidence.waived = seen.waived;
     }
-    Some(evidence)
+    Some((evidence, sample))
 }
 
 /// Judges a single reading; the sampler has already checked that it was above its threshold for long enough.
-fn judge_again(guard: &Guard, sample: &Sample) -> Option<Evidence> {
+pub(super) fn judge_again(guard: &Guard, sample: &Sample) -> Option<Evidence> {
     let rule = Rule { sustained_for: Duration::ZERO, ..guard.rule };
     match History::default().observe(&rule, sample, Duration::ZERO) {
         Verdict::Above(evidence) => Some(evidence),

@@ -26,7 +26,7 @@ pub(super) const MOST_KILLS: usize = 16;
 const GOES_ON: Duration = Duration::from_secs(5);
 /// The part of the pod's limit that others must hold beyond what the two limits leave, for the kill to be their doing.
 /// The sandbox, and what a CPU has charged ahead, are always there.
-const OTHERS_PART: u64 = 16;
+pub(super) const OTHERS_PART: u64 = 16;
 /// The minimum of that.
 const OTHERS_LEAST: Bytes = Bytes(4 << 20);
 /// If only the status shows a kill, a pod was at its limit if this many eighths of the limit were used.
@@ -204,6 +204,7 @@ pub(super) fn miss_reason(entry: &Entry, target: Option<&Guarded>, dry_run: DryR
         _ if entry.never == Some(Never::Terminating) => return MissReason::Terminating,
         _ if dry_run.max(guard.dry_run) != DryRun::Off => return MissReason::DryRun,
         (Eviction::Deferred { .. }, _) => return MissReason::Deferred,
+        (Eviction::NoRemedy { .. }, _) => return MissReason::NoRemedy,
         (Eviction::Retrying { .. }, Some(failure)) if failure.blocked => return MissReason::Blocked,
         (Eviction::Retrying { .. }, _) => return MissReason::Refused,
         _ => {}

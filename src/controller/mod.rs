@@ -2,6 +2,7 @@
 //! reports, answers and time go in; effects come out. No clock, no I/O.
 
 mod answers;
+mod attempt;
 mod core;
 mod counts;
 mod due;
@@ -11,6 +12,7 @@ mod eviction;
 mod kills;
 mod latency;
 mod pods;
+mod remedies;
 mod reports;
 mod resolution;
 #[cfg(test)]
@@ -20,3 +22,4 @@ pub mod view;
 pub use self::core::{Controller, Read, Settings};
 pub use self::counts::Sizes;
 pub use self::effects::Effect;
+pub use self::remedies::ReadNode;

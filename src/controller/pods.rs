@@ -81,6 +81,9 @@ impl Controller {
         let is_newly_ready = pod.ready && !was_ready;
         let owner = owner_key(&pod);
         let before = self.replace(now, &key, pod, owner.clone(), reading.guard, by_namespace);
+        if let Some(entry) = self.pods.get_mut(&key) {
+            entry.remedies.observe(now, &entry.pod);
+        }
         self.learn_young_ends(now, &key, before.as_ref());
         self.notify_of_guard(now, &key, reading.warnings);
         self.update_targets(now, &key, before.as_ref().map(|(_, guard)| guard));

@@ -19,7 +19,7 @@ use crate::decide::judge::Evidence;
 use crate::decide::restraint::Limits;
 use crate::ground::clock::Moment;
 use crate::ground::keys::{ENABLED, LABEL, PREFIX};
-use crate::ground::memory::{Level, Sample, Signal};
+use crate::ground::memory::{Level, NodeMemory, Sample, Signal};
 use crate::ground::units::Bytes;
 use crate::pods::guard::DryRun;
 use crate::pods::{Pod, PodChange, PodRef, PodUid};
@@ -39,6 +39,8 @@ struct Desk {
     reads: HashMap<TargetId, Result<Option<Sample>, ReadError>>,
     /// How often a target was read.
     read: usize,
+    /// The machine's memory.
+    node: Option<NodeMemory>,
 }
 
 /// A pod `web` on node `n` with containers of these ids, guarded at 60 %.
@@ -112,13 +114,21 @@ impl Desk {
 
     fn with(limits: Limits) -> Desk {
         let scope = Scope { node: "n".into(), pod_uid: None, excluded: BTreeSet::new() };
-        let settings = Settings { scope, dry_run: DryRun::Off, limits, wall: WALL.parse().unwrap(), seed: 1 };
+        let settings = Settings {
+            scope,
+            dry_run: DryRun::Off,
+            limits,
+            remedies: Default::default(),
+            wall: WALL.parse().unwrap(),
+            seed: 1,
+        };
         Desk {
             controller: Controller::new(settings),
             now: Duration::ZERO,
             seen: Vec::new(),
             reads: HashMap::new(),
             read: 0,
+            node: Some(NodeMemory { total: Bytes(10_240 * MIB), available: Bytes(8_192 * MIB) }),
         }
     }
 
@@ -128,10 +138,11 @@ impl Desk {
         input(&mut self.controller, self.now);
         loop {
             let (reads, read) = (&mut self.reads, &mut self.read);
-            self.controller.decide(self.now, &mut |id, _| {
+            let mut read = |id, _: &Groups| {
                 *read += 1;
                 reads.remove(&id).unwrap_or(Ok(Some(sample(90 * MIB))))
-            });
+            };
+            self.controller.decide(self.now, &mut read, &mut || self.node);
             let effects = self.controller.effects();
             if effects.is_empty() {
                 return;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::entry::{Entry, Eviction, GroupState, Guarded, bad_ids};
+use crate::act::order::Act;
 use crate::decide::judge::Verdict;
 use crate::ground::clock::Moment;
 use crate::ground::keys;
@@ -106,6 +107,15 @@ fn state_of(entry: &Entry, target: &Guarded, now: Moment) -> (GuardState, String
     let reported = match &entry.eviction {
         Eviction::Deferred { target, deferral, .. } if about_this(target) => {
             Some((GuardState::Held, format!("{}; for another {} s", deferral.reason, within(&deferral.until))))
+        }
+        Eviction::Trying(attempt) if about_this(&attempt.target) => Some(match attempt.act {
+            Act::Restart => (GuardState::Restarting, "its process is being ended, and started again in place".into()),
+            _ => (GuardState::Raising, format!("its limit is being raised to {}", attempt.resize.limit)),
+        }),
+        Eviction::NoRemedy { target, reasons, .. } if about_this(target) => {
+            let words: Vec<String> =
+                reasons.iter().map(|(remedy, why)| format!("{}: {why}", remedy.as_str())).collect();
+            Some((GuardState::NoRemedy, format!("nothing can be done: {}", words.join("; "))))
         }
         Eviction::Posting { target, .. } if about_this(target) || orphan(target) => {
             Some((GuardState::Evicting, "the server's answer is awaited".into()))

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::judge::Evidence;
 use super::schedule::{GROWTH_MAY_RISE, filled_after};
 use crate::ground::clock::Moment;
+use crate::ground::memory::NodeMemory;
 use crate::ground::units::{Bytes, Percent};
 use crate::pods::guard::{Raise, Remedy};
 use crate::pods::{Container, ContainerKind, Pod};
@@ -166,9 +167,14 @@ pub enum NotPossible {
     Lowered,
     /// What grew is shared memory (tmpfs), which a restart does not free.
     Shared,
+    /// It was tried a moment ago, and did not help.
+    Failed,
     /// The server or the kubelet refused, and nothing has changed since.
     Refused(String),
 }
+
+/// The remedies that cannot be used, each with the reason.
+pub type Reasons = Vec<(Remedy, NotPossible)>;
 
 impl fmt::Display for NotPossible {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -190,6 +196,7 @@ impl fmt::Display for NotPossible {
             NotPossible::DiesYoung => "the container filled up again soon after its last restarts",
             NotPossible::Lowered => "somebody has lowered the limit since the last raise",
             NotPossible::Shared => "what grew is shared memory, which a restart does not free",
+            NotPossible::Failed => "it was tried a moment ago",
             NotPossible::Refused(words) => return write!(f, "it was refused ({words})"),
         })
     }
@@ -242,13 +249,6 @@ impl From<NodeLimit> for NotPossible {
             NodeLimit::Unknown => NotPossible::NodeUnknown,
         }
     }
-}
-
-/// The machine's memory, as `/proc/meminfo` has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NodeMemory {
-    pub total: Bytes,
-    pub available: Bytes,
 }
 
 /// `raised`: the sum of all raises so far. `used`: what the guarded containers use; a machine with less memory than that is
@@ -356,7 +356,7 @@ impl Progress {
     pub fn growth(&self, now: Moment, margin: Option<Bytes>) -> u64 {
         let used = self.margin.zip(margin).map_or(Bytes(0), |(before, now)| before.less(now));
         let nanos = now.saturating_sub(self.began).as_nanos();
-        let seen = if nanos == 0 { 0 } else { u128::from(used.0) * 1_000_000_000 / nanos };
+        let seen = (u128::from(used.0) * 1_000_000_000).checked_div(nanos).unwrap_or(0);
         self.growth.max(u64::try_from(seen).unwrap_or(u64::MAX))
     }
 }

@@ -109,6 +109,13 @@ impl Level {
     }
 }
 
+/// The machine's memory, as `/proc/meminfo` has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeMemory {
+    pub total: Bytes,
+    pub available: Bytes,
+}
+
 /// One sample of a guarded container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {

@@ -39,6 +39,13 @@ impl Subject {
             Subject::NotEvicted { evidence, answer, mode: m, .. } => {
                 Facts { answer: Some(answer.label().into()), dry_run: mode(m), ..of(evidence) }
             }
+            Subject::Raised { evidence, to, took, .. } => {
+                Facts { raised_to: Some(to.0), took_ms: Some(took.as_secs_f64() * 1000.0), ..of(evidence) }
+            }
+            Subject::Restarted { evidence, took } | Subject::GaveUp { evidence, after: took, .. } => {
+                Facts { took_ms: Some(took.as_secs_f64() * 1000.0), ..of(evidence) }
+            }
+            Subject::NoRemedy { evidence, .. } => of(evidence),
             Subject::Deferred { evidence, reason, .. } => Facts { cause: Some(reason.label().into()), ..of(evidence) },
             Subject::Slow { growth, .. } => Facts { growth: Some(*growth), ..Facts::default() },
             Subject::Missed { reason, last_sample, .. } => {

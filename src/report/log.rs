@@ -33,13 +33,14 @@ pub fn log(notice: &Notice) {
                 growth = facts.growth,
                 slow_growth = facts.slow_growth,
                 room = facts.room,
+                raised_to = facts.raised_to,
                 took_ms = facts.took_ms,
                 "{message}"
             )
         };
     }
     match subject {
-        Subject::Evicted { .. } => line!(info),
+        Subject::Evicted { .. } | Subject::Raised { .. } | Subject::Restarted { .. } => line!(info),
         _ if subject.is_news() => line!(warn),
         _ => line!(info),
     }

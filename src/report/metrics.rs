@@ -17,7 +17,8 @@ use crate::access::confinement::{Confinement, ConfinementState};
 use crate::act::answer::Answer;
 use crate::act::order::Act;
 use crate::decide::restraint::Reason;
-use crate::pods::guard::DryRun;
+use crate::ground::units::Bytes;
+use crate::pods::guard::{DryRun, Remedy};
 use crate::sampler::Counters;
 
 /// From the shortest interval between samples to the longest.
@@ -30,6 +31,20 @@ pub struct AnswerLabels {
     /// [`Answer::label`], or [`NOT_SENT`].
     answer: &'static str,
     dry_run: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResizeLabels {
+    remedy: &'static str,
+    answer: &'static str,
+    dry_run: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RemedyLabels {
+    remedy: &'static str,
+    /// `worked`, or `late`: the next remedy had to begin.
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -63,6 +78,12 @@ pub struct Metrics {
     pub verdicts: Counter,
     evictions: Family<AnswerLabels, Counter>,
     deletions: Family<AnswerLabels, Counter>,
+    resizes: Family<ResizeLabels, Counter>,
+    remedies: Family<RemedyLabels, Counter>,
+    no_remedy: Gauge,
+    raised: Gauge,
+    /// From the request of a raise or a restart to its effect.
+    remedy: Histogram,
     blocked: Gauge,
     held_now: Gauge,
     held: Family<ReasonLabels, Counter>,
@@ -134,6 +155,32 @@ impl Metrics {
         );
         let deletions: Family<AnswerLabels, Counter> = Family::default();
         registry.register("deletions", "Deletions past a disruption budget by the server's answer", deletions.clone());
+        let resizes: Family<ResizeLabels, Counter> = Family::default();
+        registry.register("resizes", "Resizes in place by remedy and by the server's answer", resizes.clone());
+        let remedies: Family<RemedyLabels, Counter> = Family::default();
+        registry.register("remedies", "Raises and restarts by what came of them in the kernel", remedies.clone());
+        for remedy in [Remedy::Raise, Remedy::Restart].map(Remedy::as_str) {
+            for answer in ["accepted", "refused"] {
+                drop(resizes.get_or_create(&ResizeLabels { remedy, answer, dry_run: "off" }));
+            }
+            for outcome in ["worked", "late"] {
+                drop(remedies.get_or_create(&RemedyLabels { remedy, outcome }));
+            }
+        }
+        let remedy = Histogram::new(EVICTION_BUCKETS);
+        registry.register_with_unit(
+            "remedy",
+            "From the request of a raise or a restart to its effect in the kernel",
+            Unit::Seconds,
+            remedy.clone(),
+        );
+        let raised = Gauge::default();
+        registry.register_with_unit(
+            "raised",
+            "By how much the memory limits of this node's containers are raised, all together",
+            Unit::Bytes,
+            raised.clone(),
+        );
         let held: Family<ReasonLabels, Counter> = Family::default();
         registry.register("held", "Evictions held by restraint, by its reason", held.clone());
         let missed: Family<ReasonLabels, Counter> = Family::default();
@@ -163,6 +210,8 @@ impl Metrics {
         );
         let r = &mut registry;
         let blocked = gauge(r, "blocked_pods", "Pods above their threshold whose eviction a disruption budget blocks");
+        let no_remedy =
+            gauge(r, "no_remedy_containers", "Containers above their threshold for which no remedy is possible");
         let held_now = gauge(r, "held_pods", "Pods above their threshold whose eviction restraint holds");
         let slow = counter(r, "slow", "Evicted pods that were still there and growing after their grace");
         let watch_restarts = counter(r, "watch_restarts", "Times the watch of pods failed and was begun anew");
@@ -188,6 +237,11 @@ impl Metrics {
             verdicts,
             evictions,
             deletions,
+            resizes,
+            remedies,
+            no_remedy,
+            raised,
+            remedy,
             blocked,
             held_now,
             held,
@@ -220,8 +274,18 @@ impl Metrics {
             Subject::Slow { .. } => {
                 self.slow.inc();
             }
+            Subject::Raised { took, .. } => self.remedied(Remedy::Raise, "worked", Some(*took)),
+            Subject::Restarted { took, .. } => self.remedied(Remedy::Restart, "worked", Some(*took)),
+            Subject::GaveUp { remedy, .. } => self.remedied(*remedy, "late", None),
             Subject::Evicted { mode: DryRun::Client, act, .. } => self.answered(*act, None, DryRun::Client),
             _ => {}
+        }
+    }
+
+    fn remedied(&self, remedy: Remedy, outcome: &'static str, took: Option<Duration>) {
+        self.remedies.get_or_create(&RemedyLabels { remedy: remedy.as_str(), outcome }).inc();
+        if let Some(took) = took {
+            self.remedy.observe(took.as_secs_f64());
         }
     }
 
@@ -231,6 +295,12 @@ impl Metrics {
         let family = match act {
             Act::Evict => &self.evictions,
             Act::Delete => &self.deletions,
+            Act::Raise | Act::Restart => {
+                let remedy = act.remedy().as_str();
+                let labels = ResizeLabels { remedy, answer: labels.answer, dry_run: labels.dry_run };
+                self.resizes.get_or_create(&labels).inc();
+                return;
+            }
         };
         family.get_or_create(&labels).inc();
     }
@@ -245,6 +315,8 @@ impl Metrics {
         gauge(&self.invalid, counts.invalid);
         gauge(&self.blocked, counts.blocked);
         gauge(&self.held_now, counts.deferred);
+        gauge(&self.no_remedy, counts.no_remedy);
+        self.raised.set(i64::try_from(counts.raised.0).unwrap_or(i64::MAX));
         self.list_age.set(i64::try_from(list_age.as_secs()).unwrap_or(i64::MAX));
         // The sampling thread keeps its own counts; they are copied here.
         self.samples.inner().store(counters.samples.load(Relaxed), Relaxed);
@@ -272,6 +344,10 @@ pub struct Counts {
     pub blocked: usize,
     /// Pods above their threshold whose eviction is deferred.
     pub deferred: usize,
+    /// Containers above their threshold for which no remedy is possible.
+    pub no_remedy: usize,
+    /// By how much all limits are raised.
+    pub raised: Bytes,
 }
 
 #[cfg(test)]
@@ -287,7 +363,16 @@ mod tests {
         metrics.confinement(Confinement::Policy, ConfinementState::NotAsked);
         metrics.confinement(Confinement::Policy, ConfinementState::Holds);
         let page = metrics.page(
-            Counts { guarded: 3, unresolved: 1, unreadable: 6, invalid: 2, blocked: 4, deferred: 5 },
+            Counts {
+                guarded: 3,
+                unresolved: 1,
+                unreadable: 6,
+                invalid: 2,
+                blocked: 4,
+                deferred: 5,
+                no_remedy: 7,
+                raised: Bytes(8),
+            },
             Duration::from_secs(7),
             &Counters::default(),
         );

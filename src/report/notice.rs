@@ -8,8 +8,10 @@ use crate::act::answer::Answer;
 use crate::act::order::Act;
 use crate::decide::eligibility::Never;
 use crate::decide::judge::Evidence;
+use crate::decide::ladder::Reasons;
 use crate::decide::restraint::Reason;
-use crate::pods::guard::{DryRun, Problem, Warning};
+use crate::ground::units::Bytes;
+use crate::pods::guard::{DryRun, Problem, Remedy, Warning};
 use crate::pods::{Owner, PodRef};
 use crate::sampler::LastSample;
 
@@ -27,7 +29,7 @@ pub struct Notice {
 
 #[derive(Clone, Debug)]
 pub enum Subject {
-    /// The request was accepted, or would have been sent.
+    /// The request was accepted, or would have been sent. A raise or a restart only as a dry run.
     Evicted {
         evidence: Evidence,
         /// Evicted, or deleted past a disruption budget.
@@ -39,6 +41,29 @@ pub enum Subject {
         /// From the request to the answer.
         took: Duration,
     },
+    /// The kernel has a container's raised limit.
+    Raised {
+        evidence: Evidence,
+        from: Bytes,
+        to: Bytes,
+        /// From the request to the kernel.
+        took: Duration,
+    },
+    /// A container was restarted in place: its process has ended.
+    Restarted {
+        evidence: Evidence,
+        /// From the request to the end.
+        took: Duration,
+    },
+    /// A remedy had no effect in time, so the next one began.
+    GaveUp {
+        evidence: Evidence,
+        remedy: Remedy,
+        /// Since its request.
+        after: Duration,
+    },
+    /// None of the remedies is possible.
+    NoRemedy { evidence: Evidence, reasons: Reasons },
     /// The server did not carry out the request.
     NotEvicted {
         evidence: Evidence,
@@ -98,6 +123,8 @@ pub enum MissReason {
     /// A disruption budget did not allow it.
     Blocked,
     Deferred,
+    /// None of its remedies was possible.
+    NoRemedy,
     /// The server refused, or did not answer.
     Refused,
     /// It was already terminating.
@@ -114,11 +141,12 @@ pub enum MissReason {
 }
 
 impl MissReason {
-    pub const ALL: [MissReason; 11] = [
+    pub const ALL: [MissReason; 12] = [
         MissReason::TooFast,
         MissReason::Sustaining,
         MissReason::Blocked,
         MissReason::Deferred,
+        MissReason::NoRemedy,
         MissReason::Refused,
         MissReason::Terminating,
         MissReason::DryRun,
@@ -136,6 +164,7 @@ impl MissReason {
             MissReason::Sustaining => "sustaining",
             MissReason::Blocked => "blocked",
             MissReason::Deferred => "held",
+            MissReason::NoRemedy => "no-remedy",
             MissReason::Refused => "refused",
             MissReason::Terminating => "terminating",
             MissReason::DryRun => "dry-run",
@@ -154,8 +183,13 @@ impl Subject {
             Subject::Evicted { act, mode, .. } => match (act, mode) {
                 (Act::Evict, DryRun::Off) => "PreOOMEvicted",
                 (Act::Delete, DryRun::Off) => "PreOOMForceDeleted",
-                (_, DryRun::Server | DryRun::Client) => "PreOOMEvictionDryRun",
+                (Act::Evict | Act::Delete, DryRun::Server | DryRun::Client) => "PreOOMEvictionDryRun",
+                (Act::Raise | Act::Restart, _) => "PreOOMRemedyDryRun",
             },
+            Subject::Raised { .. } => "PreOOMRaised",
+            Subject::Restarted { .. } => "PreOOMRestarted",
+            Subject::GaveUp { .. } | Subject::NotEvicted { act: Act::Raise | Act::Restart, .. } => "PreOOMRemedyFailed",
+            Subject::NoRemedy { .. } => "PreOOMNoRemedy",
             Subject::NotEvicted { answer, .. } => match answer {
                 Answer::Blocked { .. } => "PreOOMEvictionBlocked",
                 _ => "PreOOMEvictionFailed",
@@ -184,6 +218,10 @@ impl Subject {
             self,
             Subject::Evicted { .. }
                 | Subject::NotEvicted { .. }
+                | Subject::Raised { .. }
+                | Subject::Restarted { .. }
+                | Subject::GaveUp { .. }
+                | Subject::NoRemedy { .. }
                 | Subject::Deferred { .. }
                 | Subject::Slow { .. }
                 | Subject::Missed { .. }

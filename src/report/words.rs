@@ -7,8 +7,9 @@ use super::notice::{MissReason, Notice, Subject};
 use crate::act::answer::Answer;
 use crate::act::order::Act;
 use crate::decide::judge::Evidence;
+use crate::decide::ladder::NotPossible;
 use crate::ground::units::Bytes;
-use crate::pods::guard::DryRun;
+use crate::pods::guard::{DryRun, Remedy};
 use crate::sampler::LastSample;
 
 /// Added if the guard is not in the pod's own manifest: it says where to find the guard.
@@ -18,7 +19,16 @@ fn answer_words(act: Act, answer: &Answer) -> String {
     let what = match act {
         Act::Evict => "Eviction",
         Act::Delete => "Deletion",
+        Act::Raise => "Raise of its limit",
+        Act::Restart => "Restart",
     };
+    if let (
+        Act::Raise | Act::Restart,
+        Answer::Refused { code, message } | Answer::Denied { code, message, .. } | Answer::Mistake { code, message },
+    ) = (act, answer)
+    {
+        return format!("{what} refused ({code}: {message}); not tried again until the pod's spec changes");
+    }
     const AGAIN: &str = "retrying while the container stays above its threshold";
     match answer {
         Answer::Accepted => format!("{what} accepted"),
@@ -123,6 +133,12 @@ pub fn evidence_words(e: &Evidence) -> String {
     text
 }
 
+/// `raise: its limit has reached raise-limit-to; restart: …`.
+fn reasons_words(reasons: &[(Remedy, NotPossible)]) -> String {
+    let words: Vec<String> = reasons.iter().map(|(remedy, why)| format!("{}: {why}", remedy.as_str())).collect();
+    words.join("; ")
+}
+
 /// `12.5Mi/s`, `-3Mi/s`.
 fn rate(growth: i64) -> String {
     let sign = if growth < 0 { "-" } else { "" };
@@ -148,11 +164,34 @@ impl Subject {
                     (Act::Delete, DryRun::Off) => {
                         "Deleted past its disruption budget, as force-delete-threshold allows, before the kernel's OOM killer"
                     }
-                    (_, DryRun::Server) => "Would have been evicted (the server tried it as a dry run)",
-                    (_, DryRun::Client) => "Would have been evicted (dry run: nothing was sent)",
+                    (Act::Evict | Act::Delete, DryRun::Server) => "Would have been evicted (the server tried it as a dry run)",
+                    (Act::Evict | Act::Delete, DryRun::Client) => "Would have been evicted (dry run: nothing was sent)",
+                    (Act::Raise, DryRun::Client) => "Its limit would have been raised (dry run: nothing was sent)",
+                    (Act::Raise, _) => "Its limit would have been raised (the server tried it as a dry run)",
+                    (Act::Restart, DryRun::Client) => "Would have been restarted (dry run: nothing was sent)",
+                    (Act::Restart, _) => "Would have been restarted (the server tried it as a dry run)",
                 };
                 let grace = grace.map_or(String::new(), |s| format!(", grace {s} s"));
                 format!("{done}{grace}: {}", evidence_words(evidence))
+            }
+            Subject::Raised { evidence, from, to, took } => format!(
+                "Memory limit raised from {from} to {to} within {}, before the kernel's OOM killer: {}",
+                short(*took),
+                evidence_words(evidence)
+            ),
+            Subject::Restarted { evidence, took } => format!(
+                "Container restarted in place, its process ended within {}, before the kernel's OOM killer: {}",
+                short(*took),
+                evidence_words(evidence)
+            ),
+            Subject::GaveUp { evidence, remedy, after } => format!(
+                "The {} had no effect within {}, so the next remedy begins: {}",
+                remedy.as_str(),
+                short(*after),
+                evidence_words(evidence)
+            ),
+            Subject::NoRemedy { evidence, reasons } => {
+                format!("Nothing can be done before the kernel's OOM killer: {}; {}", reasons_words(reasons), evidence_words(evidence))
             }
             Subject::NotEvicted { evidence, act, answer, .. } => {
                 format!("{}: {}", answer_words(*act, answer), evidence_words(evidence))
@@ -186,6 +225,7 @@ impl Subject {
             Subject::NotEvicted { act, answer, .. } => answer_words(*act, answer),
             Subject::Deferred { reason, .. } => format!("held: {reason}"),
             Subject::Slow { .. } => "slow".into(),
+            Subject::NoRemedy { reasons, .. } => reasons_words(reasons),
             other => other.words(),
         }
     }
@@ -200,6 +240,7 @@ impl MissReason {
             MissReason::Sustaining => "it was over, but not yet for as long as sustained-for says",
             MissReason::Blocked => "a disruption budget did not allow its eviction",
             MissReason::Deferred => "its eviction was held",
+            MissReason::NoRemedy => "none of its remedies was possible",
             MissReason::Refused => "the API server had not accepted its eviction",
             MissReason::Terminating => "it was being ended already",
             MissReason::DryRun => "its eviction was a dry run",

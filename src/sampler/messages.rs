@@ -22,7 +22,8 @@ pub enum Command {
     Watch(Box<Watch>),
     /// The guard was edited. Reports carry this number from then on.
     Rule(TargetId, Rule, u32),
-    /// The report that it is above its threshold was not acted on. Report it again if it still is.
+    /// The report that it is above its threshold was not acted on, or its limit has changed. Read everything anew, and report
+    /// it again if it still is above.
     Rearm(TargetId),
     Forget(TargetId),
 }

@@ -281,8 +281,9 @@ impl Target {
         self.due = Due { at: now, early: now };
     }
 
-    /// Its report was not acted on.
+    /// Its report was not acted on, or its limit has changed: everything is read and reported anew.
     pub fn rearm(&mut self) {
+        self.reader.forget();
         self.reported = Reported::Outdated;
         self.settled = None;
     }

@@ -150,7 +150,10 @@ pub struct Facts {
     /// The margin to a kill.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub room: Option<u64>,
-    /// From the request to the answer, in milliseconds.
+    /// The limit that the kernel has since a raise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub raised_to: Option<u64>,
+    /// From the request to the answer, or to the effect in the kernel, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub took_ms: Option<f64>,
 }
@@ -163,6 +166,12 @@ pub enum GuardState {
     Sustaining,
     /// The agent waits for the server's answer.
     Evicting,
+    /// Its limit is being raised in place.
+    Raising,
+    /// It is being restarted in place.
+    Restarting,
+    /// Above its threshold, and none of its remedies is possible.
+    NoRemedy,
     /// Above its threshold; the eviction is deferred.
     Held,
     /// A disruption budget does not allow the eviction now.
@@ -194,10 +203,13 @@ impl GuardState {
     /// All states except the server's answers, which are in [`Answer::LABELS`].
     ///
     /// [`Answer::LABELS`]: crate::act::answer::Answer::LABELS
-    pub const ALL: [GuardState; 15] = [
+    pub const ALL: [GuardState; 18] = [
         GuardState::Watching,
         GuardState::Sustaining,
         GuardState::Evicting,
+        GuardState::Raising,
+        GuardState::Restarting,
+        GuardState::NoRemedy,
         GuardState::Held,
         GuardState::Blocked,
         GuardState::Over,
@@ -218,6 +230,9 @@ impl GuardState {
             GuardState::Watching => "watching",
             GuardState::Sustaining => "sustaining",
             GuardState::Evicting => "evicting",
+            GuardState::Raising => "raising",
+            GuardState::Restarting => "restarting",
+            GuardState::NoRemedy => "no-remedy",
             GuardState::Held => "held",
             GuardState::Blocked => "blocked",
             GuardState::Over => "over",
@@ -267,7 +282,7 @@ mod tests {
     use super::*;
 
     /// Every field is set: as an agent of this version writes it, key by key.
-    const WHOLE: &str = r#"{"dryRun":"off","guards":[{"cgroup":"/g","container":"c","dryRun":"server","guardedBy":"namespace","memory":{"ageMs":9,"growth":-6,"limit":3,"nextMs":10,"oomKills":8,"room":5,"slowGrowth":-7,"threshold":4,"usage":1,"value":2},"namespace":"n","never":"mirror","owner":"Job/j","pod":"p","signal":"usage","state":"held","threshold":"60 %","uid":"u","why":"w"},{"memory":{"ageMs":0,"growth":null,"limit":null,"nextMs":0,"oomKills":null,"room":null,"slowGrowth":null,"threshold":null,"usage":0,"value":null},"namespace":"","pod":"","state":"failing","uid":"","why":""}],"listAgeSeconds":1,"listed":true,"node":"a","recent":[{"answer":"accepted","at":"2026-11-24T03:00:00Z","cause":"too-fast","container":"c","dryRun":"client","growth":5,"limit":3,"namespace":"n","number":1,"owner":"Job/j","pod":"p","reason":"PreOOMEvicted","room":7,"signal":"usage","slowGrowth":6,"threshold":4,"tookMs":8.5,"uid":"u","usage":2,"value":1,"words":"w"},{"at":"","namespace":"","number":2,"pod":"","reason":"","uid":"","words":""}],"started":"2026-11-24T02:00:00Z","version":"0.1.0"}"#;
+    const WHOLE: &str = r#"{"dryRun":"off","guards":[{"cgroup":"/g","container":"c","dryRun":"server","guardedBy":"namespace","memory":{"ageMs":9,"growth":-6,"limit":3,"nextMs":10,"oomKills":8,"room":5,"slowGrowth":-7,"threshold":4,"usage":1,"value":2},"namespace":"n","never":"mirror","owner":"Job/j","pod":"p","signal":"usage","state":"held","threshold":"60 %","uid":"u","why":"w"},{"memory":{"ageMs":0,"growth":null,"limit":null,"nextMs":0,"oomKills":null,"room":null,"slowGrowth":null,"threshold":null,"usage":0,"value":null},"namespace":"","pod":"","state":"failing","uid":"","why":""}],"listAgeSeconds":1,"listed":true,"node":"a","recent":[{"answer":"accepted","at":"2026-11-24T03:00:00Z","cause":"too-fast","container":"c","dryRun":"client","growth":5,"limit":3,"namespace":"n","number":1,"owner":"Job/j","pod":"p","raisedTo":10,"reason":"PreOOMEvicted","room":7,"signal":"usage","slowGrowth":6,"threshold":4,"tookMs":8.5,"uid":"u","usage":2,"value":1,"words":"w"},{"at":"","namespace":"","number":2,"pod":"","reason":"","uid":"","words":""}],"started":"2026-11-24T02:00:00Z","version":"0.1.0"}"#;
 
     #[test]
     fn what_is_written_is_read_and_written_the_same() {

@@ -91,7 +91,7 @@ impl Node {
     fn act(&mut self, now: Moment) {
         loop {
             let stats = StatReader::default();
-            self.controller.decide(now, &mut |_, groups| read_all(groups, &stats, &|| now));
+            self.controller.decide(now, &mut |_, groups| read_all(groups, &stats, &|| now), &mut || None);
             let effects = self.controller.effects();
             if effects.is_empty() {
                 break;
@@ -145,7 +145,8 @@ fn a_thousand_that_cross_at_once_go_by_the_time_they_have_left_and_within_the_bu
     let dir = tempfile::tempdir().unwrap();
     let limits = Limits::default();
     let scope = Scope { node: NODE.into(), pod_uid: None, excluded: Default::default() };
-    let settings = Settings { scope, dry_run: DryRun::Off, limits, wall: wall(), seed: 1 };
+    let settings =
+        Settings { scope, dry_run: DryRun::Off, limits, remedies: Default::default(), wall: wall(), seed: 1 };
     let (sender, reports) = mpsc::channel(REPORTS);
     let mut node = Node {
         controller: Controller::new(settings),

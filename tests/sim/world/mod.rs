@@ -362,6 +362,7 @@ pub fn live(seed: u64, bug: Option<Bug>, counts: &mut Counts, tracing: bool) -> 
             (Dry::Client, _) => DryRun::Client,
         },
         limits: given,
+        remedies: Default::default(),
         wall: wall(),
         seed: rng.u64(..),
     };

@@ -20,7 +20,7 @@ impl World<'_> {
     /// What was reported or is due is decided, by what is read at this moment.
     fn decide(&mut self) {
         let World { controller, meant, bodies, memory, last_read, bug, now, rng, quiet, slow, .. } = self;
-        controller.decide(*now, &mut |id, _| {
+        let mut read = |id, _: &Groups| {
             if rng.u16(0..300) == 0 && !*quiet {
                 let what = ReadErrorKind::Malformed(Malformed::Empty);
                 return Err(ReadError { path: "memory.stat".into(), what });
@@ -46,7 +46,8 @@ impl World<'_> {
                 }
             }
             Ok(sample)
-        });
+        };
+        controller.decide(*now, &mut read, &mut || None);
     }
 
     pub(super) fn carry_out(&mut self, effect: Effect) {

@@ -1,0 +1,255 @@
+//! A raise or a restart that was begun: it is followed in the kernel's files until it has its effect, or until the next remedy has
+//! to begin.
+
+use std::time::Duration;
+
+use super::core::{Controller, InFlight, Key, Read};
+use super::effects::{Effect, notice_of, notify};
+use super::entry::{Eviction, GroupState};
+use super::eviction::{Send, judge_again};
+use super::remedies::{ReadNode, Seen};
+use crate::act::answer::Answer;
+use crate::act::order::{Act, Order};
+use crate::decide::judge::Evidence;
+use crate::decide::ladder::{Progress, Resize, is_last_moment, time_at, worst_growth};
+use crate::ground::clock::Moment;
+use crate::ground::memory::Sample;
+use crate::ground::units::Bytes;
+use crate::pods::guard::{DryRun, Remedy};
+use crate::report::notice::Subject;
+use crate::sampler::{Command, TargetId};
+
+/// How often the kernel's files are read while an effect is due: as often as a container near a kill is sampled.
+const LOOK_EACH: Duration = Duration::from_millis(5);
+/// The same once the effect is late.
+const LATE_LOOK_EACH: Duration = Duration::from_millis(100);
+/// After this time an effect is late (measured: at most 0.97 s after another resize of the pod, else 0.1 s).
+const LATE: Duration = Duration::from_secs(1);
+/// After this time the remedy has failed, even if nothing grows. The kubelet takes up what it has put off when a pod goes,
+/// or once in three minutes.
+const GIVE_UP: Duration = Duration::from_secs(30);
+/// A remedy that came too late is not tried again before this time, unless the container dips.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// See [`Eviction::Trying`].
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) target: TargetId,
+    pub(super) act: Act,
+    pub(super) resize: Resize,
+    pub(super) evidence: Evidence,
+    /// The kernel's limit when it began.
+    from: Bytes,
+    progress: Progress,
+    /// The request without an answer yet.
+    pub(super) order: Option<u64>,
+    /// When the kernel's files are read next.
+    pub(super) look_at: Moment,
+    /// The container had not run for the minimum age.
+    was_young: bool,
+}
+
+impl Controller {
+    /// Begins a raise or a restart. A restart first asks the disruption budgets, by an eviction as a dry run.
+    pub(super) fn begin(&mut self, now: Moment, key: &Key, send: Send, resize: Resize, sample: &Sample) {
+        let Some(entry) = self.pods.get_mut(key) else { return };
+        let order = self.next_order;
+        self.next_order += 1;
+        let is_dry = send.mode == DryRun::Server;
+        let asks = send.act == Act::Restart && !is_dry;
+        entry.eviction = if is_dry {
+            Eviction::Posting { target: send.target, order }
+        } else {
+            let progress = Progress { began: now, margin: send.evidence.margin, growth: worst_growth(&send.evidence) };
+            Eviction::Trying(Box::new(Attempt {
+                target: send.target,
+                act: send.act,
+                resize: resize.clone(),
+                evidence: send.evidence,
+                from: sample.own.limit.unwrap_or_default(),
+                progress,
+                order: Some(order),
+                look_at: now + LOOK_EACH,
+                was_young: send.age.is_some_and(|age| age < self.settings.limits.minimum_age),
+            }))
+        };
+        let pod = entry.pod.id.clone();
+        let act = send.act;
+        let request = send.request(entry, now, asks);
+        self.in_flight.insert(order, request);
+        let order_of = match asks {
+            true => Order { pod, act: Act::Evict, grace: None, resize: None, dry_run: true },
+            false => Order { pod, act, grace: None, resize: Some(resize), dry_run: is_dry },
+        };
+        self.effects.push(Effect::Post(order, order_of));
+    }
+
+    /// Looks whether a remedy that was begun has had its effect. Returns whether it is still waited for.
+    pub(super) fn follow(&mut self, now: Moment, key: &Key, read: &mut Read<'_>, node: &mut ReadNode<'_>) -> bool {
+        let Some(entry) = self.pods.get(key) else { return false };
+        let Eviction::Trying(attempt) = &entry.eviction else { return false };
+        let i = entry.targets.iter().position(|t| t.id == attempt.target);
+        let (Some(i), Ok(guard), None) = (i, &entry.guard, entry.never) else {
+            return self.stop_trying(key);
+        };
+        let GroupState::Watched { groups, .. } = &entry.targets[i].state else {
+            return self.stop_trying(key); // it has ended by itself
+        };
+        // A group that is gone is reported by the sampler.
+        let sample = read(attempt.target, groups).ok().flatten();
+        if let Some(sample) = sample.filter(|sample| attempt.is_raised(sample)) {
+            self.raised_to(now, key, i, sample.own.limit);
+            return false;
+        }
+        let evidence = sample.as_ref().and_then(|sample| judge_again(guard, sample));
+        let age = now.saturating_sub(attempt.progress.began);
+        let is_last = evidence.zip(sample).is_some_and(|(evidence, sample)| {
+            let may_evict = entry.failure.as_ref().is_none_or(|f| f.not_before <= now);
+            let seen = Seen { guard, evidence: &evidence, sample: &sample, may_evict };
+            let possible = self.possible(now, entry, i, &seen, node).possible.into_iter().map(|(remedy, _)| remedy);
+            let remaining: Vec<Remedy> = possible.filter(|remedy| *remedy != attempt.act.remedy()).collect();
+            let left = time_at(attempt.progress.growth(now, evidence.margin), &evidence);
+            is_last_moment(&remaining, left, &self.latencies.ladder(&key.0))
+        });
+        if is_last || age >= GIVE_UP {
+            self.give_up(now, key, age);
+            return false;
+        }
+        if let Some(Eviction::Trying(attempt)) = self.pods.get_mut(key).map(|e| &mut e.eviction) {
+            attempt.look_at = now + if age < LATE { LOOK_EACH } else { LATE_LOOK_EACH };
+        }
+        true
+    }
+
+    fn stop_trying(&mut self, key: &Key) -> bool {
+        if let Some(entry) = self.pods.get_mut(key) {
+            entry.eviction = Eviction::Idle;
+        }
+        false
+    }
+
+    /// The kernel has the raised limit. The percentage is of the new limit now, so the container is judged anew.
+    fn raised_to(&mut self, now: Moment, key: &Key, i: usize, limit: Option<Bytes>) {
+        let Some(entry) = self.pods.get_mut(key) else { return };
+        let Eviction::Trying(attempt) = std::mem::replace(&mut entry.eviction, Eviction::Idle) else { return };
+        let took = now.saturating_sub(attempt.progress.began);
+        self.latencies.raise.learn(took);
+        let container = attempt.resize.container;
+        entry.remedies.raised(&container, attempt.resize.limit, now);
+        let target = &mut entry.targets[i];
+        if let GroupState::Watched { above, .. } = &mut target.state {
+            *above = None;
+        }
+        self.effects.push(Effect::Sampler(Command::Rearm(target.id)));
+        let to = limit.unwrap_or(attempt.resize.limit);
+        let subject = Subject::Raised { evidence: attempt.evidence, from: attempt.from, to, took };
+        self.effects.push(Effect::Notify(Box::new(notice_of(entry, Some(container), subject))));
+    }
+
+    /// The next remedy has to begin.
+    fn give_up(&mut self, now: Moment, key: &Key, after: Duration) {
+        let Some(entry) = self.pods.get_mut(key) else { return };
+        let Eviction::Trying(attempt) = std::mem::replace(&mut entry.eviction, Eviction::Idle) else { return };
+        let (remedy, container) = (attempt.act.remedy(), attempt.resize.container);
+        entry.remedies.fail(attempt.target, remedy, now + AGAIN);
+        if after >= GIVE_UP {
+            let words = "it had no effect".to_owned();
+            entry.remedies.refuse(&container, remedy, entry.pod.generation, words);
+        }
+        let subject = Subject::GaveUp { evidence: attempt.evidence, remedy, after };
+        self.effects.push(Effect::Notify(Box::new(notice_of(entry, Some(container), subject))));
+    }
+
+    /// The group of a container that was being restarted is gone.
+    pub(super) fn restart_ended(&mut self, now: Moment, key: &Key, id: TargetId) {
+        let Some(entry) = self.pods.get_mut(key) else { return };
+        let Eviction::Trying(attempt) = &entry.eviction else { return };
+        if attempt.target != id {
+            return;
+        }
+        let Eviction::Trying(attempt) = std::mem::replace(&mut entry.eviction, Eviction::Idle) else { return };
+        if attempt.act != Act::Restart || attempt.order.is_some() {
+            return; // it has ended by itself
+        }
+        let took = now.saturating_sub(attempt.progress.began);
+        self.latencies.restart.learn(took);
+        let container = attempt.resize.container;
+        entry.remedies.restarted(&container, attempt.was_young, now);
+        let subject = Subject::Restarted { evidence: attempt.evidence, took };
+        self.effects.push(Effect::Notify(Box::new(notice_of(entry, Some(container), subject))));
+    }
+
+    /// The answer to a resize, or to the question before a restart.
+    pub(super) fn resize_answered(&mut self, now: Moment, order: u64, request: InFlight, answer: &Answer, key: &Key) {
+        let jitter = self.random.f64();
+        let entry = self.pods.get_mut(key).filter(|e| e.pod.id.uid == request.pod.uid);
+        let attempt = entry.and_then(|entry| match &entry.eviction {
+            Eviction::Trying(attempt) if attempt.order == Some(order) => Some(entry),
+            _ => None,
+        });
+        let Some(entry) = attempt else {
+            // It came too late. The pod's token is given back only if nothing can have happened.
+            if let Some(reservation) = request.reservation.filter(|_| *answer != Answer::Accepted && !answer.is_lost())
+            {
+                self.refund(&reservation);
+            }
+            return;
+        };
+        let Eviction::Trying(attempt) = &mut entry.eviction else { return };
+        if *answer == Answer::Accepted {
+            attempt.order = None;
+            if request.asks {
+                let order = self.next_order;
+                self.next_order += 1;
+                attempt.order = Some(order);
+                let (pod, resize) = (request.pod.clone(), Some(attempt.resize.clone()));
+                self.in_flight.insert(order, InFlight { asks: false, since: now, ..request });
+                let restart = Order { pod, act: Act::Restart, grace: None, resize, dry_run: false };
+                self.effects.push(Effect::Post(order, restart));
+            }
+            return;
+        }
+        if answer.is_lost() && !request.asks {
+            attempt.order = None; // it may have happened: the kernel's files show it
+            return;
+        }
+        let (target, remedy, container) = (attempt.target, attempt.act.remedy(), attempt.resize.container.clone());
+        let subject = Subject::NotEvicted {
+            evidence: request.evidence,
+            act: request.act,
+            answer: answer.clone(),
+            mode: DryRun::Off,
+        };
+        entry.eviction = Eviction::Idle;
+        let wait = answer.retry_after(0, jitter, None).unwrap_or_default();
+        if answer.is_standing() && !request.asks {
+            entry.remedies.refuse(&container, remedy, entry.pod.generation, answer_words(answer));
+        }
+        entry.remedies.fail(target, remedy, now + wait);
+        notify(&mut self.effects, entry, Some(container), subject);
+        if let Some(reservation) = request.reservation {
+            self.refund(&reservation);
+        }
+    }
+}
+
+impl Attempt {
+    /// Whether the kernel has the limit that was asked for. The container's own file is the last to change (measured).
+    fn is_raised(&self, sample: &Sample) -> bool {
+        // The kernel keeps whole pages.
+        const PAGE: u64 = 1 << 16;
+        let wanted = Bytes(self.resize.limit.0 / PAGE * PAGE);
+        self.act == Act::Raise && sample.own.limit.is_none_or(|limit| limit >= wanted)
+    }
+}
+
+fn answer_words(answer: &Answer) -> String {
+    match answer {
+        Answer::Refused { code, message }
+        | Answer::Denied { code, message, .. }
+        | Answer::Mistake { code, message } => {
+            format!("{code}: {message}")
+        }
+        other => other.label().to_owned(),
+    }
+}
