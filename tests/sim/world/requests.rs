@@ -189,6 +189,7 @@ impl World<'_> {
         let dry_run = match order.act {
             Act::Evict => query.contains("dryRun=All"),
             Act::Delete => options["dryRun"] == serde_json::json!(["All"]),
+            Act::Raise | Act::Restart => panic!("no pod of a history lists {:?}", order.act),
         };
         if wire.uri().path() != path || dry_run != order.dry_run || grace != order.grace {
             self.fail(Invariant::AsAsked, format!("{order:?} became {wire:?}"));
@@ -269,6 +270,7 @@ impl World<'_> {
             (Act::Delete, _) if self.rng.u8(0..8) == 0 => Kind::DELETED_AT_ONCE,
             (Act::Delete, true) => Kind::DELETED_AT_ONCE,
             (Act::Delete, false) => Kind::DELETED,
+            (Act::Raise | Act::Restart, _) => panic!("no pod of a history lists {:?}", order.act),
         }
     }
 

@@ -26,6 +26,10 @@ impl World<'_> {
             Subject::Unresolved(_) => ("unresolved", "told: unresolved"),
             Subject::Unreadable(_) => ("unreadable", "told: unreadable"),
             Subject::Never(_) => ("never", "told: never"),
+            Subject::Raised { .. } => ("raised", "told: raised"),
+            Subject::Restarted { .. } => ("restarted", "told: restarted"),
+            Subject::GaveUp { .. } => ("gave up", "told: gave up"),
+            Subject::NoRemedy { .. } => ("no remedy", "told: no remedy"),
         };
         match (self.bug, kind) {
             (Some(Bug::SwallowsHeld), "held")
