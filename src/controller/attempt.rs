@@ -43,6 +43,8 @@ pub(super) struct Attempt {
     progress: Progress,
     /// The request without an answer yet.
     pub(super) order: Option<u64>,
+    /// That request only asks the disruption budgets.
+    asks: bool,
     /// When the kernel's files are read next.
     pub(super) look_at: Moment,
     /// The container had not run for the minimum age.
@@ -69,6 +71,7 @@ impl Controller {
                 from: sample.own.limit.unwrap_or_default(),
                 progress,
                 order: Some(order),
+                asks,
                 look_at: now + LOOK_EACH,
                 was_young: send.age.is_some_and(|age| age < self.settings.limits.minimum_age),
             }))
@@ -168,7 +171,7 @@ impl Controller {
             return;
         }
         let Eviction::Trying(attempt) = std::mem::replace(&mut entry.eviction, Eviction::Idle) else { return };
-        if attempt.act != Act::Restart || attempt.order.is_some() {
+        if attempt.act != Act::Restart || attempt.asks {
             return; // it has ended by itself
         }
         let took = now.saturating_sub(attempt.progress.began);
@@ -197,7 +200,7 @@ impl Controller {
         };
         let Eviction::Trying(attempt) = &mut entry.eviction else { return };
         if *answer == Answer::Accepted {
-            attempt.order = None;
+            (attempt.order, attempt.asks) = (None, false);
             if request.asks {
                 let order = self.next_order;
                 self.next_order += 1;

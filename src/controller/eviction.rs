@@ -73,8 +73,12 @@ impl Controller {
             if act == Act::Raise {
                 return self.send(now, key, send, resize, &sample);
             }
+            let notice = match act {
+                Act::Restart => self.latencies.ladder(&key.0).notice(Remedy::Restart, &[Remedy::Evict]),
+                _ => latency,
+            };
             let candidate =
-                Candidate { owner: &entry.owner, age, deadline: evidence.deadline(latency), replaced, others };
+                Candidate { owner: &entry.owner, age, deadline: evidence.deadline(notice), replaced, others };
             match self.restraint.reserve(now, &candidate, &mut entry.reserved) {
                 Ok(reservation) => {
                     let send = Send { reservation: Some(reservation), ..send };

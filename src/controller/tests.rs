@@ -16,6 +16,7 @@ use crate::cgroup::resolve::{Groups, Unresolved};
 use crate::cgroup::{Group, Hit, Machine, ReadError, Version};
 use crate::decide::eligibility::Scope;
 use crate::decide::judge::Evidence;
+use crate::decide::ladder::Allowed;
 use crate::decide::restraint::Limits;
 use crate::ground::clock::Moment;
 use crate::ground::keys::{ENABLED, LABEL, PREFIX};
@@ -27,6 +28,8 @@ use crate::report::notice::{MissReason, Subject};
 use crate::sampler::{Command, Report, TargetId, What};
 use crate::serve::wire::GuardState;
 
+mod remedies;
+
 const MIB: u64 = 1 << 20;
 const WALL: &str = "2026-11-24T12:00:00Z";
 
@@ -35,8 +38,9 @@ struct Desk {
     controller: Controller,
     now: Moment,
     seen: Vec<Effect>,
-    /// What the next reading of a target will find; 90 MiB where nothing is said.
+    /// What the next reading of a target will find; `else_reads` where nothing is said.
     reads: HashMap<TargetId, Result<Option<Sample>, ReadError>>,
+    else_reads: Sample,
     /// How often a target was read.
     read: usize,
     /// The machine's memory.
@@ -118,7 +122,7 @@ impl Desk {
             scope,
             dry_run: DryRun::Off,
             limits,
-            remedies: Default::default(),
+            remedies: Allowed { raise: true, restart: true, ..Allowed::default() },
             wall: WALL.parse().unwrap(),
             seed: 1,
         };
@@ -127,6 +131,7 @@ impl Desk {
             now: Duration::ZERO,
             seen: Vec::new(),
             reads: HashMap::new(),
+            else_reads: sample(90 * MIB),
             read: 0,
             node: Some(NodeMemory { total: Bytes(10_240 * MIB), available: Bytes(8_192 * MIB) }),
         }
@@ -140,7 +145,7 @@ impl Desk {
             let (reads, read) = (&mut self.reads, &mut self.read);
             let mut read = |id, _: &Groups| {
                 *read += 1;
-                reads.remove(&id).unwrap_or(Ok(Some(sample(90 * MIB))))
+                reads.remove(&id).unwrap_or(Ok(Some(self.else_reads)))
             };
             self.controller.decide(self.now, &mut read, &mut || self.node);
             let effects = self.controller.effects();
@@ -217,7 +222,12 @@ impl Desk {
             Effect::Sampler(Command::Rearm(id)) => format!("rearm {}", id.0),
             Effect::Sampler(Command::Forget(id)) => format!("forget {}", id.0),
             Effect::Post(_, order) => {
-                let verb = if order.act == Act::Delete { "delete" } else { "post" };
+                let verb = match order.act {
+                    Act::Evict => "post",
+                    Act::Delete => "delete",
+                    Act::Raise => "raise",
+                    Act::Restart => "restart",
+                };
                 format!("{verb} {}{}", order.pod.uid.0, if order.dry_run { " dry" } else { "" })
             }
             Effect::Notify(notice) => format!("tell {}", notice.subject.reason()),

@@ -26,6 +26,9 @@ const UNIT: Bytes = Bytes::MIB;
 /// before: the kubelet keeps its back-off by the resources (measured).
 const RESTART_STEP: Bytes = Bytes(1);
 
+/// What was used up since a remedy began is spread over this time at least: a single step is no growth yet.
+const SEEN_OVER: Duration = Duration::from_millis(20);
+
 /// What this agent may do besides evicting, and how far its raises may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowed {
@@ -80,6 +83,21 @@ impl Latencies {
         }
     }
 
+    /// The time that a remedy needs, and the quickest of those after it, should it have no effect.
+    #[must_use]
+    pub fn needed(&self, remedy: Remedy, after: &[Remedy]) -> Duration {
+        let next = self.quickest(after).map_or(Duration::ZERO, |next| self.of(next) + REACTION);
+        self.of(remedy) + REACTION + next
+    }
+
+    /// How long before the end of the margin, at the growth that was seen, a remedy has to begin: what it needs, should growth
+    /// rise. Restraint holds nothing back beyond that.
+    #[must_use]
+    pub fn notice(&self, remedy: Remedy, after: &[Remedy]) -> Duration {
+        let rises = u32::try_from(GROWTH_MAY_RISE).unwrap_or(u32::MAX);
+        self.needed(remedy, after).saturating_mul(rises)
+    }
+
     /// The quickest of these.
     #[must_use]
     pub fn quickest(&self, remedies: &[Remedy]) -> Option<Remedy> {
@@ -108,10 +126,8 @@ pub fn time_at(growth: u64, evidence: &Evidence) -> Option<Duration> {
 /// The first of these remedies, which are possible and in the user's order, that is in time; the quickest if none is.
 #[must_use]
 pub fn choose(possible: &[Remedy], left: Option<Duration>, latencies: &Latencies) -> Option<Remedy> {
-    let in_time = |i: usize, remedy: Remedy| {
-        let next = latencies.quickest(&possible[i + 1..]).map_or(Duration::ZERO, |next| latencies.of(next) + REACTION);
-        left.is_none_or(|left| latencies.of(remedy) + REACTION + next < left)
-    };
+    let in_time =
+        |i: usize, remedy: Remedy| left.is_none_or(|left| latencies.needed(remedy, &possible[i + 1..]) < left);
     let first = possible.iter().enumerate().find(|(i, remedy)| in_time(*i, **remedy));
     first.map(|(_, remedy)| *remedy).or_else(|| latencies.quickest(possible))
 }
@@ -128,8 +144,7 @@ pub fn is_last_moment(remaining: &[Remedy], left: Option<Duration>, latencies: &
 /// margin. For people: `check` shows it.
 #[must_use]
 pub fn fastest_in_time(remedy: Remedy, after: &[Remedy], margin: Bytes, latencies: &Latencies) -> u64 {
-    let next = latencies.quickest(after).map_or(Duration::ZERO, |next| latencies.of(next) + REACTION);
-    let needed = latencies.of(remedy) + REACTION + next;
+    let needed = latencies.needed(remedy, after);
     let rate = u128::from(margin.0) * 1_000_000_000 / needed.as_nanos().max(1) / u128::from(GROWTH_MAY_RISE);
     u64::try_from(rate).unwrap_or(u64::MAX)
 }
@@ -355,7 +370,7 @@ impl Progress {
     #[must_use]
     pub fn growth(&self, now: Moment, margin: Option<Bytes>) -> u64 {
         let used = self.margin.zip(margin).map_or(Bytes(0), |(before, now)| before.less(now));
-        let nanos = now.saturating_sub(self.began).as_nanos();
+        let nanos = now.saturating_sub(self.began).max(SEEN_OVER).as_nanos();
         let seen = (u128::from(used.0) * 1_000_000_000).checked_div(nanos).unwrap_or(0);
         self.growth.max(u64::try_from(seen).unwrap_or(u64::MAX))
     }

@@ -1,0 +1,340 @@
+//! Raises and restarts: when they are begun, how they are followed, and when the next remedy begins.
+
+use super::*;
+use crate::decide::ladder::Resize;
+use crate::pods::guard::Remedy;
+
+/// A pod `u1` with one container of 100Mi (as the samples have it), and these annotations besides a threshold of 60 %.
+fn listed(annotations: &[(&str, &str)]) -> Value {
+    let annotations = [&[("memory-usage-threshold", "60")], annotations].concat();
+    let mut pod = pod("u1", &[("app", "a")], &annotations);
+    pod["metadata"]["generation"] = json!(1);
+    pod["spec"]["containers"][0]["resources"] = json!({"limits": {"memory": "100Mi"}, "requests": {"memory": "50Mi"}});
+    pod
+}
+
+fn raising(remedies: &str) -> Value {
+    listed(&[("remedies", remedies), ("raise-limit-to", "1Gi")])
+}
+
+fn restarting(remedies: &str) -> Value {
+    let mut pod = listed(&[("remedies", remedies)]);
+    pod["spec"]["containers"][0]["resizePolicy"] =
+        json!([{"resourceName": "memory", "restartPolicy": "RestartContainer"}]);
+    pod
+}
+
+fn watching(pod: &Value) -> (Desk, TargetId) {
+    let mut desk = Desk::new();
+    desk.apply(pod);
+    let id = desk.watched()[0];
+    desk.since();
+    (desk, id)
+}
+
+/// A sample of so much, in MiB, of this limit.
+fn of(usage: u64, limit: u64) -> Sample {
+    let plain = sample(usage * MIB);
+    Sample { own: Level { limit: Some(Bytes(limit * MIB)), ..plain.own }, ..plain }
+}
+
+impl Desk {
+    /// A target is reported above its threshold while it grows so fast, in MiB a second.
+    fn crosses(&mut self, id: TargetId, usage: u64, growth: u64) {
+        self.else_reads = of(usage, 100);
+        let growth = i64::try_from(growth * MIB).unwrap();
+        let evidence = Evidence { growth: Some(growth), rise: Some(growth), ..evidence() };
+        self.report(id, What::Above { evidence, since_last_sample: None });
+    }
+
+    /// At the next look, and from then on, the target holds so much of this limit.
+    fn looks(&mut self, usage: u64, limit: u64) {
+        self.else_reads = of(usage, limit);
+        self.wait();
+    }
+
+    /// Lets so much time go on, in milliseconds; at each look the target holds so much, of 100Mi.
+    fn looks_for(&mut self, millis: u64, usage: impl Fn(u64) -> u64) {
+        let (from, until) = (self.now, self.now + Duration::from_millis(millis));
+        while self.controller.next_tick().is_some_and(|at| at <= until) {
+            let at = u64::try_from((self.controller.next_tick().unwrap() - from).as_millis()).unwrap();
+            self.looks(usage(at), 100);
+        }
+        self.now = until;
+    }
+
+    fn resizes(&self) -> Vec<Resize> {
+        let orders = self.seen.iter().filter_map(|e| match e {
+            Effect::Post(_, order) => order.resize.clone(),
+            _ => None,
+        });
+        orders.collect()
+    }
+
+    fn state(&self) -> (String, String) {
+        let guard = self.controller.guards(self.now).remove(0);
+        (guard.state.as_str().to_owned(), guard.why)
+    }
+}
+
+#[test]
+fn a_slow_leak_is_raised_and_watched_on() {
+    let (mut desk, id) = watching(&raising("raise,evict"));
+    desk.crosses(id, 61, 1);
+    let resize = Resize { container: "app".into(), sidecar: false, limit: Bytes(125 * MIB), request: None };
+    assert_eq!(desk.resizes(), [resize]);
+    assert_eq!(desk.since(), ["raise u1"]);
+    assert_eq!(desk.state().0, "raising");
+    desk.answer(0, &Answer::Accepted);
+    desk.looks(61, 100);
+    assert_eq!(desk.since(), [""; 0], "stored is not done");
+    desk.looks(61, 125);
+    assert_eq!(desk.since(), ["rearm 0", "tell PreOOMRaised"], "the kernel has it: it is judged by the new limit");
+    assert_eq!((desk.state().0.as_str(), desk.controller.next_tick()), ("watching", None));
+    assert_eq!(desk.controller.counts().raised, Bytes(0), "until the watch shows it");
+    let mut raised = raising("raise,evict");
+    raised["spec"]["containers"][0]["resources"]["limits"]["memory"] = json!("125Mi");
+    raised["metadata"]["managedFields"] = json!([{"manager": "pre-oom-killer", "subresource": "resize"}]);
+    desk.apply(&raised);
+    assert_eq!(desk.controller.counts().raised, Bytes(25 * MIB));
+    desk.crosses(id, 80, 1);
+    assert_eq!(desk.resizes()[0].limit, Bytes(156 * MIB), "and so on, up to the bound");
+}
+
+#[test]
+fn what_grows_too_fast_for_two_remedies_is_evicted_at_once() {
+    let (mut desk, id) = watching(&raising("raise,evict"));
+    desk.crosses(id, 61, 50);
+    assert_eq!(desk.since(), ["post u1"], "39Mi last 195 ms at four times 50, and an eviction may take 160");
+}
+
+/// The raise is stored, and never carried out: the eviction begins while there is just enough time for it.
+#[test]
+fn a_raise_without_effect_gives_way_in_time() {
+    let (mut desk, id) = watching(&raising("raise,evict"));
+    desk.crosses(id, 61, 20);
+    assert_eq!(desk.since(), ["raise u1"], "39Mi last 487 ms at four times 20");
+    desk.answer(0, &Answer::Accepted);
+    let begun = desk.now;
+    // It grows four times as fast as was seen.
+    desk.looks_for(300, |ms| 61 + 80 * ms / 1000);
+    assert_eq!(desk.since(), [""; 0]);
+    desk.looks_for(30, |ms| 85 + 80 * ms / 1000);
+    assert_eq!(desk.since(), ["tell PreOOMRemedyFailed", "post u1"]);
+    assert!(desk.now - begun < Duration::from_millis(340), "and 175 ms are left");
+    desk.answer(1, &Answer::Accepted);
+    assert_eq!(desk.since(), ["tell PreOOMEvicted"]);
+}
+
+/// While nothing grows, there is no hurry.
+#[test]
+fn a_raise_that_is_put_off_is_waited_for_while_there_is_time() {
+    let (mut desk, id) = watching(&raising("raise,evict"));
+    desk.crosses(id, 61, 0);
+    desk.answer(0, &Answer::Accepted);
+    desk.since();
+    desk.looks_for(29_000, |_| 61);
+    assert_eq!(desk.since(), [""; 0]);
+    desk.looks_for(2_000, |_| 61);
+    assert_eq!(desk.since(), ["tell PreOOMRemedyFailed", "post u1"], "in the end it has failed");
+}
+
+#[test]
+fn a_refusal_stands_until_the_spec_changes() {
+    let (mut desk, id) = watching(&raising("raise,evict"));
+    desk.crosses(id, 61, 1);
+    let quota = Answer::Refused { code: 403, message: "exceeded quota: q".into() };
+    desk.answer(0, &quota);
+    assert_eq!(desk.since(), ["raise u1", "tell PreOOMRemedyFailed", "post u1"], "the next one begins at once");
+    desk.answer(1, &Answer::Blocked { budget: None, message: "m".into(), retry_after: None });
+    desk.report(id, What::Dipped);
+    desk.since();
+    desk.now += Duration::from_secs(60);
+    desk.crosses(id, 61, 1);
+    assert_eq!(desk.since(), ["post u1"], "not again");
+    desk.answer(2, &Answer::Blocked { budget: None, message: "m".into(), retry_after: None });
+    desk.report(id, What::Dipped);
+    desk.since();
+    let mut changed = raising("raise,evict");
+    changed["metadata"]["generation"] = json!(2);
+    desk.apply(&changed);
+    desk.crosses(id, 61, 1);
+    assert_eq!(desk.since(), ["raise u1"]);
+}
+
+#[test]
+fn a_list_without_evict_never_ends_the_pod() {
+    for pod in [raising("raise"), restarting("restart")] {
+        let (mut desk, id) = watching(&pod);
+        desk.node = None;
+        desk.crosses(id, 61, 1000);
+        desk.answer(0, &Answer::Refused { code: 403, message: "no".into() });
+        desk.looks_for(120_000, |_| 99);
+        let seen = desk.seen.iter().filter_map(|e| match e {
+            Effect::Post(_, order) if !order.dry_run => Some(order.act),
+            _ => None,
+        });
+        assert!(seen.clone().all(|act| act.remedy() != Remedy::Evict), "{:?}", seen.collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn nothing_possible_is_said_once_and_tried_again() {
+    let mut plain = raising("raise");
+    plain["spec"]["containers"][0]["resizePolicy"] =
+        json!([{"resourceName": "memory", "restartPolicy": "RestartContainer"}]);
+    let (mut desk, id) = watching(&plain);
+    desk.crosses(id, 61, 1);
+    assert_eq!(desk.since(), ["tell PreOOMNoRemedy"]);
+    let (state, why) = desk.state();
+    assert_eq!((state.as_str(), desk.controller.counts().no_remedy), ("no-remedy", 1));
+    assert!(why.contains("raise: it would restart the container"), "{why}");
+    desk.looks(61, 100);
+    assert_eq!(desk.since(), [""; 0], "once");
+    desk.apply(&raising("raise"));
+    desk.looks(61, 100);
+    assert_eq!(desk.since(), ["raise u1"]);
+}
+
+#[test]
+fn the_node_bounds_all_raises_together() {
+    let (mut desk, id) = watching(&raising("raise,evict"));
+    desk.node = Some(NodeMemory { total: Bytes(1000 * MIB), available: Bytes(110 * MIB) });
+    desk.crosses(id, 61, 1);
+    assert_eq!(desk.resizes()[0].limit, Bytes(110 * MIB), "a tenth of the machine stays available");
+    for node in [None, Some(NodeMemory { total: Bytes(1000 * MIB), available: Bytes(100 * MIB) })] {
+        let (mut desk, id) = watching(&raising("raise,evict"));
+        desk.node = node;
+        desk.crosses(id, 61, 1);
+        assert_eq!(desk.since(), ["post u1"]);
+    }
+    // What an earlier agent has raised counts: by the request, for the limit that it was is not known.
+    let mut raised = raising("raise,evict");
+    raised["metadata"]["managedFields"] = json!([{"manager": "pre-oom-killer", "subresource": "resize"}]);
+    let (mut desk, id) = watching(&raised);
+    desk.node = Some(NodeMemory { total: Bytes(500 * MIB), available: Bytes(400 * MIB) });
+    assert_eq!(desk.controller.counts().raised, Bytes(50 * MIB));
+    desk.crosses(id, 61, 1);
+    assert_eq!(desk.since(), ["post u1"], "50Mi are a tenth of 500Mi");
+}
+
+#[test]
+fn a_limit_that_somebody_lowers_is_left_alone() {
+    let (mut desk, id) = watching(&raising("raise,evict"));
+    desk.crosses(id, 61, 1);
+    desk.looks(61, 125);
+    let mut vpa = raising("raise,evict");
+    vpa["metadata"]["generation"] = json!(3);
+    desk.apply(&vpa);
+    desk.since();
+    desk.crosses(id, 61, 1);
+    assert_eq!(desk.since(), ["post u1"]);
+}
+
+/// The budgets are asked first. The group's end is the proof.
+#[test]
+fn a_restart_asks_and_ends_with_the_group() {
+    let (mut desk, id) = watching(&restarting("restart,evict"));
+    desk.crosses(id, 61, 1);
+    assert_eq!(desk.since(), ["post u1 dry"]);
+    desk.answer(0, &Answer::Accepted);
+    assert_eq!(desk.resizes()[0].limit, Bytes(100 * MIB + 1), "one byte is enough");
+    assert_eq!(desk.since(), ["restart u1"]);
+    assert_eq!(desk.state().0, "restarting");
+    desk.answer(1, &Answer::Accepted);
+    desk.report(id, What::Gone);
+    assert_eq!(desk.since(), ["tell PreOOMRestarted"]);
+}
+
+#[test]
+fn a_budget_that_blocks_an_eviction_blocks_a_restart() {
+    let (mut desk, id) = watching(&restarting("restart,evict"));
+    desk.crosses(id, 61, 1);
+    desk.answer(0, &Answer::Blocked { budget: Some("b".into()), message: "m".into(), retry_after: None });
+    let seen = desk.since();
+    assert!(!seen.contains(&"restart u1".to_owned()), "{seen:?}");
+}
+
+/// A container that fills up soon after each restart: three times it is restarted, then its pod is evicted.
+#[test]
+fn restarts_are_not_repeated_for_ever() {
+    let mut desk = Desk::with(Limits::default());
+    let mut pod = restarting("restart,evict");
+    for (n, digit) in ["a", "b", "c", "d"].iter().enumerate() {
+        pod["status"]["containerStatuses"][0]["containerID"] = json!(format!("x://{}", digit.repeat(64)));
+        pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] = json!(WALL);
+        desk.apply(&pod);
+        let id = *desk.watched().last().unwrap();
+        desk.seen.clear();
+        desk.else_reads = of(61, 100);
+        let growth = i64::try_from(25 * MIB).unwrap();
+        let evidence = Evidence { growth: Some(growth), growth_at_least: growth, ..evidence() };
+        desk.report(id, What::Above { evidence, since_last_sample: None });
+        let restarts = desk.seen.iter().any(|e| matches!(e, Effect::Post(_, order) if order.dry_run));
+        assert_eq!(restarts, n < 3, "{n}: {:?} {:?}", desk.seen, desk.state());
+        if restarts {
+            let order = 2 * u64::try_from(n).unwrap();
+            desk.answer(order, &Answer::Accepted);
+            desk.answer(order + 1, &Answer::Accepted);
+            desk.report(id, What::Gone);
+            desk.now += Duration::from_secs(1);
+        }
+    }
+    assert_eq!(desk.state().0, "held", "the next remedy is an eviction, which may still wait");
+}
+
+#[test]
+fn a_dry_run_sends_nothing_or_asks() {
+    for (mode, sent) in [("client", vec!["tell PreOOMRemedyDryRun"]), ("server", vec!["raise u1 dry"])] {
+        let pod = listed(&[("remedies", "raise,evict"), ("raise-limit-to", "1Gi"), ("dry-run", mode)]);
+        let (mut desk, id) = watching(&pod);
+        desk.crosses(id, 61, 1);
+        assert_eq!(desk.since(), sent);
+        if mode == "server" {
+            desk.answer(0, &Answer::Accepted);
+            assert_eq!(desk.since(), ["tell PreOOMRemedyDryRun"]);
+        }
+        assert_eq!(desk.state().0, "dry-run");
+    }
+}
+
+/// The agent that may not resize, and the one without the permission.
+#[test]
+fn what_the_agent_may_not_do_drops_out() {
+    let mut desk = Desk::new();
+    desk.controller.settings.remedies = Allowed::default();
+    desk.apply(&raising("raise,evict"));
+    desk.crosses(TargetId(0), 61, 1);
+    assert_eq!(desk.since().last().unwrap(), "post u1");
+}
+
+/// An answer to the raise comes after the kernel has shown it, or after it was given up.
+#[test]
+fn late_answers_change_nothing() {
+    let (mut desk, id) = watching(&raising("raise,evict"));
+    desk.crosses(id, 61, 1);
+    desk.looks(61, 125);
+    desk.since();
+    desk.answer(0, &Answer::Accepted);
+    assert_eq!(desk.since(), [""; 0]);
+    assert_eq!(desk.controller.sizes().in_flight, 0);
+}
+
+/// A raise that may have been carried out is not lost: the kernel's file shows it.
+#[test]
+fn an_answer_that_is_lost_is_no_end() {
+    let (mut desk, id) = watching(&raising("raise,evict"));
+    desk.crosses(id, 61, 1);
+    desk.answer(0, &Answer::Unknown { message: "m".into() });
+    desk.looks(61, 125);
+    assert_eq!(desk.since(), ["raise u1", "rearm 0", "tell PreOOMRaised"]);
+}
+
+/// A budget blocks the eviction, and there is time for a raise now.
+#[test]
+fn a_blocked_eviction_leaves_the_raise() {
+    let (mut desk, id) = watching(&raising("evict,raise"));
+    desk.crosses(id, 61, 1);
+    desk.answer(0, &Answer::Blocked { budget: None, message: "m".into(), retry_after: None });
+    assert_eq!(desk.since(), ["post u1", "tell PreOOMEvictionBlocked", "raise u1"]);
+}
