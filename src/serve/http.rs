@@ -63,7 +63,7 @@ const PAGE: &str = include_str!("page.html");
 /// else, and it cannot turn a string into markup. (A test compares the hashes with the page, and writes them.)
 const POLICY: &str = "default-src 'none'; \
     style-src 'sha256-A6cn9KQtuO2fPVC1GYSytJ/RUkU2zBZpWjLsUO0FlHs='; \
-    script-src 'sha256-ejo9ErloB8rD989d3hsuzMF28plfHt7nlWOeQdtcYus='; \
+    script-src 'sha256-Uw+NAbbKIK5JvpInjkOymspEzyRvdE4XSFjhaADnz9g='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
 
