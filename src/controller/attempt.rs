@@ -227,8 +227,9 @@ impl Controller {
         let wait = answer.retry_after(0, jitter, None).unwrap_or_default();
         if answer.is_standing() && !request.asks {
             entry.remedies.refuse(&container, remedy, entry.pod.generation, answer_words(answer));
+        } else {
+            entry.remedies.fail(target, remedy, now + wait);
         }
-        entry.remedies.fail(target, remedy, now + wait);
         notify(&mut self.effects, entry, Some(container), subject);
         if let Some(reservation) = request.reservation {
             self.refund(&reservation);

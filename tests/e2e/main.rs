@@ -16,6 +16,7 @@ mod desk;
 mod faults;
 mod image;
 mod innocents;
+mod ladder;
 mod page;
 mod ramps;
 mod replicas;
@@ -118,6 +119,16 @@ fn main() {
             tmpfs_below_the_threshold_is_spared_by_every_signal
             a_process_that_forks_a_lot_is_spared
             unreclaimable_spares_the_active_cache_that_working_set_counts;
+        ladder:
+            raised_in_time_lives_on
+            deferred_raise_is_evicted_in_time
+            slow_raise_is_waited_for
+            raise_stays_within_bound_budget_and_reserve
+            nobody_else_is_raised
+            restart_ends_on_sigterm_and_comes_back
+            restart_asks_the_budget
+            list_without_evict_never_evicts
+            what_is_not_allowed_drops_out;
         page:
             a_ramp_moves_and_its_eviction_appears
             what_is_past_is_shown_and_not_said
