@@ -6,6 +6,7 @@
 //! | `resize.rs` | the one that changes a container in place |
 //! | [`answer`] | the meaning of an answer, and when to try again |
 //! | [`evict`] | how it is sent, and when once more |
+//! | [`warn`] | a warning to the container itself, before any of these |
 //! | [`client`] | the connections: as whom, with which token, what to do about a dead one |
 //! | [`timeouts`] | how long is waited for what |
 
@@ -15,3 +16,4 @@ pub mod evict;
 pub mod order;
 mod resize;
 pub mod timeouts;
+pub mod warn;

@@ -160,6 +160,7 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
         recent: Recent::default(),
         wants: Vec::new(),
         walk: Tasks::new(),
+        warnings: Tasks::new(),
         posts: Tasks::new(),
         pace: Pace::default(),
         contact,

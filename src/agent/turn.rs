@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use kube::Client;
 use tokio::sync::{mpsc, oneshot, watch as published};
 use tokio::task::JoinSet;
-use tracing::{Level, debug, info, warn};
+use tracing::{Level, debug, info};
 
 use super::signals::{HURRIED, Signals};
 use super::tasks::Tasks;
@@ -20,6 +20,7 @@ use crate::act::answer::Answer;
 use crate::act::client::{Contact, RenewableClient};
 use crate::act::evict::evict;
 use crate::act::order::Order;
+use crate::act::warn::{Warned, warn};
 use crate::cgroup::resolve::{Groups, Unresolved, Want, resolve};
 use crate::cgroup::{Hierarchy, Machine, StatReader};
 use crate::controller::{Controller, Effect};
@@ -40,6 +41,9 @@ const PING_EACH: Duration = Duration::from_secs(10);
 
 /// While an eviction waits because the server did not answer, the agent checks for its return at this interval.
 const SERVER_CHECK_EACH: Duration = Duration::from_secs(1);
+
+/// At most so many warnings are sent at once; each takes a second at most.
+const MOST_WARNINGS: usize = 64;
 
 /// How many kinds of failure are logged in one outage.
 const MOST_TROUBLES: usize = 8;
@@ -69,6 +73,8 @@ pub(super) struct Agent {
     pub(super) wants: Vec<(TargetId, Want)>,
     /// At most one walk at a time.
     pub(super) walk: Tasks<Vec<TargetId>, Vec<Result<Groups, Unresolved>>>,
+    /// Warnings without an answer yet.
+    pub(super) warnings: Tasks<TargetId, Warned>,
     /// Requests without an answer yet.
     pub(super) posts: Tasks<Request, Answer>,
     pub(super) pace: Pace,
@@ -136,6 +142,9 @@ impl Agent {
                 () = signals.next() => break,
                 Some(report) = reports.recv() => self.reported(report),
                 Some((request, answer)) = self.posts.next() => self.answered(&request, answer),
+                Some((id, answer)) = self.warnings.next() => {
+                    self.controller.warned(id, answer.unwrap_or_else(Warned::Failed));
+                }
                 Some((ids, found)) = self.walk.next() => self.found(ids, found),
                 () = contact.made() => self.heard(),
                 () = contact.answered() => self.sign_of_life(),
@@ -193,7 +202,7 @@ impl Agent {
             self.metrics.watch_restarts.inc();
             let outage = self.outage.get_or_insert_with(|| Outage::begin(self.clock.now()));
             if outage.is_news(failure) {
-                warn!(
+                tracing::warn!(
                     error = failure.words,
                     "the pods cannot be watched; those known stay guarded, and it is tried again"
                 );
@@ -312,6 +321,13 @@ impl Agent {
             // The thread ends only after this side.
             Effect::Sampler(command) => drop(self.commands.send(command)),
             Effect::Post(number, order) => self.post(number, order),
+            Effect::Warn(id, warning) => {
+                if self.warnings.len() < MOST_WARNINGS {
+                    self.warnings.spawn(id, async move { warn(&warning).await });
+                } else {
+                    self.controller.warned(id, Warned::Failed("too many warnings at once".into()));
+                }
+            }
             Effect::Notify(notice) => self.notify(*notice),
         }
     }

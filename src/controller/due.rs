@@ -22,6 +22,7 @@ impl Controller {
         let keys: Vec<Key> = self.due.iter().take_while(|(at, _)| *at <= now).map(|(_, key)| key.clone()).collect();
         for key in &keys {
             self.eviction_due(now, key);
+            self.look_at_warnings(now, key);
             let Some(entry) = self.pods.get_mut(key) else { continue };
             settle_by_time(&mut self.effects, entry, now);
             for i in 0..entry.targets.len() {

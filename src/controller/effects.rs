@@ -2,6 +2,7 @@
 
 use super::entry::{Entry, MOST_REPORTED, bad_ids};
 use crate::act::order::Order;
+use crate::act::warn::Warning;
 use crate::cgroup::resolve::Want;
 use crate::report::notice::{Notice, Subject};
 use crate::sampler::{Command, TargetId};
@@ -14,6 +15,8 @@ pub enum Effect {
     Sampler(Command),
     /// Send this, and answer with `Controller::answered` under the same number.
     Post(u64, Order),
+    /// Send this, and answer with `Controller::warned`.
+    Warn(TargetId, Box<Warning>),
     Notify(Box<Notice>),
 }
 

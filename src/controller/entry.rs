@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::attempt::Attempt;
 use super::remedies::Remembered;
+use super::warning::{self, Warnings};
 use crate::act::order::Act;
 use crate::cgroup::resolve::{Groups, Want};
 use crate::decide::eligibility::Never;
@@ -156,6 +157,7 @@ pub(super) struct Entry {
     pub(super) targets: Vec<Guarded>,
     pub(super) eviction: Eviction,
     pub(super) remedies: Remembered,
+    pub(super) warnings: Warnings,
     pub(super) failure: Option<Failure>,
     /// The same for a deletion past its disruption budget. A refused deletion is no reason to evict less often.
     pub(super) delete_failure: Option<Failure>,
@@ -193,6 +195,7 @@ impl Entry {
             targets: Vec::new(),
             eviction: Eviction::Idle,
             remedies: Remembered::default(),
+            warnings: Warnings::default(),
             failure: None,
             delete_failure: None,
             reserved: None,
@@ -221,7 +224,7 @@ impl Entry {
             GroupState::Watched { .. } => None,
         });
         let kills = self.unsettled.iter().filter_map(|u| u.goes_on_at);
-        resolves.chain(eviction).chain(kills).min()
+        resolves.chain(eviction).chain(kills).chain(warning::due(&self.warnings)).min()
     }
 }
 

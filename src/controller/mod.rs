@@ -18,6 +18,7 @@ mod resolution;
 #[cfg(test)]
 mod tests;
 pub mod view;
+mod warning;
 
 pub use self::core::{Controller, Read, Settings};
 pub use self::counts::Sizes;

@@ -38,6 +38,7 @@ impl Controller {
                 *above = Some(evidence);
                 self.open.insert(key_of(&entry.pod.id));
             }
+            What::Warned(evidence) => self.warn(now, id, evidence),
             What::Dipped => {
                 *above = None;
                 self.open.insert(key_of(&entry.pod.id));

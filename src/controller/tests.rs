@@ -230,6 +230,7 @@ impl Desk {
                 };
                 format!("{verb} {}{}", order.pod.uid.0, if order.dry_run { " dry" } else { "" })
             }
+            Effect::Warn(id, _) => format!("warn {}", id.0),
             Effect::Notify(notice) => format!("tell {}", notice.subject.reason()),
         });
         kinds.collect()

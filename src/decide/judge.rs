@@ -99,7 +99,17 @@ impl History {
         };
         let since = *self.above_since.get_or_insert(sample.at);
         let until = since + rule.sustained_for;
-        let evidence = Evidence {
+        let evidence = Evidence { waived: sample.at < until, ..self.evidence(rule, sample, value, threshold) };
+        if evidence.waived && evidence.deadline(latency) != Some(Duration::ZERO) {
+            return Verdict::Sustaining { until };
+        }
+        Verdict::Above(evidence)
+    }
+
+    /// What is known of a container at a sample, the last one observed.
+    #[must_use]
+    pub fn evidence(&self, rule: &Rule, sample: &Sample, value: Bytes, threshold: Bytes) -> Evidence {
+        Evidence {
             at: sample.at,
             signal: rule.signal,
             value,
@@ -112,13 +122,9 @@ impl History {
             rise: self.trend.last_rises(),
             margin: sample.margin(),
             tight: sample.is_tight(),
-            waived: sample.at < until,
+            waived: false,
             critical: rule.is_critical(sample),
-        };
-        if evidence.waived && evidence.deadline(latency) != Some(Duration::ZERO) {
-            return Verdict::Sustaining { until };
         }
-        Verdict::Above(evidence)
     }
 
     /// Records that the sample at this moment equals the one before.

@@ -7,3 +7,4 @@ pub mod judge;
 pub mod ladder;
 pub mod restraint;
 pub mod schedule;
+pub mod warn;

@@ -183,8 +183,12 @@ pub struct Pod {
     /// `metadata.generation`: it counts the changes of the spec.
     pub generation: i64,
     pub resized: Resized,
-    /// `status.podIP`; `None` for a pod in the network of its host.
+    /// `status.podIP`.
     pub ip: Option<IpAddr>,
+    /// `spec.hostNetwork`: its address is its node's.
+    pub host_network: bool,
+    /// `status.hostIP` and `status.hostIPs`: the addresses of its node.
+    pub host_ips: Vec<IpAddr>,
     /// All containers, in the order of the spec.
     pub containers: Vec<Container>,
     /// The parts of the object that could not be read, each with the reason. Such a pod is never evicted.

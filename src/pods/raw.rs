@@ -5,6 +5,7 @@
 //! pods must not be able to make the agent grow.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -53,6 +54,8 @@ pub(super) fn head_only(id: PodRef, why: String) -> Pod {
         generation: 0,
         resized: Resized::Never,
         ip: None,
+        host_network: false,
+        host_ips: Vec::new(),
         containers: Vec::new(),
         unreadable: vec![why],
     }
@@ -85,7 +88,9 @@ impl RawPod<'_> {
             guaranteed: status.qos_class.as_deref() == Some("Guaranteed"),
             generation: meta.generation.unwrap_or_default(),
             resized: managers.0,
-            ip: status.pod_ip.as_deref().filter(|_| spec.host_network != Some(true)).and_then(|ip| ip.parse().ok()),
+            ip: status.pod_ip.as_deref().and_then(|ip| ip.parse().ok()),
+            host_network: spec.host_network == Some(true),
+            host_ips: status.host_ips(),
             grace: spec.termination_grace_period_seconds.and_then(|s| u32::try_from(s).ok()),
             label: labels.0.get(keys::LABEL).cloned(),
             mirror: annotations.0.contains_key(keys::MIRROR),
@@ -261,6 +266,10 @@ struct RawPodStatus {
     qos_class: Option<String>,
     #[serde(rename = "podIP")]
     pod_ip: Option<String>,
+    #[serde(rename = "hostIP")]
+    host_ip: Option<String>,
+    #[serde(rename = "hostIPs", deserialize_with = "nullable")]
+    host_ips: Capped<RawIp, MOST_CONTAINERS>,
     #[serde(deserialize_with = "nullable")]
     conditions: Capped<RawCondition, MOST_CONTAINERS>,
     #[serde(deserialize_with = "nullable")]
@@ -269,6 +278,19 @@ struct RawPodStatus {
     init_container_statuses: Capped<RawStatus, MOST_CONTAINERS>,
     #[serde(deserialize_with = "nullable")]
     ephemeral_container_statuses: Capped<RawStatus, MOST_CONTAINERS>,
+}
+
+impl RawPodStatus {
+    fn host_ips(&self) -> Vec<IpAddr> {
+        let all = self.host_ips.0.iter().filter_map(|host| host.ip.as_deref()).chain(self.host_ip.as_deref());
+        all.filter_map(|ip| ip.parse().ok()).collect()
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawIp {
+    ip: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -158,7 +158,7 @@ mod tests {
         assert_eq!((read.limit, read.never_restarted, read.guaranteed), (Some(Bytes(1024 * MIB)), true, true));
         assert_eq!((read.generation, read.ip), (3, Some([10, 88, 0, 7].into())));
         let read = pod(&json!({"containers": [], "hostNetwork": true}), &json!([]));
-        assert_eq!((read.limit, read.never_restarted, read.ip), (None, false, None), "the address is the node's");
+        assert_eq!((read.limit, read.never_restarted, read.host_network), (None, false, true));
     }
 
     #[test]

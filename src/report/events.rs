@@ -140,7 +140,7 @@ fn events(notice: &Notice) -> Vec<(Event, ObjectReference)> {
     let place = container.map_or(String::new(), |c| format!("container {c}: "));
     let event = |note: String| Event {
         type_: match subject {
-            Subject::Raised { .. } => EventType::Normal,
+            Subject::Raised { .. } | Subject::Warned { .. } => EventType::Normal,
             Subject::Evicted { mode, .. } if *mode != DryRun::Off => EventType::Normal,
             _ => EventType::Warning,
         },

@@ -46,6 +46,7 @@ impl Subject {
                 Facts { took_ms: Some(took.as_secs_f64() * 1000.0), ..of(evidence) }
             }
             Subject::NoRemedy { evidence, .. } => of(evidence),
+            Subject::Warned { evidence, relieved, .. } => Facts { relieved: Some(*relieved), ..of(evidence) },
             Subject::Deferred { evidence, reason, .. } => Facts { cause: Some(reason.label().into()), ..of(evidence) },
             Subject::Slow { growth, .. } => Facts { growth: Some(*growth), ..Facts::default() },
             Subject::Missed { reason, last_sample, .. } => {

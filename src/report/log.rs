@@ -34,13 +34,16 @@ pub fn log(notice: &Notice) {
                 slow_growth = facts.slow_growth,
                 room = facts.room,
                 raised_to = facts.raised_to,
+                relieved = facts.relieved,
                 took_ms = facts.took_ms,
                 "{message}"
             )
         };
     }
     match subject {
-        Subject::Evicted { .. } | Subject::Raised { .. } | Subject::Restarted { .. } => line!(info),
+        Subject::Evicted { .. } | Subject::Raised { .. } | Subject::Restarted { .. } | Subject::Warned { .. } => {
+            line!(info)
+        }
         _ if subject.is_news() => line!(warn),
         _ => line!(info),
     }

@@ -16,6 +16,7 @@ use super::notice::{MissReason, Subject};
 use crate::access::confinement::{Confinement, ConfinementState};
 use crate::act::answer::Answer;
 use crate::act::order::Act;
+use crate::act::warn::Warned;
 use crate::decide::restraint::Reason;
 use crate::ground::units::Bytes;
 use crate::pods::guard::{DryRun, Remedy};
@@ -44,6 +45,11 @@ struct ResizeLabels {
 struct RemedyLabels {
     remedy: &'static str,
     /// `worked`, or `late`: the next remedy had to begin.
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WarningLabels {
     outcome: &'static str,
 }
 
@@ -80,6 +86,7 @@ pub struct Metrics {
     deletions: Family<AnswerLabels, Counter>,
     resizes: Family<ResizeLabels, Counter>,
     remedies: Family<RemedyLabels, Counter>,
+    warnings: Family<WarningLabels, Counter>,
     no_remedy: Gauge,
     raised: Gauge,
     /// From the request of a raise or a restart to its effect.
@@ -167,6 +174,11 @@ impl Metrics {
                 drop(remedies.get_or_create(&RemedyLabels { remedy, outcome }));
             }
         }
+        let warnings: Family<WarningLabels, Counter> = Family::default();
+        registry.register("warnings", "Warnings to containers by what their memory did within 10 s", warnings.clone());
+        for outcome in ["relieved", "no-effect", "failed", "not-sent"] {
+            drop(warnings.get_or_create(&WarningLabels { outcome }));
+        }
         let remedy = Histogram::new(EVICTION_BUCKETS);
         registry.register_with_unit(
             "remedy",
@@ -239,6 +251,7 @@ impl Metrics {
             deletions,
             resizes,
             remedies,
+            warnings,
             no_remedy,
             raised,
             remedy,
@@ -276,6 +289,15 @@ impl Metrics {
             }
             Subject::Raised { took, .. } => self.remedied(Remedy::Raise, "worked", Some(*took)),
             Subject::Restarted { took, .. } => self.remedied(Remedy::Restart, "worked", Some(*took)),
+            Subject::Warned { answer, relieved, .. } => {
+                let outcome = match answer {
+                    Warned::NotSent => "not-sent",
+                    Warned::Failed(_) => "failed",
+                    Warned::Heard | Warned::Answered(_) if *relieved > 0 => "relieved",
+                    Warned::Heard | Warned::Answered(_) => "no-effect",
+                };
+                self.warnings.get_or_create(&WarningLabels { outcome }).inc();
+            }
             Subject::GaveUp { remedy, .. } => self.remedied(*remedy, "late", None),
             Subject::Evicted { mode: DryRun::Client, act, .. } => self.answered(*act, None, DryRun::Client),
             _ => {}

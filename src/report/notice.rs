@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::act::answer::Answer;
 use crate::act::order::Act;
+use crate::act::warn::Warned;
 use crate::decide::eligibility::Never;
 use crate::decide::judge::Evidence;
 use crate::decide::ladder::Reasons;
@@ -62,6 +63,15 @@ pub enum Subject {
         /// Since its request.
         after: Duration,
     },
+    /// A container was warned, and what came of it.
+    Warned {
+        evidence: Evidence,
+        answer: Warned,
+        /// By how much its signal fell afterwards, in bytes.
+        relieved: i64,
+    },
+    /// A container cannot be warned.
+    NotWarned(String),
     /// None of the remedies is possible.
     NoRemedy { evidence: Evidence, reasons: Reasons },
     /// The server did not carry out the request.
@@ -190,6 +200,7 @@ impl Subject {
             Subject::Restarted { .. } => "PreOOMRestarted",
             Subject::GaveUp { .. } | Subject::NotEvicted { act: Act::Raise | Act::Restart, .. } => "PreOOMRemedyFailed",
             Subject::NoRemedy { .. } => "PreOOMNoRemedy",
+            Subject::Warned { .. } | Subject::NotWarned(_) => "PreOOMWarned",
             Subject::NotEvicted { answer, .. } => match answer {
                 Answer::Blocked { .. } => "PreOOMEvictionBlocked",
                 _ => "PreOOMEvictionFailed",
@@ -221,6 +232,7 @@ impl Subject {
                 | Subject::Raised { .. }
                 | Subject::Restarted { .. }
                 | Subject::GaveUp { .. }
+                | Subject::Warned { .. }
                 | Subject::NoRemedy { .. }
                 | Subject::Deferred { .. }
                 | Subject::Slow { .. }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::notice::{MissReason, Notice, Subject};
 use crate::act::answer::Answer;
 use crate::act::order::Act;
+use crate::act::warn::Warned;
 use crate::decide::judge::Evidence;
 use crate::decide::ladder::NotPossible;
 use crate::ground::units::Bytes;
@@ -133,6 +134,24 @@ pub fn evidence_words(e: &Evidence) -> String {
     text
 }
 
+/// A change of the signal below this is no effect of a warning.
+const RELIEF: i64 = 1 << 20;
+
+/// `Warned, and it relieved 84Mi within 10 s: …`.
+fn warned_words(evidence: &Evidence, answer: &Warned, relieved: i64) -> String {
+    let effect = match relieved {
+        RELIEF.. => format!("it relieved {} within 10 s", Bytes(relieved.unsigned_abs())),
+        _ => "it did not help".to_owned(),
+    };
+    let done = match answer {
+        Warned::Heard => format!("Warned, and {effect}"),
+        Warned::Answered(status) => format!("Warned (it answered {status}), and {effect}"),
+        Warned::Failed(why) => format!("The warning failed ({why})"),
+        Warned::NotSent => "Would have been warned (dry run: nothing was sent)".to_owned(),
+    };
+    format!("{done}: {}", evidence_words(evidence))
+}
+
 /// `raise: its limit has reached raise-limit-to; restart: …`.
 fn reasons_words(reasons: &[(Remedy, NotPossible)]) -> String {
     let words: Vec<String> = reasons.iter().map(|(remedy, why)| format!("{}: {why}", remedy.as_str())).collect();
@@ -190,6 +209,8 @@ impl Subject {
                 short(*after),
                 evidence_words(evidence)
             ),
+            Subject::Warned { evidence, answer, relieved } => warned_words(evidence, answer, *relieved),
+            Subject::NotWarned(why) => format!("Not warned: {why}"),
             Subject::NoRemedy { evidence, reasons } => {
                 format!("Nothing can be done before the kernel's OOM killer: {}; {}", reasons_words(reasons), evidence_words(evidence))
             }

@@ -59,6 +59,8 @@ pub enum What {
     },
     /// It was reported as above its threshold. Now it is at its deadline, or past `force-delete-threshold`.
     Worsened(Evidence),
+    /// It is above its threshold for warnings. Reported again once it has fallen well below.
+    Warned(Evidence),
     /// It is no longer above its threshold.
     Dipped,
     /// The threshold is a percentage, and there is no limit.

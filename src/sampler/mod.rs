@@ -173,6 +173,10 @@ impl Sampler {
         if let Some(what) = killed {
             self.found.push(Change { time_left: what.time_left(), index, what, reported: None });
         }
+        if let Some(evidence) = target.take_warning() {
+            let what = What::Warned(evidence);
+            self.found.push(Change { time_left: what.time_left(), index, what, reported: None });
+        }
         if let Some((what, reported)) = change {
             self.found.push(Change { time_left: what.time_left(), index, what, reported: Some(reported) });
         }
@@ -185,8 +189,14 @@ impl Sampler {
         self.found.sort_unstable_by_key(|found| found.time_left);
         for Change { index, what, reported, .. } in self.found.drain(..) {
             let target = &mut self.targets[index];
+            let is_warning = matches!(what, What::Warned(_));
             let taken = self.reports.try_send(target.report(what)).is_ok();
             match (taken, reported) {
+                (taken, None) if is_warning => {
+                    if !taken {
+                        target.warn_again();
+                    }
+                }
                 (true, Some(reported)) => {
                     self.gone |= reported == Reported::Gone;
                     target.reported(reported);
@@ -318,6 +328,45 @@ mod tests {
         assert!(matches!(rig.turn(), Some(What::Above { .. })));
         rig.sampler.obey(Command::Rearm(TargetId(1)), rig.now);
         assert!(matches!(rig.turn(), Some(What::Above { .. })), "told again when asked to");
+    }
+
+    /// Once, until it has fallen by a twentieth below; and nothing of that is lost.
+    #[test]
+    fn a_warning_is_reported_each_time_the_signal_comes_from_well_below() {
+        let mut rig = Rig::new("104857600\n");
+        let warn = Rule { warn: Some(Threshold::Percent(Percent::parse("40").unwrap())), ..rule("60") };
+        rig.sampler.obey(Command::Rule(TargetId(1), warn, 0), rig.now);
+        rig.turn();
+        let warned = |what: Option<What>| matches!(what, Some(What::Warned(e)) if e.threshold == Bytes(40 * MIB));
+        rig.set(40 * MIB, 0);
+        assert!(rig.turn().is_none());
+        rig.set(40 * MIB + 1, 0);
+        assert!(warned(rig.turn()));
+        for usage in [45, 39, 41] {
+            rig.set(usage * MIB, 0);
+            assert!(rig.turn().is_none(), "{usage}");
+        }
+        rig.set(38 * MIB, 0);
+        assert!(rig.turn().is_none());
+        // Cache counts as little as for the other threshold.
+        rig.set(70 * MIB, 31 * MIB);
+        assert!(rig.turn().is_none());
+        let (sender, reports) = mpsc::channel(1);
+        sender.try_send(Report { id: TargetId(9), edit: 0, what: What::Dipped }).unwrap();
+        (rig.sampler.reports, rig.reports) = (sender, reports);
+        rig.set(41 * MIB, 0);
+        assert!(matches!(rig.turn(), Some(What::Dipped)), "the one that filled the channel");
+        assert!(warned(rig.turn()));
+        // Both at once.
+        rig.set(10 * MIB, 0);
+        rig.turn();
+        let (sender, reports) = mpsc::channel(4);
+        (rig.sampler.reports, rig.reports) = (sender, reports);
+        rig.set(61 * MIB, 0);
+        let first = rig.turn();
+        let second = rig.reports.try_recv().ok().map(|r| r.what);
+        assert!(matches!(first, Some(What::Above { .. }) | Some(What::Warned(_))), "{first:?}");
+        assert!(matches!(second, Some(What::Above { .. }) | Some(What::Warned(_))), "{second:?}");
     }
 
     #[test]

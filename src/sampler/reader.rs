@@ -172,7 +172,9 @@ impl Reader {
         let mut sample = Sample { at: now, until: now, own, pod: self.pod_as_it_should_be(&last, own, now) };
         let rule = schedule.rule;
         let threshold = rule.threshold_of(&sample);
-        let undecided = rule.signal != Signal::Usage && threshold.is_some_and(|t| own.usage > t);
+        // The warning comes first, and without it nothing depends on the cache there.
+        let lowest = rule.warn_threshold_of(&sample).or(threshold);
+        let undecided = rule.signal != Signal::Usage && lowest.is_some_and(|t| own.usage > t);
         let due = schedule.next(&sample);
         let with_cache = Sample { own: Level { stat: last.own.stat, ..own }, ..sample };
         self.inputs = match due < NEAR {

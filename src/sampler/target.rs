@@ -26,6 +26,8 @@ const CLOSE: Duration = Duration::from_millis(30);
 const SOON: Duration = Duration::from_secs(2);
 /// The interval of a container with a file that cannot be read.
 const UNREADABLE_INTERVAL: Duration = LONGEST_INTERVAL;
+/// A warning is repeated after the signal has fallen by this part below its threshold, and crosses it again: 5 %.
+const WARN_AGAIN_PART: u64 = 20;
 /// A sample may come early by this part of its interval, to share a wake-up. A wake-up costs as much as ten samples
 /// (measured). A half causes two wake-ups where a quarter causes five.
 const EARLY_PART: u32 = 2;
@@ -92,6 +94,10 @@ pub struct Target {
     reported: Reported,
     /// When it was last sampled as not above its threshold; `None` once a crossing was reported.
     below_at: Option<Moment>,
+    /// That it is above its threshold for warnings was found.
+    warned: bool,
+    /// The same is to be reported.
+    warning: Option<Evidence>,
     /// An eviction may come soon.
     near: bool,
     /// Set while nothing changes: the interval between samples until one of the verdict's inputs changes.
@@ -114,6 +120,8 @@ impl Target {
             shown: watch.shown,
             reported: Reported::Nothing,
             below_at: None,
+            warned: false,
+            warning: None,
             near: false,
             settled: None,
             due: Due { at: now, early: now },
@@ -167,6 +175,7 @@ impl Target {
         };
         let verdict = self.history.observe(&self.rule, &sample, self.latency.p90());
         let known = self.reader.with_last_cache(&sample);
+        self.warn(&known);
         let mut last = LastSample {
             sample,
             value: known.own.value(self.rule.signal),
@@ -188,6 +197,31 @@ impl Target {
         self.change(now, &sample, verdict)
     }
 
+    /// Finds out whether the container has crossed its threshold for warnings.
+    fn warn(&mut self, known: &Sample) {
+        let (Some(threshold), Some(value)) = (self.rule.warn_threshold_of(known), known.own.value(self.rule.signal))
+        else {
+            return;
+        };
+        if value <= threshold.less(Bytes(threshold.0 / WARN_AGAIN_PART)) {
+            self.warned = false;
+        } else if value > threshold && !self.warned {
+            self.warned = true;
+            self.warning = Some(self.history.evidence(&self.rule, known, value, threshold));
+        }
+    }
+
+    /// The warning that is to be reported.
+    pub(super) fn take_warning(&mut self) -> Option<Evidence> {
+        self.warning.take()
+    }
+
+    /// The warning could not be reported; the next sample finds it again.
+    pub(super) fn warn_again(&mut self) {
+        self.warned = false;
+        self.settled = None;
+    }
+
     /// Sets when to sample next, whether an eviction may come soon, and whether the target has settled.
     fn schedule(&mut self, now: Moment, known: &Sample, last: &LastSample) {
         let LastSample { verdict, threshold, value, growth, .. } = *last;
@@ -205,9 +239,11 @@ impl Target {
             _ => schedule.next(known),
         };
         let missing = threshold.zip(value).map(|(threshold, value)| threshold.less(value));
+        let warn = self.rule.warn_threshold_of(known).filter(|_| !self.warned);
+        let to_warning = warn.zip(value).map(|(warn, value)| warn.less(value)).filter(|missing| *missing > Bytes(0));
         self.wait(now, interval);
         // This sample does not share other wake-ups: if it came before the crossing, it would not see it.
-        if let Some(after) = missing.and_then(|missing| crossing(missing, rise, interval)) {
+        if let Some(after) = to_warning.or(missing).and_then(|missing| crossing(missing, rise, interval)) {
             self.due = Due { at: now + after, early: now + after };
         }
         self.near = interval < CLOSE || time_left(missing, growth).is_some_and(|left| left < SOON);
@@ -275,6 +311,7 @@ impl Target {
     pub fn edited(&mut self, rule: Rule, edit: u32, now: Moment) {
         self.rule = rule;
         self.edit = edit;
+        self.warned = false;
         self.history.judged_anew();
         self.reported = Reported::Outdated;
         self.settled = None;

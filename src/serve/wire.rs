@@ -153,6 +153,9 @@ pub struct Facts {
     /// The limit that the kernel has since a raise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub raised_to: Option<u64>,
+    /// By how much the signal fell after a warning; negative if it rose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relieved: Option<i64>,
     /// From the request to the answer, or to the effect in the kernel, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub took_ms: Option<f64>,
@@ -282,7 +285,7 @@ mod tests {
     use super::*;
 
     /// Every field is set: as an agent of this version writes it, key by key.
-    const WHOLE: &str = r#"{"dryRun":"off","guards":[{"cgroup":"/g","container":"c","dryRun":"server","guardedBy":"namespace","memory":{"ageMs":9,"growth":-6,"limit":3,"nextMs":10,"oomKills":8,"room":5,"slowGrowth":-7,"threshold":4,"usage":1,"value":2},"namespace":"n","never":"mirror","owner":"Job/j","pod":"p","signal":"usage","state":"held","threshold":"60 %","uid":"u","why":"w"},{"memory":{"ageMs":0,"growth":null,"limit":null,"nextMs":0,"oomKills":null,"room":null,"slowGrowth":null,"threshold":null,"usage":0,"value":null},"namespace":"","pod":"","state":"failing","uid":"","why":""}],"listAgeSeconds":1,"listed":true,"node":"a","recent":[{"answer":"accepted","at":"2026-11-24T03:00:00Z","cause":"too-fast","container":"c","dryRun":"client","growth":5,"limit":3,"namespace":"n","number":1,"owner":"Job/j","pod":"p","raisedTo":10,"reason":"PreOOMEvicted","room":7,"signal":"usage","slowGrowth":6,"threshold":4,"tookMs":8.5,"uid":"u","usage":2,"value":1,"words":"w"},{"at":"","namespace":"","number":2,"pod":"","reason":"","uid":"","words":""}],"started":"2026-11-24T02:00:00Z","version":"0.1.0"}"#;
+    const WHOLE: &str = r#"{"dryRun":"off","guards":[{"cgroup":"/g","container":"c","dryRun":"server","guardedBy":"namespace","memory":{"ageMs":9,"growth":-6,"limit":3,"nextMs":10,"oomKills":8,"room":5,"slowGrowth":-7,"threshold":4,"usage":1,"value":2},"namespace":"n","never":"mirror","owner":"Job/j","pod":"p","signal":"usage","state":"held","threshold":"60 %","uid":"u","why":"w"},{"memory":{"ageMs":0,"growth":null,"limit":null,"nextMs":0,"oomKills":null,"room":null,"slowGrowth":null,"threshold":null,"usage":0,"value":null},"namespace":"","pod":"","state":"failing","uid":"","why":""}],"listAgeSeconds":1,"listed":true,"node":"a","recent":[{"answer":"accepted","at":"2026-11-24T03:00:00Z","cause":"too-fast","container":"c","dryRun":"client","growth":5,"limit":3,"namespace":"n","number":1,"owner":"Job/j","pod":"p","raisedTo":10,"reason":"PreOOMEvicted","relieved":-11,"room":7,"signal":"usage","slowGrowth":6,"threshold":4,"tookMs":8.5,"uid":"u","usage":2,"value":1,"words":"w"},{"at":"","namespace":"","number":2,"pod":"","reason":"","uid":"","words":""}],"started":"2026-11-24T02:00:00Z","version":"0.1.0"}"#;
 
     #[test]
     fn what_is_written_is_read_and_written_the_same() {

@@ -108,6 +108,7 @@ impl Node {
                         self.posted.push((now, lasts(n), order.pod.clone()));
                         self.unanswered.push((number, order.pod));
                     }
+                    Effect::Warn(..) => panic!("nobody wants to be warned"),
                     Effect::Notify(notice) => {
                         self.held += usize::from(matches!(notice.subject, Subject::Deferred { .. }));
                     }

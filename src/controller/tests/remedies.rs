@@ -1,6 +1,7 @@
 //! Raises and restarts: when they are begun, how they are followed, and when the next remedy begins.
 
 use super::*;
+use crate::act::warn::Warned;
 use crate::decide::ladder::Resize;
 use crate::pods::guard::Remedy;
 
@@ -337,4 +338,66 @@ fn a_blocked_eviction_leaves_the_raise() {
     desk.crosses(id, 61, 1);
     desk.answer(0, &Answer::Blocked { budget: None, message: "m".into(), retry_after: None });
     assert_eq!(desk.since(), ["post u1", "tell PreOOMEvictionBlocked", "raise u1"]);
+}
+
+/// A pod that has an address, and wants to be warned above a half.
+fn warned() -> Value {
+    let mut pod = listed(&[("warn-threshold", "50"), ("warn-url", ":8080/low?all=1")]);
+    pod["status"]["podIP"] = json!("10.88.0.7");
+    pod
+}
+
+#[test]
+fn a_warning_goes_out_once_a_minute_and_its_effect_is_told() {
+    let (mut desk, id) = watching(&warned());
+    let half = Evidence { value: Bytes(51 * MIB), threshold: Bytes(50 * MIB), ..evidence() };
+    desk.report(id, What::Warned(half));
+    let Some(Effect::Warn(_, warning)) = desk.seen.last() else { panic!("{:?}", desk.seen) };
+    assert_eq!((warning.to, warning.path.as_str()), ("10.88.0.7:8080".parse().unwrap(), "/low?all=1"));
+    let body = serde_json::to_value(warning).unwrap();
+    let expected = json!({"namespace": "demo", "pod": "web", "container": "app", "signal": "working-set",
+        "value": 51 * MIB, "threshold": 50 * MIB, "limit": 100 * MIB, "growth": 7, "timeLeftMs": 39 * MIB * 1000 / 7});
+    assert_eq!(body, expected);
+    desk.report(id, What::Warned(half));
+    assert_eq!(desk.since(), ["warn 0"], "not while one is under way");
+    desk.give(|c, _| c.warned(id, Warned::Heard));
+    desk.report(id, What::Warned(half));
+    assert_eq!(desk.since(), [""; 0], "nor within a minute");
+    desk.wait();
+    let Some(Effect::Notify(notice)) = desk.seen.last() else { panic!("{:?}", desk.seen) };
+    assert!(notice.words().starts_with("Warned, and it did not help: working-set 51Mi"), "{}", notice.words());
+    assert!(desk.now >= Duration::from_secs(10) && desk.controller.next_tick().is_none());
+    desk.now += Duration::from_secs(60);
+    desk.since();
+    desk.report(id, What::Warned(half));
+    assert_eq!(desk.since(), ["warn 0"]);
+    desk.wait();
+    let Some(Effect::Notify(notice)) = desk.seen.last() else { panic!("{:?}", desk.seen) };
+    assert!(notice.words().starts_with("The warning failed (no answer)"), "{}", notice.words());
+}
+
+#[test]
+fn nobody_is_warned_in_a_dry_run_or_at_an_address_of_others() {
+    let half = Evidence { value: Bytes(51 * MIB), threshold: Bytes(50 * MIB), ..evidence() };
+    let tell = |pod: &Value| {
+        let (mut desk, id) = watching(pod);
+        desk.report(id, What::Warned(half));
+        desk.report(id, What::Warned(half));
+        desk.since()
+    };
+    let key = |key: &str| format!("{PREFIX}{key}");
+    for mode in ["client", "server"] {
+        let mut dry = warned();
+        dry["metadata"]["annotations"][key("dry-run")] = json!(mode);
+        assert_eq!(tell(&dry), ["tell PreOOMWarned"]);
+    }
+    let mut host = warned();
+    host["spec"]["hostNetwork"] = json!(true);
+    assert_eq!(tell(&host), ["tell PreOOMWarned"], "why not, once");
+    let mut terminating = warned();
+    terminating["metadata"]["deletionTimestamp"] = json!(WALL);
+    let (mut desk, id) = watching(&warned());
+    desk.apply(&terminating);
+    desk.report(id, What::Warned(half));
+    assert_eq!(desk.since(), [""; 0]);
 }

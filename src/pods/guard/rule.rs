@@ -74,6 +74,13 @@ impl Rule {
         }
     }
 
+    /// The threshold of warnings in bytes; `None` if there is none, or no limit to take a percentage of.
+    #[must_use]
+    pub fn warn_threshold_of(&self, sample: &Sample) -> Option<Bytes> {
+        let warn = Rule { threshold: self.warn?, ..*self };
+        warn.threshold_of(sample)
+    }
+
     /// Whether a sample is above `force-delete-threshold`.
     #[must_use]
     pub fn is_critical(&self, sample: &Sample) -> bool {

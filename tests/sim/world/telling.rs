@@ -29,6 +29,8 @@ impl World<'_> {
             Subject::Raised { .. } => ("raised", "told: raised"),
             Subject::Restarted { .. } => ("restarted", "told: restarted"),
             Subject::GaveUp { .. } => ("gave up", "told: gave up"),
+            Subject::Warned { .. } => ("warned", "told: warned"),
+            Subject::NotWarned(_) => ("not warned", "told: not warned"),
             Subject::NoRemedy { .. } => ("no remedy", "told: no remedy"),
         };
         match (self.bug, kind) {

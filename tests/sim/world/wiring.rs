@@ -64,6 +64,7 @@ impl World<'_> {
             }
             Effect::Sampler(command) => self.obey(command),
             Effect::Post(number, order) => self.post(number, order),
+            Effect::Warn(..) => panic!("nobody wants to be warned"),
             Effect::Notify(notice) => self.noticed(&notice),
         }
     }
