@@ -192,11 +192,6 @@ impl Sampler {
             let is_warning = matches!(what, What::Warned(_));
             let taken = self.reports.try_send(target.report(what)).is_ok();
             match (taken, reported) {
-                (taken, None) if is_warning => {
-                    if !taken {
-                        target.warn_again();
-                    }
-                }
                 (true, Some(reported)) => {
                     self.gone |= reported == Reported::Gone;
                     target.reported(reported);
@@ -205,6 +200,7 @@ impl Sampler {
                     target.report_end_again(now);
                     self.due[index] = target.next();
                 }
+                (false, None) if is_warning => target.warn_again(),
                 (false, None) => target.report_kills_again(),
                 _ => {}
             }

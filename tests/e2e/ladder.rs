@@ -1,9 +1,15 @@
 //! The ladder: raise, restart or evict, whichever is the gentlest that is still in time, with the settings as they are. The
 //! stand-in's kubelet carries resizes out in the real groups, at the times that were measured on a real node.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::ExitStatusExt;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use pre_oom_killer::decide::warn::address;
+use pre_oom_killer::pods::Pod;
+use pre_oom_killer::pods::guard::WarnUrl;
 use standin::hog::Hog;
 use standin::{Fate, Fault, Pdb, PodBuilder, Resizes};
 
@@ -212,4 +218,218 @@ pub fn what_is_not_allowed_drops_out() {
     let mut hog = leaking(&place, 30 * MIB, 128 * MIB, 4 * MIB);
     assert_eq!(hog.wait(soon()).expect("it ends").signal(), Some(SIGTERM));
     assert_eq!((resizes(&world), world.evictions().len()), (vec![], 1));
+}
+
+/// A server on an address of its own, as pods have one; it counts what reaches it, and answers with this status, or never.
+struct Listener {
+    address: SocketAddr,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Listener {
+    fn start(ip: &str, status: Option<u16>, heard: impl Fn() + Send + 'static) -> Listener {
+        let listener = TcpListener::bind((ip, 0)).expect("an address of our own");
+        let address = listener.local_addr().expect("bound");
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&requests);
+        std::thread::spawn(move || {
+            let mut kept = Vec::new();
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                let mut text = vec![0; 4096];
+                let mut length = 0;
+                // The head, and a body that ends with the object.
+                while !text[..length].ends_with(b"}") {
+                    match stream.read(&mut text[length..]) {
+                        Ok(n) if n > 0 => length += n,
+                        _ => break,
+                    }
+                }
+                seen.lock().expect("unbroken").push(String::from_utf8_lossy(&text[..length]).into_owned());
+                match status {
+                    Some(code) => drop(write!(
+                        stream,
+                        "HTTP/1.1 {code} x\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n"
+                    )),
+                    None => kept.push(stream),
+                }
+                heard();
+            }
+        });
+        Listener { address, requests }
+    }
+
+    fn requests(&self) -> Vec<String> {
+        self.requests.lock().expect("unbroken").clone()
+    }
+}
+
+/// An address that is neither loopback nor any other that is no pod's.
+const POD_IP: &str = "10.88.7.7";
+
+/// Runs a test in a network namespace of its own that has the pods' address, so nobody else can meet it.
+fn in_own_network(test: impl FnOnce() + Send + 'static) {
+    use nix::sched::{CloneFlags, unshare};
+    let thread = std::thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET).expect("root");
+        for words in ["link set lo up", "address add 10.88.7.7/32 dev lo"] {
+            let done = std::process::Command::new("ip").args(words.split(' ')).status().expect("ip");
+            assert!(done.success(), "ip {words}");
+        }
+        test();
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn warned_at(address: SocketAddr) -> impl FnOnce(PodBuilder) -> PodBuilder {
+    move |p| {
+        let url = format!(":{}/low-memory?caches=all", address.port());
+        let p = p.annotation(&format!("{PREFIX}warn-threshold"), "40").annotation(&format!("{PREFIX}warn-url"), &url);
+        p.pod_ip(POD_IP)
+    }
+}
+
+/// The container drops its caches when it is warned: its threshold is never crossed.
+pub fn warn_relieves_a_cache() {
+    in_own_network(|| {
+        let world = World::real();
+        let hog = Arc::new(Mutex::new(None::<Hog>));
+        let warned = Arc::clone(&hog);
+        let listener = Listener::start(POD_IP, Some(204), move || {
+            warned.lock().expect("unbroken").as_mut().expect("it runs").shrink(10 * MIB);
+        });
+        let place = listing(&world, "web", 64 * MIB, "evict", warned_at(listener.address));
+        let agent = watching(&world, &[]);
+        let mut started = place.hog();
+        started.hold(20 * MIB, 0);
+        *hog.lock().expect("unbroken") = Some(started);
+        hog.lock().expect("unbroken").as_mut().expect("it runs").ramp(30 * MIB, 4 * MIB);
+        let event = world.wait_events("PreOOMWarned", 1);
+        let note = event[0]["note"].as_str().or(event[0]["message"].as_str()).unwrap_or_default().to_owned();
+        assert!(note.contains("it relieved 1") && note.contains("Mi within 10 s"), "{note}");
+        let requests = listener.requests();
+        assert_eq!(requests.len(), 1, "{requests:?}");
+        let (head, body) = requests[0].split_once("\r\n\r\n").expect("a head and a body");
+        assert!(head.starts_with("POST /low-memory?caches=all HTTP/1.1\r\n"), "{head}");
+        let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        assert_eq!((&body["pod"], &body["container"]), (&"web".into(), &"app".into()), "{body}");
+        assert!(body["value"].as_u64() > body["threshold"].as_u64(), "{body}");
+        assert!(world.evictions().is_empty());
+        agent.wait_state("web", "app", "watching");
+    });
+}
+
+/// Whoever does not answer, or answers with a redirect, gets no second request, and nobody waits for him.
+pub fn hanging_warn_delays_nothing() {
+    in_own_network(|| {
+        let world = World::real();
+        let hanging = Listener::start(POD_IP, None, || {});
+        let redirecting = Listener::start(POD_IP, Some(307), || {});
+        let names = ["web", "b", "c", "d", "e", "f"];
+        let address = |i: usize| if i.is_multiple_of(2) { hanging.address } else { redirecting.address };
+        let places: Vec<Place> = (names.iter().enumerate())
+            .map(|(i, name)| listing(&world, name, 64 * MIB, "evict", warned_at(address(i))))
+            .collect();
+        let agent = watching(&world, &["--log", "pre_oom_killer=debug"]);
+        let mut hogs: Vec<Hog> = places.iter().map(Place::hog).collect();
+        hogs.iter_mut().for_each(|hog| hog.hold(20 * MIB, 0));
+        // From the one threshold to the other in about a second: the request hangs when the container crosses the second one.
+        hogs.iter_mut().for_each(|hog| hog.ramp(128 * MIB, 14 * MIB));
+        for hog in &mut hogs {
+            assert_eq!(hog.wait(soon()).expect("it ends").signal(), Some(SIGTERM));
+        }
+        // By the log's own times: from the sample that was above the threshold to the moment when it was taken up. The best of
+        // six, because a busy machine delays some.
+        let above: Vec<_> = agent.lines().into_iter().filter_map(|line| line["read_us_ago"].as_u64()).collect();
+        assert!(above.len() >= names.len() && above.iter().min() < Some(&1000), "{above:?}");
+        assert_eq!((hanging.requests().len(), redirecting.requests().len()), (3, 3));
+        std::thread::sleep(Duration::from_secs(2));
+        assert_eq!((hanging.requests().len(), redirecting.requests().len()), (3, 3), "no repetition");
+    });
+}
+
+/// The address comes from the pod's status alone. Whatever stands there, a warning goes to no address that is not a pod's.
+pub fn warn_goes_to_no_other_address() {
+    let url = WarnUrl { port: 8080, path: "/".into() };
+    let mut allowed = 0;
+    for seed in 0..100_000 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let host = any_ip(&mut random);
+        let status = serde_json::json!({"podIP": any_text(&mut random, &host), "hostIP": host, "hostIPs": [{"ip": any_ip(&mut random)}]});
+        let spec = serde_json::json!({"containers": [], "hostNetwork": random.u8(0..8) == 0});
+        let pod = serde_json::json!({"metadata": {"name": "p"}, "spec": spec, "status": status});
+        let pod = Pod::from_json(&pod.to_string()).expect("JSON");
+        if let Ok(to) = address(&pod, &url) {
+            allowed += 1;
+            assert!(spec["hostNetwork"] == false && is_a_pods(to.ip()), "{to} of {status}");
+            let hosts = [&status["hostIP"], &status["hostIPs"][0]["ip"]];
+            assert!(hosts.iter().all(|host| **host != to.ip().to_string().as_str()), "{to} of {status}");
+        }
+    }
+    assert!(allowed > 1_000, "{allowed}");
+    // And over the wire: one whose status names the agent's own machine is told why, and nothing is sent.
+    in_own_network(|| {
+        let world = World::real();
+        let listener = Listener::start("127.0.0.1", Some(204), || {});
+        let place = listing(&world, "web", 64 * MIB, "evict", |p| warned_at(listener.address)(p).pod_ip("127.0.0.1"));
+        let _agent = watching(&world, &[]);
+        let mut hog = place.hog();
+        hog.hold(30 * MIB, 0);
+        let event = world.wait_events("PreOOMWarned", 1);
+        let note = event[0]["note"].as_str().or(event[0]["message"].as_str()).unwrap_or_default().to_owned();
+        assert!(note.contains("cannot be a pod's"), "{note}");
+        assert!(listener.requests().is_empty());
+    });
+}
+
+fn any_ip(random: &mut fastrand::Rng) -> String {
+    const SPECIAL: [&str; 12] = [
+        "127.0.0.1",
+        "0.0.0.0",
+        "169.254.169.254",
+        "224.0.0.251",
+        "255.255.255.255",
+        "::1",
+        "::",
+        "fe80::1",
+        "ff02::1",
+        "::ffff:127.0.0.1",
+        "::ffff:169.254.1.1",
+        "0:0:0:0:0:ffff:7f00:1",
+    ];
+    match random.u8(0..4) {
+        0 => SPECIAL[random.usize(0..SPECIAL.len())].to_owned(),
+        1 => std::net::Ipv6Addr::from(random.u128(..)).to_string(),
+        _ => std::net::Ipv4Addr::from(random.u32(..)).to_string(),
+    }
+}
+
+/// An address, that of the host, or what is none.
+fn any_text(random: &mut fastrand::Rng, host: &str) -> String {
+    match random.u8(0..8) {
+        0 => host.to_owned(),
+        1 => format!("{}:80", any_ip(random)),
+        2 => "web.example.com".to_owned(),
+        3 => (0..random.usize(0..20)).map(|_| random.char('\0'..'\u{ff}')).collect(),
+        _ => any_ip(random),
+    }
+}
+
+/// By the registries of special addresses, not by the agent's own rules.
+fn is_a_pods(ip: std::net::IpAddr) -> bool {
+    match ip {
+        std::net::IpAddr::V4(ip) => {
+            let [a, b, ..] = ip.octets();
+            !matches!((a, b), (0 | 127 | 224..=239, _) | (169, 254)) && ip != std::net::Ipv4Addr::BROADCAST
+        }
+        std::net::IpAddr::V6(ip) => {
+            let first = ip.segments()[0];
+            ip != std::net::Ipv6Addr::LOCALHOST
+                && first & 0xffc0 != 0xfe80
+                && first & 0xff00 != 0xff00
+                && !ip.is_unspecified()
+                && ip.to_ipv4_mapped().is_none()
+        }
+    }
 }

@@ -128,7 +128,10 @@ fn main() {
             restart_ends_on_sigterm_and_comes_back
             restart_asks_the_budget
             list_without_evict_never_evicts
-            what_is_not_allowed_drops_out;
+            what_is_not_allowed_drops_out
+            warn_relieves_a_cache
+            hanging_warn_delays_nothing
+            warn_goes_to_no_other_address;
         page:
             a_ramp_moves_and_its_eviction_appears
             what_is_past_is_shown_and_not_said
