@@ -20,11 +20,6 @@ const ANSWER_TO_EXIT: Duration = Duration::from_millis(20);
 const LONGEST_TYPICAL: Duration = Duration::from_secs(2);
 /// How many namespaces are remembered. Beyond that, those without a guarded container are forgotten.
 const NAMESPACES: usize = 512;
-/// What nine of ten raises take until the kernel has the limit (measured: 26 to 83 ms, on a busy node 33 to 69).
-pub(crate) const RAISE: Duration = Duration::from_millis(70);
-/// What nine of ten restarts take until the process has ended, one that ends at once on SIGTERM (measured: 48 to 80 ms; the
-/// question to the budgets takes another 15).
-pub(crate) const RESTART: Duration = Duration::from_millis(95);
 
 #[derive(Debug)]
 struct Seen {
@@ -66,7 +61,11 @@ pub(super) struct Latencies {
 
 impl Default for Latencies {
     fn default() -> Latencies {
-        Latencies { namespaces: BTreeMap::new(), raise: Spread::new(RAISE), restart: Spread::new(RESTART) }
+        Latencies {
+            namespaces: BTreeMap::new(),
+            raise: Spread::new(ladder::RAISE),
+            restart: Spread::new(ladder::RESTART),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use super::tree::{Node, UNRENDERED};
 use crate::ground::keys;
 use crate::ground::keys::{ENABLED, LABEL, PREFIX};
 use crate::pods::Pod;
-use crate::pods::guard::{self, Guard, Problem, Warning};
+use crate::pods::guard::{self, Guard, Problem, Remedy, Warning};
 
 /// Checks a template among what surrounds it in the input.
 #[must_use]
@@ -23,11 +23,12 @@ pub fn assess(template: &Template<'_>, surroundings: &Surroundings<'_>) -> Asses
     let mut check = TemplateCheck { template, namespace, assessment: Assessment::default() };
     if !check.is_patch()
         && check.opted_in()
-        && let Some(guard) = check.guard()
+        && let Some((guard, pod)) = check.guard()
     {
-        check.all_targets(&guard);
+        check.all_targets(&guard, &pod);
         check.target_name(&guard);
-        if check.assessment.targets.iter().any(|target| !target.never) {
+        let evicts = guard.remedies.contains(&Remedy::Evict);
+        if evicts && check.assessment.targets.iter().any(|target| !target.never) {
             check.consequences(surroundings);
         }
     }
@@ -37,12 +38,13 @@ pub fn assess(template: &Template<'_>, surroundings: &Surroundings<'_>) -> Asses
 
 impl TemplateCheck<'_> {
     /// Reads the guard of a template that has opted in; none: it is invalid.
-    fn guard(&mut self) -> Option<Guard> {
+    fn guard(&mut self) -> Option<(Guard, Pod)> {
         if !self.texts_are_texts() {
             return None;
         }
         self.assessment.by_namespace = self.namespace.is_some();
-        let reading = guard::read(&as_pod(self.template, self.namespace)?)?;
+        let pod = as_pod(self.template, self.namespace)?;
+        let reading = guard::read(&pod)?;
         for warning in reading.warnings {
             match warning {
                 Warning::UnknownKey { key, nearest } => {
@@ -57,7 +59,7 @@ impl TemplateCheck<'_> {
                 }
             }
         }
-        reading.guard.map_err(|problems| self.invalid(problems)).ok()
+        reading.guard.map_err(|problems| self.invalid(problems)).ok().map(|guard| (guard, pod))
     }
 
     fn invalid(&mut self, problems: Vec<Problem>) {
@@ -86,12 +88,12 @@ impl TemplateCheck<'_> {
         }
     }
 
-    fn all_targets(&mut self, guard: &Guard) {
+    fn all_targets(&mut self, guard: &Guard, pod: &Pod) {
         for name in &guard.containers {
-            self.target(guard, Some(name));
+            self.target(guard, pod, Some(name));
         }
         if guard.pod_group {
-            self.target(guard, None);
+            self.target(guard, pod, None);
         }
     }
 
@@ -131,6 +133,21 @@ impl TemplateCheck<'_> {
     }
 }
 
+/// Limit and request of memory of a container, or of the pod.
+fn memory(node: &Node) -> serde_json::Value {
+    let amount = |list| node.at(&["resources", list, "memory"]).and_then(Node::scalar);
+    json!({"limits": {"memory": amount("limits")}, "requests": {"memory": amount("requests")}})
+}
+
+fn resize_policy(container: &Node) -> Vec<serde_json::Value> {
+    let policies = container.get("resizePolicy").map_or(&[][..], Node::items);
+    let text = |policy: &Node, key| policy.get(key).and_then(Node::scalar).unwrap_or_default().to_owned();
+    let texts = policies.iter().map(
+        |policy| json!({"resourceName": text(policy, "resourceName"), "restartPolicy": text(policy, "restartPolicy")}),
+    );
+    texts.collect()
+}
+
 /// The part of the template that a guard is read from, as a pod.
 fn as_pod(template: &Template<'_>, namespace: Option<Namespace<'_>>) -> Option<Pod> {
     let texts = template.node.at(&["metadata", "annotations"]).into_iter().flat_map(Node::entries);
@@ -149,13 +166,16 @@ fn as_pod(template: &Template<'_>, namespace: Option<Namespace<'_>>) -> Option<P
         let items = template.node.at(&["spec", list]).map_or(&[][..], Node::items);
         let texts = items.iter().map(|c| {
             let text = |key| c.get(key).and_then(Node::scalar);
-            json!({"name": text("name").unwrap_or_default(), "restartPolicy": text("restartPolicy")})
+            json!({"name": text("name").unwrap_or_default(), "restartPolicy": text("restartPolicy"),
+                "resources": memory(c), "resizePolicy": resize_policy(c)})
         });
         texts.collect()
     };
     let pod = json!({
         "metadata": {"labels": {LABEL: ENABLED}, "annotations": annotations},
-        "spec": {"containers": containers("containers"), "initContainers": containers("initContainers")},
+        "spec": {"containers": containers("containers"), "initContainers": containers("initContainers"),
+            "restartPolicy": template.node.at(&["spec", "restartPolicy"]).and_then(Node::scalar),
+            "resources": template.node.get("spec").map(memory)},
     });
     Pod::from_json(&pod.to_string()).ok()
 }

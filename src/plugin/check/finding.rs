@@ -127,6 +127,7 @@ codes! {
     Patch "patch",
     PdbBlocks "pdb-blocks",
     PdbSeveral "pdb-several",
+    RemedyLeftOut "remedy-left-out",
     TargetInvalid "target-invalid",
     TargetMissing "target-missing",
     TargetUnknown "target-unknown",

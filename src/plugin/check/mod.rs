@@ -8,9 +8,10 @@
 //! | [`finding`] | what is found, as plain data; all codes |
 //! | [`scale`], [`budget`], [`namespaces`] | objects that have a say: autoscalers, disruption budgets, namespaces that are guarded as a whole |
 //! | [`surroundings`] | all of these that are in the input |
-//! | `template_check` | one template, and what was found about it so far; the next four add to that |
+//! | `template_check` | one template, and what was found about it so far; the next five add to that |
 //! | `opt_in` | whether it has opted in, and all ways to have nearly done so |
 //! | `target`, `memory`, `prestop` | what becomes of each container; what it may use; how long its hook takes |
+//! | `remedies` | which remedies are possible for a container, and up to which growth each is in time |
 //! | `consequences` | what an eviction means for budgets, other replicas and the owner |
 //! | [`assess`] | all of that for one template; [`crate::pods::guard`] reads the annotations |
 //! | `unknown_kind` | objects of kinds that are not read |
@@ -27,6 +28,7 @@ pub mod objects;
 mod opt_in;
 mod prestop;
 pub mod print;
+mod remedies;
 pub mod report;
 pub mod scale;
 pub mod surroundings;

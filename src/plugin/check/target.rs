@@ -9,7 +9,8 @@ use super::template_check::TemplateCheck;
 use crate::decide::schedule::{LONGEST_INTERVAL, fastest_saved};
 use crate::ground::keys;
 use crate::ground::units::{Bytes, Percent};
-use crate::pods::guard::{self, DryRun, Guard, Threshold};
+use crate::pods::Pod;
+use crate::pods::guard::{self, DryRun, Guard, Remedy, Threshold};
 use crate::sampler::TYPICAL as EVICTION;
 
 /// A container, or the pod's own group.
@@ -26,7 +27,7 @@ struct Target<'a> {
 
 impl TemplateCheck<'_> {
     /// Adds what becomes of a container, or of the pod's own group (no `name`), and what is wrong with that.
-    pub(super) fn target(&mut self, guard: &Guard, name: Option<&str>) {
+    pub(super) fn target(&mut self, guard: &Guard, pod: &Pod, name: Option<&str>) {
         let memory = Memory::of(self.template, name);
         let target = Target {
             name,
@@ -67,7 +68,14 @@ impl TemplateCheck<'_> {
                 let before = PreStop::of(self.template, name, guard.eviction_grace);
                 let rate = limit.map(|limit| fastest(threshold, limit, before));
                 outcome.fastest_growth = rate;
-                outcome.text = words(guard, threshold, limit, rate.map(|rate| (rate, before)));
+                outcome.text = words(guard, threshold, limit);
+                if let (Some(limit), Some(rate)) = (limit, rate) {
+                    let evict = format!("{}/s {}", Bytes(rate), if_ended(before));
+                    outcome.text += &match guard.remedies[..] {
+                        [Remedy::Evict] => format!("; in time up to {evict}"),
+                        _ => self.remedies(guard, pod, name, limit.less(threshold), &evict),
+                    };
+                }
                 self.evicted(guard, &target, threshold, before);
             }
         }
@@ -206,11 +214,12 @@ fn fastest(threshold: Bytes, limit: Bytes, before: PreStop) -> u64 {
 }
 
 /// "evicted above 60 % of 256Mi = 153.6Mi of working set, …".
-fn words(guard: &Guard, threshold: Bytes, limit: Option<Bytes>, rate: Option<(u64, PreStop)>) -> String {
+fn words(guard: &Guard, threshold: Bytes, limit: Option<Bytes>) -> String {
     let signal = guard.rule.signal.as_str().replace('-', " ");
     let verb = match guard.dry_run {
-        DryRun::Off => "evicted",
-        DryRun::Server | DryRun::Client => "only a dry run of an eviction",
+        DryRun::Off if guard.remedies.contains(&Remedy::Evict) => "evicted",
+        DryRun::Off => "acted on, but never evicted,",
+        DryRun::Server | DryRun::Client => "only a dry run",
     };
     let mut text = match (guard.threshold, limit) {
         (Threshold::Percent(percent), Some(limit)) => match guard.spread {
@@ -233,15 +242,16 @@ fn words(guard: &Guard, threshold: Bytes, limit: Option<Bytes>, rate: Option<(u6
     if let Some(percent) = guard.rule.force_delete {
         let _ = write!(text, "; deleted above {percent} if a budget blocks the eviction");
     }
-    if let Some((rate, before)) = rate {
-        let _ = write!(text, "; in time up to {}/s ", Bytes(rate));
-        let _ = match before {
-            PreStop::None => write!(text, "if it ends at once on SIGTERM"),
-            PreStop::Sleeps(time) => write!(text, "with {} of preStop", seconds(time)),
-            PreStop::Unknown => write!(text, "if preStop and SIGTERM end it at once"),
-        };
-    }
     text
+}
+
+/// What the fastest growth that an eviction is in time for rests on.
+fn if_ended(before: PreStop) -> String {
+    match before {
+        PreStop::None => "if it ends at once on SIGTERM".to_owned(),
+        PreStop::Sleeps(time) => format!("with {} of preStop", seconds(time)),
+        PreStop::Unknown => "if preStop and SIGTERM end it at once".to_owned(),
+    }
 }
 
 fn seconds(duration: std::time::Duration) -> String {
