@@ -12,6 +12,8 @@ use pre_oom_killer::access::confinement::{Confinement, ConfinementState};
 use pre_oom_killer::act::answer::Answer;
 use pre_oom_killer::act::order::Act;
 use pre_oom_killer::cli::{Cli, Command};
+use pre_oom_killer::config::Config;
+use pre_oom_killer::decide::ladder::Allowed;
 use pre_oom_killer::pods::guard::DryRun;
 use pre_oom_killer::report::metrics::Counts;
 use pre_oom_killer::report::metrics::Metrics;
@@ -21,8 +23,8 @@ fn file(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("daemonset").join(path)).unwrap()
 }
 
-#[test]
-fn the_programs_flags_and_variables_are_those_of_the_daemonset() {
+/// What the program makes of the DaemonSet's arguments and these variables.
+fn config(variables: &[&Json]) -> Config {
     let docs: Vec<Json> = serde_saphyr::from_multiple(&file("install.yaml")).unwrap();
     let agent = docs.iter().find(|d| d["kind"] == "DaemonSet").unwrap();
     let container = &agent["spec"]["template"]["spec"]["containers"][0];
@@ -30,7 +32,7 @@ fn the_programs_flags_and_variables_are_those_of_the_daemonset() {
     words.extend(container["args"].as_array().unwrap().iter().map(|w| w.as_str().unwrap().to_owned()));
     let cli = Cli::command();
     let run = cli.find_subcommand("run").unwrap();
-    for variable in container["env"].as_array().unwrap() {
+    for variable in container["env"].as_array().unwrap().iter().chain(variables.iter().copied()) {
         let name = variable["name"].as_str().unwrap();
         let flag = run.get_arguments().find(|a| a.get_env().is_some_and(|e| e == name));
         let flag = flag.unwrap_or_else(|| panic!("the program reads no variable {name}")).get_long().unwrap();
@@ -38,11 +40,28 @@ fn the_programs_flags_and_variables_are_those_of_the_daemonset() {
     }
     #[cfg_attr(not(feature = "plugin"), allow(irrefutable_let_patterns, reason = "then it is the only command"))]
     let Command::Run(args) = Cli::try_parse_from(words).unwrap().command else { panic!("another command") };
-    let config = args.validate().unwrap();
+    args.validate().unwrap()
+}
+
+#[test]
+fn the_programs_flags_and_variables_are_those_of_the_daemonset() {
+    let config = config(&[]);
     assert_eq!(config.cgroup_root, Path::new("/host/sys/fs/cgroup"));
     assert_eq!(config.listen.port(), 8080);
     assert_eq!(config.limits, pre_oom_killer::decide::restraint::Limits::default());
+    assert_eq!(config.remedies, Allowed::default());
     assert!(config.pod_uid.is_some() && config.pod_name.is_some());
+}
+
+#[test]
+fn and_those_of_the_component_for_remedies() {
+    let component: Json = serde_saphyr::from_str(&file("components/remedies/kustomization.yaml")).unwrap();
+    let patch: Json = serde_saphyr::from_str(component["patches"][0]["patch"].as_str().unwrap()).unwrap();
+    let variables = &patch["spec"]["template"]["spec"]["containers"][0]["env"];
+    let variables: Vec<_> = variables.as_array().unwrap().iter().collect();
+    assert_eq!(variables.len(), 3);
+    // The bounds are the program's own defaults, too.
+    assert_eq!(config(&variables).remedies, Allowed { raise: true, restart: true, ..Allowed::default() });
 }
 
 /// Name → labels, and all values of labels, as `/metrics` has them.

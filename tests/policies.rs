@@ -1,13 +1,13 @@
 //! The admission policies' expressions, as rendered, evaluated as the API server would: a policy with params once for each
 //! pod of the namespace, all have to pass, and an expression that cannot be evaluated denies.
 //!
-//! A MutatingAdmissionPolicy: what it stamps, which is one variable, for each kind of pod and namespace.
+//! The policy on resizes is in `policies/resizes.rs`. A MutatingAdmissionPolicy: what it stamps, which is one variable, for each kind of pod and namespace.
 //!
-//! `daemonset/install.yaml` and the component's policy are always looked at; the chart's renderings, and a kustomization that moves the namespace, where
+//! `daemonset/install.yaml` and the components' policies are always looked at; the chart's renderings, and a kustomization that moves the namespace, where
 //! `tests/run deploy` has made them (in the directory `PRE_OOM_KILLER_RENDERED`).
 //!
-//! What a CEL crate cannot show, the server's own type check and cost limit, the leg `apiserver` does: there all three are in
-//! force on a real server (`tests/apiserver/rights.rs`, `namespaces.rs`).
+//! What a CEL crate cannot show, the server's own type check and cost limit, the leg `apiserver` does: there all are in force
+//! on a real server (`tests/apiserver/rights.rs`, `resizes.rs`, `namespaces.rs`).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
@@ -26,6 +26,8 @@ use serde_json::{Value as Json, json};
 
 #[path = "stamps/cases.rs"]
 mod cases;
+#[path = "policies/resizes.rs"]
+mod resizes;
 
 use cases::cases;
 
@@ -64,13 +66,13 @@ struct Rendered {
 }
 
 const INSTALL: &str = "install.yaml";
-/// The plain manifests' MutatingAdmissionPolicy.
-const COMPONENT: &str = "components/namespaces/policy.yaml";
+/// The plain manifests' MutatingAdmissionPolicy, and their policy on resizes.
+const COMPONENTS: [&str; 2] = ["components/namespaces/policy.yaml", "components/remedies/policy.yaml"];
 /// All that `tests/run deploy` makes.
 const MADE: [&str; 5] = ["chart.yaml", "chart-other.yaml", "chart-release.yaml", "plain-other.yaml", "opt-in.yaml"];
 
 fn read(file: &str) -> Rendered {
-    let path = if [INSTALL, COMPONENT].contains(&file) {
+    let path = if file == INSTALL || COMPONENTS.contains(&file) {
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("daemonset").join(file)
     } else {
         let made =
@@ -400,7 +402,7 @@ fn stamp(spec: &Mutating, namespace: &Json, pod: &Json) -> Option<BTreeMap<Strin
 
 #[test]
 fn pods_are_stamped_by_the_component_of_the_plain_manifests() {
-    namespaces_are_guarded(&read(COMPONENT), "pre-oom-killer", "80");
+    namespaces_are_guarded(&read(COMPONENTS[0]), "pre-oom-killer", "80");
 }
 
 #[test]

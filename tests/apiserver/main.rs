@@ -8,6 +8,7 @@
 //! | a denial by somebody's webhook | `denials.rs`: a line of its table |
 //! | a request of the agent's and what it takes the answer for | `evictions.rs` |
 //! | what the shipped rights allow and forbid | `rights.rs` |
+//! | what may be changed by pods/resize | `resizes.rs`; its cases are in `../resizes/cases.rs` |
 //! | what a guarded namespace's pods are stamped with | `namespaces.rs`; its cases are in `../stamps/cases.rs` |
 //! | the whole agent, with a kubelet played by the test | `agents.rs` |
 //! | lists and watches | `watches.rs` |
@@ -32,6 +33,9 @@ mod denials;
 mod evictions;
 mod namespaces;
 mod recorded;
+#[path = "../resizes/cases.rs"]
+mod resize_cases;
+mod resizes;
 mod rights;
 mod server;
 mod watches;
@@ -99,6 +103,8 @@ fn main() {
             the_policies_bind_the_agent_in_any_namespace
             in_a_namespace_without_pods_the_policy_refuses_everybody
             the_opt_in_can_be_asked_of_whoever_acts_as_a_node;
+        resizes:
+            only_what_a_remedy_needs_is_changed;
         agents:
             it_lives_under_the_manifests_of_the_policy_mode
             it_lives_under_the_manifests_of_the_impersonation_mode

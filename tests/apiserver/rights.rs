@@ -18,6 +18,12 @@ const INSTALL: &str = include_str!("../../daemonset/install.yaml");
 const IMPERSONATION: &str = include_str!("../../daemonset/components/impersonation/kustomization.yaml");
 const OPT_IN: &str = include_str!("../../daemonset/chart/templates/policy-opt-in.yaml");
 const DELETE: &str = include_str!("../../daemonset/chart/templates/policy-delete.yaml");
+/// The component for the remedies that resize: its policy, its rights, and what it changes of the DaemonSet.
+const REMEDIES: [&str; 3] = [
+    include_str!("../../daemonset/components/remedies/policy.yaml"),
+    include_str!("../../daemonset/components/remedies/rbac.yaml"),
+    include_str!("../../daemonset/components/remedies/kustomization.yaml"),
+];
 /// What the chart adds for `forceDelete`; the leg `deploy` compares these with it.
 const FORCE_DELETE: [(&str, &str); 2] = [
     ("policy", include_str!("../e2e/manifests/policy-force-delete.yaml")),
@@ -70,17 +76,21 @@ pub fn install<'a>(cluster: &'a Cluster, mode: &str) -> Installed<'a> {
     // As kube-controller-manager says it; without, nothing of its scope is admitted.
     patch_status(installed.server, &quota, &json!({"hard": quota["spec"]["hard"], "used": {"pods": "0"}}));
     if mode == "impersonation" {
-        let component = documents(IMPERSONATION).remove(0);
-        for change in component["patches"].as_array().expect("patches") {
-            let change = documents(change["patch"].as_str().expect("a text")).remove(0);
-            if change["$patch"] == "delete" {
-                delete(installed.server, &change);
-            } else {
-                patch(installed.server, &change, &PatchParams::default(), &Patch::Strategic(&change));
-            }
-        }
+        apply_patches(installed.server, &documents(IMPERSONATION)[0]);
     }
     installed
+}
+
+/// Changes what is there as a component does.
+fn apply_patches(server: &Server, component: &Value) {
+    for change in component["patches"].as_array().expect("patches") {
+        let change = documents(change["patch"].as_str().expect("a text")).remove(0);
+        if change["$patch"] == "delete" {
+            delete(server, &change);
+        } else {
+            patch(server, &change, &PatchParams::default(), &Patch::Strategic(&change));
+        }
+    }
 }
 
 impl Installed<'_> {
@@ -94,6 +104,12 @@ impl Installed<'_> {
         self.objects.iter().find(|object| object["kind"] == kind).expect(kind)
     }
 
+    /// The one of this kind whose name ends so.
+    pub fn find_named(&self, kind: &str, end: &str) -> &Value {
+        let ends = |object: &&Value| object["metadata"]["name"].as_str().is_some_and(|name| name.ends_with(end));
+        self.objects.iter().filter(|object| object["kind"] == kind).find(ends).expect(end)
+    }
+
     /// Adds the right to delete pods, and in mode `policy` the policy that comes with it.
     pub fn with_force_delete(mut self, mode: &str) -> Self {
         let (_, rules) = FORCE_DELETE.iter().find(|(name, _)| *name == mode).expect(mode);
@@ -101,6 +117,14 @@ impl Installed<'_> {
         if mode == "policy" {
             policy_of_the_chart(DELETE).into_iter().for_each(|object| self.apply(object));
         }
+        self
+    }
+
+    /// Adds the component for the remedies that resize.
+    pub fn with_remedies(mut self) -> Self {
+        let [policy, rbac, component] = REMEDIES.map(documents);
+        policy.into_iter().chain(rbac).for_each(|object| self.apply(object));
+        apply_patches(self.server, &component[0]);
         self
     }
 

@@ -44,7 +44,7 @@ impl Cluster {
     pub fn start() -> Result<Cluster, String> {
         let server = Server::start()?;
         for node in [NODE, OTHER] {
-            create::<Node>(&server, None, json!({"metadata": {"name": node}}));
+            make_node(&server, node);
         }
         create::<Namespace>(&server, None, json!({"metadata": {"name": ACCOUNTS}}));
         let mut subjects = Vec::new();
@@ -82,7 +82,7 @@ impl Cluster {
     pub fn world_of_an_agent(&self) -> World<'_> {
         let mut world = self.world();
         world.node = format!("node-{}", world.ns);
-        create::<Node>(&self.server, None, json!({"metadata": {"name": world.node}}));
+        make_node(&self.server, &world.node);
         world
     }
 
@@ -91,6 +91,18 @@ impl Cluster {
         create::<Namespace>(&self.server, None, json!({"metadata": {"name": ns}}));
         create::<ServiceAccount>(&self.server, Some(ns), json!({"metadata": {"name": "default"}}));
     }
+}
+
+/// A node with room for what is resized there, and with what its kubelet has to declare for it.
+fn make_node(server: &Server, name: &str) {
+    create::<Node>(server, None, json!({"metadata": {"name": name}}));
+    server.admin(|client| async move {
+        let room = json!({"cpu": "64", "memory": "64Gi", "pods": "1000"});
+        let features = ["InPlacePodLevelResourcesVerticalScaling", "InPlacePodVerticalScalingInitContainers"];
+        let status = json!({"capacity": room, "allocatable": room, "declaredFeatures": features});
+        let patch = Patch::Merge(json!({"status": status}));
+        Api::<Node>::all(client).patch_status(name, &PatchParams::default(), &patch).await
+    });
 }
 
 /// A namespace of the test's own.

@@ -198,17 +198,43 @@ def check_the_rights_are_those_that_are_used():
     assert only["spec"]["matchConstraints"]["resourceRules"][0]["resources"] == ["pods/eviction"]
 
 
+def check_remedies_bring_their_right_policy_and_flags_and_nothing_else_does():
+    for mode in MODES:
+        for on in ([], ["raise"], ["restart"], ["raise", "restart"]):
+            docs = template({"confinement": mode, "remedies": dict.fromkeys(on, True) | {"raiseReserve": 20, "raiseBudget": 5}})
+            assert rights(docs) == expected_rights(mode, False, bool(on)), (mode, on)
+            # Who patches is the account itself, in each mode.
+            resizing = [d for d in docs if d["metadata"]["name"].endswith("-own-node-resize")]
+            policies = ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"]
+            assert [d["kind"] for d in resizing] == (policies if on and mode != "none" else []), (mode, on)
+            if resizing:
+                variables = {v["name"]: v["expression"] for v in resizing[0]["spec"]["variables"]}
+                assert [name for name in ("raise", "restart") if variables[name] == "true"] == on
+                assert {variables[name] for name in ("raise", "restart")} <= {"true", "false"}
+            env = {e["name"]: e.get("value") for e in find(docs, "DaemonSet")["spec"]["template"]["spec"]["containers"][0]["env"]}
+            assert env.get("PRE_OOM_KILLER_REMEDIES") == (",".join(on) or None)
+            bounds = (env.get("PRE_OOM_KILLER_RAISE_RESERVE"), env.get("PRE_OOM_KILLER_RAISE_BUDGET"))
+            assert bounds == (("20", "5") if "raise" in on else (None, None)), (mode, on)
+
+
 def check_the_end_to_end_tests_run_under_the_charts_rights():
     folder = ROOT / "tests/e2e/manifests"
-    for mode, force in (("policy", True), ("impersonation", False), ("impersonation", True)):
+    remedies = documents((ROOT / "daemonset/components/remedies/rbac.yaml").read_text())
+    for mode, force, resizes in (
+        ("policy", True, False),
+        ("policy", False, True),
+        ("impersonation", False, False),
+        ("impersonation", True, False),
+        ("impersonation", False, True),
+    ):
         names = [f"{mode}-force-delete.yaml"] if force else []
-        docs = [d for name in names for d in documents((folder / name).read_text())]
+        docs = [d for name in names for d in documents((folder / name).read_text())] + (remedies if resizes else [])
         if mode == "policy":
             docs += documents((ROOT / "daemonset/install.yaml").read_text())
         else:
             docs += documents((folder / f"{mode}.yaml").read_text())
         rules = [rule for d in docs if d["kind"] == "ClusterRole" for rule in d["rules"]]
-        assert granted(rules) == expected_rights(mode, force), (mode, force)
+        assert granted(rules) == expected_rights(mode, force, resizes), (mode, force, resizes)
 
 
 def check_the_daemonset_is_what_was_promised():

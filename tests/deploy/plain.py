@@ -22,6 +22,7 @@ def check_install_yaml_is_not_stale():
         for template_, old, new, file in [
             ("daemonset", "maxSurge: 1", "maxSurge: 2", "install.yaml"),
             ("policy-namespaces", "IfNeeded", "Never", "components/namespaces/policy.yaml"),
+            ("policy-resize", "4096", "4097", "components/remedies/policy.yaml"),
         ]:
             changed = copy / f"chart/templates/{template_}.yaml"
             changed.write_text(changed.read_text().replace(old, new))
@@ -51,7 +52,8 @@ def overlay(**settings):
     directory.mkdir(parents=True, exist_ok=True)
     base = os.path.relpath(DAEMONSET, directory)
     content = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": [base]}
-    components = [name for name in ("impersonation", "namespaces") if settings.pop(name, False)]
+    order = settings.pop("order", ("impersonation", "namespaces", "remedies"))
+    components = [name for name in order if settings.pop(name, False)]
     if components:
         content["components"] = [f"{base}/components/{name}" for name in components]
     (directory / "kustomization.yaml").write_text(yaml.safe_dump(content | settings))
@@ -106,6 +108,32 @@ def check_the_component_for_namespaces_is_what_the_chart_has():
     assert any(test["operator"] == "NotIn" and labels.get(test["key"]) in test["values"] for test in tests)
 
 
+def check_the_component_for_remedies_is_what_the_chart_has():
+    def own(docs):
+        docs = [d for d in docs if d["metadata"]["name"].endswith("-own-node-resize")]
+        for document in docs:
+            document["metadata"]["labels"].pop("app.kubernetes.io/managed-by", None)
+        return docs
+
+    env = lambda docs: {e["name"]: e for e in find(docs, "DaemonSet")["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert own(overlay()) == []
+    for impersonation in (False, True):
+        for namespaces in (False, True):
+            setting = {"confinement": "impersonation" if impersonation else "policy", "policy": {"anyNamespace": True}}
+            setting |= {"namespaces": {"enabled": namespaces}, "remedies": {"raise": True, "restart": True}}
+            chart = template(setting | {"createNamespace": True}, "1.36")
+            # In any order: the component for impersonation replaces the rules of its role.
+            for order in (("impersonation", "namespaces", "remedies"), ("remedies", "namespaces", "impersonation")):
+                docs = overlay(remedies=True, impersonation=impersonation, namespaces=namespaces, order=order)
+                assert len(own(docs)) == 2 and own(docs) == own(chart)
+                assert rights(docs) == rights(chart) == expected_rights(setting["confinement"], False, True)
+                assert env(docs) == env(chart) and kinds(docs) == kinds(chart)
+                for document in docs:
+                    validate(document, "1.36")
+    docs = overlay(remedies=True, **MOVED)
+    assert rights(docs) == expected_rights("policy", False, True)  # the bindings name the account where it is now
+
+
 def check_renderings_for_the_policies_test():
     """Written for tests/policies.rs, which evaluates the expressions."""
     force = {"confinement": "policy", "forceDelete": True}
@@ -116,4 +144,9 @@ def check_renderings_for_the_policies_test():
     write("namespaces.yaml", template({}, "1.36"))
     setting = {"namespaces": {"threshold": "62.5%"}, "excludeNamespaces": ["infra"]}
     write("namespaces-other.yaml", template(setting, "1.36", namespace="other", release="mine"))
+    both, one = {"raise": True, "restart": True}, lambda name: {"remedies": {name: True}}
+    write("resize.yaml", template({"confinement": "impersonation", "remedies": both}, "1.36", namespace="other"))
+    write("resize-raise.yaml", template(one("raise"), namespace="other", release="mine"))
+    write("resize-restart.yaml", template(one("restart")))
+    write("plain-resize.yaml", overlay(remedies=True, **MOVED))
     write("opt-in.yaml", template({"confinement": "impersonation", "impersonation": {"requireOptIn": True}}))

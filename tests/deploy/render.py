@@ -98,14 +98,16 @@ def validate(document, version):
 
 def rights(docs):
     """{(group, resource, verb)}, of the agent's account."""
-    binding = find(docs, "ClusterRoleBinding")
-    role = find(docs, "ClusterRole")
+    roles = {d["metadata"]["name"]: d["rules"] for d in docs if d["kind"] == "ClusterRole"}
+    bindings = [d for d in docs if d["kind"] == "ClusterRoleBinding"]
     account = find(docs, "ServiceAccount")["metadata"]
-    assert binding["roleRef"]["name"] == role["metadata"]["name"]
-    [subject] = binding["subjects"]
-    assert (subject["namespace"], subject["name"]) == (account["namespace"], account["name"])
-    assert all(set(rule) == {"apiGroups", "resources", "verbs"} for rule in role["rules"])
-    return granted(role["rules"])
+    assert sorted(b["roleRef"]["name"] for b in bindings) == sorted(roles)
+    for binding in bindings:
+        [subject] = binding["subjects"]
+        assert (subject["namespace"], subject["name"]) == (account["namespace"], account["name"])
+    rules = [rule for role in roles.values() for rule in role]
+    assert all(set(rule) == {"apiGroups", "resources", "verbs"} for rule in rules)
+    return granted(rules)
 
 
 def granted(rules):
@@ -118,7 +120,7 @@ def granted(rules):
     }
 
 
-def expected_rights(mode, force):
+def expected_rights(mode, force, resizes=False):
     used = {("", "pods", "list"), ("", "pods", "watch"), ("", "pods/eviction", "create")}
     used |= {("events.k8s.io", "events", "create"), ("events.k8s.io", "events", "patch")}
     if force:
@@ -126,4 +128,7 @@ def expected_rights(mode, force):
     if mode == "impersonation":
         used = {(group, resource, IMPERSONATED + verb) for group, resource, verb in used}
         used.add(("authentication.k8s.io", "nodes", "impersonate:associated-node"))
+    if resizes:
+        # A node has no right to it.
+        used.add(("", "pods/resize", "patch"))
     return used

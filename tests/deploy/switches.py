@@ -17,6 +17,10 @@ SWITCHES = {
     "restraint.rescueBurst": [0],
     "restraint.evictionRefill": ["1m30s", "500ms"],
     "restraint.minimumAge": ["0s"],
+    "remedies.raise": [True],
+    "remedies.restart": [True],
+    "remedies.raiseReserve": [25],
+    "remedies.raiseBudget": [1],
     "forceDelete": [True],
     "confinement": ["none", "policy", "impersonation"],
     "kubeVersionOverride": ["1.29.0"],
@@ -52,6 +56,8 @@ SWITCHES = {
 NEEDS = {
     "namespaces.enabled": {"kubeVersionOverride": "1.36.0"},
     "namespaces.threshold": {"kubeVersionOverride": "1.36.0"},
+    "remedies.raiseReserve": {"remedies": {"raise": True}},
+    "remedies.raiseBudget": {"remedies": {"raise": True}},
     "impersonation.requireOptIn": {"confinement": "impersonation"},
     "policy.anyNamespace": {"confinement": "policy"},
     "metrics.podMonitor.interval": {"metrics": {"podMonitor": {"enabled": True}}},
@@ -89,6 +95,11 @@ REFUSED = [
     ({"tolerations": [{"operator": "Exist"}]}, ["tolerations.0.operator", "Exists"]),
     ({"log": {"format": "xml"}}, ["log.format", "json", "text"]),
     ({"forceDelete": "yes"}, ["forceDelete", "boolean"]),
+    ({"remedies": {"raise": "yes"}}, ["remedies.raise", "boolean"]),
+    ({"remedies": {"evict": True}}, ["remedies", "evict", "not allowed"]),
+    ({"remedies": {"raiseReserve": 0}}, ["remedies.raiseReserve", "1"]),
+    ({"remedies": {"raiseBudget": 100}}, ["remedies.raiseBudget", "99"]),
+    ({"remedies": {"raiseBudget": "10%"}}, ["remedies.raiseBudget", "integer"]),
     ({"kubeVersionOverride": "newest"}, ["kubeVersionOverride"]),
     ({"networkPolicy": {"fromCIDRs": ["10.0.0.10"]}}, ["networkPolicy.fromCIDRs.0", "pattern"]),
     ({"networkPolicy": {"fromNamespaces": [{"name": "x"}]}}, ["networkPolicy.fromNamespaces.0", "string"]),
@@ -122,7 +133,7 @@ def all_cases():
         for force in (False, True):
             everything = {"confinement": mode, "forceDelete": force}
             for path in SWITCHES:
-                if path.endswith(".enabled") or path in ("createNamespace", "impersonation.requireOptIn"):
+                if path.endswith(".enabled") or path in ("createNamespace", "impersonation.requireOptIn", "remedies.raise", "remedies.restart"):
                     merge(everything, values(path, True) | {"confinement": mode})
             merge(everything, {"networkPolicy": {"fromNamespaces": ["monitoring"]}})
             yield f"everything, {mode}, forceDelete={force}", everything

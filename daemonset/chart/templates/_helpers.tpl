@@ -41,6 +41,11 @@ none
 {{- and .Values.namespaces.enabled (semverCompare ">=1.36.0-0" (include "pre-oom-killer.kubeVersion" .)) -}}
 {{- end -}}
 
+{{/* "true" where the agent may patch pods/resize. */}}
+{{- define "pre-oom-killer.resizes" -}}
+{{- or .Values.remedies.raise .Values.remedies.restart -}}
+{{- end -}}
+
 {{/* CEL: is it the agent that asks? */}}
 {{- define "pre-oom-killer.isAgent" -}}
 {{- $name := include "pre-oom-killer.name" . -}}
