@@ -73,7 +73,16 @@ fn restarts(container: &mut Value) {
     ]);
 }
 
-/// The same without the annotation, which a restart does not need.
+/// A container is restarted when its cpu changes.
+fn cpu_restarts(pod: &mut Value) {
+    restarts(app(pod));
+    let policies = app(pod)["resizePolicy"].as_array_mut().expect("a list");
+    for (policy, other) in policies.iter_mut().zip(["RestartContainer", "NotRequired"]) {
+        policy["restartPolicy"] = other.into();
+    }
+}
+
+/// A container that is restarted when its memory changes, of a pod without the annotation, which a restart does not need.
 fn restarted(pod: &mut Value) {
     restarts(app(pod));
     remove(&mut pod["metadata"], "annotations");
@@ -84,11 +93,14 @@ fn guaranteed(pod: &mut Value) {
         json!({"requests": {"cpu": "1", "memory": "256Mi"}, "limits": {"cpu": "1", "memory": "256Mi"}});
 }
 
-/// A second container without any limit, and both kinds of init containers.
+/// Two more containers, of which one has a limit beyond the bound and one has none, and both kinds of init containers.
 fn several(pod: &mut Value) {
     let memory = json!({"requests": {"memory": "64Mi"}, "limits": {"memory": "64Mi"}});
-    let more = json!({"name": "more", "image": "example.com/more", "resources": {"requests": {"memory": "1Mi"}}});
-    pod["spec"]["containers"].as_array_mut().expect("a list").push(more);
+    let above = json!({"requests": {"memory": "1Mi"}, "limits": {"memory": "1Gi"}});
+    pod["spec"]["containers"].as_array_mut().expect("a list").extend([
+        json!({"name": "more", "image": "example.com/more", "resources": above}),
+        json!({"name": "bare", "image": "example.com/bare"}),
+    ]);
     pod["spec"]["initContainers"] = json!([
         {"name": "setup", "image": "example.com/setup", "resources": memory},
         {"name": "mesh", "image": "example.com/mesh", "resources": memory, "restartPolicy": "Always"},
@@ -142,7 +154,7 @@ fn allowed() -> Vec<Case> {
         case("a raise up to the bound", pod(|_| {}), limit("512Mi"), &[]),
         case("a raise up to the bound in another notation", pod(|_| {}), limit("536870912"), &[]),
         case("a raise of a Guaranteed pod", pod(guaranteed), both("384Mi", "384Mi"), &[]),
-        case("a raise beside a container without a limit", pod(several), limit("384Mi"), &[]),
+        case("a raise beside others that stay as they are", pod(several), limit("384Mi"), &[]),
         case("a raise of an init container", pod(several), init("setup", "65Mi"), &[]),
         case("a raise of a native sidecar", pod(several), init("mesh", "65Mi"), &[]),
         case("a raise below the pod's own limit", pod(pod_level), limit("384Mi"), &[]),
@@ -158,7 +170,9 @@ fn allowed() -> Vec<Case> {
             both("268435457", "268435457"),
             &[],
         ),
+        case("a raise of what a change of its cpu restarts", pod(cpu_restarts), limit("384Mi"), &[]),
         case("the same limit", pod(|_| {}), limit("256Mi"), &[]),
+        case("the same limit in another notation", pod(|_| {}), limit("268435456"), &[]),
         case("nothing", pod(|_| {}), json!({"spec": {}}), &[]),
         Case { switches: ONLY_RAISE, ..case("a raise where nothing else is on", pod(|_| {}), limit("384Mi"), &[]) },
         Case {
@@ -182,6 +196,12 @@ fn whose() -> Vec<Case> {
         of(Some("a"), "no label", labels(json!({"app": "x"})), &[OPTED_IN]),
         of(Some("a"), "no labels", pod(|p| remove(&mut p["metadata"], "labels")), &[OPTED_IN]),
         of(Some("a"), "switched off", labels(json!({"pre-oom-killer": "disabled"})), &[OPTED_IN]),
+        case(
+            "a label of the patch's own",
+            labels(json!({"pre-oom-killer": "disabled"})),
+            json!({"metadata": {"labels": {"pre-oom-killer": "enabled"}}, "spec": limit("384Mi")["spec"]}),
+            &[OPTED_IN],
+        ),
         // The agent's probe is such a patch of its own pod.
         case("nothing, of a pod without the label", labels(json!({"app": "x"})), json!({"spec": {}}), &[OPTED_IN]),
     ]
@@ -201,12 +221,23 @@ fn what_may_change() -> Vec<Case> {
     vec![
         case("the pod's own limit", pod(pod_level), level(json!({"limits": {"memory": "2Gi"}})), &[POD_LEVEL]),
         case("the pod's own limit appears", pod(|_| {}), level(json!({"limits": {"memory": "2Gi"}})), &[POD_LEVEL]),
+        Case {
+            invalid: true,
+            ..case("the pod's own limit disappears", pod(pod_level), level(Value::Null), &[POD_LEVEL])
+        },
         case("a cpu limit", pod(|_| {}), resources(json!({"limits": {"cpu": "2"}})), &[ONLY_MEMORY]),
         case("a cpu request", pod(|_| {}), resources(json!({"requests": {"cpu": "50m"}})), &[ONLY_MEMORY]),
         case("a cpu limit appears", pod(no_cpu), resources(json!({"limits": {"cpu": "2"}})), &[ONLY_MEMORY]),
         case("a cpu request appears", pod(no_cpu), resources(json!({"requests": {"cpu": "50m"}})), &[ONLY_MEMORY]),
         case("a memory limit appears", pod(no_limit), limit("384Mi"), &[ONLY_MEMORY]),
         Case { invalid: true, ..case("a memory limit disappears", pod(|_| {}), gone, &[ONLY_MEMORY]) },
+        case("a request disappears", pod(|_| {}), resources(json!({"requests": {"cpu": null}})), &[ONLY_MEMORY]),
+        case(
+            "a memory request appears",
+            pod(|p| app(p)["resources"] = json!({"requests": {"cpu": "100m"}})),
+            resources(json!({"requests": {"memory": "1Mi"}})),
+            &[ONLY_MEMORY],
+        ),
         // All that reads the containers cannot be evaluated.
         Case {
             invalid: true,
@@ -252,6 +283,12 @@ fn how_far() -> Vec<Case> {
         case("a raise beyond the bound", pod(|_| {}), limit("536870913"), &[RAISE]),
         case("a raise without the annotation", without(), limit("257Mi"), &[RAISE]),
         case("a raise without annotations", bare(), limit("257Mi"), &[RAISE]),
+        case(
+            "a raise up to a bound of the patch's own",
+            bare(),
+            json!({"metadata": annotated("1Gi")["metadata"], "spec": limit("257Mi")["spec"]}),
+            &[RAISE],
+        ),
         case("a raise up to what is no quantity", annotated("lots"), limit("257Mi"), &[RAISE]),
         case("a raise of a native sidecar beyond the bound", pod(several), init("mesh", "513Mi"), &[RAISE]),
         Case { switches: ONLY_RESTART, ..case("a raise where it is off", pod(|_| {}), limit("384Mi"), &[RAISE]) },
