@@ -32,7 +32,9 @@ pub struct Permission {
 }
 
 /// Verb, group, resource, subresource, and who needs it.
-const USED: [(&str, &str, &str, &str, Need); 6] = [
+type Row = (&'static str, &'static str, &'static str, &'static str, Need);
+
+const USED: [Row; 6] = [
     ("list", "", "pods", "", Need::Always),
     ("watch", "", "pods", "", Need::Always),
     ("create", "", "pods", "eviction", Need::Always),
@@ -41,21 +43,21 @@ const USED: [(&str, &str, &str, &str, Need); 6] = [
     ("delete", "", "pods", "", Need::ForceDelete),
 ];
 
-fn used(prefix: &str) -> Vec<Permission> {
-    let permission = |(verb, group, resource, subresource, need): (&str, _, _, _, _)| Permission {
-        verb: format!("{prefix}{verb}"),
-        group,
-        resource,
-        subresource,
-        need,
-    };
-    USED.into_iter().map(permission).collect()
+/// What the remedies raise and restart need, of the account itself in each mode: a node has no right to it (measured).
+const RESIZE: Row = ("patch", "", "pods", "resize", Need::Always);
+
+fn permission(prefix: &str, (verb, group, resource, subresource, need): Row) -> Permission {
+    Permission { verb: format!("{prefix}{verb}"), group, resource, subresource, need }
 }
 
-/// The permissions that the agent needs in this mode.
+fn used(prefix: &str) -> Vec<Permission> {
+    USED.into_iter().map(|row| permission(prefix, row)).collect()
+}
+
+/// The permissions that the agent needs in this mode; `resizes`: it may raise limits or restart containers.
 #[must_use]
-pub fn needed(mode: Confinement) -> Vec<Permission> {
-    match mode {
+pub fn needed(mode: Confinement, resizes: bool) -> Vec<Permission> {
+    let mut needed = match mode {
         Confinement::None | Confinement::Policy => used(""),
         Confinement::Impersonation => {
             let mut all = used("impersonate-on:associated-node:");
@@ -68,16 +70,22 @@ pub fn needed(mode: Confinement) -> Vec<Permission> {
             });
             all
         }
-    }
+    };
+    needed.extend(resizes.then(|| permission("", RESIZE)));
+    needed
 }
 
 /// The permissions that the account itself must not have in this mode. If the agent impersonates its node, these are all on
-/// pods: with one of them, whoever steals the token could leave the impersonation out.
+/// pods: with one of them, whoever steals the token could leave the impersonation out. Resizes are the exception where the
+/// agent needs them, and a policy confines those.
 #[must_use]
-pub fn must_not_have(mode: Confinement) -> Vec<Permission> {
+pub fn must_not_have(mode: Confinement, resizes: bool) -> Vec<Permission> {
     match mode {
         Confinement::None | Confinement::Policy => Vec::new(),
-        Confinement::Impersonation => used("").into_iter().filter(|permission| permission.resource == "pods").collect(),
+        Confinement::Impersonation => {
+            let resize = (!resizes).then(|| permission("", RESIZE));
+            used("").into_iter().chain(resize).filter(|permission| permission.resource == "pods").collect()
+        }
     }
 }
 
@@ -137,31 +145,49 @@ mod tests {
             "patch events.events.k8s.io",
             "delete pods",
         ];
-        assert_eq!(words(&needed(Confinement::Policy)), plain);
-        assert_eq!(needed(Confinement::None), needed(Confinement::Policy));
-        let acting = needed(Confinement::Impersonation);
+        assert_eq!(words(&needed(Confinement::Policy, false)), plain);
+        assert_eq!(needed(Confinement::None, false), needed(Confinement::Policy, false));
+        let acting = needed(Confinement::Impersonation, false);
         assert!(
             words(&acting[..6]).iter().zip(plain).all(|(a, p)| *a == format!("impersonate-on:associated-node:{p}"))
         );
         assert_eq!(words(&acting[6..]), ["impersonate:associated-node nodes.authentication.k8s.io"]);
-        let optional: Vec<_> = needed(Confinement::Policy).into_iter().filter(|r| r.need != Need::Always).collect();
+        let optional: Vec<_> =
+            needed(Confinement::Policy, false).into_iter().filter(|r| r.need != Need::Always).collect();
         assert_eq!(words(&optional), ["delete pods"]);
     }
 
     #[test]
     fn who_acts_as_a_node_has_no_permission_on_pods_itself() {
-        let none: [Vec<Permission>; 2] = [Confinement::None, Confinement::Policy].map(must_not_have);
-        assert!(none.iter().all(Vec::is_empty));
-        let surplus = words(&must_not_have(Confinement::Impersonation));
-        assert_eq!(surplus, ["list pods", "watch pods", "create pods/eviction", "delete pods"]);
+        for resizes in [false, true] {
+            let none = [Confinement::None, Confinement::Policy].map(|mode| must_not_have(mode, resizes));
+            assert!(none.iter().all(Vec::is_empty));
+        }
+        let surplus = ["list pods", "watch pods", "create pods/eviction", "delete pods", "patch pods/resize"];
+        assert_eq!(words(&must_not_have(Confinement::Impersonation, false)), surplus);
+        assert_eq!(words(&must_not_have(Confinement::Impersonation, true)), surplus[..4]);
+    }
+
+    /// A node has no right to resize, so the account needs it itself.
+    #[test]
+    fn a_resize_is_asked_for_by_the_account_itself_in_each_mode() {
+        for mode in [Confinement::None, Confinement::Policy, Confinement::Impersonation] {
+            let (without, with) = (needed(mode, false), needed(mode, true));
+            assert_eq!(with[..without.len()], without, "{mode:?}");
+            assert_eq!(words(&with[without.len()..]), ["patch pods/resize"], "{mode:?}");
+            assert_eq!(with[without.len()].need, Need::Always);
+        }
+        let review = serde_json::to_value(permission("", RESIZE).review()).unwrap();
+        let attributes = serde_json::json!({"verb": "patch", "resource": "pods", "subresource": "resize"});
+        assert_eq!(review["spec"], serde_json::json!({"resourceAttributes": attributes}));
     }
 
     #[test]
     fn a_permission_is_asked_for_as_the_server_names_it() {
-        let review = serde_json::to_value(needed(Confinement::Policy)[2].review()).unwrap();
+        let review = serde_json::to_value(needed(Confinement::Policy, false)[2].review()).unwrap();
         let attributes = serde_json::json!({"verb": "create", "resource": "pods", "subresource": "eviction"});
         assert_eq!(review["spec"], serde_json::json!({"resourceAttributes": attributes}));
-        let node = serde_json::to_value(needed(Confinement::Impersonation)[6].review()).unwrap();
+        let node = serde_json::to_value(needed(Confinement::Impersonation, false)[6].review()).unwrap();
         assert_eq!(node["spec"]["resourceAttributes"]["name"], "*");
         assert_eq!(node["spec"]["resourceAttributes"]["group"], "authentication.k8s.io");
     }

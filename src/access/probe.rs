@@ -1,6 +1,6 @@
 //! What the answer to a probe means: whether the API server itself keeps the agent to its own node. Pure.
 //!
-//! The probe is an eviction with `?dryRun=All` and a uid that no pod has. In mode `policy` (and `none`) it names the agent's
+//! The probe of resizes is in [`resize`](super::resize). That of evictions is an eviction with `?dryRun=All` and a uid that no pod has. In mode `policy` (and `none`) it names the agent's
 //! own pod. The policy compares the uid and refuses the request before the precondition does. In mode `impersonation` it
 //! names a pod that does not exist. Either the plugin NodeRestriction or, behind it, the registry says so, each in its own
 //! words.
@@ -13,9 +13,10 @@ use super::permissions::Permission;
 use crate::act::answer::{Answer, classify};
 use crate::ground::text::shortened;
 
-/// The name of the shipped policy contains the first and ends with the second. The chart puts the release's name before or
-/// between them.
-const POLICY: (&str, &str) = ("pre-oom-killer", "-own-node");
+/// The names of the shipped policies contain it. The chart puts the release's name before or after it.
+const POLICY: &str = "pre-oom-killer";
+/// So the name of the policy on evictions ends.
+const EVICTIONS: &str = "-own-node";
 
 /// The policy's message if the token does not say on which node it is used.
 const NOT_BOUND: &str = "the token is not bound to a node";
@@ -33,7 +34,7 @@ pub struct ProbeFinding {
 }
 
 impl ProbeFinding {
-    fn of(state: ConfinementState, why: impl Into<String>) -> ProbeFinding {
+    pub(super) fn of(state: ConfinementState, why: impl Into<String>) -> ProbeFinding {
         ProbeFinding { state, why: why.into(), refuses_all: false }
     }
 
@@ -45,6 +46,21 @@ impl ProbeFinding {
     #[must_use]
     pub fn unclear(why: String) -> ProbeFinding {
         ProbeFinding::of(ConfinementState::Unclear, why)
+    }
+
+    /// Both hold, or the one that is worse.
+    #[must_use]
+    pub fn and(self, other: ProbeFinding) -> ProbeFinding {
+        let badness = |state| match state {
+            ConfinementState::Holds | ConfinementState::NotAsked => 0,
+            ConfinementState::Unclear => 1,
+            ConfinementState::DoesNotHold => 2,
+        };
+        ProbeFinding {
+            state: if badness(other.state) > badness(self.state) { other.state } else { self.state },
+            why: format!("{}; {}", self.why, other.why),
+            refuses_all: self.refuses_all || other.refuses_all,
+        }
     }
 
     /// The account itself has a permission that it must not have.
@@ -67,10 +83,8 @@ pub enum ProbeResult {
 /// The meaning of the answer to the probe that named the pod `name`.
 #[must_use]
 pub fn result_of(mode: Confinement, name: &str, code: StatusCode, body: &[u8]) -> ProbeResult {
-    let message = serde_json::from_slice::<Status>(body).unwrap_or_default().message;
-    let mut message = message.unwrap_or_else(|| shortened(String::from_utf8_lossy(body).trim()));
-    message.truncate(message.floor_char_boundary(MESSAGE_BYTES));
-    let words = format!("the server answered {}: {message}", code.as_u16());
+    let message = message_of(body);
+    let words = words(code, &message);
     let answer = classify(code, None, body);
     let found = match (mode, &answer) {
         (_, Answer::Throttled { .. } | Answer::Unauthorized | Answer::Failing { .. } | Answer::Unknown { .. }) => {
@@ -86,21 +100,23 @@ pub fn result_of(mode: Confinement, name: &str, code: StatusCode, body: &[u8]) -
             let why = "the request passed admission: the plugin NodeRestriction is not enabled on the API server";
             ProbeFinding::of(ConfinementState::DoesNotHold, why)
         }
-        (Confinement::None | Confinement::Policy, Answer::Refused { code: 403, .. }) => match policy(&message) {
-            Some((policy, NOT_BOUND)) => ProbeFinding {
-                refuses_all: true,
-                ..ProbeFinding::of(
-                    ConfinementState::Holds,
-                    format!(
-                        "policy {policy} refuses every eviction: {NOT_BOUND} (from Kubernetes 1.30 on, the tokens of pods are)"
-                    ),
-                )
-            },
-            Some((policy, reason)) => {
-                ProbeFinding::of(ConfinementState::Holds, format!("policy {policy} refused: {reason}"))
+        (Confinement::None | Confinement::Policy, Answer::Refused { code: 403, .. }) => {
+            match policy(&message, EVICTIONS) {
+                Some((policy, NOT_BOUND)) => ProbeFinding {
+                    refuses_all: true,
+                    ..ProbeFinding::of(
+                        ConfinementState::Holds,
+                        format!(
+                            "policy {policy} refuses every eviction: {NOT_BOUND} (from Kubernetes 1.30 on, the tokens of pods are)"
+                        ),
+                    )
+                },
+                Some((policy, reason)) => {
+                    ProbeFinding::of(ConfinementState::Holds, format!("policy {policy} refused: {reason}"))
+                }
+                None => ProbeFinding::unclear(words),
             }
-            None => ProbeFinding::unclear(words),
-        },
+        }
         (Confinement::None | Confinement::Policy, Answer::Replaced) => {
             let why = "nothing but the pod's uid stopped it: no policy that confines evictions is in force";
             ProbeFinding::of(ConfinementState::DoesNotHold, why)
@@ -110,13 +126,26 @@ pub fn result_of(mode: Confinement, name: &str, code: StatusCode, body: &[u8]) -
     ProbeResult::Found(found)
 }
 
-/// The shipped policy's name and its reason, from `… ValidatingAdmissionPolicy 'NAME' with binding
+/// The server's message, not too long.
+pub(super) fn message_of(body: &[u8]) -> String {
+    let message = serde_json::from_slice::<Status>(body).unwrap_or_default().message;
+    let mut message = message.unwrap_or_else(|| shortened(String::from_utf8_lossy(body).trim()));
+    message.truncate(message.floor_char_boundary(MESSAGE_BYTES));
+    message
+}
+
+/// An answer that shows nothing.
+pub(super) fn words(code: StatusCode, message: &str) -> String {
+    format!("the server answered {}: {message}", code.as_u16())
+}
+
+/// The name and the reason of the shipped policy whose name ends so, from `… ValidatingAdmissionPolicy 'NAME' with binding
 /// 'NAME' denied request: REASON`.
-fn policy(message: &str) -> Option<(&str, &str)> {
+pub(super) fn policy<'a>(message: &'a str, end: &str) -> Option<(&'a str, &'a str)> {
     let (_, rest) = message.split_once("ValidatingAdmissionPolicy '")?;
     let (name, rest) = rest.split_once('\'')?;
     let (_, reason) = rest.split_once(" denied request: ")?;
-    (name.contains(POLICY.0) && name.ends_with(POLICY.1)).then_some((name, reason))
+    (name.contains(POLICY) && name.ends_with(end)).then_some((name, reason))
 }
 
 #[cfg(test)]
@@ -237,13 +266,32 @@ mod tests {
     #[test]
     fn only_the_shipped_policy_counts_under_any_releases_name() {
         let message = |name: &str| format!("x: ValidatingAdmissionPolicy '{name}' with binding 'b' denied request: no");
-        assert_eq!(policy(&message("pre-oom-killer-own-node")), Some(("pre-oom-killer-own-node", "no")));
+        assert_eq!(policy(&message("pre-oom-killer-own-node"), EVICTIONS), Some(("pre-oom-killer-own-node", "no")));
         for release in ["prod-pre-oom-killer-own-node", "pre-oom-killer-prod-own-node"] {
-            assert_eq!(policy(&message(release)), Some((release, "no")));
+            assert_eq!(policy(&message(release), EVICTIONS), Some((release, "no")));
         }
-        for other in ["deny", "pre-oom-killer-own-node-delete", "own-node"] {
-            assert_eq!(policy(&message(other)), None);
+        for other in ["deny", "pre-oom-killer-own-node-delete", "pre-oom-killer-own-node-resize", "own-node"] {
+            assert_eq!(policy(&message(other), EVICTIONS), None);
         }
-        assert_eq!(policy("pods \"pre-oom-killer-own-node\" is forbidden"), None);
+        assert_eq!(policy("pods \"pre-oom-killer-own-node\" is forbidden", EVICTIONS), None);
+    }
+
+    #[test]
+    fn of_two_findings_the_worse_one_counts_and_both_are_told() {
+        use ConfinementState::{DoesNotHold, Holds, Unclear};
+        for (first, second, state) in [
+            (Holds, Holds, Holds),
+            (Holds, Unclear, Unclear),
+            (Unclear, Holds, Unclear),
+            (Unclear, DoesNotHold, DoesNotHold),
+            (DoesNotHold, Unclear, DoesNotHold),
+            (DoesNotHold, Holds, DoesNotHold),
+        ] {
+            let both = ProbeFinding::of(first, "a").and(ProbeFinding::of(second, "b"));
+            assert_eq!(both, ProbeFinding::of(state, "a; b"), "{first:?} {second:?}");
+        }
+        let refuses_all = || ProbeFinding { refuses_all: true, ..ProbeFinding::of(Holds, "a") };
+        assert!(refuses_all().and(ProbeFinding::of(Holds, "b")).refuses_all);
+        assert!(ProbeFinding::of(Holds, "b").and(refuses_all()).refuses_all);
     }
 }

@@ -11,7 +11,8 @@ use tracing::{error, info, warn};
 use super::confinement::{Confinement, ConfinementState};
 use super::permissions::{self, Need, Permission};
 use super::probe::{ProbeFinding, ProbeResult, result_of};
-use crate::act::evict::send;
+use super::resize;
+use crate::act::evict::{exchange, send};
 use crate::act::order::{Act, Order};
 use crate::ground::text::chain;
 use crate::pods::{PodRef, PodUid};
@@ -40,12 +41,14 @@ pub struct OwnPod {
 
 #[derive(Clone)]
 pub struct Prober {
-    /// The client that evicts; it sends the probe.
+    /// The client that evicts; it sends the probe of evictions.
     pub acting: Client,
-    /// A client of the service account itself; it sends the access reviews.
+    /// A client of the service account itself; it sends the access reviews, and the probe of resizes.
     pub own: Client,
     /// The mode that the manifests claim to set up.
     pub mode: Confinement,
+    /// The agent may raise limits or restart containers.
+    pub resizes: bool,
     /// `None`: there is no pod that the probe could name, so none is sent.
     pub own_pod: Option<OwnPod>,
     /// Send nothing but reads (`--dry-run client`).
@@ -152,7 +155,7 @@ impl Prober {
 
     async fn round(&self) -> Result<Round, ProbeFailure> {
         let mut missing = Vec::new();
-        for permission in permissions::needed(self.mode) {
+        for permission in permissions::needed(self.mode, self.resizes) {
             if !self.may(&permission).await? {
                 missing.push(permission);
             }
@@ -167,11 +170,19 @@ impl Prober {
                 "POD_NAME and POD_NAMESPACE (downward API) are not set: there is no pod of its own that the probe could name",
             ));
         };
-        for permission in permissions::must_not_have(self.mode) {
+        for permission in permissions::must_not_have(self.mode, self.resizes) {
             if self.may(&permission).await? {
                 return Ok(ProbeFinding::surplus(&permission));
             }
         }
+        let evictions = self.of_evictions(own_pod).await?;
+        if !self.resizes {
+            return Ok(evictions);
+        }
+        Ok(evictions.and(self.of_resizes(own_pod).await?))
+    }
+
+    async fn of_evictions(&self, own_pod: &OwnPod) -> Result<ProbeFinding, ProbeFailure> {
         // NodeRestriction looks the pod up before it decides, so the probe names one that does not exist.
         let name = match self.mode {
             Confinement::Impersonation => no_such_pod(&own_pod.name),
@@ -185,11 +196,14 @@ impl Prober {
             dry_run: true,
         };
         let answer = send(&self.acting, &order).await;
-        let (code, _, body) = answer.map_err(|error| ProbeFailure { words: chain(error.as_ref()), answered: false })?;
-        match result_of(self.mode, &order.pod.name, code, &body) {
-            ProbeResult::Found(finding) => Ok(finding),
-            ProbeResult::Passing(words) => Err(ProbeFailure { words, answered: true }),
-        }
+        let (code, _, body) = answer.map_err(no_answer)?;
+        found(result_of(self.mode, &order.pod.name, code, &body))
+    }
+
+    async fn of_resizes(&self, own_pod: &OwnPod) -> Result<ProbeFinding, ProbeFailure> {
+        let request = resize::request(&own_pod.namespace, &own_pod.name).map_err(no_answer)?;
+        let (code, _, body) = exchange(&self.own, request).await.map_err(no_answer)?;
+        found(resize::result_of(code, &body))
     }
 
     /// Whether the account itself has this permission, in all namespaces.
@@ -204,6 +218,17 @@ impl Prober {
                 Err(ProbeFailure { words, answered })
             }
         }
+    }
+}
+
+fn no_answer(error: anyhow::Error) -> ProbeFailure {
+    ProbeFailure { words: chain(error.as_ref()), answered: false }
+}
+
+fn found(result: ProbeResult) -> Result<ProbeFinding, ProbeFailure> {
+    match result {
+        ProbeResult::Found(finding) => Ok(finding),
+        ProbeResult::Passing(words) => Err(ProbeFailure { words, answered: true }),
     }
 }
 
@@ -273,7 +298,7 @@ mod tests {
     #[test]
     fn what_is_well_is_not_asked_again() {
         let round = |need: Option<Need>, state| {
-            let permission = |need| Permission { need, ..permissions::needed(Confinement::Policy).remove(0) };
+            let permission = |need| Permission { need, ..permissions::needed(Confinement::Policy, false).remove(0) };
             let finding = ProbeFinding { state, ..ProbeFinding::unclear(String::new()) };
             Round { missing: Some(need.map(permission).into_iter().collect()), finding }
         };

@@ -91,7 +91,18 @@ async fn ask(client: &Client, order: &Order) -> Answer {
 /// # Errors
 /// If there was no response.
 pub async fn send(client: &Client, order: &Order) -> anyhow::Result<(StatusCode, Option<Duration>, Body)> {
-    let response = client.send(request(order)?.map(Into::into)).await?;
+    exchange(client, request(order)?).await
+}
+
+/// The same with any request.
+///
+/// # Errors
+/// If there was no response.
+pub async fn exchange(
+    client: &Client,
+    request: http::Request<Vec<u8>>,
+) -> anyhow::Result<(StatusCode, Option<Duration>, Body)> {
+    let response = client.send(request.map(Into::into)).await?;
     let (head, body) = response.into_parts();
     let retry_after = (head.headers.get(http::header::RETRY_AFTER))
         .and_then(|v| v.to_str().ok()?.parse().ok())

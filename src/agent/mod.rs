@@ -217,6 +217,7 @@ impl Clients {
             acting: self.writes.client().clone(),
             own: self.own.client().clone(),
             mode: config.confinement,
+            resizes: config.remedies.resizes(),
             own_pod: own_pod.map(|(namespace, name)| access::OwnPod { namespace, name }),
             silent: config.dry_run == DryRun::Client,
         }

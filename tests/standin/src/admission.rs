@@ -92,7 +92,7 @@ pub(crate) fn own_node_resize_policy(
     old: &Value,
     new: &Value,
 ) -> Result<(), Reply> {
-    if !state.policy || who.user != state.account {
+    if !state.resize_policy.unwrap_or(state.policy) || who.user != state.account {
         return Ok(());
     }
     let own = who.bound_to.as_deref().is_some_and(|node| old["spec"]["nodeName"] == node);

@@ -190,6 +190,12 @@ impl Standin {
         self.inner.update(|state| state.policy = on);
     }
 
+    /// Whether the policy on resizes is in force, where it is not as [`set_policy`](Self::set_policy) says of the others: who
+    /// acts as a node resizes by itself.
+    pub fn set_resize_policy(&self, on: bool) {
+        self.inner.update(|state| state.resize_policy = Some(on));
+    }
+
     /// Whether the plugin NodeRestriction is on (default: yes).
     pub fn set_node_restriction(&self, on: bool) {
         self.inner.update(|state| state.node_restriction = on);

@@ -86,6 +86,8 @@ pub(crate) struct State {
     pub access: Access,
     /// The project's policies are in force.
     pub policy: bool,
+    /// The policy on resizes; `None`: as the others.
+    pub resize_policy: Option<bool>,
     /// The plugin NodeRestriction is on.
     pub node_restriction: bool,
     /// The feature gate ConstrainedImpersonation is on.
@@ -119,6 +121,7 @@ impl State {
             node: Some("node-host".to_owned()),
             access: Access::default(),
             policy: false,
+            resize_policy: None,
             node_restriction: true,
             constrained_impersonation: true,
             initial_events: false,
