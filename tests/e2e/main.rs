@@ -20,6 +20,7 @@ mod ladder;
 mod page;
 mod ramps;
 mod replicas;
+mod resize_rights;
 mod rights;
 mod slow;
 mod world;
@@ -171,11 +172,19 @@ fn main() {
             five_that_leak_in_step_are_evicted_in_order
             twelve_that_leak_in_step_are_evicted_in_order
             young_ones_go_together_where_there_is_no_time;
+        resize_rights:
+            a_policy_on_resizes_that_holds_is_told_after_one_harmless_question
+            a_policy_on_resizes_that_does_not_hold_is_told
+            an_unclear_answer_about_resizes_is_told_as_unclear
+            without_the_flag_resizes_are_not_asked_about
+            a_dry_run_of_the_client_sends_no_probe_of_resizes;
         rights:
             the_rules_of_the_policy_mode_are_exactly_what_is_used
             the_rules_of_the_policy_mode_with_force_delete_are_exactly_what_is_used
             the_rules_of_the_impersonation_mode_are_exactly_what_is_used
             the_rules_of_the_impersonation_mode_with_force_delete_are_exactly_what_is_used
+            the_rules_of_the_policy_mode_with_remedies_are_exactly_what_is_used
+            the_rules_of_the_impersonation_mode_with_remedies_are_exactly_what_is_used
             all_missing_rights_are_named_in_one_message
             a_policy_that_holds_is_told_after_one_harmless_question
             a_policy_that_does_not_hold_is_told

@@ -14,8 +14,8 @@ use crate::world::{MIB, NS, PREFIX, Place, World};
 const LIMIT: u64 = 100 * MIB;
 const THRESHOLD: u64 = 60 * MIB;
 /// The namespace and the name of the agent's own pod.
-const OWN_NS: &str = "pre-oom-killer";
-const OWN: &str = "agent-x7k2p";
+pub const OWN_NS: &str = "pre-oom-killer";
+pub const OWN: &str = "agent-x7k2p";
 /// No pod has it.
 const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
 /// What an agent does with all its rights takes a second or two.
@@ -23,8 +23,16 @@ const IN_VAIN: Duration = Duration::from_secs(10);
 /// Longer than the longest time between two looks.
 const A_WHILE: Duration = Duration::from_secs(3);
 
+/// What is granted beside the rules of a mode.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Beside {
+    Nothing,
+    ForceDelete,
+    Remedies,
+}
+
 /// The rules of a mode, as they are shipped. The leg `deploy` compares those in `manifests/` with the chart's.
-fn manifests(mode: &str, force_delete: bool) -> String {
+pub fn manifests(mode: &str, beside: Beside) -> String {
     let (rules, more) = match mode {
         "policy" => (include_str!("../../daemonset/install.yaml"), include_str!("manifests/policy-force-delete.yaml")),
         "impersonation" => {
@@ -32,26 +40,38 @@ fn manifests(mode: &str, force_delete: bool) -> String {
         }
         other => panic!("no rules for {other}"),
     };
-    format!("{rules}\n{}", if force_delete { more } else { "" })
+    let beside = match beside {
+        Beside::Nothing => "",
+        Beside::ForceDelete => more,
+        Beside::Remedies => concat!("---\n", include_str!("../../daemonset/components/remedies/rbac.yaml")),
+    };
+    format!("{rules}\n{beside}")
 }
 
 /// A server with the rules of the mode in force, and the agent's own pod.
-fn world(mode: &str, force_delete: bool) -> World {
+pub fn world(mode: &str, beside: Beside) -> World {
     let world = World::simulated();
-    let accounts = world.server.grant(&manifests(mode, force_delete));
+    let accounts = world.server.grant(&manifests(mode, beside));
     world.server.identify(&accounts[0], Some(NODE));
     world.server.set_policy(mode == "policy");
+    world.server.set_resize_policy(beside == Beside::Remedies);
     world.server.put_pod(pod(OWN_NS, OWN).unlabelled().label("app", "agent").build());
     world
 }
 
 /// The flags of an agent that knows its own pod.
-fn flags(mode: &str) -> [&str; 6] {
+pub fn flags(mode: &str) -> [&str; 6] {
     ["--confinement", mode, "--pod-namespace", OWN_NS, "--pod-name", OWN]
 }
 
-fn launch(world: &World, mode: &str) -> Agent {
+pub fn launch(world: &World, mode: &str) -> Agent {
     Agent::launch(&world.server, world.tree.root(), &flags(mode))
+}
+
+/// One that may use each remedy.
+pub fn launch_with_remedies(world: &World, mode: &str) -> Agent {
+    let flags = [&flags(mode)[..], &["--remedies", "raise,restart"]].concat();
+    Agent::launch(&world.server, world.tree.root(), &flags)
 }
 
 /// A pod at 10 % that is guarded at 60 %, and what else is annotated.
@@ -81,12 +101,12 @@ fn answered(requests: &[Request], code: u16) -> bool {
 }
 
 /// The lines about the confinement.
-fn confinement(agent: &Agent) -> Vec<Value> {
+pub fn confinement(agent: &Agent) -> Vec<Value> {
     agent.lines().into_iter().filter(|l| l["message"] == "confinement").collect()
 }
 
 /// Waits for such a line with this state; the metric says the same.
-fn wait_confinement(agent: &Agent, mode: &str, state: &str) -> Value {
+pub fn wait_confinement(agent: &Agent, mode: &str, state: &str) -> Value {
     let line = agent.wait_until(state, |a| confinement(a).into_iter().rfind(|l| l["state"] == state));
     assert_eq!(line["mode"], mode, "{line}");
     let page = agent.get("/metrics").1;
@@ -96,25 +116,33 @@ fn wait_confinement(agent: &Agent, mode: &str, state: &str) -> Value {
 }
 
 /// What was sent about the agent's own pod, or under its name.
-fn probes(server: &Standin) -> Vec<Request> {
+pub fn probes(server: &Standin) -> Vec<Request> {
     server.requests().into_iter().filter(|r| r.path.contains(OWN)).collect()
 }
 
-/// Each probe is a dry run, whatever else it is, and its uid is nobody's.
-fn probes_are_harmless(server: &Standin) {
+/// Each probe is a dry run, whatever else it is: an eviction of nobody's uid, or a resize that changes nothing.
+pub fn probes_are_harmless(server: &Standin) {
     for probe in probes(server) {
+        if probe.method == "PATCH" {
+            assert!(probe.path.ends_with(&format!("/namespaces/{OWN_NS}/pods/{OWN}/resize")), "{probe:?}");
+            assert_eq!(probe.query_value("dryRun").as_deref(), Some("All"), "{probe:?}");
+            assert_eq!(probe.body, json!({"spec": {}}), "{probe:?}");
+            continue;
+        }
         assert!(probe.method == "POST" && probe.path.ends_with("/eviction"), "{probe:?}");
         assert_eq!(probe.query_value("dryRun").as_deref(), Some("All"), "{probe:?}");
         assert_eq!(probe.body["deleteOptions"], json!({"preconditions": {"uid": NOBODY}}), "{probe:?}");
     }
 }
 
-/// In mode impersonation everything but the questions about the own rights is sent as the node, with no other
+/// In mode impersonation everything but the questions about the own rights, and resizes, is sent as the node, with no other
 /// header of that kind; elsewhere nothing is.
-fn everything_is_sent_as(server: &Standin, mode: &str) {
+pub fn everything_is_sent_as(server: &Standin, mode: &str) {
     for request in server.requests() {
         let acting: Vec<_> = request.headers.iter().filter(|(name, _)| name.starts_with("impersonate-")).collect();
-        let own = mode != "impersonation" || request.path.ends_with("/selfsubjectaccessreviews");
+        let own = mode != "impersonation"
+            || request.path.ends_with("/selfsubjectaccessreviews")
+            || request.path.ends_with("/resize");
         let node = ("impersonate-user".to_owned(), format!("system:node:{NODE}"));
         assert_eq!(acting, if own { vec![] } else { vec![&node] }, "{} {}", request.method, request.path);
     }
@@ -130,8 +158,8 @@ struct Life {
 }
 
 /// Evicts, tries, deletes past a budget, tells it and tells it again, all under these rules less one.
-fn live(mode: &str, force_delete: bool, less: Option<&Grant>) -> Life {
-    let world = world(mode, force_delete);
+fn live(mode: &str, beside: Beside, less: Option<&Grant>) -> Life {
+    let world = world(mode, beside);
     let server = &world.server;
     if let Some(grant) = less {
         server.revoke(grant);
@@ -142,7 +170,7 @@ fn live(mode: &str, force_delete: bool, less: Option<&Grant>) -> Life {
     world.place("odd", Some(LIMIT), |p| p.annotation(&format!("{PREFIX}memory-usage-threshold"), "lots"));
     let label = |value: &str| server.edit_pod(NS, "odd", |p| p["metadata"]["labels"]["pre-oom-killer"] = json!(value));
 
-    let agent = launch(&world, mode);
+    let agent = if beside == Beside::Remedies { launch_with_remedies(&world, mode) } else { launch(&world, mode) };
     let deadline = Instant::now() + if less.is_some() { IN_VAIN } else { soon() };
     let mut undone = Vec::new();
     let mut step = |name, done: bool| undone.extend(Some(name).filter(|_| !done));
@@ -156,7 +184,7 @@ fn live(mode: &str, force_delete: bool, less: Option<&Grant>) -> Life {
     step("watch", watches && poll(deadline, || answered(&eviction("later"), 201)));
     step("evict", poll(deadline, || answered(&eviction("web"), 201)));
     step("dry run", poll(deadline, || answered(&eviction("dry"), 201)));
-    if force_delete {
+    if beside == Beside::ForceDelete {
         step("delete", poll(deadline, || answered(&server.requests_to("DELETE", "/pods/blocked"), 200)));
     }
     step("event", poll(deadline, || world.events("PreOOMEvicted").len() >= 2));
@@ -169,6 +197,10 @@ fn live(mode: &str, force_delete: bool, less: Option<&Grant>) -> Life {
     label("enabled");
     let twice = poll(deadline, || told().iter().any(|e| e["series"]["count"] == 2));
     step("patch", once && forgotten && twice);
+    if beside == Beside::Remedies {
+        let holds = || confinement(&agent).last().is_some_and(|line| line["state"] == "holds");
+        step("resize", poll(deadline, holds));
+    }
 
     let missing = |l: &Value| l["missing"].as_str().map(str::to_owned);
     poll(deadline.min(Instant::now() + A_WHILE), || !confinement(&agent).is_empty());
@@ -183,21 +215,22 @@ fn live(mode: &str, force_delete: bool, less: Option<&Grant>) -> Life {
 }
 
 /// With all of them it lives and uses each; with one too few it does not, and that one is named.
-fn lives_by_exactly_its_rights(mode: &str, force_delete: bool) {
-    let life = live(mode, force_delete, None);
+fn lives_by_exactly_its_rights(mode: &str, beside: Beside) {
+    let life = live(mode, beside, None);
     assert_eq!((life.undone, life.missing), (vec![], vec![]));
     assert_eq!(life.unused, Vec::<String>::new(), "granted and never used");
     let server = Standin::start();
-    server.grant(&manifests(mode, force_delete));
+    server.grant(&manifests(mode, beside));
     let grants = server.grants();
     assert!(grants.len() >= 5, "{grants:?}");
     std::thread::scope(|scope| {
         for grant in &grants {
             scope.spawn(move || {
-                let Life { undone, missing, .. } = live(mode, force_delete, Some(grant));
+                let Life { undone, missing, .. } = live(mode, beside, Some(grant));
                 let step = match (grant.verb.rsplit(':').next().unwrap_or_default(), grant.resource.as_str()) {
                     ("create", "pods/eviction") => "evict",
                     ("create", "events") => "event",
+                    ("patch", "pods/resize") => "resize",
                     ("associated-node", "nodes") => "list",
                     (verb, _) => verb,
                 };
@@ -212,25 +245,33 @@ fn lives_by_exactly_its_rights(mode: &str, force_delete: bool) {
 }
 
 pub fn the_rules_of_the_policy_mode_are_exactly_what_is_used() {
-    lives_by_exactly_its_rights("policy", false);
+    lives_by_exactly_its_rights("policy", Beside::Nothing);
 }
 
 pub fn the_rules_of_the_policy_mode_with_force_delete_are_exactly_what_is_used() {
-    lives_by_exactly_its_rights("policy", true);
+    lives_by_exactly_its_rights("policy", Beside::ForceDelete);
 }
 
 pub fn the_rules_of_the_impersonation_mode_are_exactly_what_is_used() {
-    lives_by_exactly_its_rights("impersonation", false);
+    lives_by_exactly_its_rights("impersonation", Beside::Nothing);
 }
 
 pub fn the_rules_of_the_impersonation_mode_with_force_delete_are_exactly_what_is_used() {
-    lives_by_exactly_its_rights("impersonation", true);
+    lives_by_exactly_its_rights("impersonation", Beside::ForceDelete);
+}
+
+pub fn the_rules_of_the_policy_mode_with_remedies_are_exactly_what_is_used() {
+    lives_by_exactly_its_rights("policy", Beside::Remedies);
+}
+
+pub fn the_rules_of_the_impersonation_mode_with_remedies_are_exactly_what_is_used() {
+    lives_by_exactly_its_rights("impersonation", Beside::Remedies);
 }
 
 /// All that is missing is named at once; what only force-delete-threshold needs is no error. Once it is there, that
 /// is told.
 pub fn all_missing_rights_are_named_in_one_message() {
-    let world = world("policy", false);
+    let world = world("policy", Beside::Nothing);
     for grant in world.server.grants() {
         if grant.verb != "list" {
             world.server.revoke(&grant);
@@ -247,7 +288,7 @@ pub fn all_missing_rights_are_named_in_one_message() {
     let line = agent.wait_until("optional", named("INFO"));
     assert_eq!(line["missing"], "delete pods");
     assert!(line["message"].as_str().is_some_and(|m| m.contains("force-delete-threshold alone")), "{line}");
-    world.server.grant(&manifests("policy", false));
+    world.server.grant(&manifests("policy", Beside::Nothing));
     agent.wait_until("healed", |a| {
         a.lines().into_iter().find(|l| l["message"].as_str().is_some_and(|m| m.contains("are granted now")))
     });
@@ -258,7 +299,7 @@ pub fn all_missing_rights_are_named_in_one_message() {
 // --- whether the confinement holds -----------------------------------------------------------------------------------
 
 pub fn a_policy_that_holds_is_told_after_one_harmless_question() {
-    let world = world("policy", false);
+    let world = world("policy", Beside::Nothing);
     let before = world.server.pod(OWN_NS, OWN);
     let agent = launch(&world, "policy");
     let line = wait_confinement(&agent, "policy", "holds");
@@ -273,7 +314,7 @@ pub fn a_policy_that_holds_is_told_after_one_harmless_question() {
 
 /// No policy: a warning where one was promised, and a mere line where none was. A policy that comes later is found.
 pub fn a_policy_that_does_not_hold_is_told() {
-    let world = world("policy", false);
+    let world = world("policy", Beside::Nothing);
     world.server.set_policy(false);
     let agent = launch(&world, "policy");
     assert_eq!(wait_confinement(&agent, "policy", "does-not-hold")["level"], "WARN");
@@ -292,7 +333,7 @@ pub fn an_unclear_answer_is_told_as_unclear() {
         ("evict-403-vap-forbidden", "ValidatingAdmissionPolicy 'deny'"),
         ("evict-429-pdb", "429: Cannot evict pod as it would violate the pod's disruption budget."),
     ] {
-        let world = world("policy", false);
+        let world = world("policy", Beside::Nothing);
         world.server.fault(Fault::on("POST", &own).always().recorded(name));
         let agent = launch(&world, "policy");
         let line = wait_confinement(&agent, "policy", "unclear");
@@ -304,7 +345,7 @@ pub fn an_unclear_answer_is_told_as_unclear() {
 
 /// Trouble that passes is no verdict; that which stays is told as unclear.
 pub fn one_answers_trouble_is_no_verdict() {
-    let world = world("policy", false);
+    let world = world("policy", Beside::Nothing);
     let down = |times| Fault::on("POST", "/eviction").times(times).recorded("evict-500-webhook-unreachable");
     world.server.fault(Fault::on("POST", "/selfsubjectaccessreviews").reset());
     world.server.fault(down(2));
@@ -320,7 +361,7 @@ pub fn one_answers_trouble_is_no_verdict() {
 
 /// The guarding does not wait for it: a server that is away is waited for, one that says nothing hinders nobody.
 pub fn the_questions_delay_nothing() {
-    let world = world("policy", false);
+    let world = world("policy", Beside::Nothing);
     let web = guarded(&world, "web", &[]);
     world.server.fault(Fault::on("POST", "/selfsubjectaccessreviews").always().hang_before_headers());
     world.server.go_away();
@@ -338,7 +379,7 @@ pub fn the_questions_delay_nothing() {
 }
 
 pub fn acting_as_the_node_holds_or_not_and_is_told() {
-    let held = world("impersonation", false);
+    let held = world("impersonation", Beside::Nothing);
     let agent = launch(&held, "impersonation");
     assert_eq!(wait_confinement(&agent, "impersonation", "holds")["level"], "INFO");
     let all = probes(&held.server);
@@ -347,21 +388,21 @@ pub fn acting_as_the_node_holds_or_not_and_is_told() {
     probes_are_harmless(&held.server);
     everything_is_sent_as(&held.server, "impersonation");
 
-    let open = world("impersonation", false);
+    let open = world("impersonation", Beside::Nothing);
     open.server.set_node_restriction(false);
     let agent = launch(&open, "impersonation");
     let line = wait_confinement(&agent, "impersonation", "does-not-hold");
     assert!(line["level"] == "WARN" && line["why"].as_str().is_some_and(|w| w.contains("NodeRestriction")), "{line}");
 
     // A right of its own is a way around.
-    let around = world("impersonation", false);
-    around.server.grant(&manifests("policy", false));
+    let around = world("impersonation", Beside::Nothing);
+    around.server.grant(&manifests("policy", Beside::Nothing));
     let agent = launch(&around, "impersonation");
     let line = wait_confinement(&agent, "impersonation", "does-not-hold");
     assert!(line["why"].as_str().is_some_and(|w| w.contains("may list pods")), "{line}");
     assert!(probes(&around.server).is_empty());
 
-    let old = world("impersonation", false);
+    let old = world("impersonation", Beside::Nothing);
     old.server.set_constrained_impersonation(false);
     let agent = launch(&old, "impersonation");
     let line = wait_confinement(&agent, "impersonation", "unclear");
@@ -371,7 +412,7 @@ pub fn acting_as_the_node_holds_or_not_and_is_told() {
 
 /// A token that says nothing of a node: the policy holds, and refuses everything; that is a warning.
 pub fn a_token_without_a_node_is_told() {
-    let world = world("policy", false);
+    let world = world("policy", Beside::Nothing);
     let account = world.server.grants()[0].account.clone();
     world.server.identify(&account, None);
     let agent = launch(&world, "policy");
@@ -384,14 +425,14 @@ pub fn a_token_without_a_node_is_told() {
 
 /// From a desk there is no own pod; a dry run of the client sends nothing but reads.
 pub fn it_is_not_asked_from_a_desk_nor_in_a_dry_run_of_the_client() {
-    let desk = world("policy", false);
+    let desk = world("policy", Beside::Nothing);
     let agent = Agent::start(&desk.server, desk.tree.root(), &["--confinement", "policy"]);
     let line = wait_confinement(&agent, "policy", "not-asked");
     assert!(line["why"].as_str().is_some_and(|w| w.contains("POD_NAME")), "{line}");
     std::thread::sleep(A_WHILE);
     assert!(desk.server.requests_to("POST", "/eviction").is_empty());
 
-    let client = world("policy", false);
+    let client = world("policy", Beside::Nothing);
     let flags = [&flags("policy")[..], &["--dry-run", "client"]].concat();
     let agent = Agent::start(&client.server, client.tree.root(), &flags);
     wait_confinement(&agent, "policy", "not-asked");
@@ -420,7 +461,7 @@ fn with_the_token(server: &Standin, method: &str, target: &str, node: Option<&st
 /// With the agent's own token, as it runs: no pod of another node is evicted or deleted, in either mode.
 pub fn a_stolen_token_reaches_no_other_node() {
     for mode in ["policy", "impersonation"] {
-        let world = world(mode, true);
+        let world = world(mode, Beside::ForceDelete);
         let agent = launch(&world, mode);
         wait_confinement(&agent, mode, "holds");
         world.place("there", Some(LIMIT), |p| p.node("node-other"));
@@ -448,7 +489,7 @@ pub fn a_stolen_token_reaches_no_other_node() {
 /// In the moment of an update there are two agents on a node: both act, and the pod is evicted once.
 pub fn two_agents_at_once_are_harmless() {
     for mode in ["policy", "impersonation"] {
-        let world = world(mode, false);
+        let world = world(mode, Beside::Nothing);
         let web = guarded(&world, "web", &[]);
         world.server.attach(NS, "web", Vec::new());
         world.server.set_removal_delay(Duration::from_secs(600));
@@ -489,7 +530,7 @@ pub fn two_agents_at_once_are_harmless() {
 /// Behind a silent watch another pod has taken the name: the policy says 403 where the server alone would say 409.
 /// Told in its words, asked again only after a minute, and not at all once the watch speaks; the new one is guarded.
 pub fn a_namesake_under_the_policy_is_left_alone_and_then_guarded() {
-    let world = world("policy", false);
+    let world = world("policy", Beside::Nothing);
     let old = guarded(&world, "web", &[]);
     let agent = launch(&world, "policy");
     wait_confinement(&agent, "policy", "holds");
