@@ -82,7 +82,7 @@ pub fn the_agent_takes_each_for_a_denial(cluster: &Cluster) {
     let world = cluster.world();
     let (_registered, hook) = in_force(&world);
     let uid = world.pod("web", |_| {});
-    let order = Order { pod: world.pod_ref("web", &uid), act: Act::Evict, grace: None, dry_run: false };
+    let order = Order { pod: world.pod_ref("web", &uid), act: Act::Evict, grace: None, resize: None, dry_run: false };
     let ask = || evictions::ask(&world, &cluster.agent, &order);
     for (name, says) in table().into_iter().filter(|(name, _)| !name.ends_with("dryrun")) {
         let (broken, retry) = (matches!(says, Says::Http(..)), name.ends_with("429-webhook-reason"));

@@ -23,7 +23,7 @@ pub fn ask(world: &World<'_>, who: &Who, order: &Order) -> Answer {
 }
 
 fn order(world: &World<'_>, name: &str, uid: &str) -> Order {
-    Order { pod: world.pod_ref(name, uid), act: Act::Evict, grace: None, dry_run: false }
+    Order { pod: world.pod_ref(name, uid), act: Act::Evict, grace: None, resize: None, dry_run: false }
 }
 
 fn is_ending(pod: &Value) -> bool {
