@@ -153,9 +153,16 @@ pub fn cases(own: &str, threshold: &str) -> Vec<Case> {
         (keys::GRACE, "7", "9"),
         (keys::DRY_RUN, "client", "server"),
         (keys::FORCE_DELETE, "95", "90"),
+        (keys::REMEDIES, "raise,evict", "evict"),
+        (keys::RAISE_LIMIT_TO, "1Gi", "2Gi"),
+        (keys::RAISE_BY, "50", "10"),
+        (keys::WARN_THRESHOLD, "50", "40"),
+        (keys::WARN_URL, ":8080/shrink", ":9090/"),
     ];
-    assert_eq!(values.map(|(key, ..)| key), keys::ALL[..8], "each key");
-    for (key, of_namespace, of_pod) in values {
+    assert_eq!(values.map(|(key, ..)| key), keys::ALL, "each key");
+    // These go together.
+    let together = [keys::REMEDIES, keys::RAISE_LIMIT_TO, keys::RAISE_BY, keys::WARN_THRESHOLD, keys::WARN_URL];
+    for (key, of_namespace, of_pod) in values.into_iter().filter(|(key, ..)| !together.contains(key)) {
         let namespace = enabled(&[(key, of_namespace)]);
         case(&format!("{key} of the namespace"), &namespace, one(), with(&[(key, of_namespace)]));
         let mut rest = plain.clone();
@@ -171,6 +178,28 @@ pub fn cases(own: &str, threshold: &str) -> Vec<Case> {
         let stamp = Some(map(&[(keys::TARGET, "app")]));
         case(&format!("a spread, and the pod's own {threshold}"), &enabled(&[(keys::SPREAD, "5")]), pod, stamp);
     }
+    let restart = (keys::REMEDIES, "restart,evict");
+    case("remedies of the namespace", &enabled(&[restart]), one(), with(&[restart]));
+    case("the pod's own remedies", &enabled(&[restart]), made(&["app"], &[(keys::REMEDIES, "evict")]), with(&[]));
+    // A raise with its bound, wherever each of them is.
+    let (raise, bound) = ((keys::REMEDIES, "raise,evict"), (keys::RAISE_LIMIT_TO, "1Gi"));
+    let (by, own) = ((keys::RAISE_BY, "50"), (keys::RAISE_LIMIT_TO, "2Gi"));
+    let raised = enabled(&[raise, bound, by]);
+    case("a raise with its bounds", &raised, one(), with(&[raise, bound, by]));
+    case("the pod's own bound", &raised, made(&["app"], &[own]), with(&[raise, by]));
+    case("the pod's own step", &raised, made(&["app"], &[(keys::RAISE_BY, "10")]), with(&[raise, bound]));
+    case("the bound of the pod's own raise", &enabled(&[bound]), made(&["app"], &[raise]), with(&[bound]));
+    // A warning is below the threshold, and has both of its keys or none.
+    let (warn, url) = ((keys::WARN_THRESHOLD, "50"), (keys::WARN_URL, ":8080/shrink"));
+    let warned = enabled(&[warn, url]);
+    case("a warning", &warned, one(), with(&[warn, url]));
+    case("the pod's own warn-threshold", &warned, made(&["app"], &[(keys::WARN_THRESHOLD, "40")]), with(&[url]));
+    case("the pod's own warn-url", &warned, made(&["app"], &[(keys::WARN_URL, ":9090/")]), with(&[warn]));
+    let low = (keys::THRESHOLD, "45");
+    let target = (keys::TARGET, "app");
+    case("a warning, and the pod's own threshold", &warned, made(&["app"], &[low]), Some(map(&[target])));
+    let both = made(&["app"], &[low, (keys::WARN_THRESHOLD, "40")]);
+    case("the pod's own threshold and warn-threshold", &warned, both, Some(map(&[target, url])));
     let others = [("include-jobs", "true"), ("guarded-by", "somebody"), ("memory-treshold", "60")];
     case("what is no key of a pod", &enabled(&others), one(), with(&[]));
     all

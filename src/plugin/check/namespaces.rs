@@ -71,8 +71,13 @@ impl<'a> Namespace<'a> {
     pub fn stamp(&self, own: &BTreeMap<String, String>, containers: &[&str]) -> BTreeMap<String, String> {
         let mut stamp = BTreeMap::from([(keys::GUARDED_BY.to_owned(), keys::BY_NAMESPACE.to_owned())]);
         for key in keys::ALL.into_iter().filter(|key| !own.contains_key(*key)) {
-            // The namespace's spread is for thresholds that the pod did not choose.
-            if key == keys::SPREAD && own.contains_key(keys::THRESHOLD) {
+            // The namespace's spread and warning are for thresholds that the pod did not choose.
+            let fits = match key {
+                keys::SPREAD | keys::WARN_THRESHOLD => !own.contains_key(keys::THRESHOLD),
+                keys::WARN_URL => !own.contains_key(keys::THRESHOLD) || own.contains_key(keys::WARN_THRESHOLD),
+                _ => true,
+            };
+            if !fits {
                 continue;
             }
             let default = match (key, containers) {
