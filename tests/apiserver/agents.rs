@@ -30,6 +30,18 @@ pub fn launch(
     confinement: &str,
     tree: &Tree,
 ) -> Agent {
+    launch_with(world, server, who, own, &["--confinement", confinement], tree)
+}
+
+/// The same with these flags.
+pub fn launch_with(
+    world: &World<'_>,
+    server: &Server,
+    who: &Who,
+    own: Option<&str>,
+    flags: &[&str],
+    tree: &Tree,
+) -> Agent {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let kubeconfig = dir.path().join("kubeconfig");
     std::fs::write(&kubeconfig, server.kubeconfig(who)).expect("a file there");
@@ -39,7 +51,7 @@ pub fn launch(
         .arg(&kubeconfig)
         .arg("--cgroup-root")
         .arg(tree.root())
-        .args(["--confinement", confinement])
+        .args(flags)
         .env_remove("RUST_LOG");
     if let Some(own) = own {
         command.args(["--pod-namespace", OWN_NS, "--pod-name", own]);
@@ -47,12 +59,18 @@ pub fn launch(
     Agent::run(command, Some(dir))
 }
 
-/// Waits until the agent knows that it is confined.
-pub fn wait_until_it_holds(agent: &Agent, mode: &str) {
-    let line = agent.wait_until("it holds", |a| {
-        a.lines().into_iter().find(|line| line["message"] == "confinement" && line["state"] == "holds")
+/// Waits until the agent knows that it is confined; what it says of it.
+pub fn wait_until_it_holds(agent: &Agent, mode: &str) -> Value {
+    wait_confinement(agent, mode, "holds")
+}
+
+/// Waits until the agent says this of its confinement.
+pub fn wait_confinement(agent: &Agent, mode: &str, state: &str) -> Value {
+    let line = agent.wait_until(state, |a| {
+        a.lines().into_iter().rfind(|line| line["message"] == "confinement" && line["state"] == state)
     });
     assert_eq!(line["mode"], mode, "{line}");
+    line
 }
 
 /// A pod with a container that has run for an hour, and its groups.

@@ -104,7 +104,10 @@ fn main() {
             in_a_namespace_without_pods_the_policy_refuses_everybody
             the_opt_in_can_be_asked_of_whoever_acts_as_a_node;
         resizes:
-            only_what_a_remedy_needs_is_changed;
+            only_what_a_remedy_needs_is_changed
+            the_agent_finds_out_in_the_policy_mode
+            the_agent_finds_out_in_the_impersonation_mode
+            a_stolen_token_raises_no_other_pod;
         agents:
             it_lives_under_the_manifests_of_the_policy_mode
             it_lives_under_the_manifests_of_the_impersonation_mode

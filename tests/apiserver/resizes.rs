@@ -7,12 +7,14 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
 use libtest_mimic::Completion;
 use serde_json::{Value, json};
+use standin::cgroups::Tree;
 
-use crate::agent::soon;
+use crate::agent::{Agent, soon};
+use crate::agents;
 use crate::resize_cases::{BOTH, Case, ONLY_RAISE, ONLY_RESTART, Switches, cases};
 use crate::rights::{Installed, OWN_NS, documents, install, too_old};
 use crate::server::{Answer, Server, Who, request};
-use crate::world::{Cluster, NODE, OTHER, World, create, patch, token};
+use crate::world::{Cluster, NODE, OTHER, World, create, delete, patch, poll, token};
 
 const POLICY: &str = include_str!("../../daemonset/components/remedies/policy.yaml");
 const STRATEGIC: [(&str, &str); 1] = [("content-type", "application/strategic-merge-patch+json")];
@@ -103,5 +105,95 @@ pub fn only_what_a_remedy_needs_is_changed(cluster: &Cluster) -> Completion {
             assert!(begin.elapsed() < soon(), "{switches:?}:\n{}", wrong.join("\n"));
         }
     }
+    Completion::Completed
+}
+
+/// The whole agent with the component: it misses nothing, and it finds out that its resizes are confined, that they are not, and
+/// that it has no right to them.
+fn the_agent_finds_out(cluster: &Cluster, mode: &str) -> Completion {
+    if let Some(ignored) = too_old(cluster, mode) {
+        return ignored;
+    }
+    let (world, tree) = (cluster.world_of_an_agent(), Tree::simulated());
+    let installed = install(cluster, mode).with_remedies();
+    let own = installed.pod_on(&world.node);
+    let who = installed.token_of(&own.0, &own.1);
+    let flags = ["--confinement", mode, "--remedies", "raise,restart"];
+    let launch = || agents::launch_with(&world, world.server, &who, Some(&own.0), &flags, &tree);
+    let missing = |agent: &Agent| {
+        let lines = agent.lines().into_iter().filter(|line| line["level"] == "ERROR");
+        lines.filter_map(|line| line["missing"].as_str().map(str::to_owned)).next_back()
+    };
+
+    let agent = launch();
+    let line = agents::wait_until_it_holds(&agent, mode);
+    let words = "policy pre-oom-killer-own-node-resize refused: this pod has not opted in";
+    assert!(line["why"].as_str().is_some_and(|why| why.contains(words)), "{line}");
+    assert_eq!(missing(&agent), None);
+    drop(agent);
+
+    let binding = installed.find_named("ValidatingAdmissionPolicyBinding", "-own-node-resize").clone();
+    delete(world.server, &binding);
+    let own_path = format!("/api/v1/namespaces/{OWN_NS}/pods/{}", own.0);
+    let nothing = json!({"spec": {}});
+    poll("no policy", || (resize(world.server, &who, &own_path, &nothing).code == 200).then_some(()));
+    let agent = launch();
+    agents::wait_confinement(&agent, mode, "does-not-hold");
+    drop(agent);
+
+    let role = installed.find_named("ClusterRoleBinding", "-remedies").clone();
+    delete(world.server, &role);
+    poll("no right", || (resize(world.server, &who, &own_path, &nothing).code == 403).then_some(()));
+    let agent = launch();
+    let missing = agent.wait_until("the right is missing", missing);
+    assert_eq!(missing, "patch pods/resize");
+    agents::wait_confinement(&agent, mode, "unclear");
+    Completion::Completed
+}
+
+pub fn the_agent_finds_out_in_the_policy_mode(cluster: &Cluster) -> Completion {
+    the_agent_finds_out(cluster, "policy")
+}
+
+pub fn the_agent_finds_out_in_the_impersonation_mode(cluster: &Cluster) -> Completion {
+    the_agent_finds_out(cluster, "impersonation")
+}
+
+/// In mode `impersonation`, in earnest: the account itself raises what has opted in on its node, and neither anything else nor as
+/// the node.
+pub fn a_stolen_token_raises_no_other_pod(cluster: &Cluster) -> Completion {
+    if let Some(ignored) = too_old(cluster, "impersonation") {
+        return ignored;
+    }
+    let world = cluster.world();
+    let installed = install(cluster, "impersonation").with_remedies();
+    let all = cases();
+    let find = |what: &str| all.iter().find(|case| case.what == what).expect(what);
+    let (raise, there, unlabelled) = (find("a raise"), find("another node's pod"), find("no label"));
+    let paths =
+        [("own", raise), ("there", there), ("unlabelled", unlabelled)].map(|(name, case)| make(&world, name, case));
+    let stolen = installed.agent_on(NODE);
+    poll("the right and the policy", || {
+        let codes = [0, 1, 2].map(|index| resize(world.server, &stolen, &paths[index], &raise.patch).code);
+        (codes == [200, 403, 403]).then_some(())
+    });
+    let in_earnest = |path: &str, headers: &[(&str, &str)]| {
+        let headers = [&STRATEGIC[..], headers].concat();
+        world.server.send(&stolen, request("PATCH", &format!("{path}/resize"), &headers, &raise.patch.to_string()))
+    };
+    let limit = |name: &str| {
+        let pod = world.get(name).expect(name);
+        pod["spec"]["containers"][0]["resources"]["limits"]["memory"].as_str().map(str::to_owned)
+    };
+    for node in [NODE, OTHER] {
+        let user = format!("system:node:{node}");
+        let answer = in_earnest(&paths[0], &[("impersonate-user", &user)]);
+        assert!(answer.code == 403 && answer.text.contains("cannot impersonate"), "{}", answer.text);
+    }
+    assert_eq!(in_earnest(&paths[1], &[]).code, 403);
+    assert_eq!(in_earnest(&paths[2], &[]).code, 403);
+    assert_eq!(["own", "there", "unlabelled"].map(limit), [(); 3].map(|()| Some("256Mi".into())), "all is as it was");
+    assert_eq!(in_earnest(&paths[0], &[]).code, 200);
+    assert_eq!(limit("own").as_deref(), Some("384Mi"));
     Completion::Completed
 }
