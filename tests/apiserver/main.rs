@@ -107,7 +107,9 @@ fn main() {
             only_what_a_remedy_needs_is_changed
             the_agent_finds_out_in_the_policy_mode
             the_agent_finds_out_in_the_impersonation_mode
-            a_stolen_token_raises_no_other_pod;
+            a_stolen_token_raises_no_other_pod
+            the_agents_own_resizes_pass_in_the_policy_mode
+            the_agents_own_resizes_pass_in_the_impersonation_mode;
         agents:
             it_lives_under_the_manifests_of_the_policy_mode
             it_lives_under_the_manifests_of_the_impersonation_mode

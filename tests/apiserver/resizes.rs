@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
 use libtest_mimic::Completion;
 use serde_json::{Value, json};
-use standin::cgroups::Tree;
+use standin::cgroups::{Group, Tree};
 
 use crate::agent::{Agent, soon};
 use crate::agents;
@@ -196,4 +196,72 @@ pub fn a_stolen_token_raises_no_other_pod(cluster: &Cluster) -> Completion {
     assert_eq!(in_earnest(&paths[0], &[]).code, 200);
     assert_eq!(limit("own").as_deref(), Some("384Mi"));
     Completion::Completed
+}
+
+/// A pod that is guarded at 60 %, at nearly nothing, and its group.
+fn guarded(world: &World<'_>, tree: &Tree, name: &str, remedies: &str, policy: &str) -> Group {
+    let id = format!("{:064x}", fastrand::u128(..));
+    let resources = json!({"requests": {"memory": "100Mi"}, "limits": {"memory": "100Mi"}});
+    let uid = world.pod(name, |pod| {
+        pod["metadata"]["labels"]["app"] = name.into();
+        pod["metadata"]["annotations"] = json!({
+            "pre-oom-killer.v1alpha1.k8s.io/memory-usage-threshold": "60",
+            "pre-oom-killer.v1alpha1.k8s.io/remedies": remedies,
+        });
+        if remedies.contains("raise") {
+            pod["metadata"]["annotations"]["pre-oom-killer.v1alpha1.k8s.io/raise-limit-to"] = "110Mi".into();
+        }
+        pod["spec"]["containers"][0]["resources"] = resources.clone();
+        pod["spec"]["containers"][0]["resizePolicy"] =
+            json!([{"resourceName": "memory", "restartPolicy": policy}]);
+        pod["status"] = json!({
+            "phase": "Running",
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "containerStatuses": [{
+                "name": "app", "image": "example.com/app", "imageID": "", "ready": true, "restartCount": 0, "started": true,
+                "containerID": format!("containerd://{id}"), "resources": resources,
+                "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
+            }],
+        });
+    });
+    let group = tree.container(&uid, &id);
+    tree.pod(&uid).set_limit(Some(100 << 20));
+    group.set_limit(Some(100 << 20));
+    group.simulate(10 << 20, 0);
+    group
+}
+
+/// What the agent itself sends passes: a raise to the pod's bound, and the smallest step for a restart.
+fn the_agents_own_resizes_pass(cluster: &Cluster, mode: &str) -> Completion {
+    if let Some(ignored) = too_old(cluster, mode) {
+        return ignored;
+    }
+    let (world, tree) = (cluster.world_of_an_agent(), Tree::simulated());
+    let installed = install(cluster, mode).with_remedies();
+    let own = installed.pod_on(&world.node);
+    let who = installed.token_of(&own.0, &own.1);
+    let raised = guarded(&world, &tree, "raised", "raise", "NotRequired");
+    let restarted = guarded(&world, &tree, "restarted", "restart", "RestartContainer");
+    let flags = ["--confinement", mode, "--remedies", "raise,restart"];
+    let agent = agents::launch_with(&world, world.server, &who, Some(&own.0), &flags, &tree);
+    agents::wait_until_it_holds(&agent, mode);
+    for (name, group) in [("raised", &raised), ("restarted", &restarted)] {
+        agent.wait_state(name, "app", "watching");
+        group.simulate(70 << 20, 0);
+    }
+    for (name, expected) in [("raised", "110Mi"), ("restarted", "104857601")] {
+        poll(&format!("{name} has {expected}"), || {
+            let pod = world.get(name)?;
+            (pod["spec"]["containers"][0]["resources"]["limits"]["memory"] == expected).then_some(())
+        });
+    }
+    Completion::Completed
+}
+
+pub fn the_agents_own_resizes_pass_in_the_policy_mode(cluster: &Cluster) -> Completion {
+    the_agents_own_resizes_pass(cluster, "policy")
+}
+
+pub fn the_agents_own_resizes_pass_in_the_impersonation_mode(cluster: &Cluster) -> Completion {
+    the_agents_own_resizes_pass(cluster, "impersonation")
 }
