@@ -103,10 +103,25 @@ impl Answer {
         matches!(self, Answer::Unknown { .. })
     }
 
-    /// Whether the same request would be refused again as long as the pod's spec is what it is.
+    /// Whether the same resize would be refused again as long as the pod's spec is what it is. A server before 1.33 answers 404,
+    /// because it has no resizes.
     #[must_use]
     pub fn is_standing(&self) -> bool {
-        matches!(self, Answer::Refused { .. } | Answer::Denied { .. } | Answer::Mistake { .. } | Answer::Ineffective)
+        match self {
+            Answer::Refused { .. }
+            | Answer::Denied { .. }
+            | Answer::Mistake { .. }
+            | Answer::Ineffective
+            | Answer::Gone
+            | Answer::Replaced
+            | Answer::NamespaceTerminating => true,
+            Answer::Accepted
+            | Answer::Blocked { .. }
+            | Answer::Throttled { .. }
+            | Answer::Unauthorized
+            | Answer::Failing { .. }
+            | Answer::Unknown { .. } => false,
+        }
     }
 
     /// How long to wait after the `attempt`th answer (the first is 0) if the container is still above its threshold;

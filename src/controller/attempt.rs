@@ -109,7 +109,7 @@ impl Controller {
         let is_last = evidence.zip(sample).is_some_and(|(evidence, sample)| {
             let may_evict = entry.failure.as_ref().is_none_or(|f| f.not_before <= now);
             let seen = Seen { guard, evidence: &evidence, sample: &sample, may_evict };
-            let possible = self.possible(now, entry, i, &seen, node).possible.into_iter().map(|(remedy, _)| remedy);
+            let possible = self.options(now, key, entry, i, &seen, node).possible.into_iter().map(|(remedy, _)| remedy);
             let remaining: Vec<Remedy> = possible.filter(|remedy| *remedy != attempt.act.remedy()).collect();
             let left = time_at(attempt.progress.growth(now, evidence.margin), &evidence);
             is_last_moment(&remaining, left, &self.latencies.ladder(&key.0))
@@ -154,7 +154,7 @@ impl Controller {
         let Some(entry) = self.pods.get_mut(key) else { return };
         let Eviction::Trying(attempt) = std::mem::replace(&mut entry.eviction, Eviction::Idle) else { return };
         let (remedy, container) = (attempt.act.remedy(), attempt.resize.container);
-        entry.remedies.fail(attempt.target, remedy, now + AGAIN);
+        entry.remedies.fail(attempt.target, remedy, now, |_| AGAIN);
         if after >= GIVE_UP {
             let words = "it had no effect".to_owned();
             entry.remedies.refuse(&container, remedy, entry.pod.generation, words);
@@ -182,6 +182,18 @@ impl Controller {
         self.effects.push(Effect::Notify(Box::new(notice_of(entry, Some(container), subject))));
     }
 
+    /// The budgets allow a restart.
+    fn restart(&mut self, now: Moment, request: InFlight, key: &Key) {
+        let Some(Eviction::Trying(attempt)) = self.pods.get_mut(key).map(|e| &mut e.eviction) else { return };
+        let order = self.next_order;
+        self.next_order += 1;
+        attempt.order = Some(order);
+        let (pod, resize) = (request.pod.clone(), Some(attempt.resize.clone()));
+        self.in_flight.insert(order, InFlight { asks: false, since: now, ..request });
+        let restart = Order { pod, act: Act::Restart, grace: None, resize, dry_run: false };
+        self.effects.push(Effect::Post(order, restart));
+    }
+
     /// The answer to a resize, or to the question before a restart.
     pub(super) fn resize_answered(&mut self, now: Moment, order: u64, request: InFlight, answer: &Answer, key: &Key) {
         let jitter = self.random.f64();
@@ -202,13 +214,7 @@ impl Controller {
         if *answer == Answer::Accepted {
             (attempt.order, attempt.asks) = (None, false);
             if request.asks {
-                let order = self.next_order;
-                self.next_order += 1;
-                attempt.order = Some(order);
-                let (pod, resize) = (request.pod.clone(), Some(attempt.resize.clone()));
-                self.in_flight.insert(order, InFlight { asks: false, since: now, ..request });
-                let restart = Order { pod, act: Act::Restart, grace: None, resize, dry_run: false };
-                self.effects.push(Effect::Post(order, restart));
+                self.restart(now, request, key);
             }
             return;
         }
@@ -224,11 +230,11 @@ impl Controller {
             mode: DryRun::Off,
         };
         entry.eviction = Eviction::Idle;
-        let wait = answer.retry_after(0, jitter, None).unwrap_or_default();
         if answer.is_standing() && !request.asks {
             entry.remedies.refuse(&container, remedy, entry.pod.generation, answer_words(answer));
         } else {
-            entry.remedies.fail(target, remedy, now + wait);
+            let wait = |attempt| answer.retry_after(attempt, jitter, None).unwrap_or_default();
+            entry.remedies.fail(target, remedy, now, wait);
         }
         notify(&mut self.effects, entry, Some(container), subject);
         if let Some(reservation) = request.reservation {

@@ -11,7 +11,7 @@ use super::remedies::{Pick, ReadNode, Seen};
 use crate::act::order::{Act, Order};
 use crate::decide::judge::{Evidence, History, Verdict};
 use crate::decide::ladder::{Reasons, Resize};
-use crate::decide::restraint::{Candidate, Deferral, Reservation};
+use crate::decide::restraint::{Candidate, Deferral, OwnerKey, Reservation};
 use crate::ground::clock::Moment;
 use crate::ground::memory::Sample;
 use crate::pods::guard::{DryRun, Guard, Remedy, Rule};
@@ -47,8 +47,6 @@ impl Controller {
 
     fn consider(&mut self, now: Moment, key: &Key, read: &mut Read<'_>, node: &mut ReadNode<'_>) {
         let Some(Step { evict, guard, back_off }) = self.next_step(now, key) else { return };
-        let others = self.pods.iter().any(|((namespace, _), e)| *namespace != key.0 && e.guard.is_ok());
-        let (replaced, latency) = (self.is_replaced(key), self.latencies.p90(&key.0));
         let mut found = Found::default();
         let above = self.pods.get(key).map(above_targets).unwrap_or_default();
         for i in above {
@@ -66,31 +64,71 @@ impl Controller {
                 }
                 _ => continue,
             };
-            let Some(entry) = self.pods.get_mut(key) else { return };
-            let mode = self.settings.dry_run.max(guard.dry_run);
-            let age = age(&entry.pod, &entry.targets, i, self.wall, now);
-            let send = Send { i, target: id, act, evidence, mode, age, reservation: None };
-            if act == Act::Raise {
-                return self.send(now, key, send, resize, &sample);
-            }
-            let notice = match act {
-                Act::Restart => self.latencies.ladder(&key.0).notice(Remedy::Restart, &[Remedy::Evict]),
-                _ => latency,
+            let reservation = match self.reserve(now, key, i, act, &evidence) {
+                Ok(reservation) => reservation,
+                Err(this) => {
+                    if found.deferral.is_none_or(|(_, other, _)| this.until < other.until) {
+                        found.deferral = Some((id, this, evidence));
+                    }
+                    continue;
+                }
             };
-            let candidate =
-                Candidate { owner: &entry.owner, age, deadline: evidence.deadline(notice), replaced, others };
-            match self.restraint.reserve(now, &candidate, &mut entry.reserved) {
-                Ok(reservation) => {
-                    let send = Send { reservation: Some(reservation), ..send };
-                    return self.send(now, key, send, resize, &sample);
-                }
-                Err(this) if found.deferral.is_none_or(|(_, other, _)| this.until < other.until) => {
-                    found.deferral = Some((id, this, evidence));
-                }
-                Err(_) => {}
-            }
+            let mode = self.settings.dry_run.max(guard.dry_run);
+            let send = Send { i, target: id, act, evidence, mode, age: self.age_of(now, key, i), reservation };
+            return self.send(now, key, send, resize, &sample);
         }
         self.wait(now, key, found, back_off);
+    }
+
+    /// Takes a token, unless restraint defers it. A raise disturbs nobody, and needs none.
+    fn reserve(
+        &mut self,
+        now: Moment,
+        key: &Key,
+        i: usize,
+        act: Act,
+        evidence: &Evidence,
+    ) -> Result<Option<Reservation>, Deferral> {
+        if act == Act::Raise {
+            return Ok(None);
+        }
+        let owner = self.pods.get(key).map(|entry| entry.owner.clone()).unwrap_or_default();
+        let candidate = self.candidate(now, key, i, act.remedy(), evidence, &owner);
+        let mut again = self.pods.get_mut(key).and_then(|entry| entry.reserved.take());
+        let reservation = self.restraint.reserve(now, &candidate, &mut again);
+        if let Some(entry) = self.pods.get_mut(key) {
+            entry.reserved = again;
+        }
+        reservation.map(Some)
+    }
+
+    /// What restraint needs to know about a target.
+    pub(super) fn candidate<'a>(
+        &self,
+        now: Moment,
+        key: &Key,
+        i: usize,
+        remedy: Remedy,
+        evidence: &Evidence,
+        owner: &'a OwnerKey,
+    ) -> Candidate<'a> {
+        let notice = match remedy {
+            Remedy::Restart => self.latencies.ladder(&key.0).notice(remedy, &[Remedy::Evict]),
+            Remedy::Raise | Remedy::Evict => self.latencies.p90(&key.0),
+        };
+        let others = self.pods.iter().any(|((namespace, _), e)| *namespace != key.0 && e.guard.is_ok());
+        Candidate {
+            owner,
+            age: self.age_of(now, key, i),
+            deadline: evidence.deadline(notice),
+            replaced: self.is_replaced(key),
+            others,
+        }
+    }
+
+    fn age_of(&self, now: Moment, key: &Key, i: usize) -> Option<Duration> {
+        let entry = self.pods.get(key)?;
+        age(&entry.pod, &entry.targets, i, self.wall, now)
     }
 
     /// Nothing can be sent now: notes what the pod waits for.

@@ -16,7 +16,7 @@ use crate::ground::clock::Moment;
 use crate::ground::memory::{NodeMemory, Sample};
 use crate::ground::units::Bytes;
 use crate::pods::guard::{Guard, Remedy, Threshold};
-use crate::pods::{Pod, Resized};
+use crate::pods::{Container, Pod, Resized};
 use crate::sampler::TargetId;
 
 /// A limit that somebody lowered within this time after our raise is not raised again for as long: two that pull at one limit
@@ -29,8 +29,8 @@ pub type ReadNode<'a> = dyn FnMut() -> Option<NodeMemory> + 'a;
 /// What is remembered of a pod's remedies. Each map has at most one entry for each container and remedy.
 #[derive(Debug, Default)]
 pub(super) struct Remembered {
-    /// Remedies that had no effect in time, or got no useful answer, and until when others are tried before them.
-    failed: BTreeMap<(TargetId, Remedy), Moment>,
+    /// Remedies that had no effect in time, or got no useful answer.
+    failed: BTreeMap<(TargetId, Remedy), Failed>,
     /// Refusals that stand until the pod's spec changes, with its generation.
     refused: BTreeMap<(String, Remedy), (i64, String)>,
     /// The lowest limit of each container that this agent has seen.
@@ -41,6 +41,15 @@ pub(super) struct Remembered {
     lowered: BTreeMap<String, Moment>,
     /// When a container was last restarted by us, and how often in a row while it was young.
     restarted: BTreeMap<String, (Moment, u32)>,
+}
+
+/// A remedy that failed.
+#[derive(Clone, Copy, Debug)]
+struct Failed {
+    /// Until then, others are tried before it.
+    until: Moment,
+    /// How many times in a row.
+    attempts: u32,
 }
 
 impl Remembered {
@@ -64,8 +73,11 @@ impl Remembered {
         self.refused.retain(|_, (generation, _)| *generation == pod.generation);
     }
 
-    pub(super) fn fail(&mut self, target: TargetId, remedy: Remedy, until: Moment) {
-        self.failed.insert((target, remedy), until);
+    /// A remedy failed. `wait` says for how long, by how many times it had failed before.
+    pub(super) fn fail(&mut self, target: TargetId, remedy: Remedy, now: Moment, wait: impl FnOnce(u32) -> Duration) {
+        let attempts = self.failed.get(&(target, remedy)).map_or(0, |failed| failed.attempts);
+        let failed = Failed { until: now + wait(attempts), attempts: attempts.saturating_add(1) };
+        self.failed.insert((target, remedy), failed);
     }
 
     pub(super) fn refuse(&mut self, container: &str, remedy: Remedy, generation: i64, words: String) {
@@ -96,7 +108,7 @@ impl Remembered {
 
     /// When the next of the remedies that failed may be tried again.
     pub(super) fn next_try(&self) -> Option<Moment> {
-        self.failed.values().min().copied()
+        self.failed.values().map(|failed| failed.until).min()
     }
 }
 
@@ -127,24 +139,27 @@ pub(super) enum Pick {
 }
 
 /// What can be done about a container now.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Options {
     /// In the user's order; each with the change that it makes, or none for an eviction.
     pub(super) possible: Vec<(Remedy, Option<Resize>)>,
+    /// The same for those that restraint defers.
+    pub(super) held: Vec<(Remedy, Option<Resize>)>,
     /// Why the others cannot be used.
     pub(super) not: Reasons,
 }
 
 impl Controller {
-    /// Picks the remedy for a container above its threshold. `may_evict`: its eviction does not back off.
+    /// Picks the remedy for a container above its threshold.
     pub(super) fn pick(&self, now: Moment, key: &Key, i: usize, seen: &Seen<'_>, node: &mut ReadNode<'_>) -> Pick {
         let Some(entry) = self.pods.get(key) else { return Pick::None(Vec::new()) };
-        let latencies = self.latencies.ladder(&key.0);
-        let Options { possible, not } = self.possible(now, entry, i, seen, node);
+        let Options { possible, held, not } = self.options(now, key, entry, i, seen, node);
         let left = time_at(worst_growth(seen.evidence), seen.evidence);
-        let remedies: Vec<Remedy> = possible.iter().map(|(remedy, _)| *remedy).collect();
-        let Some(chosen) = choose(&remedies, left, &latencies) else { return Pick::None(not) };
-        let resize = possible.into_iter().find(|(remedy, _)| *remedy == chosen).and_then(|(_, resize)| resize);
+        // Where restraint holds everything that is possible, it says until when.
+        let options = if possible.is_empty() { held } else { possible };
+        let remedies: Vec<Remedy> = options.iter().map(|(remedy, _)| *remedy).collect();
+        let Some(chosen) = choose(&remedies, left, &self.latencies.ladder(&key.0)) else { return Pick::None(not) };
+        let resize = options.into_iter().find(|(remedy, _)| *remedy == chosen).and_then(|(_, resize)| resize);
         match (chosen, resize) {
             (Remedy::Raise, Some(resize)) => Pick::Resize(Act::Raise, resize),
             (Remedy::Restart, Some(resize)) => Pick::Resize(Act::Restart, resize),
@@ -152,22 +167,29 @@ impl Controller {
         }
     }
 
-    pub(super) fn possible(
+    /// Sorts a pod's remedies into what is possible now, and what is not.
+    pub(super) fn options(
         &self,
         now: Moment,
+        key: &Key,
         entry: &Entry,
         i: usize,
         seen: &Seen<'_>,
         node: &mut ReadNode<'_>,
     ) -> Options {
-        let (mut possible, mut not) = (Vec::new(), Vec::new());
+        let mut options = Options::default();
         for remedy in &seen.guard.remedies {
+            let held = || {
+                let candidate = self.candidate(now, key, i, *remedy, seen.evidence, &entry.owner);
+                entry.reserved.is_none() && self.restraint.defers(now, &candidate)
+            };
             match self.resize_of(now, entry, i, *remedy, seen, node) {
-                Ok(resize) => possible.push((*remedy, resize)),
-                Err(why) => not.push((*remedy, why)),
+                Ok(resize) if *remedy != Remedy::Raise && held() => options.held.push((*remedy, resize)),
+                Ok(resize) => options.possible.push((*remedy, resize)),
+                Err(why) => options.not.push((*remedy, why)),
             }
         }
-        Options { possible, not }
+        options
     }
 
     /// The change that a remedy makes; none for an eviction.
@@ -182,7 +204,7 @@ impl Controller {
     ) -> Result<Option<Resize>, NotPossible> {
         let target = &entry.targets[i];
         let memory = &entry.remedies;
-        if memory.failed.get(&(target.id, remedy)).is_some_and(|until| now < *until) {
+        if memory.failed.get(&(target.id, remedy)).is_some_and(|failed| now < failed.until) {
             return Err(NotPossible::Failed);
         }
         if remedy != Remedy::Raise && !seen.may_evict {
@@ -199,16 +221,21 @@ impl Controller {
         if let Some((_, words)) = memory.refused.get(&(name.to_owned(), remedy)) {
             return Err(NotPossible::Refused(words.clone()));
         }
-        if remedy == Remedy::Restart {
-            let young = memory.restarted.get(name).filter(|(at, _)| now < *at + QUIET).map_or(0, |(_, n)| *n);
-            return match restart(&entry.pod, container)? {
-                _ if young >= GENERATIONS => Err(NotPossible::DiesYoung),
-                _ if is_shared(seen.sample) => Err(NotPossible::Shared),
-                _ if is_of_pod(seen.sample) => Err(NotPossible::PodLimit),
-                resize => Ok(Some(resize)),
-            };
+        match remedy {
+            Remedy::Restart => restart_of(now, entry, container, seen.sample).map(Some),
+            _ => self.raise_of(now, entry, container, seen, node).map(Some),
         }
-        if memory.lowered.get(name).is_some_and(|at| now < *at + LOWERED) {
+    }
+
+    fn raise_of(
+        &self,
+        now: Moment,
+        entry: &Entry,
+        container: &Container,
+        seen: &Seen<'_>,
+        node: &mut ReadNode<'_>,
+    ) -> Result<Resize, NotPossible> {
+        if entry.remedies.lowered.get(&container.name).is_some_and(|at| now < *at + LOWERED) {
             return Err(NotPossible::Lowered);
         }
         if entry.pod.limit.is_some() && is_of_pod(seen.sample) {
@@ -224,7 +251,7 @@ impl Controller {
             value: seen.evidence.value,
             node: self.node_margin(node),
         };
-        raise(&entry.pod, container, &inputs, &self.latencies.ladder(&entry.pod.id.namespace)).map(Some)
+        raise(&entry.pod, container, &inputs, &self.latencies.ladder(&entry.pod.id.namespace))
     }
 
     fn node_margin(&self, node: &mut ReadNode<'_>) -> NodeMargin {
@@ -237,6 +264,18 @@ impl Controller {
     pub(super) fn raised(&self) -> Bytes {
         self.pods.values().map(raised_in).fold(Bytes(0), Bytes::plus)
     }
+}
+
+fn restart_of(now: Moment, entry: &Entry, container: &Container, sample: &Sample) -> Result<Resize, NotPossible> {
+    let resize = restart(&entry.pod, container)?;
+    let last = entry.remedies.restarted.get(&container.name).filter(|(at, _)| now < *at + QUIET);
+    if last.is_some_and(|(_, in_a_row)| *in_a_row >= GENERATIONS) {
+        return Err(NotPossible::DiesYoung);
+    }
+    if is_shared(sample) {
+        return Err(NotPossible::Shared);
+    }
+    if is_of_pod(sample) { Err(NotPossible::PodLimit) } else { Ok(resize) }
 }
 
 /// What a pick rests on.

@@ -118,12 +118,10 @@ pub fn worst_growth(evidence: &Evidence) -> u64 {
     u64::try_from(seen).unwrap_or(0).saturating_mul(GROWTH_MAY_RISE)
 }
 
-/// How long a margin lasts at this growth; `None`: nothing indicates a kill. A container that is tight has no time at all.
+/// How long the margin lasts at this growth; `None`: nothing indicates a kill. A small margin alone is no reason to skip a
+/// remedy: a raise makes it larger in less time than anything else.
 #[must_use]
 pub fn time_at(growth: u64, evidence: &Evidence) -> Option<Duration> {
-    if evidence.tight {
-        return Some(Duration::ZERO);
-    }
     let margin = evidence.margin.filter(|_| growth > 0)?;
     Some(filled_after(margin, growth))
 }
@@ -437,7 +435,7 @@ mod tests {
             assert_eq!(worst_growth(&Evidence { growth, rise, ..seen }), 40);
         }
         assert_eq!(time_at(39 * MIB, &seen), ms(1000));
-        assert_eq!(time_at(0, &Evidence { tight: true, ..seen }), ms(0));
+        assert_eq!(time_at(0, &Evidence { tight: true, ..seen }), None, "it does not grow");
         let progress = Progress { began: Duration::from_secs(1), margin: Some(Bytes(100)), growth: 40 };
         let at = |millis, margin| progress.growth(Duration::from_millis(millis), Some(Bytes(margin)));
         assert_eq!((at(1000, 100), at(2000, 70), at(1500, 70), at(2000, 200)), (40, 40, 60, 40));

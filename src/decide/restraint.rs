@@ -34,7 +34,7 @@ const MOST_OWNERS: usize = 4096;
 
 /// The owner whose evictions are counted together: the Deployment if the names reveal it, else the controlling owner,
 /// else the pod.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct OwnerKey {
     pub namespace: String,
     pub kind: String,
@@ -238,6 +238,12 @@ impl Restraint {
         *again = None;
         self.charge(candidate.owner, now, purse);
         Ok(Reservation { owner: candidate.owner.clone(), at: now, purse })
+    }
+
+    /// Whether an eviction would be deferred now.
+    #[must_use]
+    pub fn defers(&self, now: Moment, candidate: &Candidate<'_>) -> bool {
+        self.may(now, candidate).is_err()
     }
 
     /// Gives back the token of an eviction that did not happen.
