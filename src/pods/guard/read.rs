@@ -59,8 +59,9 @@ fn read_guard(pod: &Pod) -> Result<Guard, Vec<Problem>> {
         all.optional(keys::FORCE_DELETE, "a percentage of the limit between 0 and 100 such as \"95\"", |text| {
             Percent::parse(text).ok()
         });
-    let remedies = all.optional(keys::REMEDIES, REMEDIES, remedies::remedies).unwrap_or_else(|| vec![Remedy::Evict]);
-    let raise = all.raise(&remedies, targets.as_ref(), threshold);
+    let mut remedies =
+        all.optional(keys::REMEDIES, REMEDIES, remedies::remedies).unwrap_or_else(|| vec![Remedy::Evict]);
+    let raise = all.raise(&mut remedies, targets.as_ref(), threshold);
     if force_delete.is_some() && !remedies.contains(&Remedy::Evict) {
         all.problems.push(Problem::ForceDeleteWithoutEvict);
     }
@@ -112,7 +113,12 @@ impl<'a> Annotations<'a> {
     }
 
     /// The bounds of `raise`; none if it is not among the remedies.
-    fn raise(&mut self, remedies: &[Remedy], targets: Option<&Targets>, threshold: Option<Threshold>) -> Option<Raise> {
+    fn raise(
+        &mut self,
+        remedies: &mut Vec<Remedy>,
+        targets: Option<&Targets>,
+        threshold: Option<Threshold>,
+    ) -> Option<Raise> {
         let by = self.optional(keys::RAISE_BY, "a percentage of the limit between 0 and 100 such as \"25\"", |text| {
             Percent::parse(text).ok()
         });
@@ -121,6 +127,12 @@ impl<'a> Annotations<'a> {
         }
         let containers = targets.map_or(&[][..], |(containers, _)| containers);
         let raise = remedies::raise(self.pod, containers, threshold, self.text(keys::RAISE_LIMIT_TO), by);
+        // A namespace's list also reaches pods that it does not suit, and nobody made a mistake.
+        let suits = !matches!(raise, Err(Problem::RaiseOfQuantity { .. } | Problem::BoundTooLow { .. }));
+        if by_namespace(self.pod) && !suits && remedies.len() > 1 {
+            remedies.retain(|remedy| *remedy != Remedy::Raise);
+            return None;
+        }
         self.checked(raise)
     }
 
@@ -154,7 +166,7 @@ fn without_effect(pod: &Pod) -> Vec<Warning> {
         remedies.and_then(|text| remedies::remedies(text)).is_some_and(|all| all.contains(&Remedy::Raise))
     };
     let raises = [keys::RAISE_LIMIT_TO, keys::RAISE_BY].into_iter().filter(|key| pod.annotations.contains_key(*key));
-    let without_raise = raises.filter(|_| !has_raise()).map(|key| Warning::WithoutRaise { key });
+    let without_raise = raises.filter(|_| !has_raise() && !by_namespace(pod)).map(|key| Warning::WithoutRaise { key });
     let unknown = pod.annotations.keys().filter(|k| !keys::ALL.contains(&k.as_str()) && *k != keys::GUARDED_BY);
     unknown
         .take(MOST_UNKNOWN)

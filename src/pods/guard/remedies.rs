@@ -191,6 +191,29 @@ mod tests {
         }
     }
 
+    /// It drops out, and the rest of the list holds.
+    #[test]
+    fn a_namespaces_raise_that_does_not_suit_a_pod_is_no_mistake() {
+        let stamped = |annotations: &[(&str, &str)]| {
+            let all = [&[(keys::GUARDED_BY, keys::BY_NAMESPACE), (keys::TARGET, "app")], annotations].concat();
+            read(&Pod::from_json(&pod("256Mi", "64Mi", &all).to_string()).unwrap()).unwrap()
+        };
+        let ladder = (keys::REMEDIES, "raise,evict");
+        for annotations in [
+            [GUARDED, ladder, (keys::RAISE_LIMIT_TO, "128Mi")],
+            [(keys::THRESHOLD, "200Mi"), ladder, (keys::RAISE_LIMIT_TO, "1Gi")],
+        ] {
+            let guard = stamped(&annotations).guard.unwrap();
+            assert_eq!((guard.remedies, guard.raise), (vec![Remedy::Evict], None));
+        }
+        assert!(
+            stamped(&[GUARDED, (keys::REMEDIES, "raise"), (keys::RAISE_LIMIT_TO, "1Mi")]).guard.is_err(),
+            "nothing is left"
+        );
+        let own = stamped(&[GUARDED, (keys::REMEDIES, "evict"), (keys::RAISE_LIMIT_TO, "1Gi")]);
+        assert!(own.warnings.is_empty(), "{:?}", own.warnings);
+    }
+
     #[test]
     fn what_has_no_effect_is_said() {
         for key in [keys::RAISE_LIMIT_TO, keys::RAISE_BY] {
