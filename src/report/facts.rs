@@ -4,6 +4,7 @@ use super::notice::Subject;
 use crate::act::answer::Answer;
 use crate::decide::judge::Evidence;
 use crate::pods::guard::DryRun;
+use crate::sampler::LastSample;
 use crate::serve::wire::{Facts, Word};
 
 /// The label `answer` for a dry run in mode `client`.
@@ -49,20 +50,23 @@ impl Subject {
             Subject::Warned { evidence, relieved, .. } => Facts { relieved: Some(*relieved), ..of(evidence) },
             Subject::Deferred { evidence, reason, .. } => Facts { cause: Some(reason.label().into()), ..of(evidence) },
             Subject::Slow { growth, .. } => Facts { growth: Some(*growth), ..Facts::default() },
-            Subject::Missed { reason, last_sample, .. } => {
-                let last_sample = last_sample.as_ref().map(|last_sample| &last_sample.0);
-                Facts {
-                    cause: Some(reason.label().into()),
-                    value: last_sample.and_then(|l| l.value).map(|v| v.0),
-                    usage: last_sample.map(|l| l.sample.own.usage.0),
-                    limit: last_sample.and_then(|l| l.sample.base()).map(|l| l.0),
-                    threshold: last_sample.and_then(|l| l.threshold).map(|t| t.0),
-                    growth: last_sample.and_then(|l| l.growth),
-                    room: last_sample.and_then(|l| l.margin).map(|r| r.0),
-                    ..Facts::default()
-                }
-            }
+            Subject::Missed { reason, last_sample, .. } => Facts {
+                cause: Some(reason.label().into()),
+                ..last_sample.as_ref().map(|last| of_sample(&last.0)).unwrap_or_default()
+            },
             _ => Facts::default(),
         }
+    }
+}
+
+fn of_sample(last: &LastSample) -> Facts {
+    Facts {
+        value: last.value.map(|v| v.0),
+        usage: Some(last.sample.own.usage.0),
+        limit: last.sample.base().map(|l| l.0),
+        threshold: last.threshold.map(|t| t.0),
+        growth: last.growth,
+        room: last.margin.map(|r| r.0),
+        ..Facts::default()
     }
 }

@@ -13,44 +13,25 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::facts::NOT_SENT;
 use super::notice::{MissReason, Subject};
+use super::remedy_metrics::RemedyMetrics;
 use crate::access::confinement::{Confinement, ConfinementState};
 use crate::act::answer::Answer;
 use crate::act::order::Act;
-use crate::act::warn::Warned;
 use crate::decide::restraint::Reason;
 use crate::ground::units::Bytes;
-use crate::pods::guard::{DryRun, Remedy};
+use crate::pods::guard::DryRun;
 use crate::sampler::Counters;
 
 /// From the shortest interval between samples to the longest.
 const DETECTION_BUCKETS: [f64; 9] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0];
 /// From a fast server to the timeout of one request.
-const EVICTION_BUCKETS: [f64; 9] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
+pub(super) const EVICTION_BUCKETS: [f64; 9] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct AnswerLabels {
     /// [`Answer::label`], or [`NOT_SENT`].
-    answer: &'static str,
-    dry_run: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ResizeLabels {
-    remedy: &'static str,
-    answer: &'static str,
-    dry_run: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RemedyLabels {
-    remedy: &'static str,
-    /// `worked`, or `late`: the next remedy had to begin.
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct WarningLabels {
-    outcome: &'static str,
+    pub(super) answer: &'static str,
+    pub(super) dry_run: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -84,13 +65,7 @@ pub struct Metrics {
     pub verdicts: Counter,
     evictions: Family<AnswerLabels, Counter>,
     deletions: Family<AnswerLabels, Counter>,
-    resizes: Family<ResizeLabels, Counter>,
-    remedies: Family<RemedyLabels, Counter>,
-    warnings: Family<WarningLabels, Counter>,
-    no_remedy: Gauge,
-    raised: Gauge,
-    /// From the request of a raise or a restart to its effect.
-    remedy: Histogram,
+    remedies: RemedyMetrics,
     blocked: Gauge,
     held_now: Gauge,
     held: Family<ReasonLabels, Counter>,
@@ -162,37 +137,7 @@ impl Metrics {
         );
         let deletions: Family<AnswerLabels, Counter> = Family::default();
         registry.register("deletions", "Deletions past a disruption budget by the server's answer", deletions.clone());
-        let resizes: Family<ResizeLabels, Counter> = Family::default();
-        registry.register("resizes", "Resizes in place by remedy and by the server's answer", resizes.clone());
-        let remedies: Family<RemedyLabels, Counter> = Family::default();
-        registry.register("remedies", "Raises and restarts by what came of them in the kernel", remedies.clone());
-        for remedy in [Remedy::Raise, Remedy::Restart].map(Remedy::as_str) {
-            for answer in ["accepted", "refused"] {
-                drop(resizes.get_or_create(&ResizeLabels { remedy, answer, dry_run: "off" }));
-            }
-            for outcome in ["worked", "late"] {
-                drop(remedies.get_or_create(&RemedyLabels { remedy, outcome }));
-            }
-        }
-        let warnings: Family<WarningLabels, Counter> = Family::default();
-        registry.register("warnings", "Warnings to containers by what their memory did within 10 s", warnings.clone());
-        for outcome in ["relieved", "no-effect", "failed", "not-sent"] {
-            drop(warnings.get_or_create(&WarningLabels { outcome }));
-        }
-        let remedy = Histogram::new(EVICTION_BUCKETS);
-        registry.register_with_unit(
-            "remedy",
-            "From the request of a raise or a restart to its effect in the kernel",
-            Unit::Seconds,
-            remedy.clone(),
-        );
-        let raised = Gauge::default();
-        registry.register_with_unit(
-            "raised",
-            "By how much the memory limits of this node's containers are raised, all together",
-            Unit::Bytes,
-            raised.clone(),
-        );
+        let remedies = RemedyMetrics::new(&mut registry);
         let held: Family<ReasonLabels, Counter> = Family::default();
         registry.register("held", "Evictions held by restraint, by its reason", held.clone());
         let missed: Family<ReasonLabels, Counter> = Family::default();
@@ -222,8 +167,6 @@ impl Metrics {
         );
         let r = &mut registry;
         let blocked = gauge(r, "blocked_pods", "Pods above their threshold whose eviction a disruption budget blocks");
-        let no_remedy =
-            gauge(r, "no_remedy_containers", "Containers above their threshold for which no remedy is possible");
         let held_now = gauge(r, "held_pods", "Pods above their threshold whose eviction restraint holds");
         let slow = counter(r, "slow", "Evicted pods that were still there and growing after their grace");
         let watch_restarts = counter(r, "watch_restarts", "Times the watch of pods failed and was begun anew");
@@ -249,12 +192,7 @@ impl Metrics {
             verdicts,
             evictions,
             deletions,
-            resizes,
             remedies,
-            warnings,
-            no_remedy,
-            raised,
-            remedy,
             blocked,
             held_now,
             held,
@@ -277,6 +215,7 @@ impl Metrics {
     }
 
     pub fn reported(&self, subject: &Subject) {
+        self.remedies.reported(subject);
         match subject {
             Subject::Deferred { reason, .. } => {
                 self.held.get_or_create(&ReasonLabels { reason: reason.label() }).inc();
@@ -287,27 +226,8 @@ impl Metrics {
             Subject::Slow { .. } => {
                 self.slow.inc();
             }
-            Subject::Raised { took, .. } => self.remedied(Remedy::Raise, "worked", Some(*took)),
-            Subject::Restarted { took, .. } => self.remedied(Remedy::Restart, "worked", Some(*took)),
-            Subject::Warned { answer, relieved, .. } => {
-                let outcome = match answer {
-                    Warned::NotSent => "not-sent",
-                    Warned::Failed(_) => "failed",
-                    Warned::Heard | Warned::Answered(_) if *relieved > 0 => "relieved",
-                    Warned::Heard | Warned::Answered(_) => "no-effect",
-                };
-                self.warnings.get_or_create(&WarningLabels { outcome }).inc();
-            }
-            Subject::GaveUp { remedy, .. } => self.remedied(*remedy, "late", None),
             Subject::Evicted { mode: DryRun::Client, act, .. } => self.answered(*act, None, DryRun::Client),
             _ => {}
-        }
-    }
-
-    fn remedied(&self, remedy: Remedy, outcome: &'static str, took: Option<Duration>) {
-        self.remedies.get_or_create(&RemedyLabels { remedy: remedy.as_str(), outcome }).inc();
-        if let Some(took) = took {
-            self.remedy.observe(took.as_secs_f64());
         }
     }
 
@@ -317,12 +237,7 @@ impl Metrics {
         let family = match act {
             Act::Evict => &self.evictions,
             Act::Delete => &self.deletions,
-            Act::Raise | Act::Restart => {
-                let remedy = act.remedy().as_str();
-                let labels = ResizeLabels { remedy, answer: labels.answer, dry_run: labels.dry_run };
-                self.resizes.get_or_create(&labels).inc();
-                return;
-            }
+            Act::Raise | Act::Restart => return self.remedies.answered(act.remedy(), &labels),
         };
         family.get_or_create(&labels).inc();
     }
@@ -337,8 +252,7 @@ impl Metrics {
         gauge(&self.invalid, counts.invalid);
         gauge(&self.blocked, counts.blocked);
         gauge(&self.held_now, counts.deferred);
-        gauge(&self.no_remedy, counts.no_remedy);
-        self.raised.set(i64::try_from(counts.raised.0).unwrap_or(i64::MAX));
+        self.remedies.set(counts);
         self.list_age.set(i64::try_from(list_age.as_secs()).unwrap_or(i64::MAX));
         // The sampling thread keeps its own counts; they are copied here.
         self.samples.inner().store(counters.samples.load(Relaxed), Relaxed);

@@ -7,6 +7,7 @@ pub mod metrics;
 pub mod notice;
 mod pace;
 pub mod recent;
+mod remedy_metrics;
 pub mod stderr;
 pub mod words;
 

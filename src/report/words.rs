@@ -23,12 +23,8 @@ fn answer_words(act: Act, answer: &Answer) -> String {
         Act::Raise => "Raise of its limit",
         Act::Restart => "Restart",
     };
-    if let (
-        Act::Raise | Act::Restart,
-        Answer::Refused { code, message } | Answer::Denied { code, message, .. } | Answer::Mistake { code, message },
-    ) = (act, answer)
-    {
-        return format!("{what} refused ({code}: {message}); not tried again until the pod's spec changes");
+    if let Some(words) = refused_resize(act, answer) {
+        return format!("{what} refused ({words}); not tried again until the pod's spec changes");
     }
     const AGAIN: &str = "retrying while the container stays above its threshold";
     match answer {
@@ -65,6 +61,19 @@ fn answer_words(act: Act, answer: &Answer) -> String {
             "The server accepted the {}, but the pod was not marked for deletion (an admission webhook may have turned it into a dry run); {AGAIN}",
             what.to_lowercase()
         ),
+    }
+}
+
+/// The words of a refusal that stands until the pod's spec changes.
+fn refused_resize(act: Act, answer: &Answer) -> Option<String> {
+    match (act, answer) {
+        (
+            Act::Raise | Act::Restart,
+            Answer::Refused { code, message }
+            | Answer::Denied { code, message, .. }
+            | Answer::Mistake { code, message },
+        ) => Some(format!("{code}: {message}")),
+        _ => None,
     }
 }
 
@@ -164,6 +173,38 @@ fn rate(growth: i64) -> String {
     format!("{sign}{}/s", Bytes(growth.unsigned_abs()))
 }
 
+/// What is reported of the remedies besides an eviction.
+fn remedy_words(subject: &Subject) -> String {
+    match subject {
+        Subject::Raised { evidence, from, to, took } => format!(
+            "Memory limit raised from {from} to {to} within {}, before the kernel's OOM killer: {}",
+            short(*took),
+            evidence_words(evidence)
+        ),
+        Subject::Restarted { evidence, took } => format!(
+            "Container restarted in place, its process ended within {}, before the kernel's OOM killer: {}",
+            short(*took),
+            evidence_words(evidence)
+        ),
+        Subject::GaveUp { evidence, remedy, after } => format!(
+            "The {} had no effect within {}, so the next remedy begins: {}",
+            remedy.as_str(),
+            short(*after),
+            evidence_words(evidence)
+        ),
+        Subject::Warned { evidence, answer, relieved } => warned_words(evidence, answer, *relieved),
+        Subject::NotWarned(why) => format!("Not warned: {why}"),
+        Subject::NoRemedy { evidence, reasons } => {
+            format!(
+                "Nothing can be done before the kernel's OOM killer: {}; {}",
+                reasons_words(reasons),
+                evidence_words(evidence)
+            )
+        }
+        _ => String::new(),
+    }
+}
+
 impl Notice {
     /// The complete text, including where the guard comes from.
     #[must_use]
@@ -193,27 +234,7 @@ impl Subject {
                 let grace = grace.map_or(String::new(), |s| format!(", grace {s} s"));
                 format!("{done}{grace}: {}", evidence_words(evidence))
             }
-            Subject::Raised { evidence, from, to, took } => format!(
-                "Memory limit raised from {from} to {to} within {}, before the kernel's OOM killer: {}",
-                short(*took),
-                evidence_words(evidence)
-            ),
-            Subject::Restarted { evidence, took } => format!(
-                "Container restarted in place, its process ended within {}, before the kernel's OOM killer: {}",
-                short(*took),
-                evidence_words(evidence)
-            ),
-            Subject::GaveUp { evidence, remedy, after } => format!(
-                "The {} had no effect within {}, so the next remedy begins: {}",
-                remedy.as_str(),
-                short(*after),
-                evidence_words(evidence)
-            ),
-            Subject::Warned { evidence, answer, relieved } => warned_words(evidence, answer, *relieved),
-            Subject::NotWarned(why) => format!("Not warned: {why}"),
-            Subject::NoRemedy { evidence, reasons } => {
-                format!("Nothing can be done before the kernel's OOM killer: {}; {}", reasons_words(reasons), evidence_words(evidence))
-            }
+            Subject::Raised { .. } | Subject::Restarted { .. } | Subject::GaveUp { .. } | Subject::Warned { .. } | Subject::NotWarned(_) | Subject::NoRemedy { .. } => remedy_words(self),
             Subject::NotEvicted { evidence, act, answer, .. } => {
                 format!("{}: {}", answer_words(*act, answer), evidence_words(evidence))
             }

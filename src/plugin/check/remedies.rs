@@ -16,9 +16,8 @@ use crate::sampler::P90;
 const ASSUMED: Latencies = Latencies { raise: ladder::RAISE, restart: ladder::RESTART, evict: P90 };
 
 impl TemplateCheck<'_> {
-    /// `; in time: raise up to 96Mi/s, evict up to …`, for a list of more than an eviction; and a finding for each remedy that is
-    /// left out. `evict`: up to which growth an eviction is in time.
-    pub(super) fn remedies(
+    /// Up to which growth each remedy is in time. `evict`: up to which an eviction is.
+    pub(super) fn in_time(
         &mut self,
         guard: &Guard,
         pod: &Pod,
@@ -26,6 +25,15 @@ impl TemplateCheck<'_> {
         margin: Bytes,
         evict: &str,
     ) -> String {
+        match guard.remedies[..] {
+            [Remedy::Evict] => format!("; in time up to {evict}"),
+            _ => self.remedies(guard, pod, name, margin, evict),
+        }
+    }
+
+    /// `; in time: raise up to 96Mi/s, evict up to …`, for a list of more than an eviction; and a finding for each remedy that is
+    /// left out.
+    fn remedies(&mut self, guard: &Guard, pod: &Pod, name: Option<&str>, margin: Bytes, evict: &str) -> String {
         let container = pod.containers.iter().find(|c| Some(c.name.as_str()) == name);
         let (mut possible, mut left_out) = (Vec::new(), Vec::new());
         for remedy in &guard.remedies {

@@ -37,10 +37,7 @@ impl TemplateCheck<'_> {
             request: memory.request,
             index: memory.index,
         };
-        let threshold = match guard.threshold {
-            Threshold::Percent(percent) => target.limit.map(|limit| percent.of(limit)),
-            Threshold::Quantity(bytes) => Some(bytes),
-        };
+        let threshold = guard.threshold.of(target.limit);
         let mut outcome = Outcome {
             container: name.map(str::to_owned),
             text: String::new(),
@@ -66,15 +63,12 @@ impl TemplateCheck<'_> {
             }
             (Some(threshold), limit) => {
                 let before = PreStop::of(self.template, name, guard.eviction_grace);
-                let rate = limit.map(|limit| fastest(threshold, limit, before));
-                outcome.fastest_growth = rate;
                 outcome.text = words(guard, threshold, limit);
-                if let (Some(limit), Some(rate)) = (limit, rate) {
+                if let Some(limit) = limit {
+                    let rate = fastest(threshold, limit, before);
+                    outcome.fastest_growth = Some(rate);
                     let evict = format!("{}/s {}", Bytes(rate), if_ended(before));
-                    outcome.text += &match guard.remedies[..] {
-                        [Remedy::Evict] => format!("; in time up to {evict}"),
-                        _ => self.remedies(guard, pod, name, limit.less(threshold), &evict),
-                    };
+                    outcome.text += &self.in_time(guard, pod, name, limit.less(threshold), &evict);
                 }
                 self.evicted(guard, &target, threshold, before);
             }

@@ -91,9 +91,7 @@ pub(super) fn warn(
 fn is_below(warn: Threshold, threshold: Threshold, limit: Option<Bytes>) -> Option<bool> {
     match (warn, threshold) {
         (Threshold::Percent(warn), Threshold::Percent(threshold)) => Some(warn < threshold),
-        (Threshold::Quantity(warn), Threshold::Quantity(threshold)) => Some(warn < threshold),
-        (Threshold::Percent(warn), Threshold::Quantity(threshold)) => Some(warn.of(limit?) < threshold),
-        (Threshold::Quantity(warn), Threshold::Percent(threshold)) => Some(warn < threshold.of(limit?)),
+        _ => Some(warn.of(limit)? < threshold.of(limit)?),
     }
 }
 

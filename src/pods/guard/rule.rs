@@ -68,17 +68,13 @@ impl Rule {
     /// The threshold in bytes; `None` for a percentage where there is no limit.
     #[must_use]
     pub fn threshold_of(&self, sample: &Sample) -> Option<Bytes> {
-        match self.threshold {
-            Threshold::Quantity(bytes) => Some(bytes),
-            Threshold::Percent(percent) => sample.base().map(|base| percent.of(base)),
-        }
+        self.threshold.of(sample.base())
     }
 
     /// The threshold of warnings in bytes; `None` if there is none, or no limit to take a percentage of.
     #[must_use]
     pub fn warn_threshold_of(&self, sample: &Sample) -> Option<Bytes> {
-        let warn = Rule { threshold: self.warn?, ..*self };
-        warn.threshold_of(sample)
+        self.warn?.of(sample.base())
     }
 
     /// Whether a sample is above `force-delete-threshold`.
@@ -121,6 +117,17 @@ pub enum Threshold {
     Percent(Percent),
     /// So many bytes, whatever the limit.
     Quantity(Bytes),
+}
+
+impl Threshold {
+    /// In bytes; `None` for a percentage without a limit.
+    #[must_use]
+    pub fn of(self, limit: Option<Bytes>) -> Option<Bytes> {
+        match self {
+            Threshold::Quantity(bytes) => Some(bytes),
+            Threshold::Percent(percent) => limit.map(|limit| percent.of(limit)),
+        }
+    }
 }
 
 impl fmt::Display for Threshold {
