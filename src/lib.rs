@@ -1,4 +1,5 @@
-//! pre-oom-killer evicts opted-in pods before the kernel's OOM killer ends them.
+//! pre-oom-killer saves the containers of opted-in pods before the kernel's OOM killer ends them: by a higher limit, a restart in
+//! place, or an eviction.
 //!
 //! The code reads as the data flows; the arrows are data, not imports:
 //!
@@ -17,6 +18,8 @@
 //! | when a container is sampled | [`decide::schedule`] |
 //! | what a sample reads, what is reported of it | [`sampler`]: `reader.rs`, `target.rs` |
 //! | when a container is above its threshold, its deadline | [`decide::judge`]; how fast it grows: [`decide::growth`] |
+//! | which remedy is tried, and how far a raise goes | [`decide::ladder`]; followed in the kernel's files: `controller/attempt.rs`; what is remembered: `controller/remedies.rs` |
+//! | warnings | [`act::warn`]; where they may go: [`decide::warn`]; when: `controller/warning.rs` |
 //! | who is never evicted | [`decide::eligibility`] |
 //! | back-off, turn, budgets, minimum age, what keeps dying young | [`decide::restraint`] |
 //! | what is done about a pod, and when again | [`controller`]: one file for each kind of input |

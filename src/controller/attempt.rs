@@ -154,7 +154,7 @@ impl Controller {
         let Some(entry) = self.pods.get_mut(key) else { return };
         let Eviction::Trying(attempt) = std::mem::replace(&mut entry.eviction, Eviction::Idle) else { return };
         let (remedy, container) = (attempt.act.remedy(), attempt.resize.container);
-        entry.remedies.fail(attempt.target, remedy, now, |_| AGAIN);
+        entry.remedies.fail(attempt.target, remedy, now, None, |_| AGAIN);
         if after >= GIVE_UP {
             let words = "it had no effect".to_owned();
             entry.remedies.refuse(&container, remedy, entry.pod.generation, words);
@@ -234,7 +234,7 @@ impl Controller {
             entry.remedies.refuse(&container, remedy, entry.pod.generation, answer_words(answer));
         } else {
             let wait = |attempt| answer.retry_after(attempt, jitter, None).unwrap_or_default();
-            entry.remedies.fail(target, remedy, now, wait);
+            entry.remedies.fail(target, remedy, now, Some(answer.label()), wait);
         }
         notify(&mut self.effects, entry, Some(container), subject);
         if let Some(reservation) = request.reservation {

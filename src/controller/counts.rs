@@ -59,7 +59,7 @@ impl Controller {
             counts.unresolved += bad_ids(entry).len();
             match &entry.eviction {
                 Eviction::Retrying { .. } => {
-                    counts.blocked += usize::from(entry.failure.as_ref().is_some_and(|f| f.blocked));
+                    counts.blocked += usize::from(entry.is_blocked());
                 }
                 Eviction::Deferred { .. } => counts.deferred += 1,
                 Eviction::NoRemedy { .. } => counts.no_remedy += 1,

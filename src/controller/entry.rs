@@ -210,6 +210,13 @@ impl Entry {
         }
     }
 
+    /// A disruption budget blocks its eviction, or a restart in its place.
+    pub(super) fn is_blocked(&self) -> bool {
+        let remedy = |target: TargetId| self.remedies.last_failure(target).and_then(|(_, answer)| answer);
+        let target = undecided(&self.eviction);
+        self.failure.as_ref().map_or(target.and_then(remedy) == Some("blocked"), |failure| failure.blocked)
+    }
+
     /// When something is due by time alone.
     pub(super) fn due(&self) -> Option<Moment> {
         let eviction = match self.eviction {

@@ -36,11 +36,20 @@ pub(super) struct Remembered {
     /// The lowest limit of each container that this agent has seen.
     lowest: BTreeMap<String, Bytes>,
     /// Our last raise of each container.
-    raised: BTreeMap<String, (Bytes, Moment)>,
+    raised: BTreeMap<String, OurRaise>,
     /// When somebody lowered a limit that we had raised.
     lowered: BTreeMap<String, Moment>,
     /// When a container was last restarted by us, and how often in a row while it was young.
     restarted: BTreeMap<String, (Moment, u32)>,
+}
+
+/// A raise by this agent.
+#[derive(Clone, Copy, Debug)]
+struct OurRaise {
+    to: Bytes,
+    at: Moment,
+    /// The watch has shown it. What it shows before that is older.
+    seen: bool,
 }
 
 /// A remedy that failed.
@@ -50,6 +59,8 @@ struct Failed {
     until: Moment,
     /// How many times in a row.
     attempts: u32,
+    /// The label of the server's answer; `None`: it had no effect in time.
+    answer: Option<&'static str>,
 }
 
 impl Remembered {
@@ -64,20 +75,37 @@ impl Remembered {
             };
             let lowest = self.lowest.entry(container.name.clone()).or_insert(first);
             *lowest = limit.min(*lowest);
-            let ours = self.raised.get(&container.name).filter(|(to, at)| limit < *to && now < *at + LOWERED);
-            if ours.is_some() {
+            let Some(ours) = self.raised.get_mut(&container.name) else { continue };
+            if limit >= ours.to {
+                ours.seen = true;
+            } else if ours.seen {
+                if now < ours.at + LOWERED {
+                    self.lowered.insert(container.name.clone(), now);
+                }
                 self.raised.remove(&container.name);
-                self.lowered.insert(container.name.clone(), now);
             }
         }
         self.refused.retain(|_, (generation, _)| *generation == pod.generation);
     }
 
     /// A remedy failed. `wait` says for how long, by how many times it had failed before.
-    pub(super) fn fail(&mut self, target: TargetId, remedy: Remedy, now: Moment, wait: impl FnOnce(u32) -> Duration) {
+    pub(super) fn fail(
+        &mut self,
+        target: TargetId,
+        remedy: Remedy,
+        now: Moment,
+        answer: Option<&'static str>,
+        wait: impl FnOnce(u32) -> Duration,
+    ) {
         let attempts = self.failed.get(&(target, remedy)).map_or(0, |failed| failed.attempts);
-        let failed = Failed { until: now + wait(attempts), attempts: attempts.saturating_add(1) };
+        let failed = Failed { until: now + wait(attempts), attempts: attempts.saturating_add(1), answer };
         self.failed.insert((target, remedy), failed);
+    }
+
+    /// The label of the answer to the last remedy of a target that failed, and which one that was.
+    pub(super) fn last_failure(&self, target: TargetId) -> Option<(Remedy, Option<&'static str>)> {
+        let of_target = self.failed.iter().filter(|((of, _), _)| *of == target);
+        of_target.max_by_key(|(_, failed)| failed.until).map(|((_, remedy), failed)| (*remedy, failed.answer))
     }
 
     pub(super) fn refuse(&mut self, container: &str, remedy: Remedy, generation: i64, words: String) {
@@ -86,7 +114,7 @@ impl Remembered {
 
     /// Our raise has reached the kernel.
     pub(super) fn raised(&mut self, container: &str, to: Bytes, now: Moment) {
-        self.raised.insert(container.to_owned(), (to, now));
+        self.raised.insert(container.to_owned(), OurRaise { to, at: now, seen: false });
     }
 
     /// A restart by us has ended a container of this age.
@@ -124,7 +152,9 @@ pub(super) fn raised_in(entry: &Entry) -> Bytes {
     let raised = entry.pod.containers.iter().filter_map(|c| {
         let lowest = *entry.remedies.lowest.get(&c.name)?;
         let wanted = under_way.filter(|(name, _)| *name == c.name).map(|(_, limit)| limit);
-        Some(c.memory.limit?.max(wanted.unwrap_or_default()).less(lowest))
+        let unseen = entry.remedies.raised.get(&c.name).filter(|ours| !ours.seen).map(|ours| ours.to);
+        let limit = c.memory.limit?.max(wanted.unwrap_or_default()).max(unseen.unwrap_or_default());
+        Some(limit.less(lowest))
     });
     raised.fold(Bytes(0), Bytes::plus)
 }
@@ -249,6 +279,7 @@ impl Controller {
             growth: worst_growth(seen.evidence),
             threshold,
             value: seen.evidence.value,
+            kernel: seen.sample.own.limit.unwrap_or_default(),
             node: self.node_margin(node),
         };
         raise(&entry.pod, container, &inputs, &self.latencies.ladder(&entry.pod.id.namespace))

@@ -124,7 +124,7 @@ fn state_of(entry: &Entry, target: &Guarded, now: Moment) -> (GuardState, String
             let (state, words) = match &entry.failure {
                 Some(failure) if failure.blocked => (GuardState::Blocked, failure.words.as_str()),
                 Some(failure) => (GuardState::Other(failure.answer.into()), failure.words.as_str()),
-                None => (GuardState::Evicting, "the answer to an earlier request is awaited"),
+                None => return failed_remedy(entry, *target, within(at)),
             };
             Some((state, format!("{words}; next try in {} s", within(at))))
         }
@@ -159,6 +159,22 @@ fn state_of(entry: &Entry, target: &Guarded, now: Moment) -> (GuardState, String
         }
         _ => (GuardState::Watching, "below its threshold".into()),
     }
+}
+
+/// A raise or a restart has failed, or an earlier request is still without an answer.
+fn failed_remedy(entry: &Entry, target: TargetId, seconds: u64) -> (GuardState, String) {
+    let Some((remedy, answer)) = entry.remedies.last_failure(target) else {
+        let why = format!("the answer to an earlier request is awaited; next try in {seconds} s");
+        return (GuardState::Evicting, why);
+    };
+    let remedy = remedy.as_str();
+    let state = match answer {
+        Some("blocked") => GuardState::Blocked,
+        Some(answer) => GuardState::Other(answer.into()),
+        None => return (GuardState::NoRemedy, format!("the {remedy} had no effect; next try in {seconds} s")),
+    };
+    let why = format!("the {remedy} was not carried out ({}); next try in {seconds} s", state.as_str());
+    (state, why)
 }
 
 fn millis(duration: Duration) -> u64 {

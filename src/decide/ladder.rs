@@ -241,6 +241,8 @@ pub struct RaiseInputs {
     pub threshold: Percent,
     /// What the container holds now, by its signal.
     pub value: Bytes,
+    /// The limit that the kernel has. It is above that of the spec where a lowering has failed, which a raise must not carry out.
+    pub kernel: Bytes,
     pub node: NodeMargin,
 }
 
@@ -294,7 +296,7 @@ pub fn raise(
     inputs: &RaiseInputs,
     latencies: &Latencies,
 ) -> Result<Resize, NotPossible> {
-    let limit = resizable(container)?;
+    let limit = resizable(container)?.max(inputs.kernel);
     if container.memory.restarts {
         return Err(NotPossible::WouldRestart);
     }
@@ -459,6 +461,7 @@ mod tests {
             growth: 0,
             threshold: Percent::parse("60").unwrap(),
             value: Bytes(154 * MIB),
+            kernel: Bytes(256 * MIB),
             node: NodeMargin { bytes: Bytes(4096 * MIB), limit: NodeLimit::Budget },
         }
     }
@@ -484,6 +487,8 @@ mod tests {
         assert_eq!(raised(&pod, &fast), Ok(256 + 184), "another raise takes 70, the restart after it 80, and 15 each");
         assert_eq!(raised(&pod, &inputs(300)), Ok(300), "no further than the bound");
         assert_eq!(raised(&pod, &inputs(256)), Err(NotPossible::AtBound));
+        let lowered = RaiseInputs { kernel: Bytes(512 * MIB), ..usual };
+        assert_eq!(raised(&pod, &lowered), Ok(640), "the kernel has more than the spec: a lowering that failed");
         let node = |bytes: u64, limit| RaiseInputs { node: NodeMargin { bytes: Bytes(bytes * MIB), limit }, ..usual };
         assert_eq!(raised(&pod, &node(20, NodeLimit::Budget)), Ok(276), "no further than the node can");
         assert_eq!(
@@ -591,18 +596,18 @@ mod tests {
 
         #[test]
         fn a_raise_only_raises_and_never_beyond_a_bound(
-            limit in 1u64..1 << 50, to in 1u64..1 << 51, value: u64, growth: u64, node in 0u64..1 << 50, pods in prop::option::of(1u64..1 << 51),
+            limit in 1u64..1 << 50, to in 1u64..1 << 51, value: u64, growth: u64, node in 0u64..1 << 50, kernel in 0u64..1 << 50, pods in prop::option::of(1u64..1 << 51),
         ) {
             let (mut pod, mut container) = pod(256);
             container.memory.limit = Some(Bytes(limit));
             pod.limit = pods.map(Bytes);
             let inputs = RaiseInputs {
-                raise: Raise { to: Bytes(to), by: Percent::TEN }, growth, value: Bytes(value),
+                raise: Raise { to: Bytes(to), by: Percent::TEN }, growth, value: Bytes(value), kernel: Bytes(kernel),
                 node: NodeMargin { bytes: Bytes(node), limit: NodeLimit::Budget }, ..inputs(1)
             };
             if let Ok(resize) = raise(&pod, &container, &inputs, &MEASURED) {
                 let new = resize.limit.0;
-                prop_assert!(new > limit && new <= to && new - limit <= node && pods.is_none_or(|pods| new <= pods));
+                prop_assert!(new > limit && new > kernel && new <= to && new - limit.max(kernel) <= node && pods.is_none_or(|pods| new <= pods));
             }
         }
     }

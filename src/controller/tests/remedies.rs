@@ -92,7 +92,7 @@ fn a_slow_leak_is_raised_and_watched_on() {
     desk.looks(61, 125);
     assert_eq!(desk.since(), ["rearm 0", "tell PreOOMRaised"], "the kernel has it: it is judged by the new limit");
     assert_eq!((desk.state().0.as_str(), desk.controller.next_tick()), ("watching", None));
-    assert_eq!(desk.controller.counts().raised, Bytes(0), "until the watch shows it");
+    assert_eq!(desk.controller.counts().raised, Bytes(25 * MIB));
     let mut raised = raising("raise,evict");
     raised["spec"]["containers"][0]["resources"]["limits"]["memory"] = json!("125Mi");
     raised["metadata"]["managedFields"] = json!([{"manager": "pre-oom-killer", "subresource": "resize"}]);
@@ -225,8 +225,11 @@ fn a_limit_that_somebody_lowers_is_left_alone() {
     desk.crosses(id, 61, 1);
     desk.looks(61, 125);
     let mut vpa = raising("raise,evict");
-    vpa["metadata"]["generation"] = json!(3);
-    desk.apply(&vpa);
+    for (generation, limit) in [(2, "125Mi"), (3, "100Mi")] {
+        vpa["metadata"]["generation"] = json!(generation);
+        vpa["spec"]["containers"][0]["resources"]["limits"]["memory"] = json!(limit);
+        desk.apply(&vpa);
+    }
     desk.since();
     desk.crosses(id, 61, 1);
     assert_eq!(desk.since(), ["post u1"]);
@@ -254,6 +257,30 @@ fn a_budget_that_blocks_an_eviction_blocks_a_restart() {
     desk.answer(0, &Answer::Blocked { budget: Some("b".into()), message: "m".into(), retry_after: None });
     let seen = desk.since();
     assert!(!seen.contains(&"restart u1".to_owned()), "{seen:?}");
+    // Without another remedy, it is asked again, at a growing distance.
+    let (mut desk, id) = watching(&restarting("restart"));
+    desk.crosses(id, 61, 1);
+    for order in 0..4 {
+        desk.answer(order, &Answer::Blocked { budget: None, message: "m".into(), retry_after: None });
+        assert_eq!((desk.state().0.as_str(), desk.controller.counts().blocked), ("blocked", 1), "{:?}", desk.state());
+        desk.wait();
+    }
+    assert!(desk.now > Duration::from_secs(5), "{:?}", desk.now);
+    let asked = desk.since().iter().filter(|kind| *kind == "post u1 dry").count();
+    assert_eq!(asked, 5);
+}
+
+/// What the watch shows after a raise may be older than it.
+#[test]
+fn an_old_limit_in_the_watch_is_not_lowered_by_anybody() {
+    let (mut desk, id) = watching(&raising("raise,evict"));
+    desk.crosses(id, 61, 1);
+    desk.looks(61, 125);
+    desk.apply(&raising("raise,evict"));
+    assert_eq!(desk.controller.counts().raised, Bytes(25 * MIB), "it counts, seen or not");
+    desk.since();
+    desk.crosses(id, 61, 1);
+    assert_eq!(desk.since(), ["raise u1"]);
 }
 
 /// A container that fills up soon after each restart: three times it is restarted, then its pod is evicted.
