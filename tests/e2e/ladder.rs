@@ -20,8 +20,14 @@ const SIGTERM: i32 = 15;
 const BOTH: [&str; 2] = ["--remedies", "raise,restart"];
 /// An old container, as most are: none is held for its youth.
 const HOURS: Duration = Duration::from_secs(7200);
-/// Slow enough for any remedy, in an emulated machine too: half a minute from the threshold to the limit.
-const SLOW: u64 = MIB;
+
+/// A rate that an emulated machine can follow: there it is a quarter (`E2E_SLOW`, set by leg vm).
+fn pace(mib_a_second: u64) -> u64 {
+    match std::env::var_os("E2E_SLOW") {
+        None => mib_a_second * MIB,
+        Some(_) => mib_a_second * MIB / 4,
+    }
+}
 
 /// A pod that lists these remedies, guarded at 60 %.
 fn listing(
@@ -76,7 +82,7 @@ pub fn raised_in_time_lives_on() {
     world.server.resizes(Resizes::default());
     let place = listing(&world, "web", 64 * MIB, "raise,evict", up_to("256Mi"));
     let agent = watching(&world, &[]);
-    let mut hog = leaking(&place, 30 * MIB, 100 * MIB, 8 * MIB);
+    let mut hog = leaking(&place, 30 * MIB, 100 * MIB, pace(8));
     world.wait_events("PreOOMRaised", 3);
     assert!(hog.ended().is_none(), "it lives: {:?}", hog.ended());
     world.server.wait_for(soon(), |_| (place.group.usage() > Some(99 * MIB)).then_some(())).expect("it fills up");
@@ -100,7 +106,7 @@ pub fn deferred_raise_is_evicted_in_time() {
         world.server.resizes(kubelet);
         let place = listing(&world, "web", 64 * MIB, "raise,evict", up_to("256Mi"));
         let _agent = watching(&world, &[]);
-        let mut hog = leaking(&place, 30 * MIB, 128 * MIB, 4 * MIB);
+        let mut hog = leaking(&place, 30 * MIB, 128 * MIB, pace(4));
         let end = hog.wait(soon()).expect("it ends");
         assert_eq!(end.signal(), Some(SIGTERM), "evicted, not killed: {:?}", world.server.events());
         assert_eq!((resizes(&world), world.evictions().len()), (vec!["80Mi".to_owned()], 1));
@@ -114,7 +120,7 @@ pub fn slow_raise_is_waited_for() {
     world.server.resizes(Resizes { after: Duration::from_secs(2), ..Resizes::default() });
     let place = listing(&world, "web", 64 * MIB, "raise,evict", up_to("256Mi"));
     let _agent = watching(&world, &[]);
-    let mut hog = leaking(&place, 36 * MIB, 42 * MIB, SLOW);
+    let mut hog = leaking(&place, 36 * MIB, 42 * MIB, pace(1));
     world.wait_events("PreOOMRaised", 1);
     assert!(hog.ended().is_none() && world.evictions().is_empty());
 }
@@ -125,7 +131,7 @@ pub fn raise_stays_within_bound_budget_and_reserve() {
     world.server.resizes(Resizes::default());
     let place = listing(&world, "web", 64 * MIB, "raise,evict", up_to("72Mi"));
     let _agent = watching(&world, &[]);
-    let mut hog = leaking(&place, 30 * MIB, 128 * MIB, 4 * MIB);
+    let mut hog = leaking(&place, 30 * MIB, 128 * MIB, pace(4));
     assert_eq!(hog.wait(soon()).expect("it ends").signal(), Some(SIGTERM));
     assert_eq!(resizes(&world), ["72Mi"], "once, and no further");
 
@@ -135,7 +141,7 @@ pub fn raise_stays_within_bound_budget_and_reserve() {
         world.server.resizes(Resizes::default());
         let place = listing(&world, "web", 64 * MIB, "raise,evict", up_to("256Mi"));
         let _agent = watching(&world, &flags);
-        let mut hog = leaking(&place, 30 * MIB, 128 * MIB, 4 * MIB);
+        let mut hog = leaking(&place, 30 * MIB, 128 * MIB, pace(4));
         assert_eq!(hog.wait(soon()).expect("it ends").signal(), Some(SIGTERM));
         assert_eq!(resizes(&world), [""; 0], "{flags:?}");
     }
@@ -148,7 +154,7 @@ pub fn nobody_else_is_raised() {
     let place = world.guarded("web", 64 * MIB);
     let other = world.place("other", Some(64 * MIB), |p| p);
     let _agent = watching(&world, &[]);
-    let mut hogs = [leaking(&place, 30 * MIB, 45 * MIB, 4 * MIB), leaking(&other, 30 * MIB, 45 * MIB, 4 * MIB)];
+    let mut hogs = [leaking(&place, 30 * MIB, 45 * MIB, pace(4)), leaking(&other, 30 * MIB, 45 * MIB, pace(4))];
     assert_eq!(hogs[0].wait(soon()).expect("it ends").signal(), Some(SIGTERM));
     assert_eq!((resizes(&world), hogs[1].ended()), (vec![], None));
 }
@@ -159,7 +165,7 @@ pub fn restart_ends_on_sigterm_and_comes_back() {
     world.server.resizes(Resizes::default());
     let place = listing(&world, "web", 64 * MIB, "restart,evict", restarts);
     let agent = watching(&world, &[]);
-    let mut hog = leaking(&place, 30 * MIB, 128 * MIB, 4 * MIB);
+    let mut hog = leaking(&place, 30 * MIB, 128 * MIB, pace(4));
     assert_eq!(hog.wait(soon()).expect("it ends").signal(), Some(SIGTERM));
     let again = world.server.wait_restarted(NS, "web", soon()).expect("it is started again");
     assert_eq!(resizes(&world), [(64 * MIB + 1).to_string()], "by one byte");
@@ -180,7 +186,7 @@ pub fn restart_asks_the_budget() {
     let place = listing(&world, "web", 64 * MIB, "restart,evict", |p| restarts(p).label("app", "web"));
     world.server.put_pdb(Pdb::blocking(NS, "guarded", &[("app", "web")]));
     let agent = watching(&world, &[]);
-    let mut hog = leaking(&place, 30 * MIB, 45 * MIB, 4 * MIB);
+    let mut hog = leaking(&place, 30 * MIB, 45 * MIB, pace(4));
     agent.wait_state("web", "app", "blocked");
     std::thread::sleep(Duration::from_secs(2));
     assert!(hog.ended().is_none() && resizes(&world).is_empty());
@@ -196,7 +202,7 @@ pub fn list_without_evict_never_evicts() {
     let place = listing(&world, "web", 64 * MIB, "raise", up_to("256Mi"));
     world.server.fault(Fault::on("PATCH", "/resize").recorded("resize-403-quota-limits"));
     let agent = watching(&world, &[]);
-    let mut hog = leaking(&place, 30 * MIB, 128 * MIB, 8 * MIB);
+    let mut hog = leaking(&place, 30 * MIB, 128 * MIB, pace(8));
     agent.wait_state("web", "app", "no-remedy");
     let end = hog.wait(soon()).expect("the kernel ends it");
     assert_ne!(end.signal(), Some(SIGTERM));
@@ -215,7 +221,7 @@ pub fn what_is_not_allowed_drops_out() {
     let place = listing(&world, "web", 64 * MIB, "raise,evict", up_to("256Mi"));
     let agent = world.agent(&[]);
     agent.wait_state("web", "app", "watching");
-    let mut hog = leaking(&place, 30 * MIB, 128 * MIB, 4 * MIB);
+    let mut hog = leaking(&place, 30 * MIB, 128 * MIB, pace(4));
     assert_eq!(hog.wait(soon()).expect("it ends").signal(), Some(SIGTERM));
     assert_eq!((resizes(&world), world.evictions().len()), (vec![], 1));
 }
@@ -304,7 +310,7 @@ pub fn warn_relieves_a_cache() {
         let mut started = place.hog();
         started.hold(20 * MIB, 0);
         *hog.lock().expect("unbroken") = Some(started);
-        hog.lock().expect("unbroken").as_mut().expect("it runs").ramp(30 * MIB, 4 * MIB);
+        hog.lock().expect("unbroken").as_mut().expect("it runs").ramp(30 * MIB, pace(4));
         let event = world.wait_events("PreOOMWarned", 1);
         let note = event[0]["note"].as_str().or(event[0]["message"].as_str()).unwrap_or_default().to_owned();
         assert!(note.contains("it relieved 1") && note.contains("Mi within 10 s"), "{note}");
@@ -335,7 +341,7 @@ pub fn hanging_warn_delays_nothing() {
         let mut hogs: Vec<Hog> = places.iter().map(Place::hog).collect();
         hogs.iter_mut().for_each(|hog| hog.hold(20 * MIB, 0));
         // From the one threshold to the other in about a second: the request hangs when the container crosses the second one.
-        hogs.iter_mut().for_each(|hog| hog.ramp(128 * MIB, 14 * MIB));
+        hogs.iter_mut().for_each(|hog| hog.ramp(128 * MIB, pace(14)));
         for hog in &mut hogs {
             assert_eq!(hog.wait(soon()).expect("it ends").signal(), Some(SIGTERM));
         }
