@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::core::{Controller, InFlight, Key, key_of};
 use super::effects::{Effect, notice_of, notify};
-use super::entry::{Entry, Eviction, Failure, Leaving, above_targets, failures, growth_of, undecided, urgency};
+use super::entry::{Entry, Failure, Leaving, Stage, above_targets, failures, growth_of, undecided, urgency};
 use crate::act::answer::Answer;
 use crate::act::order::Act;
 use crate::decide::restraint::{OwnerKey, Reason, Reservation};
@@ -60,8 +60,8 @@ impl Controller {
             }
         }
         let entry = self.pods.get(key).filter(|e| e.pod.id.uid == request.pod.uid);
-        let target = match entry.map(|e| &e.eviction) {
-            Some(Eviction::Posting { target, order: awaited }) if *awaited == order => Some(*target),
+        let target = match entry.map(|e| &e.stage) {
+            Some(Stage::Posting { target, order: awaited }) if *awaited == order => Some(*target),
             _ => None,
         };
         let Some(target) = target else {
@@ -92,7 +92,7 @@ impl Controller {
                 entry.may_have_happened = may_have_happened;
                 fail(&mut self.effects, entry, request.container, &subject, answer, now + wait, attempt);
                 let at = entry.failure.as_ref().map_or(now + wait, |f| f.not_before);
-                entry.eviction = Eviction::Retrying { target, at };
+                entry.stage = Stage::Retrying { target, at };
             }
         }
     }
@@ -100,16 +100,16 @@ impl Controller {
     fn accepted(&mut self, key: &Key, leaving: Leaving, mode: DryRun, container: Option<String>, subject: Subject) {
         let Some(entry) = self.pods.get_mut(key) else { return };
         let (target, at) = (leaving.target, leaving.since);
-        entry.eviction = match mode {
-            DryRun::Off => Eviction::Leaving(Box::new(leaving)),
-            mode => Eviction::Tried { target, mode, outcome: Answer::Accepted.label(), at },
+        entry.stage = match mode {
+            DryRun::Off => Stage::Leaving(Box::new(leaving)),
+            mode => Stage::Tried { target, mode, outcome: Answer::Accepted.label(), at },
         };
         self.effects.push(Effect::Notify(Box::new(notice_of(entry, container, subject))));
         // Meanwhile the dry run may no longer be wanted, or the target may have dipped.
         let is_wanted = entry.guard.as_ref().is_ok_and(|g| self.settings.dry_run.max(g.dry_run) == mode);
         let is_above = above_targets(entry).iter().any(|i| entry.targets[*i].id == target);
-        if undecided(&entry.eviction).is_some() && !(is_above && is_wanted) {
-            entry.eviction = Eviction::Idle;
+        if undecided(&entry.stage).is_some() && !(is_above && is_wanted) {
+            entry.stage = Stage::Idle;
         }
     }
 
@@ -138,8 +138,8 @@ impl Controller {
     /// Reconsiders what was deferred because of this owner; with `budget`, also what was deferred because of the node's
     /// budget.
     pub(super) fn reopen_deferred(&mut self, owner: &OwnerKey, budget: bool) {
-        let deferral = self.pods.iter().filter(|(_, entry)| match &entry.eviction {
-            Eviction::Deferred { deferral, .. } => match deferral.reason {
+        let deferral = self.pods.iter().filter(|(_, entry)| match &entry.stage {
+            Stage::Deferred { deferral, .. } => match deferral.reason {
                 Reason::Owner | Reason::Turn => entry.owner == *owner,
                 Reason::Budget | Reason::Rescues => budget,
                 Reason::Young | Reason::DiesYoung => false,
@@ -153,8 +153,8 @@ impl Controller {
     pub fn heard(&mut self, now: Moment) {
         for (key, entry) in &mut self.pods {
             let unheard = |f: &&mut Failure| f.unheard && now < f.not_before;
-            if let (Eviction::Retrying { at, .. }, Some(failure)) =
-                (&mut entry.eviction, entry.failure.as_mut().filter(unheard))
+            if let (Stage::Retrying { at, .. }, Some(failure)) =
+                (&mut entry.stage, entry.failure.as_mut().filter(unheard))
             {
                 (failure.not_before, *at) = (now, now);
                 self.open.insert(key.clone());
@@ -166,24 +166,24 @@ impl Controller {
     pub(super) fn eviction_due(&mut self, now: Moment, key: &Key) {
         let away = self.away;
         let Some(entry) = self.pods.get_mut(key) else { return };
-        let leaving = match &mut entry.eviction {
-            Eviction::Retrying { at, .. } if *at <= now => {
+        let leaving = match &mut entry.stage {
+            Stage::Retrying { at, .. } if *at <= now => {
                 self.open.insert(key.clone());
                 return;
             }
-            Eviction::Deferred { deferral, .. } if deferral.until <= now => {
+            Stage::Deferred { deferral, .. } if deferral.until <= now => {
                 self.open.insert(key.clone());
                 return;
             }
-            Eviction::NoRemedy { at, .. } if *at <= now => {
+            Stage::NoRemedy { at, .. } if *at <= now => {
                 self.open.insert(key.clone());
                 return;
             }
-            Eviction::Trying(attempt) if attempt.look_at <= now => {
+            Stage::Trying(attempt) if attempt.look_at <= now => {
                 self.open.insert(key.clone());
                 return;
             }
-            Eviction::Leaving(leaving) => leaving,
+            Stage::Leaving(leaving) => leaving,
             _ => return,
         };
         if leaving.mark_by.is_some_and(|at| at <= now) {
@@ -194,7 +194,7 @@ impl Controller {
                 return self.nothing_came_of_it(now, key);
             }
         }
-        let Eviction::Leaving(leaving) = &mut entry.eviction else { return };
+        let Stage::Leaving(leaving) = &mut entry.stage else { return };
         if leaving.end_by.is_some_and(|at| at <= now) {
             let (target, since) = (leaving.target, leaving.since);
             // If it is still there and growing, this is reported once. If it is only still there, it is checked again.
@@ -205,7 +205,7 @@ impl Controller {
                     notify(&mut self.effects, entry, None, subject);
                 }
                 Some(_) => {
-                    if let Eviction::Leaving(leaving) = &mut entry.eviction {
+                    if let Stage::Leaving(leaving) = &mut entry.stage {
                         leaving.end_by = Some(now + KILL_MARGIN);
                     }
                 }
@@ -217,7 +217,7 @@ impl Controller {
     /// The server accepted a request, and the pod was not marked for deletion.
     fn nothing_came_of_it(&mut self, now: Moment, key: &Key) {
         let Some(entry) = self.pods.get_mut(key) else { return };
-        let Eviction::Leaving(leaving) = std::mem::replace(&mut entry.eviction, Eviction::Idle) else { return };
+        let Stage::Leaving(leaving) = std::mem::replace(&mut entry.stage, Stage::Idle) else { return };
         let Leaving { target, evidence, act, reservation, .. } = *leaving;
         entry.reserved = reservation;
         entry.may_have_happened = true;
@@ -235,7 +235,7 @@ impl Controller {
     pub(super) fn learn_end(&mut self, now: Moment, pod: &PodRef, id: TargetId) {
         let key = key_of(pod);
         self.restart_ended(now, &key, id);
-        let Some(Entry { eviction: Eviction::Leaving(leaving), .. }) = self.pods.get(&key) else { return };
+        let Some(Entry { stage: Stage::Leaving(leaving), .. }) = self.pods.get(&key) else { return };
         if leaving.target == id {
             self.latencies.ended(&key.0, now.saturating_sub(leaving.asked));
         }

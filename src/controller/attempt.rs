@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
+use super::choice::{Send, judge_again};
 use super::core::{Controller, InFlight, Key, Read};
 use super::effects::{Effect, notice_of, notify};
-use super::entry::{Eviction, GroupState};
-use super::eviction::{Send, judge_again};
+use super::entry::{GroupState, Stage};
 use super::remedies::{ReadNode, Seen};
 use crate::act::answer::Answer;
 use crate::act::order::{Act, Order};
@@ -31,7 +31,7 @@ const GIVE_UP: Duration = Duration::from_secs(30);
 /// A remedy that came too late is not tried again before this time, unless the container dips.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// See [`Eviction::Trying`].
+/// See [`Stage::Trying`].
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub(super) target: TargetId,
@@ -59,11 +59,11 @@ impl Controller {
         self.next_order += 1;
         let is_dry = send.mode == DryRun::Server;
         let asks = send.act == Act::Restart && !is_dry;
-        entry.eviction = if is_dry {
-            Eviction::Posting { target: send.target, order }
+        entry.stage = if is_dry {
+            Stage::Posting { target: send.target, order }
         } else {
             let progress = Progress { began: now, margin: send.evidence.margin, growth: worst_growth(&send.evidence) };
-            Eviction::Trying(Box::new(Attempt {
+            Stage::Trying(Box::new(Attempt {
                 target: send.target,
                 act: send.act,
                 resize: resize.clone(),
@@ -90,7 +90,7 @@ impl Controller {
     /// Looks whether a remedy that was begun has had its effect. Returns whether it is still waited for.
     pub(super) fn follow(&mut self, now: Moment, key: &Key, read: &mut Read<'_>, node: &mut ReadNode<'_>) -> bool {
         let Some(entry) = self.pods.get(key) else { return false };
-        let Eviction::Trying(attempt) = &entry.eviction else { return false };
+        let Stage::Trying(attempt) = &entry.stage else { return false };
         let i = entry.targets.iter().position(|t| t.id == attempt.target);
         let (Some(i), Ok(guard), None) = (i, &entry.guard, entry.never) else {
             return self.stop_trying(key);
@@ -118,7 +118,7 @@ impl Controller {
             self.give_up(now, key, age);
             return false;
         }
-        if let Some(Eviction::Trying(attempt)) = self.pods.get_mut(key).map(|e| &mut e.eviction) {
+        if let Some(Stage::Trying(attempt)) = self.pods.get_mut(key).map(|e| &mut e.stage) {
             attempt.look_at = now + if age < LATE { LOOK_EACH } else { LATE_LOOK_EACH };
         }
         true
@@ -126,7 +126,7 @@ impl Controller {
 
     fn stop_trying(&mut self, key: &Key) -> bool {
         if let Some(entry) = self.pods.get_mut(key) {
-            entry.eviction = Eviction::Idle;
+            entry.stage = Stage::Idle;
         }
         false
     }
@@ -134,7 +134,7 @@ impl Controller {
     /// The kernel has the raised limit. The percentage is of the new limit now, so the container is judged anew.
     fn raised_to(&mut self, now: Moment, key: &Key, i: usize, limit: Option<Bytes>) {
         let Some(entry) = self.pods.get_mut(key) else { return };
-        let Eviction::Trying(attempt) = std::mem::replace(&mut entry.eviction, Eviction::Idle) else { return };
+        let Stage::Trying(attempt) = std::mem::replace(&mut entry.stage, Stage::Idle) else { return };
         let took = now.saturating_sub(attempt.progress.began);
         self.latencies.raise.learn(took);
         let container = attempt.resize.container;
@@ -152,7 +152,7 @@ impl Controller {
     /// The next remedy has to begin.
     fn give_up(&mut self, now: Moment, key: &Key, after: Duration) {
         let Some(entry) = self.pods.get_mut(key) else { return };
-        let Eviction::Trying(attempt) = std::mem::replace(&mut entry.eviction, Eviction::Idle) else { return };
+        let Stage::Trying(attempt) = std::mem::replace(&mut entry.stage, Stage::Idle) else { return };
         let (remedy, container) = (attempt.act.remedy(), attempt.resize.container);
         entry.remedies.fail(attempt.target, remedy, now, None, |_| AGAIN);
         if after >= GIVE_UP {
@@ -166,11 +166,11 @@ impl Controller {
     /// The group of a container that was being restarted is gone.
     pub(super) fn restart_ended(&mut self, now: Moment, key: &Key, id: TargetId) {
         let Some(entry) = self.pods.get_mut(key) else { return };
-        let Eviction::Trying(attempt) = &entry.eviction else { return };
+        let Stage::Trying(attempt) = &entry.stage else { return };
         if attempt.target != id {
             return;
         }
-        let Eviction::Trying(attempt) = std::mem::replace(&mut entry.eviction, Eviction::Idle) else { return };
+        let Stage::Trying(attempt) = std::mem::replace(&mut entry.stage, Stage::Idle) else { return };
         if attempt.act != Act::Restart || attempt.asks {
             return; // it has ended by itself
         }
@@ -184,7 +184,7 @@ impl Controller {
 
     /// The budgets allow a restart.
     fn restart(&mut self, now: Moment, request: InFlight, key: &Key) {
-        let Some(Eviction::Trying(attempt)) = self.pods.get_mut(key).map(|e| &mut e.eviction) else { return };
+        let Some(Stage::Trying(attempt)) = self.pods.get_mut(key).map(|e| &mut e.stage) else { return };
         let order = self.next_order;
         self.next_order += 1;
         attempt.order = Some(order);
@@ -198,8 +198,8 @@ impl Controller {
     pub(super) fn resize_answered(&mut self, now: Moment, order: u64, request: InFlight, answer: &Answer, key: &Key) {
         let jitter = self.random.f64();
         let entry = self.pods.get_mut(key).filter(|e| e.pod.id.uid == request.pod.uid);
-        let attempt = entry.and_then(|entry| match &entry.eviction {
-            Eviction::Trying(attempt) if attempt.order == Some(order) => Some(entry),
+        let attempt = entry.and_then(|entry| match &entry.stage {
+            Stage::Trying(attempt) if attempt.order == Some(order) => Some(entry),
             _ => None,
         });
         let Some(entry) = attempt else {
@@ -210,7 +210,7 @@ impl Controller {
             }
             return;
         };
-        let Eviction::Trying(attempt) = &mut entry.eviction else { return };
+        let Stage::Trying(attempt) = &mut entry.stage else { return };
         if *answer == Answer::Accepted {
             (attempt.order, attempt.asks) = (None, false);
             if request.asks {
@@ -229,7 +229,7 @@ impl Controller {
             answer: answer.clone(),
             mode: DryRun::Off,
         };
-        entry.eviction = Eviction::Idle;
+        entry.stage = Stage::Idle;
         if answer.is_standing() && !request.asks {
             entry.remedies.refuse(&container, remedy, entry.pod.generation, answer_words(answer));
         } else {

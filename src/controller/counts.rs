@@ -1,7 +1,7 @@
 //! Counts for `/metrics`, and for tests of bounds.
 
 use super::core::Controller;
-use super::entry::{Entry, Eviction, GroupState, bad_ids};
+use super::entry::{Entry, GroupState, Stage, bad_ids};
 use super::view;
 use crate::ground::clock::Moment;
 use crate::pods::PodRef;
@@ -57,12 +57,12 @@ impl Controller {
         for entry in self.pods.values() {
             counts.invalid += usize::from(entry.guard.is_err());
             counts.unresolved += bad_ids(entry).len();
-            match &entry.eviction {
-                Eviction::Retrying { .. } => {
+            match &entry.stage {
+                Stage::Retrying { .. } => {
                     counts.blocked += usize::from(entry.is_blocked());
                 }
-                Eviction::Deferred { .. } => counts.deferred += 1,
-                Eviction::NoRemedy { .. } => counts.no_remedy += 1,
+                Stage::Deferred { .. } => counts.deferred += 1,
+                Stage::NoRemedy { .. } => counts.no_remedy += 1,
                 _ => {}
             }
             for target in &entry.targets {

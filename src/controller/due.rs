@@ -2,7 +2,7 @@
 
 use super::core::{Controller, Key};
 use super::effects::Effect;
-use super::entry::{Entry, Eviction, GroupState, want};
+use super::entry::{Entry, GroupState, Stage, want};
 use super::kills::settle_by_time;
 use crate::ground::clock::Moment;
 use crate::sampler::TargetId;
@@ -46,7 +46,7 @@ impl Controller {
     #[must_use]
     pub fn waits_for_the_server(&self) -> bool {
         let waits = |e: &Entry| e.failure.as_ref().is_some_and(|f| f.unheard);
-        self.pods.values().any(|e| matches!(e.eviction, Eviction::Retrying { .. }) && waits(e))
+        self.pods.values().any(|e| matches!(e.stage, Stage::Retrying { .. }) && waits(e))
     }
 
     /// Does something about a target, and then notes when its pod is due.

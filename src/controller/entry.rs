@@ -92,7 +92,7 @@ impl Guarded {
 
 /// How far the remedy for a pod has come.
 #[derive(Debug)]
-pub(super) enum Eviction {
+pub(super) enum Stage {
     /// Nothing is above its threshold, or nothing may be done.
     Idle,
     /// A target is above its threshold, but restraint defers its eviction.
@@ -155,7 +155,7 @@ pub(super) struct Entry {
     pub(super) by_namespace: bool,
     pub(super) never: Option<Never>,
     pub(super) targets: Vec<Guarded>,
-    pub(super) eviction: Eviction,
+    pub(super) stage: Stage,
     pub(super) remedies: Remembered,
     pub(super) warnings: Warnings,
     pub(super) failure: Option<Failure>,
@@ -193,7 +193,7 @@ impl Entry {
             by_namespace,
             never,
             targets: Vec::new(),
-            eviction: Eviction::Idle,
+            stage: Stage::Idle,
             remedies: Remembered::default(),
             warnings: Warnings::default(),
             failure: None,
@@ -213,17 +213,17 @@ impl Entry {
     /// A disruption budget blocks its eviction, or a restart in its place.
     pub(super) fn is_blocked(&self) -> bool {
         let remedy = |target: TargetId| self.remedies.last_failure(target).and_then(|(_, answer)| answer);
-        let target = undecided(&self.eviction);
+        let target = undecided(&self.stage);
         self.failure.as_ref().map_or(target.and_then(remedy) == Some("blocked"), |failure| failure.blocked)
     }
 
     /// When something is due by time alone.
     pub(super) fn due(&self) -> Option<Moment> {
-        let eviction = match self.eviction {
-            Eviction::Retrying { at, .. } | Eviction::NoRemedy { at, .. } => Some(at),
-            Eviction::Trying(ref attempt) => Some(attempt.look_at),
-            Eviction::Deferred { deferral, .. } => Some(deferral.until),
-            Eviction::Leaving(ref leaving) => [leaving.mark_by, leaving.end_by].into_iter().flatten().min(),
+        let stage = match self.stage {
+            Stage::Retrying { at, .. } | Stage::NoRemedy { at, .. } => Some(at),
+            Stage::Trying(ref attempt) => Some(attempt.look_at),
+            Stage::Deferred { deferral, .. } => Some(deferral.until),
+            Stage::Leaving(ref leaving) => [leaving.mark_by, leaving.end_by].into_iter().flatten().min(),
             _ => None,
         };
         let resolves = self.targets.iter().filter_map(|t| match t.state {
@@ -231,7 +231,7 @@ impl Entry {
             GroupState::Watched { .. } => None,
         });
         let kills = self.unsettled.iter().filter_map(|u| u.goes_on_at);
-        resolves.chain(eviction).chain(kills).chain(warning::due(&self.warnings)).min()
+        resolves.chain(stage).chain(kills).chain(warning::due(&self.warnings)).min()
     }
 }
 
@@ -272,13 +272,11 @@ pub(super) fn want(entry: &Entry, target: &Guarded, now: Moment) -> Want {
 }
 
 /// The target of an eviction that is still undecided.
-pub(super) fn undecided(eviction: &Eviction) -> Option<TargetId> {
-    match eviction {
-        Eviction::Deferred { target, .. } | Eviction::Retrying { target, .. } | Eviction::Tried { target, .. } => {
-            Some(*target)
-        }
-        Eviction::NoRemedy { target, .. } => Some(*target),
-        Eviction::Idle | Eviction::Posting { .. } | Eviction::Trying(_) | Eviction::Leaving(_) => None,
+pub(super) fn undecided(stage: &Stage) -> Option<TargetId> {
+    match stage {
+        Stage::Deferred { target, .. } | Stage::Retrying { target, .. } | Stage::Tried { target, .. } => Some(*target),
+        Stage::NoRemedy { target, .. } => Some(*target),
+        Stage::Idle | Stage::Posting { .. } | Stage::Trying(_) | Stage::Leaving(_) => None,
     }
 }
 

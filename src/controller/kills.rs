@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::effects::{Effect, notice_of};
-use super::entry::{Entry, Eviction, GroupState, Guarded, Name, Unsettled};
+use super::entry::{Entry, GroupState, Guarded, Name, Stage, Unsettled};
 use crate::cgroup::Hit;
 use crate::decide::eligibility::Never;
 use crate::decide::judge::Verdict;
@@ -199,14 +199,14 @@ fn was_pod_full(sample: Option<Sample>) -> bool {
 /// Why a container that is killed now was not evicted before.
 pub(super) fn miss_reason(entry: &Entry, target: Option<&Guarded>, dry_run: DryRun) -> MissReason {
     let Ok(guard) = &entry.guard else { return MissReason::InvalidGuard };
-    match (&entry.eviction, &entry.failure) {
-        (Eviction::Leaving(_), _) => return MissReason::Terminating,
+    match (&entry.stage, &entry.failure) {
+        (Stage::Leaving(_), _) => return MissReason::Terminating,
         _ if entry.never == Some(Never::Terminating) => return MissReason::Terminating,
         _ if dry_run.max(guard.dry_run) != DryRun::Off => return MissReason::DryRun,
-        (Eviction::Deferred { .. }, _) => return MissReason::Deferred,
-        (Eviction::NoRemedy { .. }, _) => return MissReason::NoRemedy,
-        (Eviction::Retrying { .. }, Some(failure)) if failure.blocked => return MissReason::Blocked,
-        (Eviction::Retrying { .. }, _) => return MissReason::Refused,
+        (Stage::Deferred { .. }, _) => return MissReason::Deferred,
+        (Stage::NoRemedy { .. }, _) => return MissReason::NoRemedy,
+        (Stage::Retrying { .. }, Some(failure)) if failure.blocked => return MissReason::Blocked,
+        (Stage::Retrying { .. }, _) => return MissReason::Refused,
         _ => {}
     }
     match target.map(|t| &t.state) {

@@ -3,12 +3,12 @@
 
 mod answers;
 mod attempt;
+mod choice;
 mod core;
 mod counts;
 mod due;
 mod effects;
 mod entry;
-mod eviction;
 mod kills;
 mod latency;
 mod pods;

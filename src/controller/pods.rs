@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::core::{Controller, Key, key_of, since};
 use super::effects::{Effect, notify, notify_bad_ids};
-use super::entry::{Entry, Eviction, GroupState, Guarded, Name, owner_key, undecided, want, wanted};
+use super::entry::{Entry, GroupState, Guarded, Name, Stage, owner_key, undecided, want, wanted};
 use super::kills::{keep_last_sample, notify_kills, settle_all};
 use crate::decide::eligibility::{Never, never};
 use crate::decide::restraint::{GENERATIONS, OwnerKey, QUIET};
@@ -112,7 +112,7 @@ impl Controller {
         entry.owner = owner;
         entry.by_namespace = by_namespace;
         entry.never = never;
-        if let (Some(Never::Terminating), Eviction::Leaving(leaving)) = (never, &mut entry.eviction) {
+        if let (Some(Never::Terminating), Stage::Leaving(leaving)) = (never, &mut entry.stage) {
             leaving.mark_by = None;
         }
         Some((std::mem::replace(&mut entry.pod, pod), std::mem::replace(&mut entry.guard, guard)))
@@ -189,8 +189,8 @@ impl Controller {
                 self.effects.push(Effect::Sampler(Command::Rule(target.id, rule, target.edit)));
             }
         }
-        if undecided(&entry.eviction).is_some() {
-            entry.eviction = Eviction::Idle;
+        if undecided(&entry.stage).is_some() {
+            entry.stage = Stage::Idle;
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::core::{Controller, Key};
-use super::entry::{Entry, Eviction};
+use super::entry::{Entry, Stage};
 use super::kills::OTHERS_PART;
 use crate::act::order::Act;
 use crate::decide::judge::Evidence;
@@ -145,8 +145,8 @@ pub(super) fn raised_in(entry: &Entry) -> Bytes {
     if entry.pod.guaranteed {
         return Bytes(0); // its request was raised, too, and the scheduler counts that
     }
-    let under_way = match &entry.eviction {
-        Eviction::Trying(attempt) => Some((attempt.resize.container.as_str(), attempt.resize.limit)),
+    let under_way = match &entry.stage {
+        Stage::Trying(attempt) => Some((attempt.resize.container.as_str(), attempt.resize.limit)),
         _ => None,
     };
     let raised = entry.pod.containers.iter().filter_map(|c| {

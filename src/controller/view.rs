@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::entry::{Entry, Eviction, GroupState, Guarded, bad_ids};
+use super::entry::{Entry, GroupState, Guarded, Stage, bad_ids};
 use crate::act::order::Act;
 use crate::decide::judge::Verdict;
 use crate::ground::clock::Moment;
@@ -104,23 +104,23 @@ fn state_of(entry: &Entry, target: &Guarded, now: Moment) -> (GuardState, String
     let orphan = |t: &TargetId| above.is_some() && !entry.targets.iter().any(|other| other.id == *t);
     let ago = |at: &Moment| now.saturating_sub(*at).as_secs();
     let within = |at: &Moment| at.saturating_sub(now).as_secs();
-    let reported = match &entry.eviction {
-        Eviction::Deferred { target, deferral, .. } if about_this(target) => {
+    let reported = match &entry.stage {
+        Stage::Deferred { target, deferral, .. } if about_this(target) => {
             Some((GuardState::Held, format!("{}; for another {} s", deferral.reason, within(&deferral.until))))
         }
-        Eviction::Trying(attempt) if about_this(&attempt.target) => Some(match attempt.act {
+        Stage::Trying(attempt) if about_this(&attempt.target) => Some(match attempt.act {
             Act::Restart => (GuardState::Restarting, "its process is being ended, and started again in place".into()),
             _ => (GuardState::Raising, format!("its limit is being raised to {}", attempt.resize.limit)),
         }),
-        Eviction::NoRemedy { target, reasons, .. } if about_this(target) => {
+        Stage::NoRemedy { target, reasons, .. } if about_this(target) => {
             let words: Vec<String> =
                 reasons.iter().map(|(remedy, why)| format!("{}: {why}", remedy.as_str())).collect();
             Some((GuardState::NoRemedy, format!("nothing can be done: {}", words.join("; "))))
         }
-        Eviction::Posting { target, .. } if about_this(target) || orphan(target) => {
+        Stage::Posting { target, .. } if about_this(target) || orphan(target) => {
             Some((GuardState::Evicting, "the server's answer is awaited".into()))
         }
-        Eviction::Retrying { target, at } if about_this(target) => {
+        Stage::Retrying { target, at } if about_this(target) => {
             let (state, words) = match &entry.failure {
                 Some(failure) if failure.blocked => (GuardState::Blocked, failure.words.as_str()),
                 Some(failure) => (GuardState::Other(failure.answer.into()), failure.words.as_str()),
@@ -128,11 +128,11 @@ fn state_of(entry: &Entry, target: &Guarded, now: Moment) -> (GuardState, String
             };
             Some((state, format!("{words}; next try in {} s", within(at))))
         }
-        Eviction::Tried { target, mode, outcome, at } if about_this(target) => {
+        Stage::Tried { target, mode, outcome, at } if about_this(target) => {
             let by = if *mode == DryRun::Server { "the server's word" } else { "dry run" };
             Some((GuardState::DryRun, format!("{by}: {outcome}, {} s ago; it is not evicted", ago(at))))
         }
-        Eviction::Leaving(leaving) if about_this(&leaving.target) || orphan(&leaving.target) => {
+        Stage::Leaving(leaving) if about_this(&leaving.target) || orphan(&leaving.target) => {
             Some((GuardState::Evicted, format!("accepted {} s ago; its end is awaited", ago(&leaving.since))))
         }
         _ => None,

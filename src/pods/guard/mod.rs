@@ -12,7 +12,7 @@
 //!
 //! A new annotation is: its key in [`ground::keys`] (and in `ALL`), a parser in `value.rs`, a field in `rule.rs`, a line in
 //! `read.rs`; where it is about memory, its effect in [`decide::judge`] (a rule that takes time is reset in
-//! `controller/eviction.rs`, `judge_again`). Outside `src`: `docs/annotations.md`, and the two policies for whole namespaces
+//! `controller/choice.rs`, `judge_again`). Outside `src`: `docs/annotations.md`, and the two policies for whole namespaces
 //! (`daemonset/chart/templates/policy-namespaces.yaml`, `daemonset/components/namespaces/policy.yaml`).
 //!
 //! [`ground::keys`]: crate::ground::keys

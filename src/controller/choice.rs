@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::core::{Controller, InFlight, Key, Read};
 use super::effects::{Effect, notice_of, notify};
-use super::entry::{Entry, Eviction, GroupState, above_targets, age, urgency};
+use super::entry::{Entry, GroupState, Stage, above_targets, age, urgency};
 use super::remedies::{Pick, ReadNode, Seen};
 use crate::act::order::{Act, Order};
 use crate::decide::judge::{Evidence, History, Verdict};
@@ -141,7 +141,7 @@ impl Controller {
             let target = entry.targets.iter().find(|t| t.id == id);
             target.and_then(|t| t.name.container()).map(str::to_owned)
         };
-        entry.eviction = match (found.deferral, found.above, retry_at) {
+        entry.stage = match (found.deferral, found.above, retry_at) {
             (Some((target, deferral, evidence)), ..) => {
                 // A deferred deletion does not keep the eviction from being retried.
                 let until = back_off.map_or(deferral.until, |at| deferral.until.min(at));
@@ -150,19 +150,19 @@ impl Controller {
                 let until = self.wall.saturating_add(until).unwrap_or(Timestamp::MAX);
                 let subject = Subject::Deferred { evidence, until, reason: deferral.reason };
                 notify(&mut self.effects, entry, container, subject);
-                Eviction::Deferred { target, deferral }
+                Stage::Deferred { target, deferral }
             }
-            (None, Some(target), Some(at)) => Eviction::Retrying { target, at },
+            (None, Some(target), Some(at)) => Stage::Retrying { target, at },
             (None, Some(_), None) => match found.reasons {
                 Some((target, reasons, evidence)) => {
                     let container = name(entry, target);
                     let subject = Subject::NoRemedy { evidence, reasons: reasons.clone() };
                     notify(&mut self.effects, entry, container, subject);
-                    Eviction::NoRemedy { target, reasons, at: now + NO_REMEDY_CHECK }
+                    Stage::NoRemedy { target, reasons, at: now + NO_REMEDY_CHECK }
                 }
-                None => Eviction::Idle,
+                None => Stage::Idle,
             },
-            _ => Eviction::Idle,
+            _ => Stage::Idle,
         };
     }
 
@@ -173,7 +173,7 @@ impl Controller {
         let in_flight =
             self.pods.get(key).is_some_and(|e| self.in_flight.values().any(|r| r.pod == e.pod.id && evicts(r)));
         let entry = self.pods.get_mut(key)?;
-        if matches!(entry.eviction, Eviction::Posting { .. } | Eviction::Leaving(_)) {
+        if matches!(entry.stage, Stage::Posting { .. } | Stage::Leaving(_)) {
             return None;
         }
         let above = above_targets(entry);
@@ -184,10 +184,10 @@ impl Controller {
         }
         let (Ok(guard), None, Some(first)) = (&entry.guard, entry.never, above.first().map(|i| entry.targets[*i].id))
         else {
-            entry.eviction = Eviction::Idle;
+            entry.stage = Stage::Idle;
             return None;
         };
-        if let Eviction::Tried { target, .. } = entry.eviction
+        if let Stage::Tried { target, .. } = entry.stage
             && above.iter().any(|i| entry.targets[*i].id == target)
         {
             return None;
@@ -200,13 +200,13 @@ impl Controller {
             Some(failure) if failure.blocked && guard.rule.force_delete.is_some() && may_delete => Some(Act::Delete),
             Some(_) if can_raise => None,
             Some(failure) => {
-                entry.eviction = Eviction::Retrying { target: first, at: failure.not_before };
+                entry.stage = Stage::Retrying { target: first, at: failure.not_before };
                 return None;
             }
         };
         if in_flight {
             // The pod lost its label and got it back; an earlier request is still without an answer.
-            entry.eviction = Eviction::Retrying { target: first, at: now + ANSWER_CHECK };
+            entry.stage = Stage::Retrying { target: first, at: now + ANSWER_CHECK };
             return None;
         }
         Some(Step { evict, guard: guard.clone(), back_off: back_off.map(|f| f.not_before) })
@@ -231,7 +231,7 @@ impl Controller {
         let grace = guard.eviction_grace;
         if mode == DryRun::Client {
             let container = entry.targets[send.i].name.container().map(str::to_owned);
-            entry.eviction = Eviction::Tried { target, mode, outcome: "not sent", at: now };
+            entry.stage = Stage::Tried { target, mode, outcome: "not sent", at: now };
             let subject = Subject::Evicted { evidence, act, mode, grace, took: Duration::ZERO };
             self.effects.push(Effect::Notify(Box::new(notice_of(entry, container, subject))));
             return;
@@ -241,7 +241,7 @@ impl Controller {
         }
         let order = self.next_order;
         self.next_order += 1;
-        entry.eviction = Eviction::Posting { target, order };
+        entry.stage = Stage::Posting { target, order };
         let pod = entry.pod.id.clone();
         let request = send.request(entry, now, false);
         self.in_flight.insert(order, request);
