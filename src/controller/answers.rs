@@ -91,6 +91,10 @@ impl Controller {
                 entry.reserved = reservation;
                 entry.may_have_happened = may_have_happened;
                 fail(&mut self.effects, entry, request.container, &subject, answer, now + wait, attempt);
+                if act.remedy() != Remedy::Evict {
+                    // A dry run is tried no more often.
+                    entry.remedies.fail(target, act.remedy(), now, Some(answer.label()), |_| wait);
+                }
                 let at = entry.failure.as_ref().map_or(now + wait, |f| f.not_before);
                 entry.stage = Stage::Retrying { target, at };
             }

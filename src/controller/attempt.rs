@@ -45,6 +45,8 @@ pub(super) struct Attempt {
     pub(super) order: Option<u64>,
     /// That request only asks the disruption budgets.
     asks: bool,
+    /// They have agreed, and the restart is about to be sent.
+    agreed: Option<InFlight>,
     /// When the kernel's files are read next.
     pub(super) look_at: Moment,
     /// The container had not run for the minimum age.
@@ -72,6 +74,7 @@ impl Controller {
                 progress,
                 order: Some(order),
                 asks,
+                agreed: None,
                 look_at: now + LOOK_EACH,
                 was_young: send.age.is_some_and(|age| age < self.settings.limits.minimum_age),
             }))
@@ -105,6 +108,12 @@ impl Controller {
             return false;
         }
         let evidence = sample.as_ref().and_then(|sample| judge_again(guard, sample));
+        if attempt.agreed.is_some() {
+            // What was above its threshold at the question may not be any more.
+            let is_above = matches!(&entry.targets[i].state, GroupState::Watched { above: Some(_), .. });
+            let is_listed = guard.remedies.contains(&attempt.act.remedy());
+            return self.restart_agreed(now, key, is_above && is_listed && evidence.is_some());
+        }
         let age = now.saturating_sub(attempt.progress.began);
         let is_last = evidence.zip(sample).is_some_and(|(evidence, sample)| {
             let may_evict = entry.failure.as_ref().is_none_or(|f| f.not_before <= now);
@@ -125,10 +134,31 @@ impl Controller {
     }
 
     fn stop_trying(&mut self, key: &Key) -> bool {
-        if let Some(entry) = self.pods.get_mut(key) {
-            entry.stage = Stage::Idle;
+        let Some(entry) = self.pods.get_mut(key) else { return false };
+        let stopped = std::mem::replace(&mut entry.stage, Stage::Idle);
+        if let Stage::Trying(attempt) = stopped
+            && let Some(reservation) = attempt.agreed.and_then(|request| request.reservation)
+        {
+            self.refund(&reservation);
         }
         false
+    }
+
+    /// The disruption budgets have agreed to a restart. Returns whether it is sent.
+    fn restart_agreed(&mut self, now: Moment, key: &Key, is_wanted: bool) -> bool {
+        if !is_wanted {
+            return self.stop_trying(key);
+        }
+        let Some(Stage::Trying(attempt)) = self.pods.get_mut(key).map(|e| &mut e.stage) else { return false };
+        let Some(request) = attempt.agreed.take() else { return true };
+        let order = self.next_order;
+        self.next_order += 1;
+        (attempt.order, attempt.look_at) = (Some(order), now + LOOK_EACH);
+        let (pod, resize) = (request.pod.clone(), Some(attempt.resize.clone()));
+        self.in_flight.insert(order, InFlight { asks: false, since: now, ..request });
+        let restart = Order { pod, act: Act::Restart, grace: None, resize, dry_run: false };
+        self.effects.push(Effect::Post(order, restart));
+        true
     }
 
     /// The kernel has the raised limit. The percentage is of the new limit now, so the container is judged anew.
@@ -182,16 +212,21 @@ impl Controller {
         self.effects.push(Effect::Notify(Box::new(notice_of(entry, Some(container), subject))));
     }
 
-    /// The budgets allow a restart.
-    fn restart(&mut self, now: Moment, request: InFlight, key: &Key) {
-        let Some(Stage::Trying(attempt)) = self.pods.get_mut(key).map(|e| &mut e.stage) else { return };
-        let order = self.next_order;
-        self.next_order += 1;
-        attempt.order = Some(order);
-        let (pod, resize) = (request.pod.clone(), Some(attempt.resize.clone()));
-        self.in_flight.insert(order, InFlight { asks: false, since: now, ..request });
-        let restart = Order { pod, act: Act::Restart, grace: None, resize, dry_run: false };
-        self.effects.push(Effect::Post(order, restart));
+    /// An answer that nobody waits for any more.
+    fn answered_late(&mut self, request: InFlight, answer: &Answer, key: &Key) {
+        // The token is given back only if nothing can have happened: a question changes nothing.
+        let nothing_came = request.asks || (*answer != Answer::Accepted && !answer.is_lost());
+        if let Some(reservation) = request.reservation.filter(|_| nothing_came) {
+            self.refund(&reservation);
+        }
+        let entry = self.pods.get_mut(key).filter(|e| e.pod.id.uid == request.pod.uid);
+        if let (Some(entry), Some(container)) = (entry, request.container)
+            && answer.is_standing()
+            && !request.asks
+        {
+            let generation = entry.pod.generation;
+            entry.remedies.refuse(&container, request.act.remedy(), generation, answer_words(answer));
+        }
     }
 
     /// The answer to a resize, or to the question before a restart.
@@ -203,18 +238,13 @@ impl Controller {
             _ => None,
         });
         let Some(entry) = attempt else {
-            // It came too late. The pod's token is given back only if nothing can have happened.
-            if let Some(reservation) = request.reservation.filter(|_| *answer != Answer::Accepted && !answer.is_lost())
-            {
-                self.refund(&reservation);
-            }
-            return;
+            return self.answered_late(request, answer, key);
         };
         let Stage::Trying(attempt) = &mut entry.stage else { return };
         if *answer == Answer::Accepted {
             (attempt.order, attempt.asks) = (None, false);
             if request.asks {
-                self.restart(now, request, key);
+                attempt.agreed = Some(request);
             }
             return;
         }

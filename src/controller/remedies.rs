@@ -298,7 +298,7 @@ impl Controller {
 }
 
 fn restart_of(now: Moment, entry: &Entry, container: &Container, sample: &Sample) -> Result<Resize, NotPossible> {
-    let resize = restart(&entry.pod, container)?;
+    let resize = restart(&entry.pod, container, sample.own.limit.unwrap_or_default())?;
     let last = entry.remedies.restarted.get(&container.name).filter(|(at, _)| now < *at + QUIET);
     if last.is_some_and(|(_, in_a_row)| *in_a_row >= GENERATIONS) {
         return Err(NotPossible::DiesYoung);

@@ -325,12 +325,12 @@ fn wanted_step(limit: Bytes, inputs: &RaiseInputs, latencies: &Latencies) -> Byt
     by.max(below_again).max(grown).max(UNIT)
 }
 
-/// The smallest change of a container's memory, which restarts it.
+/// The smallest change of a container's memory, which restarts it. `kernel`: the limit in effect, below which it never goes.
 ///
 /// # Errors
 /// Why it would not be restarted.
-pub fn restart(pod: &Pod, container: &Container) -> Result<Resize, NotPossible> {
-    let limit = resizable(container)?;
+pub fn restart(pod: &Pod, container: &Container, kernel: Bytes) -> Result<Resize, NotPossible> {
+    let limit = resizable(container)?.max(kernel);
     if !container.memory.restarts {
         return Err(NotPossible::WouldNotRestart);
     }
@@ -517,7 +517,7 @@ mod tests {
         (pod.0.guaranteed, pod.1.memory.request) = (true, pod.1.memory.limit);
         assert_eq!(request(&pod), Some(Bytes(320 * MIB)));
         pod.1.memory.restarts = true;
-        let again = restart(&pod.0, &pod.1).unwrap();
+        let again = restart(&pod.0, &pod.1, Bytes(0)).unwrap();
         assert_eq!((again.limit, again.request), (Bytes(256 * MIB + 1), Some(Bytes(256 * MIB + 1))));
     }
 
@@ -525,15 +525,15 @@ mod tests {
     #[test]
     fn the_resize_policy_decides_which_of_the_two_is_possible() {
         let mut pod = pod(256);
-        assert_eq!(restart(&pod.0, &pod.1), Err(NotPossible::WouldNotRestart));
+        assert_eq!(restart(&pod.0, &pod.1, Bytes(0)), Err(NotPossible::WouldNotRestart));
         pod.1.memory.restarts = true;
         assert_eq!(raised(&pod, &inputs(1024)), Err(NotPossible::WouldRestart));
         pod.1.memory.never_restarted = true;
-        assert_eq!(restart(&pod.0, &pod.1), Err(NotPossible::NeverRestarted));
+        assert_eq!(restart(&pod.0, &pod.1, Bytes(0)), Err(NotPossible::NeverRestarted));
         (pod.1.memory.never_restarted, pod.0.never_restarted) = (false, true);
-        assert_eq!(restart(&pod.0, &pod.1), Err(NotPossible::NeverRestarted));
+        assert_eq!(restart(&pod.0, &pod.1, Bytes(0)), Err(NotPossible::NeverRestarted));
         pod.1.memory.limit = None;
-        assert_eq!(restart(&pod.0, &pod.1), Err(NotPossible::NoLimit));
+        assert_eq!(restart(&pod.0, &pod.1, Bytes(0)), Err(NotPossible::NoLimit));
         pod.1.kind = ContainerKind::Ephemeral;
         assert_eq!(raised(&pod, &inputs(1024)), Err(NotPossible::Ephemeral));
     }

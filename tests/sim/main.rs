@@ -11,6 +11,7 @@
     reason = "a test is the outside world, and panics are its verdicts"
 )]
 
+mod ladder;
 mod memory;
 mod plan;
 mod pod;
@@ -108,6 +109,7 @@ const EXPECTED: &[&str] = &[
     "event: budget changed",
     "event: burst",
     "event: cache",
+    "event: climb",
     "event: clock set",
     "event: created",
     "event: deleted",
@@ -129,6 +131,9 @@ const EXPECTED: &[&str] = &[
     "heard: gone",
     "heard: listed",
     "killed",
+    "kubelet: put off",
+    "kubelet: raised",
+    "kubelet: restarted",
     "over in the end",
     "rearmed",
     "report: beyond limit",
@@ -142,8 +147,12 @@ const EXPECTED: &[&str] = &[
     "sent: deletion",
     "sent: dry run",
     "sent: eviction",
+    "sent: question",
+    "sent: raise",
+    "sent: restart",
     "told: accepted",
     "told: dry run",
+    "told: gave up",
     "told: held, budget",
     "told: held, dies young",
     "told: held, owner",
@@ -152,7 +161,10 @@ const EXPECTED: &[&str] = &[
     "told: held, young",
     "told: missed",
     "told: never",
+    "told: no remedy",
     "told: not evicted",
+    "told: raised",
+    "told: restarted",
     "told: slow",
     "understood: accepted",
     "understood: blocked",
@@ -222,6 +234,11 @@ planted! {
     planted_loses_rearm: LosesRearm violates Shown;
     planted_loses_over: LosesOver violates Shown;
     planted_never_ticks: NeverTicks violates Shown;
+    planted_raises_past_the_budget: RaisesPastTheBudget violates RaiseBudget;
+    planted_raises_past_its_bound: RaisesPastItsBound violates Raises;
+    planted_waits_too_long: WaitsTooLong violates InTime;
+    planted_restarts_against_a_budget: RestartsAgainstABudget violates RestartAsks;
+    planted_evicts_unlisted: EvictsUnlisted violates Listed;
     planted_loses_answers: LosesAnswers violates Bounded;
     planted_keeps_the_gone_in_memory: KeepsTheGone violates Bounded;
 }

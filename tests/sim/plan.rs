@@ -51,6 +51,26 @@ pub enum Invariant {
     ToldOnce,
     /// Every over container is acted upon, or its reason is shown; nothing is overdue.
     Shown,
+    /// A raise goes up and not beyond its bound, is for a container that asks for it and that it does not restart, and moves
+    /// the request only where it has to.
+    Raises,
+    /// All raises stay within the node's budget, and each leaves the reserve.
+    RaiseBudget,
+    /// A restart is the smallest change, by a limit that was not used before, of a container that it restarts.
+    Restarts,
+    /// No restart without the budgets' consent.
+    RestartAsks,
+    /// No remedy that the pod does not list: without `evict` its pod is never ended.
+    Listed,
+    /// What was refused is not asked for again until the pod's spec changes.
+    RefusalStands,
+    /// Where growth stays below four times what was seen, nobody dies of a gentler remedy that an eviction at once would have
+    /// saved.
+    InTime,
+    /// A remedy without an effect gives way.
+    GivesWay,
+    /// What is told of raises and restarts is so.
+    TrulyTold,
     /// What is remembered is bounded by what there is.
     Bounded,
 }
@@ -92,6 +112,11 @@ pub enum Bug {
     KeepsRefunds,
     HearsNoSign,
     ForgetsTheYoungEnds,
+    RaisesPastTheBudget,
+    RaisesPastItsBound,
+    WaitsTooLong,
+    RestartsAgainstABudget,
+    EvictsUnlisted,
 }
 
 /// How often things happened.

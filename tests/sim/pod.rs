@@ -7,6 +7,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::ladder::{Ladder, NeverRestarted, Resized, Resizing, write_managers, write_resources};
+
 pub const MIB: u64 = 1 << 20;
 pub const NODE: &str = "n";
 pub const AGENT: &str = "agent-uid";
@@ -60,6 +62,7 @@ pub struct Ask {
     pub dry: Dry,
     pub force: Option<u64>,
     pub targets: Targets,
+    pub ladder: Ladder,
 }
 
 impl Ask {
@@ -92,6 +95,7 @@ impl Ask {
                 4 => Targets::Named("b"),
                 _ => Targets::Unsaid,
             },
+            ladder: Ladder::random(rng),
         }
     }
 
@@ -101,14 +105,15 @@ impl Ask {
             return None;
         }
         let has: Vec<_> = pod.containers.iter().map(|c| c.name).collect();
-        match self.targets {
+        let guarded = match self.targets {
             Targets::Unsaid => (has.len() == 1).then_some((has, false)),
             Targets::All => Some((has, true)),
             Targets::Named(names) => {
                 let names: Vec<_> = names.split(',').collect();
                 names.iter().all(|n| has.contains(n)).then_some((names, false))
             }
-        }
+        };
+        guarded.filter(|(names, _)| self.ladder.is_valid(pod, names))
     }
 }
 
@@ -133,6 +138,9 @@ pub struct Container {
     pub stamp: Timestamp,
     /// The instance that was killed last, with its start and its end.
     pub killed: Option<Killed>,
+    /// In the spec; the kernel's may be another.
+    pub limit: Option<u64>,
+    pub request: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,6 +176,10 @@ pub struct Pod {
     pub created: Timestamp,
     pub ready: bool,
     pub containers: Vec<Container>,
+    pub resizing: Resizing,
+    /// Counts the changes of the spec.
+    pub generation: i64,
+    pub resized: Resized,
 }
 
 /// As the server writes it.
@@ -215,14 +227,19 @@ impl Pod {
         (self.key.0, owner)
     }
 
+    pub fn container(&self, name: &str) -> Option<&Container> {
+        self.containers.iter().find(|c| c.name == name)
+    }
+
     pub fn json(&self) -> String {
         let mut t = String::with_capacity(1200);
         let _ = write!(
             t,
-            r#"{{"metadata":{{"name":"{}","namespace":"{}","uid":"{}","creationTimestamp":"{}","labels":{{"app":"x""#,
+            r#"{{"metadata":{{"name":"{}","namespace":"{}","uid":"{}","generation":{},"creationTimestamp":"{}","labels":{{"app":"x""#,
             name(self.key),
             self.key.0,
             self.uid,
+            self.generation,
             seconds(self.created)
         );
         match self.label {
@@ -267,6 +284,7 @@ impl Pod {
             Targets::All => annotate("target-container-name", "*"),
             Targets::Named(names) => annotate("target-container-name", names),
         }
+        self.ask.ladder.annotate(annotate);
         if self.mirror {
             t.push_str(r#","kubernetes.io/config.mirror":"x""#);
         }
@@ -283,14 +301,20 @@ impl Pod {
                 r#","ownerReferences":[{{"apiVersion":"{version}","kind":"{kind}","name":"{name}","uid":"o","controller":true}}]"#
             );
         }
+        write_managers(&mut t, self);
         if self.terminating {
             t.push_str(r#","deletionTimestamp":"2026-11-24T12:00:00Z""#);
         }
         let _ = write!(t, r#"}},"spec":{{"nodeName":"{}","containers":["#, self.node);
         for (i, c) in self.containers.iter().enumerate() {
-            let _ = write!(t, r#"{}{{"name":"{}"}}"#, if i > 0 { "," } else { "" }, c.name);
+            let _ = write!(t, r#"{}{{"name":"{}""#, if i > 0 { "," } else { "" }, c.name);
+            write_resources(&mut t, self, c.limit, c.request);
+            t.push('}');
         }
         t.push(']');
+        if self.resizing.never == NeverRestarted::Pod {
+            t.push_str(r#","restartPolicy":"Never""#);
+        }
         if let Some(grace) = self.grace {
             let _ = write!(t, r#","terminationGracePeriodSeconds":{grace}"#);
         }
@@ -319,7 +343,11 @@ impl Pod {
             }
             t.push('}');
         }
-        t.push_str("]}}");
+        t.push(']');
+        if self.resizing.guaranteed {
+            t.push_str(r#","qosClass":"Guaranteed""#);
+        }
+        t.push_str("}}");
         t
     }
 }

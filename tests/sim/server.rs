@@ -21,6 +21,7 @@ fn row(name: &'static str, fact: &Fact) -> Row {
         ("name", "web"),
         ("namespace", "demo"),
         ("qualified", "pods"),
+        ("subject", "pods \"web\""),
         ("plural", "pods"),
         ("budget", "guarded"),
         ("desired", "1"),
@@ -88,6 +89,18 @@ rows! {
     UNSUPPORTED_MEDIA_TYPE = row("415", &answers::UNSUPPORTED_MEDIA_TYPE);
     // Until the table of answers has a webhook's denials; `Answer::Denied` will have a pace of its own.
     WEBHOOK_DENIES = plain("400 webhook denies", 400, r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"admission webhook \"deny.example.com\" denied the request: not now","code":400}"#);
+    RESIZED = plain("200 resized", 200, r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"web","uid":"u1","generation":2}}"#);
+    RESIZE_UID = row("422 resize, uid", &answers::RESIZE_UID);
+    RESIZE_ABOVE_POD = row("422 resize, above the pod's limit", &answers::RESIZE_ABOVE_POD);
+    RESIZE_CAPACITY = row("403 resize, capacity", &answers::NODE_CAPACITY);
+    RESIZE_QUOTA = row("403 resize, quota", &answers::QUOTA_LIMITS);
+    RESIZE_RANGE = row("403 resize, limit range", &answers::LIMIT_RANGE);
+    RESIZE_POLICY = row("403 resize, policy", &answers::POLICY_OWN_NODE_RESIZE);
+    RESIZE_WEBHOOK = row("400 resize, webhook denies", &answers::RESIZE_WEBHOOK_IN_WORDS);
+    RESIZE_WEBHOOK_403 = row("403 resize, webhook denies", &answers::RESIZE_WEBHOOK_403);
+    RESIZE_WEBHOOK_429 = row("429 resize, webhook denies", &answers::RESIZE_WEBHOOK_429);
+    RESIZE_WEBHOOK_500 = row("500 resize, webhook denies", &answers::RESIZE_WEBHOOK_500);
+    RESIZE_WEBHOOK_BROKEN = row("500 resize, webhook broken", &answers::RESIZE_WEBHOOK_HTTP_500);
     WEBHOOK_DENIES_429 = plain("429 webhook denies", 429, r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"admission webhook \"deny.example.com\" denied the request: not now","code":429}"#);
 }
 
@@ -177,6 +190,34 @@ fn fate(rng: &mut Rng) -> Fate {
         4 => Fate::Nothing,
         _ => Fate::Turned(TURNED[rng.usize(0..TURNED.len())]),
     }
+}
+
+/// What a resize is turned down with.
+pub fn turned_resize(rng: &mut Rng) -> Kind {
+    use Kind::*;
+    const TURNED: [Kind; 20] = [
+        NOT_FOUND,
+        RESIZE_UID,
+        RESIZE_ABOVE_POD,
+        RESIZE_CAPACITY,
+        RESIZE_QUOTA,
+        RESIZE_QUOTA,
+        RESIZE_RANGE,
+        RESIZE_POLICY,
+        RESIZE_WEBHOOK,
+        RESIZE_WEBHOOK_403,
+        RESIZE_WEBHOOK_429,
+        RESIZE_WEBHOOK_500,
+        RESIZE_WEBHOOK_BROKEN,
+        FORBIDDEN,
+        THROTTLED,
+        UNAUTHORIZED,
+        BAD_GATEWAY,
+        UNAVAILABLE,
+        GATEWAY_TIMEOUT,
+        SIGN_IN,
+    ];
+    TURNED[rng.usize(0..TURNED.len())]
 }
 
 /// What a pod's disruption budgets say.

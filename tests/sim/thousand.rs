@@ -20,6 +20,7 @@ use pre_oom_killer::report::notice::Subject;
 use pre_oom_killer::sampler::{Report, Sampler, read_all};
 use tokio::sync::mpsc;
 
+use crate::ladder::{EVICT, Resized, Resizing};
 use crate::pod::{Ask, Container, Dry, Label, MIB, NODE, Owner, Pod, Signal, Targets, Threshold, wall};
 
 const PODS: u32 = 1000;
@@ -41,6 +42,7 @@ fn pod(n: u32) -> Pod {
             dry: Dry::Off,
             force: None,
             targets: Targets::Unsaid,
+            ladder: EVICT,
         },
         mirror: false,
         owner: Owner::None,
@@ -55,7 +57,12 @@ fn pod(n: u32) -> Pod {
             older: hour,
             stamp: wall() - SignedDuration::try_from(hour).unwrap(),
             killed: None,
+            limit: Some(100 * MIB),
+            request: None,
         }],
+        resizing: Resizing::PLAIN,
+        generation: 1,
+        resized: Resized::Never,
         made: Duration::ZERO,
         created: wall() - SignedDuration::try_from(hour).unwrap(),
         ready: true,

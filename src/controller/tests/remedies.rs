@@ -235,6 +235,43 @@ fn a_limit_that_somebody_lowers_is_left_alone() {
     assert_eq!(desk.since(), ["post u1"]);
 }
 
+/// The watch is behind the kernel: what it shows after a raise may be from before it.
+#[test]
+fn what_was_written_before_a_raise_lowers_nothing() {
+    let (mut desk, id) = watching(&raising("raise,evict"));
+    desk.crosses(id, 61, 1);
+    desk.looks(61, 125);
+    desk.apply(&raising("raise,evict"));
+    desk.since();
+    desk.else_reads = of(80, 125);
+    desk.report(id, What::Above { evidence: evidence(), since_last_sample: None });
+    assert_eq!(desk.resizes()[0].limit, Bytes(156 * MIB), "from the kernel's limit");
+}
+
+#[test]
+fn a_refusal_that_comes_late_stands_too() {
+    let (mut desk, id) = watching(&raising("raise,evict"));
+    desk.crosses(id, 61, 20);
+    desk.looks_for(330, |ms| 61 + 80 * ms / 1000);
+    assert_eq!(desk.since(), ["raise u1", "tell PreOOMRemedyFailed", "post u1"]);
+    desk.answer(0, &Answer::Refused { code: 403, message: "exceeded quota: q".into() });
+    desk.answer(1, &Answer::Blocked { budget: None, message: "m".into(), retry_after: None });
+    desk.report(id, What::Dipped);
+    desk.since();
+    desk.now += Duration::from_secs(60);
+    desk.crosses(id, 61, 1);
+    assert_eq!(desk.since(), ["post u1"]);
+}
+
+#[test]
+fn what_dips_while_the_budgets_are_asked_is_not_restarted() {
+    let (mut desk, id) = watching(&restarting("restart,evict"));
+    desk.crosses(id, 61, 1);
+    desk.report(id, What::Dipped);
+    desk.answer(0, &Answer::Accepted);
+    assert_eq!(desk.since(), ["post u1 dry"]);
+}
+
 /// The budgets are asked first. The group's end is the proof.
 #[test]
 fn a_restart_asks_and_ends_with_the_group() {

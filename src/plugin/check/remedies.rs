@@ -92,7 +92,7 @@ fn is_possible(guard: &Guard, pod: &Pod, container: Option<&Container>, remedy: 
     }
     let container = container.ok_or(NotPossible::PodGroup)?;
     if remedy == Remedy::Restart {
-        return restart(pod, container).map(drop);
+        return restart(pod, container, Bytes(0)).map(drop);
     }
     let (Some(raise), Threshold::Percent(threshold)) = (guard.raise, guard.threshold) else {
         return Err(NotPossible::NoLimit);

@@ -1,6 +1,8 @@
 //! What happens to pods and their memory.
 
+use super::rungs::EVICTION;
 use super::*;
+use crate::ladder::{Ladder, NeverRestarted, Resized, Resizing};
 
 impl World<'_> {
     pub(super) fn step(&mut self) {
@@ -9,9 +11,10 @@ impl World<'_> {
         let Some(key) = key.filter(|_| keys.len() >= MOST_PODS || self.rng.u8(0..9) > 0) else {
             return self.create();
         };
-        match self.rng.u8(0..46) {
+        match self.rng.u8(0..48) {
             40..=41 => self.replicas(),
             42 => self.young_loop(),
+            46..=47 => self.climb(),
             43 if self.clock_steps => {
                 self.count("event: clock set");
                 let forward = self.rng.bool();
@@ -50,17 +53,7 @@ impl World<'_> {
             3..=4 => self.restart(key),
             5..=6 => {
                 self.count("event: resized");
-                let now = self.now;
-                let percent = self.rng.u64(50..200);
-                self.with_memory(key, |memory| {
-                    // Below its usage it stays unapplied.
-                    let wanted = memory.limit.map(|l| (l * percent / 100 / 1024 * 1024).clamp(16 * MIB, 512 * MIB));
-                    if wanted.is_some_and(|w| w > memory.usage(now)) {
-                        memory.limit = wanted;
-                        let (usage, rate, top) = (memory.usage(now), memory.rate, memory.top);
-                        memory.set(now, usage, rate, top);
-                    }
-                });
+                self.resized_by_others(key);
             }
             7..=9 => {
                 self.count("event: relabelled");
@@ -96,8 +89,8 @@ impl World<'_> {
             }
             17..=19 => {
                 self.count("event: server's mood");
-                self.mood = Mood::random(&mut self.rng);
-                trace!(self, "mood {:?}", self.mood);
+                (self.mood, self.node.mood) = (Mood::random(&mut self.rng), Mood::random(&mut self.rng));
+                trace!(self, "mood {:?}, of resizes {:?}", self.mood, self.node.mood);
             }
             20 => {
                 self.count("event: watch lost");
@@ -163,20 +156,17 @@ impl World<'_> {
         let Some(body) = self.bodies.get(&pod.uid).filter(|b| !b.containers.is_empty()) else { return };
         let which = self.rng.usize(0..body.containers.len());
         let Some(id) = body.containers.values().nth(which).copied() else { return };
+        self.change_memory(id, change);
+    }
+
+    pub(super) fn change_memory(&mut self, id: u64, change: impl FnOnce(&mut Memory)) {
         let Some(memory) = self.memory.get_mut(&id) else { return };
         memory.settle(self.now);
         let (rate, held) = (memory.rate, memory.held(self.now));
         change(memory);
         memory.changed(self.now, rate, held);
         let (at, change) = (memory.killed_at(self.now), memory.change);
-        trace!(
-            self,
-            "memory of {}: {} at {}/s, limit {:?}",
-            pod.uid,
-            memory.usage(self.now),
-            memory.rate,
-            memory.limit
-        );
+        trace!(self, "memory of {id:x}: {} at {}/s, limit {:?}", memory.usage(self.now), memory.rate, memory.limit);
         if let Some(at) = at {
             self.at(at, Event::Kill(id, change));
         }
@@ -211,6 +201,28 @@ impl World<'_> {
             if let Some(uid) = self.create_shaped(shape) {
                 self.after(wait, Event::Ramp(uid, rate));
             }
+        }
+    }
+
+    /// Old containers with more than one remedy, of which one fills up, at a pace that may rise.
+    fn climb(&mut self) {
+        self.count("event: climb");
+        let rng = &mut self.rng;
+        let shape = Shape {
+            ask: Ask { threshold: Threshold::Percent(rng.u64(50..85)), ladder: Ladder::any(rng), ..GUARDED },
+            owner: Owner::None,
+            limit: rng.u64(64..512) * MIB,
+            older: Duration::from_secs(3600),
+            looping: false,
+        };
+        // From a tenth to the limit in 1 to 15 s.
+        let rate = (shape.limit * 9 / 10 * 1000 / rng.u64(1_000..15_000)) as i64;
+        let wait = self.between(300, 2000);
+        let Some(uid) = self.create_shaped(shape) else { return };
+        self.after(wait, Event::Ramp(uid.clone(), rate));
+        if self.rng.bool() {
+            let (later, times) = (self.between(500, 12_000), self.rng.u64(1100..3800));
+            self.after(wait + later, Event::Ramp(uid, rate * times as i64 / 1000));
         }
     }
 
@@ -262,6 +274,8 @@ impl World<'_> {
         });
         let names: &[&str] = if rng.u8(0..4) == 0 && shape.is_none() { &["a", "b"] } else { &["a"] };
         let (limit, older) = shape.map_or((limit, older), |s| (Some(s.limit), s.older));
+        let ask = shape.map(|s| s.ask).or(like.map(|l| l.ask)).unwrap_or_else(|| Ask::random(rng));
+        let resizing = Resizing::random(rng, &ask.ladder);
         let containers: Vec<_> = (names.iter())
             .map(|name| Container {
                 name,
@@ -271,6 +285,8 @@ impl World<'_> {
                 older,
                 stamp: wall - SignedDuration::try_from(older).unwrap(),
                 killed: None,
+                limit,
+                request: resizing.request(limit, rng),
             })
             .collect();
         let mut pod = Pod {
@@ -282,7 +298,7 @@ impl World<'_> {
                 1 => Label::Absent,
                 _ => Label::Enabled,
             },
-            ask: Ask::random(rng),
+            ask,
             mirror: rng.u8(0..30) == 0,
             owner: match rng.u8(0..14) {
                 0..=3 => Owner::None,
@@ -297,12 +313,15 @@ impl World<'_> {
             created: wall,
             ready: rng.u8(0..3) == 0,
             containers,
+            resizing,
+            generation: 1,
+            resized: Resized::Never,
         };
         if let Some(like) = like {
-            (pod.ask, pod.owner, pod.label) = (like.ask, like.owner, like.label);
+            (pod.owner, pod.label) = (like.owner, like.label);
         }
         if let Some(shape) = shape {
-            (pod.ask, pod.owner, pod.label) = (shape.ask, shape.owner, Label::Enabled);
+            (pod.owner, pod.label) = (shape.owner, Label::Enabled);
             (pod.node, pod.mirror, pod.phase) = (NODE, false, "Running");
         }
         let sum = limit.map(|l| l * names.len() as u64);
@@ -314,6 +333,12 @@ impl World<'_> {
                 _ => Some(sum),
             },
             budget: if shape.is_some() && rng.u8(0..4) > 0 { Budget::Allows } else { Budget::random(rng) },
+            refuses: match rng.u8(0..24) {
+                0 => Some(Kind::RESIZE_QUOTA),
+                1 => Some(Kind::RESIZE_RANGE),
+                2 => Some(Kind::RESIZE_POLICY),
+                _ => None,
+            },
             shape: shape.filter(|s| s.looping),
             obeys: rng.u8(0..8) > 0,
             kills: 0,
@@ -363,7 +388,13 @@ impl World<'_> {
         let grace = grace.or(pod.grace).unwrap_or(30).max(2);
         self.update(key, |pod| pod.terminating = true);
         let obeys = self.bodies.get(&uid).is_none_or(|b| b.obeys);
-        let wait = if obeys { self.between(25, 2000) } else { Duration::from_secs(u64::from(grace) + 2) };
+        let wait = if obeys && self.node.prompt {
+            EVICTION - millis(10)
+        } else if obeys {
+            self.between(25, 2000)
+        } else {
+            Duration::from_secs(u64::from(grace) + 2)
+        };
         let wait = if !obeys && self.rng.bool() { wait * 3 } else { wait };
         self.after(wait, Event::Ends(uid.clone()));
         let wait = wait + self.between(5, 500);
@@ -410,8 +441,10 @@ impl World<'_> {
         let Some((container, id)) = body.containers.pop_first() else { return };
         self.memory.remove(&id);
         self.took(&uid, key.0);
-        let wait = self.between(10, 3000);
-        self.after(wait, Event::Starts(uid, container));
+        if self.api[&key].resizing.never == NeverRestarted::Nobody {
+            let wait = self.between(10, 3000);
+            self.after(wait, Event::Starts(uid, container));
+        }
         self.update(key, |pod| {
             pod.ready = false;
             pod.containers.iter_mut().filter(|c| c.name == container).for_each(|c| c.running = false);
@@ -425,13 +458,15 @@ impl World<'_> {
         let Some(pod) = self.api.get(&key).filter(|p| p.uid == uid && p.phase == "Running" && !p.terminating) else {
             return;
         };
-        let _ = pod;
+        let limit = pod.container(container).and_then(|c| c.limit);
+        if body.containers.contains_key(container) {
+            return;
+        }
         let id = self.rng.u64(..);
         body.containers.insert(container, id);
-        let limit = (self.rng.u8(0..10) > 0).then(|| self.rng.u64(16 * 1024..256 * 1024) * 1024);
         let usage = limit.unwrap_or(256 * MIB) * self.rng.u64(5..90) / 100;
         let shape = body.shape;
-        let (limit, usage) = shape.map_or((limit, usage), |s| (Some(s.limit), s.limit / 10));
+        let usage = shape.map_or(usage, |s| s.limit / 10);
         if let Some(shape) = shape {
             self.after(Duration::ZERO, Event::Ramp(uid.to_owned(), shape.dies_young()));
         }
@@ -491,6 +526,9 @@ impl World<'_> {
                 pod.ready = false;
             }
         });
+        if self.api.get(&key).is_some_and(|p| p.uid == uid && p.resizing.never != NeverRestarted::Nobody) {
+            return;
+        }
         let crashes = self.rng.u8(0..4) == 0;
         let wait = if crashes { millis(100) } else { self.between(100, 10_000) };
         self.after(wait, Event::Starts(uid, container));

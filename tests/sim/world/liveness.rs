@@ -23,6 +23,12 @@ impl World<'_> {
             return;
         }
         let Some(target) = self.meant.iter().find(|(_, m)| m.container == Some(id)).map(|(id, _)| *id) else { return };
+        self.check_gentle(&pod, target, id);
+        let lately = |at: Moment| at + LONGEST_PACE >= self.now;
+        let is_tried = self.rungs.begun.get(&id).is_some_and(|b| lately(b.at));
+        if !pod.ask.ladder.has("evict") || is_tried {
+            return;
+        }
         let (Some(looked), Some(memory)) = (self.looked.get(&target), self.memory.get(&id)) else { return };
         let base = memory.limit.or(self.bodies.get(uid).and_then(|b| b.limit.flatten())).map(Bytes);
         // Since when it was over, past its second threshold, and nothing disturbed the sight of it.

@@ -69,6 +69,7 @@ impl World<'_> {
     pub(super) fn look(&mut self, id: TargetId) {
         let sample = self.sample(id);
         let over = sample.as_ref().is_some_and(|s| self.over(id, s));
+        self.trace_held(id, sample.as_ref());
         let unreadable = self.rng.u16(0..1500) == 0 && !self.quiet;
         let lasts = self.between(1, 300);
         // Stat is not read where the answer cannot depend on it.
@@ -118,7 +119,6 @@ impl World<'_> {
         let now = self.now;
         let full = self.rng.u8(0..50) == 0 && !self.quiet;
         let long = self.meant.get(&id).and_then(|m| self.told.get(&m.key)).map_or(0, |p| p.ask.sustained);
-        self.trace_held(id);
         let Some(looked) = self.looked.get_mut(&id) else { return };
         looked.samples.push_front(now);
         looked.samples.truncate(4);
@@ -180,6 +180,7 @@ impl World<'_> {
             What::Killed { .. } => "report: killed",
             What::Unreadable(_) => "report: unreadable",
             What::Gone => "report: gone",
+            What::Warned(_) => "report: warned",
         };
         self.count(what);
         if let Some(meant) = self.meant.get_mut(&report.id).filter(|m| m.edit == report.edit) {

@@ -10,11 +10,15 @@ macro_rules! trace {
     };
 }
 
+mod checking;
 mod life;
 mod liveness;
 mod looking;
+mod node;
 mod oracle;
 mod requests;
+mod resizing;
+mod rungs;
 mod showing;
 mod telling;
 mod watching;
@@ -45,6 +49,9 @@ use pre_oom_killer::pods::{self, PodChange, PodRef, PodUid};
 use pre_oom_killer::report::notice::{Notice, Subject};
 use pre_oom_killer::sampler::{Command, Report, Reported, Target, TargetId, What};
 
+use self::node::Node;
+use self::rungs::{Rung, Rungs};
+use crate::ladder::EVICT;
 use crate::memory::{Memory, is_over, is_past_force};
 use crate::plan::{Bug, Counts, Invariant, Outcome};
 use crate::pod::{
@@ -100,6 +107,11 @@ enum Event {
     Resolved(TargetId),
     Arrives(u64),
     Answered(u64),
+    /// The kubelet has raised the limits of a pod's group, of a container's.
+    GroupRaised(String),
+    Raised(String, &'static str, u64),
+    /// The kubelet has ended a container's process, to start it anew.
+    Stopped(String, &'static str, u64),
     Kill(u64, u32),
     Starts(String, &'static str),
     Ready(String),
@@ -157,6 +169,7 @@ const GUARDED: Ask = Ask {
     dry: Dry::Off,
     force: None,
     targets: Targets::Unsaid,
+    ladder: EVICT,
 };
 
 /// A pod's processes, which may outlive its object.
@@ -165,6 +178,8 @@ struct Body {
     /// The limit of the pod's group, and whether there is one to be read.
     limit: Option<Option<u64>>,
     budget: Budget,
+    /// What every resize is turned down with.
+    refuses: Option<Kind>,
     /// It ends on SIGTERM.
     obeys: bool,
     kills: u32,
@@ -217,6 +232,7 @@ struct Sent {
     /// How long its room will last, as it seems, in seconds.
     lasts: Option<f64>,
     excuse: Excuse,
+    rung: Option<Rung>,
 }
 
 /// What is known of the tries for one pod.
@@ -270,6 +286,8 @@ pub struct World<'a> {
     steps_left: u32,
     limits: Limits,
     dry_run: Dry,
+    node: Node,
+    rungs: Rungs,
     mood: Mood,
     /// The watch sends pods without the label, too.
     unselective: bool,
@@ -342,6 +360,7 @@ pub fn live(seed: u64, bug: Option<Bug>, counts: &mut Counts, tracing: bool) -> 
         1 => Dry::Server,
         _ => Dry::Off,
     };
+    let node = Node::random(&mut rng);
     let mut given = limits;
     match bug {
         Some(Bug::SpendsWithoutLimit) => given.burst = 1000,
@@ -362,7 +381,7 @@ pub fn live(seed: u64, bug: Option<Bug>, counts: &mut Counts, tracing: bool) -> 
             (Dry::Client, _) => DryRun::Client,
         },
         limits: given,
-        remedies: Default::default(),
+        remedies: node.allowed(bug),
         wall: wall(),
         seed: rng.u64(..),
     };
@@ -381,6 +400,8 @@ pub fn live(seed: u64, bug: Option<Bug>, counts: &mut Counts, tracing: bool) -> 
         steps_left,
         limits,
         dry_run,
+        node,
+        rungs: Rungs::default(),
         mood: Mood::random(&mut rng),
         unselective: rng.u8(0..6) == 0,
         api: BTreeMap::new(),
@@ -436,7 +457,7 @@ impl World<'_> {
         self.run();
         // No more changes: what is over has to show.
         self.quiet = true;
-        self.mood = Mood::Well;
+        (self.mood, self.node.mood) = (Mood::Well, Mood::Well);
         let ids: Vec<u64> = self.memory.keys().copied().collect();
         for id in ids {
             let now = self.now;
@@ -539,6 +560,7 @@ impl World<'_> {
                 }
                 if self.steps_left.is_multiple_of(16) {
                     self.check_bounds();
+                    self.check_gives_way();
                 }
                 let wait = match self.rng.u8(0..20) {
                     0..=5 => self.between(1, 100),
@@ -559,6 +581,9 @@ impl World<'_> {
             Event::Resolved(id) => self.resolved(id),
             Event::Arrives(number) => self.arrives(number),
             Event::Answered(number) => self.answered(number),
+            Event::GroupRaised(uid) => self.group_raised(&uid),
+            Event::Raised(uid, container, id) => self.raised(&uid, container, id),
+            Event::Stopped(uid, container, id) => self.stopped(&uid, container, id),
             Event::Kill(id, change) => self.kill(id, change),
             Event::Starts(uid, container) => self.starts(&uid, container),
             Event::Ready(uid) => self.ready(&uid),

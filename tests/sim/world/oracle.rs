@@ -14,8 +14,8 @@ pub(super) const ROUNDED: Duration = Duration::from_millis(1001);
 
 impl World<'_> {
     /// Remembers what a target holds.
-    pub(super) fn trace_held(&mut self, id: TargetId) {
-        let Some(sample) = self.sample(id) else { return };
+    pub(super) fn trace_held(&mut self, id: TargetId, sample: Option<&Sample>) {
+        let Some(sample) = sample else { return };
         let (now, held) = (self.now, sample.own.net_usage().0);
         let trail = self.trails.entry(id).or_default();
         if trail.back().is_none_or(|(at, _)| *at + millis(500) <= now) {
@@ -27,7 +27,7 @@ impl World<'_> {
     }
 
     /// It may be at its deadline: as fast as it grew lately, it will be killed before an eviction would have ended it.
-    pub(super) fn may_be_late(&self, id: TargetId, sample: &Sample) -> bool {
+    pub(super) fn may_be_late(&self, id: TargetId, sample: &Sample, takes: Duration) -> bool {
         let is_tight = |level: &Level| {
             let margin = level.margin().map(|margin| margin.0);
             margin.zip(level.limit).is_some_and(|(margin, limit)| margin < limit.0 / TIGHT)
@@ -37,10 +37,13 @@ impl World<'_> {
         }
         let Some(margin) = sample.margin() else { return false };
         let (growth, jumps) = self.growth_at_most(id);
-        let namespace = self.meant.get(&id).map_or("", |m| m.key.0);
-        let takes = self.slowest.get(namespace).copied().unwrap_or_default().max(millis(160));
         // One step is no growth; more of them are.
         jumps > 1 || (growth > 0.0 && margin.0 as f64 / growth <= (takes + MARGIN + millis(1)).as_secs_f64())
+    }
+
+    /// What the agent may believe that an eviction takes.
+    pub(super) fn eviction_takes(&self, namespace: &str) -> Duration {
+        self.slowest.get(namespace).copied().unwrap_or_default().max(millis(160))
     }
 
     /// How fast a target may seem to have grown lately, in bytes a second, and how often what it holds jumped.
@@ -94,14 +97,17 @@ impl World<'_> {
         self.stepped.is_some_and(|(at, forward)| forward && pod.containers.iter().any(|c| c.started <= at))
     }
 
-    pub(super) fn excuse(&self, pod: &Pod, id: TargetId, sample: &Sample) -> Excuse {
+    pub(super) fn excuse(&self, pod: &Pod, id: TargetId, sample: &Sample, takes: Duration) -> Excuse {
         let owner = pod.owner_key();
         let last = self.owners.get(&owner).and_then(|times| times.last()).map(|(at, _)| *at);
         let made_since = |p: &Pod| last.is_none_or(|last| p.made + ROUNDED >= last);
         let mut told = self.told.values();
-        let is_replacement = |p: &Pod| p.owner_key() == owner && p.ready && p.never().is_none() && made_since(p);
+        // A restart in place is over when the process is there again.
+        let is_back = |p: &Pod| self.rungs.restarted.get(&p.uid).is_some_and(|at| last.is_none_or(|last| *at >= last));
+        let is_replacement =
+            |p: &Pod| p.owner_key() == owner && p.ready && p.never().is_none() && (made_since(p) || is_back(p));
         Excuse {
-            late: self.may_be_late(id, sample),
+            late: self.may_be_late(id, sample, takes),
             lived: match self.may_look_old(pod) {
                 true => Duration::MAX,
                 false => self.lived(pod, self.meant[&id].container),

@@ -1,13 +1,13 @@
-//! Requests: may they be made, what does the server do, and what comes back.
+//! Requests: what does the server do, and what comes back.
 
-use super::oracle::{QUIET, ROUNDED};
+use super::oracle::QUIET;
 use super::*;
 
 impl World<'_> {
     pub(super) fn post(&mut self, number: u64, mut order: Order) {
         match self.bug {
-            Some(Bug::DeletesAtOnce) => order.act = Act::Delete,
-            Some(Bug::SendsTwice) => {
+            Some(Bug::DeletesAtOnce) if order.resize.is_none() => order.act = Act::Delete,
+            Some(Bug::SendsTwice) if order.resize.is_none() => {
                 self.twins += 1;
                 self.send(self.twins, order.clone());
             }
@@ -17,6 +17,9 @@ impl World<'_> {
     }
 
     pub(super) fn send(&mut self, number: u64, order: Order) {
+        if let Some(rung) = self.rung(&order) {
+            return self.send_gently(number, order, rung);
+        }
         self.count(if order.act == Act::Delete { "sent: deletion" } else { "sent: eviction" });
         if order.dry_run {
             self.count("sent: dry run");
@@ -25,7 +28,7 @@ impl World<'_> {
         let key = self.key_of(&order.pod);
         let excuse = self.check_request(&order, key);
         let excuse = excuse.unwrap_or(Excuse { late: true, lived: Duration::MAX, replaced: true, others: false });
-        let fate = self.mood.fate(&mut self.rng);
+        let fate = if self.node.prompt { Fate::Truth } else { self.mood.fate(&mut self.rng) };
         let tries = self.tries.entry(order.pod.uid.0.clone()).or_default();
         tries.in_flight += 1;
         tries.sent.push((self.now, order.act));
@@ -33,9 +36,16 @@ impl World<'_> {
         tries.accepted = None;
         self.spend(number, &order.pod.uid.0);
         let lasts = self.lasts(&order.pod.uid.0);
-        self.sent
-            .insert(number, Sent { order, key, at: self.now, fate, answer: None, forgotten: false, lasts, excuse });
+        let (at, rung) = (self.now, None);
+        let sent = Sent { order, key, at, fate, answer: None, forgotten: false, lasts, excuse, rung };
+        self.sent.insert(number, sent);
+        self.travel(number, fate);
+    }
+
+    /// To the server.
+    pub(super) fn travel(&mut self, number: u64, fate: Fate) {
         let wait = match self.rng.u8(0..40) {
+            _ if self.node.prompt => millis(10),
             0 => self.between(100, 5000),
             _ => self.between(1, 20),
         };
@@ -77,99 +87,11 @@ impl World<'_> {
         (namespace, pod.name.strip_prefix('p').and_then(|n| n.parse().ok()).unwrap_or(u32::MAX))
     }
 
-    /// What the agent may ask for, by what it was told and by what it has just read.
-    pub(super) fn check_request(&mut self, order: &Order, key: Key) -> Option<Excuse> {
-        use Invariant::*;
-        let now = self.now;
-        let uid = order.pod.uid.0.clone();
-        let Some(pod) = self.told.get(&key).filter(|p| p.uid == uid).cloned() else {
-            let invariant = if self.unlabelled.contains(&uid) { OptedIn } else { Present };
-            self.fail(invariant, format!("a request for {uid}, of which was told that it is no more"));
-            return None;
-        };
-        let guarded = pod.ask.guarded(&pod);
-        if pod.label != Label::Enabled || guarded.is_none() {
-            self.fail(OptedIn, format!("a request for {uid}, which asks for nothing valid: {pod:?}"));
-        }
-        if let Some(why) = pod.never() {
-            self.fail(Eligible, format!("a request for {uid}, which is {why}"));
-        }
-        if let Some(Tries { in_flight: 1.., .. }) = self.tries.get(&uid) {
-            self.fail(Once, format!("a second request for {uid} before the first is answered"));
-        }
-        let dry = match (self.dry_run, pod.ask.dry) {
-            (Dry::Client, _) | (_, Dry::Client) => Dry::Client,
-            (Dry::Server, _) | (_, Dry::Server) => Dry::Server,
-            _ => Dry::Off,
-        };
-        if dry == Dry::Client || (dry == Dry::Server) != order.dry_run {
-            self.fail(DryRun, format!("{order:?} in a dry run {dry:?}"));
-        }
-        if order.grace != pod.ask.grace {
-            self.fail(AsAsked, format!("{order:?}, asked for was grace {:?}", pod.ask.grace));
-        }
-        // Over, read at this moment.
-        let read = self.last_read.get(&uid).copied().filter(|(id, _, at)| *at == now && self.meant.contains_key(id));
-        let Some((id, Some(sample), _)) = read else {
-            self.fail(Over, format!("a request for {uid} without a reading"));
-            return None;
-        };
-        if is_over(&sample.own, sample.base(), &pod.ask) != Some(true) {
-            self.fail(Over, format!("a request for {uid}, which is not over: {sample:?} by {:?}", pod.ask));
-        }
-        let meant = self.meant[&id].clone();
-        let container = pod.containers.iter().find(|c| meant.container.is_some() && c.id == meant.container);
-        let is_guarded = guarded.is_some_and(|(names, group)| match container {
-            Some(c) => c.running && names.contains(&c.name),
-            None => meant.container.is_none() && group,
-        });
-        if !is_guarded {
-            self.fail(OptedIn, format!("a request for {uid} because of a container that is not guarded"));
-        }
-        if pod.ask.sustained > 0 && !(meant.sound && meant.evidence.is_some()) {
-            self.fail(Over, format!("a request for {uid}, not over for {} s: {:?}", pod.ask.sustained, meant.evidence));
-        }
-        if order.act == Act::Delete {
-            let blocked = self.tries.get(&uid).is_some_and(|t| t.blocked.is_some());
-            if !blocked || !is_past_force(&sample.own, sample.base(), &pod.ask) {
-                self.fail(Force, format!("{uid} is deleted, blocked: {blocked}, {sample:?} by {:?}", pod.ask));
-            }
-        }
-        if let Some(tries) = self.tries.get(&uid) {
-            let pace = if order.act == Act::Evict { tries.evict } else { tries.delete };
-            // One that was accepted is awaited, until the watch has shown the pod alive for long enough.
-            let by = |at: Moment| at + MARKED_WITHIN;
-            let awaited = tries.accepted.filter(|at| now < by(*at) || self.away.is_some_and(|since| since < by(*at)));
-            if let Some(at) = awaited.filter(|_| !order.dry_run) {
-                self.fail(Once, format!("a request for {uid} after one that was accepted at {at:?}"));
-            }
-            if now < pace.not_before {
-                self.fail(Pace, format!("a request for {uid} before {:?}", pace.not_before));
-            }
-        }
-        let excuse = self.excuse(&pod, id, &sample);
-        self.check_age(&pod, &excuse, &sample);
-        Some(excuse)
-    }
-
-    pub(super) fn check_age(&mut self, pod: &Pod, excuse: &Excuse, sample: &Sample) {
-        if excuse.lived.saturating_add(ROUNDED) >= self.limits.minimum_age {
-            return;
-        }
-        if !excuse.late {
-            let text = format!("a request for {}, {excuse:?}, room {:?}", pod.uid, sample.margin());
-            self.fail(Invariant::MinimumAge, text);
-        }
-        let generations = self.generations(&pod.owner_key());
-        if generations >= 3 && self.stepped.is_none() {
-            let ends = &self.young[&pod.owner_key()];
-            let text = format!("a request for {}, after {generations} generations that ended young: {ends:?}", pod.uid);
-            self.fail(Invariant::DyingYoung, text);
-        }
-    }
-
     pub(super) fn arrives(&mut self, number: u64) {
         let Some(sent) = self.sent.get(&number) else { return };
+        if sent.order.resize.is_some() {
+            return self.resize_arrives(number);
+        }
         let (order, key, fate, at, excuse) = (sent.order.clone(), sent.key, sent.fate, sent.at, sent.excuse);
         let wire = request(&order).unwrap();
         let mut body: serde_json::Value = serde_json::from_slice(wire.body()).unwrap();
@@ -189,7 +111,7 @@ impl World<'_> {
         let dry_run = match order.act {
             Act::Evict => query.contains("dryRun=All"),
             Act::Delete => options["dryRun"] == serde_json::json!(["All"]),
-            Act::Raise | Act::Restart => panic!("no pod of a history lists {:?}", order.act),
+            Act::Raise | Act::Restart => panic!("{order:?} changes nothing"),
         };
         if wire.uri().path() != path || dry_run != order.dry_run || grace != order.grace {
             self.fail(Invariant::AsAsked, format!("{order:?} became {wire:?}"));
@@ -202,6 +124,13 @@ impl World<'_> {
                 Some(self.serve(key, &order, &wanted, dry_run, (at, excuse)))
             }
         };
+        self.reply(number, truth);
+    }
+
+    /// The answer goes back, or is lost.
+    pub(super) fn reply(&mut self, number: u64, truth: Option<Kind>) {
+        let Some(Sent { fate, at, order, .. }) = self.sent.get(&number) else { return };
+        let (fate, at, act) = (*fate, *at, order.act);
         let (answer, wait) = match (fate, truth) {
             (Fate::LostBefore | Fate::LostAfter, _) | (_, None) => {
                 self.count("answer: lost");
@@ -217,8 +146,8 @@ impl World<'_> {
                 let row = kind.row();
                 self.count(row.name);
                 let code = StatusCode::from_u16(row.code).unwrap();
-                let answer = answer_to(order.act, code, row.retry_after, row.body.as_bytes());
-                let slow = self.rng.u8(0..12) == 0;
+                let answer = answer_to(act, code, row.retry_after, row.body.as_bytes());
+                let slow = self.rng.u8(0..12) == 0 && !self.node.prompt;
                 (answer, if slow { self.between(500, 20_000) } else { self.between(2, 60) })
             }
         };
@@ -241,7 +170,7 @@ impl World<'_> {
         (at, excuse): (Moment, Excuse),
     ) -> Kind {
         let Some(pod) = self.api.get(&key).cloned() else { return Kind::NOT_FOUND };
-        if self.rng.u8(0..60) == 0 && !self.quiet {
+        if self.rng.u8(0..60) == 0 && !self.quiet && !self.node.prompt {
             return Kind::NAMESPACE_TERMINATING;
         }
         let finished = matches!(pod.phase, "Succeeded" | "Failed");
@@ -270,74 +199,11 @@ impl World<'_> {
             (Act::Delete, _) if self.rng.u8(0..8) == 0 => Kind::DELETED_AT_ONCE,
             (Act::Delete, true) => Kind::DELETED_AT_ONCE,
             (Act::Delete, false) => Kind::DELETED,
-            (Act::Raise | Act::Restart, _) => panic!("no pod of a history lists {:?}", order.act),
+            (Act::Raise | Act::Restart, _) => panic!("{order:?} changes nothing"),
         }
     }
 
-    /// An eviction that was asked for at this moment has come true.
-    pub(super) fn check_restraint(&mut self, pod: &Pod, at: Moment, excuse: Excuse) {
-        let i = self.evicted.partition_point(|(e, ..)| *e <= at);
-        self.evicted.insert(i, (at, pod.key.0, excuse));
-        self.check_budget(at);
-        let owner = pod.owner_key();
-        let times = self.owners.entry(owner.clone()).or_default();
-        times.insert(times.partition_point(|(e, _)| *e <= at), (at, excuse));
-        let mut count = 0;
-        let mut found = None;
-        for pair in times.windows(2) {
-            let ((before, _), (after, excuse)) = (pair[0], pair[1]);
-            let gap = after - before;
-            count = if gap >= Duration::from_secs(600) { 0 } else { count + 1 };
-            let wait = (10u64 << (count.max(1) - 1).min(16)).min(300);
-            // At its deadline none waits; a loop does not end by a replacement, a turn does.
-            let is_turn = excuse.lived.saturating_add(ROUNDED) >= QUIET;
-            let may = excuse.late || (is_turn && excuse.replaced);
-            if count > 0 && gap < Duration::from_secs(wait) && !may {
-                let invariant = if is_turn { Invariant::Turn } else { Invariant::BackOff };
-                found = Some((invariant, format!("pods of {owner:?} evicted {gap:?} apart, wait {wait} s: {times:?}")));
-                break;
-            }
-        }
-        if let Some((invariant, text)) = found {
-            self.fail(invariant, text);
-        }
-    }
-
-    /// What may be at most, in any span of time that this moment is in.
-    fn check_budget(&mut self, at: Moment) {
-        let Limits { burst, rescue_burst, refill, .. } = self.limits;
-        let refills = |span: Duration| span.as_nanos() / refill.as_nanos();
-        let (burst, rescues) = (u128::from(burst), u128::from(rescue_burst));
-        // What could wait, all there is, and what one namespace has of it while others could need it.
-        let could_wait: Vec<_> = self.evicted.iter().filter(|(.., e)| !e.late).map(|(at, ..)| *at).collect();
-        let all: Vec<_> = self.evicted.iter().map(|(at, ..)| *at).collect();
-        let mut bounds = vec![("that could wait", could_wait, burst, 1, 0), ("in all", all, burst + rescues, 2, 0)];
-        for namespace in ["ns0", "ns1"] {
-            let of = self.evicted.iter().filter(|(_, of, e)| *of == namespace && e.others);
-            let of = of.map(|(at, ..)| *at).collect();
-            bounds.push(("of a namespace", of, burst + rescues.div_ceil(2), 2, 1));
-        }
-        for (which, times, at_once, each, more) in bounds {
-            for (i, from) in times.iter().enumerate().take_while(|(_, from)| **from <= at) {
-                for (j, to) in times.iter().enumerate().skip(i).filter(|(_, to)| **to >= at) {
-                    let span = *to - *from;
-                    let most = at_once + each * (refills(span) + if span > Duration::ZERO { more } else { 0 });
-                    if (j - i + 1) as u128 > most {
-                        let text = format!("{} evictions {which} in {span:?} from {from:?}, allowed {most}", j - i + 1);
-                        return self.fail(Invariant::Budget, text);
-                    }
-                }
-            }
-        }
-    }
-
-    pub(super) fn answered(&mut self, number: u64) {
-        let Some(Sent { order, at, answer, forgotten, lasts, excuse, .. }) = self.sent.remove(&number) else {
-            return;
-        };
-        let answer = answer.unwrap_or(Answer::Unknown { message: "no answer within 30 s".into() });
-        trace!(self, "answered {number} {answer:?}");
-        let uid = order.pod.uid.0.clone();
+    pub(super) fn understood(&mut self, answer: &Answer) {
         self.count(match answer.label() {
             "accepted" => "understood: accepted",
             "gone" => "understood: gone",
@@ -351,6 +217,18 @@ impl World<'_> {
             "unknown" => "understood: unknown",
             _ => "understood: mistake",
         });
+    }
+
+    pub(super) fn answered(&mut self, number: u64) {
+        let Some(sent) = self.sent.remove(&number) else { return };
+        if let Some(rung) = sent.rung {
+            return self.gently_answered(number, sent, rung);
+        }
+        let Sent { order, at, answer, forgotten, lasts, excuse, .. } = sent;
+        let answer = answer.unwrap_or(Answer::Unknown { message: "no answer within 30 s".into() });
+        trace!(self, "answered {number} {answer:?}");
+        let uid = order.pod.uid.0.clone();
+        self.understood(&answer);
         let there = !forgotten && self.told.values().any(|p| p.uid == uid);
         let now = self.now;
         // As it was sent, and as it is now: the agent goes by its last look.

@@ -7,6 +7,7 @@ impl World<'_> {
         if self.controller.next_tick().is_some_and(|at| at + millis(1) < self.now) {
             self.fail(Invariant::Shown, format!("due at {:?}, now it is {:?}", self.controller.next_tick(), self.now));
         }
+        self.check_gives_way();
         let views = self.controller.guards(self.now);
         for view in &views {
             if view.state == "held" {
@@ -53,6 +54,9 @@ impl World<'_> {
                 let state = view.map_or("nothing", |v| v.state.as_str());
                 let acting = [
                     "held",
+                    "raising",
+                    "restarting",
+                    "no-remedy",
                     "evicting",
                     "blocked",
                     "refused",

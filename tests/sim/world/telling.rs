@@ -1,5 +1,8 @@
 //! What people are told.
 
+use pre_oom_killer::decide::ladder::NotPossible;
+use pre_oom_killer::pods::guard::Remedy;
+
 use super::*;
 
 impl World<'_> {
@@ -41,7 +44,9 @@ impl World<'_> {
             _ => {}
         }
         self.count(count);
-        if kind == "dry run" {
+        self.told_of_rung(notice);
+        let is_raise = matches!(&notice.subject, Subject::Evicted { act: Act::Raise, .. });
+        if kind == "dry run" && !is_raise {
             // What is only tried takes its token, too.
             self.spend(u64::MAX, &notice.pod.uid.0);
         }
@@ -50,6 +55,32 @@ impl World<'_> {
             matches!((self.bug, kind), (Some(Bug::RepeatsHeld), "held") | (Some(Bug::CountsKillsTwice), "missed"));
         if again {
             self.note(notice, kind);
+        }
+    }
+
+    /// What is told of raises and restarts is true.
+    fn told_of_rung(&mut self, notice: &Notice) {
+        let uid = notice.pod.uid.0.clone();
+        let container = notice.container.as_deref().unwrap_or("");
+        let part = self.bodies.get(&uid).map(|b| b.name).and_then(|key| self.part(&uid, key, container));
+        let instance = self.bodies.get(&uid).and_then(|b| b.containers.get(container)).copied();
+        match &notice.subject {
+            Subject::Raised { to, .. } => {
+                let kernel = instance.and_then(|id| self.memory.get(&id)).and_then(|m| m.limit);
+                if kernel.is_some_and(|kernel| kernel != to.0) {
+                    self.fail(Invariant::TrulyTold, format!("{notice:?}, the kernel has {kernel:?}"));
+                }
+                instance.map(|id| self.rungs.begun.remove(&id));
+            }
+            Subject::GaveUp { after, .. } if *after < millis(10) => self.count("gave up within 10 ms"),
+            Subject::NoRemedy { reasons, .. } => {
+                let is_lowered = |(_, why): &(Remedy, NotPossible)| *why == NotPossible::Lowered;
+                let by_others = part.is_some_and(|part| self.rungs.lowered.contains(&part));
+                if reasons.iter().any(is_lowered) && !by_others {
+                    self.fail(Invariant::TrulyTold, format!("{notice:?}, though nobody did"));
+                }
+            }
+            _ => {}
         }
     }
 
@@ -68,7 +99,7 @@ impl World<'_> {
         let words = format!("{container}: {}", notice.subject.once());
         let there = self.told.values().any(|p| p.uid == uid);
         let notices = self.notices.entry(uid.clone()).or_default();
-        let may_come_again = matches!(kind, "accepted" | "dry run");
+        let may_come_again = matches!(kind, "accepted" | "dry run" | "raised" | "restarted" | "gave up");
         if there && !may_come_again && notices.iter().any(|(_, w)| *w == words) {
             self.fail(Invariant::ToldOnce, format!("told of {uid} twice: {words}"));
             return;

@@ -74,6 +74,7 @@ impl World<'_> {
                 self.owners_ever.insert(pod.owner_key());
                 self.told.insert(pod.key, pod.clone());
                 self.learn_kills(pod);
+                self.learn_limits(pod);
             }
             Word::Gone(pod, lives) => {
                 self.count("heard: gone");
@@ -106,6 +107,7 @@ impl World<'_> {
     pub(super) fn untold(&mut self, key: Key) {
         if let Some(pod) = self.told.remove(&key) {
             self.notices.remove(&pod.uid);
+            self.forget_limits(&pod.uid);
             self.sent.values_mut().filter(|s| s.order.pod.uid.0 == pod.uid).for_each(|s| s.forgotten = true);
             if let Some(tries) = self.tries.get_mut(&pod.uid) {
                 *tries = Tries { in_flight: tries.in_flight, ..Tries::default() };
@@ -138,6 +140,15 @@ impl World<'_> {
                     }
                     Some(Bug::ForgetsSustained) => pod.ask.sustained = 0,
                     Some(Bug::ForgetsForce) => pod.ask.force = None,
+                    Some(Bug::RaisesPastItsBound) => pod.ask.ladder.to = pod.ask.ladder.to.map(|to| to * 4),
+                    Some(Bug::EvictsUnlisted) => {
+                        pod.ask.ladder.list = pod.ask.ladder.list.map(|list| match list {
+                            "raise" => "raise,evict",
+                            "restart" => "restart,evict",
+                            "raise,restart" => "raise,restart,evict",
+                            list => list,
+                        });
+                    }
                     Some(Bug::LosesTheGrace) => pod.ask.grace = None,
                     Some(Bug::IgnoresDryRun) => pod.ask.dry = Dry::Off,
                     _ => {}

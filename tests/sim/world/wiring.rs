@@ -1,7 +1,13 @@
 //! As `Agent::act` and `Agent::carry_out`.
 
 use super::looking::{is_unread, sample, without_stat};
+use super::node::used;
 use super::*;
+
+/// A gentle remedy was begun for this target.
+fn is_tried(meant: &HashMap<TargetId, Meant>, rungs: &Rungs, id: TargetId) -> bool {
+    meant.get(&id).and_then(|m| m.container).is_some_and(|c| rungs.begun.contains_key(&c))
+}
 
 impl World<'_> {
     pub(super) fn act(&mut self) {
@@ -19,9 +25,9 @@ impl World<'_> {
 
     /// What was reported or is due is decided, by what is read at this moment.
     fn decide(&mut self) {
-        let World { controller, meant, bodies, memory, last_read, bug, now, rng, quiet, slow, .. } = self;
+        let World { controller, meant, bodies, memory, last_read, bug, now, rng, quiet, slow, node, rungs, .. } = self;
         let mut read = |id, _: &Groups| {
-            if rng.u16(0..300) == 0 && !*quiet {
+            if rng.u16(0..300) == 0 && !*quiet && !node.prompt {
                 let what = ReadErrorKind::Malformed(Malformed::Empty);
                 return Err(ReadError { path: "memory.stat".into(), what });
             }
@@ -35,8 +41,9 @@ impl World<'_> {
             }
             if let Some(sample) = &mut sample {
                 match bug {
-                    Some(Bug::HoldsBeyondTheDeadline) => {
-                        // As if it could grow for ever.
+                    // As if it could grow for ever, once something was tried.
+                    Some(Bug::WaitsTooLong) if !is_tried(meant, rungs, id) => {}
+                    Some(Bug::HoldsBeyondTheDeadline | Bug::WaitsTooLong) => {
                         let endless = Bytes(1 << 50);
                         sample.own.swap_left = endless;
                         sample.pod = sample.pod.map(|pod| Level { swap_left: endless, ..pod });
@@ -47,7 +54,7 @@ impl World<'_> {
             }
             Ok(sample)
         };
-        controller.decide(*now, &mut read, &mut || None);
+        controller.decide(*now, &mut read, &mut || node.memory(used(memory, *now)));
     }
 
     pub(super) fn carry_out(&mut self, effect: Effect) {
