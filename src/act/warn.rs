@@ -2,9 +2,11 @@
 //! it has a connection of its own.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes as Body;
+use futures::future::{Either, select};
 use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
@@ -76,11 +78,9 @@ async fn send(warning: &Warning) -> anyhow::Result<u16> {
             .body(Full::new(Body::from(serde_json::to_vec(warning)?)))?;
         Ok(sender.send_request(request).await?.status().as_u16())
     };
-    tokio::select! {
-        answer = answer => answer,
-        ended = connection => match ended {
-            Ok(()) => anyhow::bail!("the connection ended without an answer"),
-            Err(error) => Err(error.into()),
-        },
+    match select(pin!(answer), pin!(connection)).await {
+        Either::Left((answer, _)) => answer,
+        // It may have brought the answer, and ended with it (`Connection: close`).
+        Either::Right((_, answer)) => answer.await,
     }
 }

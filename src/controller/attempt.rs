@@ -11,7 +11,8 @@ use super::remedies::{ReadNode, Seen};
 use crate::act::answer::Answer;
 use crate::act::order::{Act, Order};
 use crate::decide::judge::Evidence;
-use crate::decide::ladder::{Progress, Resize, is_last_moment, time_at, worst_growth};
+use crate::decide::ladder::{Choice, Progress, Resize, is_last_moment, time_at};
+use crate::decide::restraint::Reservation;
 use crate::ground::clock::Moment;
 use crate::ground::memory::Sample;
 use crate::ground::units::Bytes;
@@ -49,13 +50,24 @@ pub(super) struct Attempt {
     agreed: Option<InFlight>,
     /// When the kernel's files are read next.
     pub(super) look_at: Moment,
+    /// The token of a restart that was sent. If nothing comes of it, an eviction takes its place.
+    reservation: Option<Reservation>,
     /// The container had not run for the minimum age.
     was_young: bool,
 }
 
 impl Controller {
     /// Begins a raise or a restart. A restart first asks the disruption budgets, by an eviction as a dry run.
-    pub(super) fn begin(&mut self, now: Moment, key: &Key, send: Send, resize: Resize, sample: &Sample) {
+    pub(super) fn begin(
+        &mut self,
+        now: Moment,
+        key: &Key,
+        send: Send,
+        resize: Resize,
+        choice: Choice,
+        sample: &Sample,
+    ) {
+        let latencies = self.latencies.ladder(&key.0);
         let Some(entry) = self.pods.get_mut(key) else { return };
         let order = self.next_order;
         self.next_order += 1;
@@ -64,7 +76,7 @@ impl Controller {
         entry.stage = if is_dry {
             Stage::Posting { target: send.target, order }
         } else {
-            let progress = Progress { began: now, margin: send.evidence.margin, growth: worst_growth(&send.evidence) };
+            let progress = Progress::new(now, &send.evidence, choice, &latencies);
             Stage::Trying(Box::new(Attempt {
                 target: send.target,
                 act: send.act,
@@ -76,6 +88,7 @@ impl Controller {
                 asks,
                 agreed: None,
                 look_at: now + LOOK_EACH,
+                reservation: None,
                 was_young: send.age.is_some_and(|age| age < self.settings.limits.minimum_age),
             }))
         };
@@ -121,7 +134,8 @@ impl Controller {
             let possible = self.options(now, key, entry, i, &seen, node).possible.into_iter().map(|(remedy, _)| remedy);
             let remaining: Vec<Remedy> = possible.filter(|remedy| *remedy != attempt.act.remedy()).collect();
             let left = time_at(attempt.progress.growth(now, evidence.margin), &evidence);
-            is_last_moment(&remaining, left, &self.latencies.ladder(&key.0))
+            let is_over = attempt.progress.is_over(now) && !remaining.is_empty();
+            is_over || !attempt.progress.alone && is_last_moment(&remaining, left, &self.latencies.ladder(&key.0))
         });
         if is_last || age >= GIVE_UP {
             self.give_up(now, key, age);
@@ -166,7 +180,9 @@ impl Controller {
         let Some(entry) = self.pods.get_mut(key) else { return };
         let Stage::Trying(attempt) = std::mem::replace(&mut entry.stage, Stage::Idle) else { return };
         let took = now.saturating_sub(attempt.progress.began);
-        self.latencies.raise.learn(took);
+        if took <= LATE {
+            self.latencies.raise.learn(took); // what was put off says nothing of the next one
+        }
         let container = attempt.resize.container;
         entry.remedies.raised(&container, attempt.resize.limit, now);
         let target = &mut entry.targets[i];
@@ -182,30 +198,45 @@ impl Controller {
     /// The next remedy has to begin.
     fn give_up(&mut self, now: Moment, key: &Key, after: Duration) {
         let Some(entry) = self.pods.get_mut(key) else { return };
-        let Stage::Trying(attempt) = std::mem::replace(&mut entry.stage, Stage::Idle) else { return };
-        let (remedy, container) = (attempt.act.remedy(), attempt.resize.container);
+        let Stage::Trying(mut attempt) = std::mem::replace(&mut entry.stage, Stage::Idle) else { return };
+        let (remedy, container) = (attempt.act.remedy(), attempt.resize.container.clone());
         entry.remedies.fail(attempt.target, remedy, now, None, |_| AGAIN);
         if after >= GIVE_UP {
             let words = "it had no effect".to_owned();
             entry.remedies.refuse(&container, remedy, entry.pod.generation, words);
         }
-        let subject = Subject::GaveUp { evidence: attempt.evidence, remedy, after };
+        // The next one takes the place of a restart whose token it has.
+        let in_flight = attempt.order.and_then(|order| self.in_flight.get_mut(&order));
+        let in_flight = in_flight.and_then(|request| request.reservation.take());
+        let agreed = attempt.agreed.take().and_then(|request| request.reservation);
+        entry.reserved = entry.reserved.take().or(attempt.reservation.take()).or(in_flight).or(agreed);
+        let subject = Subject::GaveUp { evidence: attempt.evidence, remedy, after, asked: attempt.asks };
+        if remedy == Remedy::Restart && !attempt.asks {
+            entry.remedies.abandoned = Some(attempt);
+        }
         self.effects.push(Effect::Notify(Box::new(notice_of(entry, Some(container), subject))));
     }
 
     /// The group of a container that was being restarted is gone.
     pub(super) fn restart_ended(&mut self, now: Moment, key: &Key, id: TargetId) {
         let Some(entry) = self.pods.get_mut(key) else { return };
-        let Stage::Trying(attempt) = &entry.stage else { return };
-        if attempt.target != id {
-            return;
-        }
-        let Stage::Trying(attempt) = std::mem::replace(&mut entry.stage, Stage::Idle) else { return };
+        let is_leaving = matches!(entry.stage, Stage::Leaving(_));
+        let attempt = match &entry.stage {
+            Stage::Trying(attempt) if attempt.target == id => match std::mem::replace(&mut entry.stage, Stage::Idle) {
+                Stage::Trying(attempt) => attempt,
+                _ => return,
+            },
+            // One that came too late for the next remedy, and before its effect.
+            _ => match entry.remedies.abandoned.take() {
+                Some(attempt) if attempt.target == id && !is_leaving => attempt,
+                _ => return,
+            },
+        };
         if attempt.act != Act::Restart || attempt.asks {
             return; // it has ended by itself
         }
         let took = now.saturating_sub(attempt.progress.began);
-        self.latencies.restart.learn(took);
+        self.latencies.restarted(&key.0, took);
         let container = attempt.resize.container;
         entry.remedies.restarted(&container, attempt.was_young, now);
         let subject = Subject::Restarted { evidence: attempt.evidence, took };
@@ -243,13 +274,15 @@ impl Controller {
         let Stage::Trying(attempt) = &mut entry.stage else { return };
         if *answer == Answer::Accepted {
             (attempt.order, attempt.asks) = (None, false);
-            if request.asks {
-                attempt.agreed = Some(request);
+            match request.asks {
+                true => attempt.agreed = Some(request),
+                false => attempt.reservation = request.reservation,
             }
             return;
         }
         if answer.is_lost() && !request.asks {
-            attempt.order = None; // it may have happened: the kernel's files show it
+            // It may have happened: the kernel's files show it.
+            (attempt.order, attempt.reservation) = (None, request.reservation);
             return;
         }
         let (target, remedy, container) = (attempt.target, attempt.act.remedy(), attempt.resize.container.clone());

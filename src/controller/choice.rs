@@ -10,7 +10,7 @@ use super::entry::{Entry, GroupState, Stage, above_targets, age, urgency};
 use super::remedies::{Pick, ReadNode, Seen};
 use crate::act::order::{Act, Order};
 use crate::decide::judge::{Evidence, History, Verdict};
-use crate::decide::ladder::{Reasons, Resize};
+use crate::decide::ladder::{Choice, Reasons, Resize};
 use crate::decide::restraint::{Candidate, Deferral, OwnerKey, Reservation};
 use crate::ground::clock::Moment;
 use crate::ground::memory::Sample;
@@ -56,7 +56,7 @@ impl Controller {
             found.above = found.above.or(Some(id));
             let seen = Seen { guard: &guard, evidence: &evidence, sample: &sample, may_evict: evict.is_some() };
             let (act, resize) = match (self.pick(now, key, i, &seen, node), evict) {
-                (Pick::Resize(act, resize), _) => (act, Some(resize)),
+                (Pick::Resize(act, resize, choice), _) => (act, Some((resize, choice))),
                 (Pick::Evict, Some(act)) if act == Act::Evict || evidence.critical => (act, None),
                 (Pick::None(reasons), _) => {
                     found.reasons = found.reasons.or(Some((id, reasons, evidence)));
@@ -224,7 +224,7 @@ impl Controller {
         })
     }
 
-    fn send(&mut self, now: Moment, key: &Key, send: Send, resize: Option<Resize>, sample: &Sample) {
+    fn send(&mut self, now: Moment, key: &Key, send: Send, resize: Option<(Resize, Choice)>, sample: &Sample) {
         let Some(entry) = self.pods.get_mut(key) else { return };
         let Ok(guard) = &entry.guard else { return };
         let Send { target, act, evidence, mode, .. } = send;
@@ -236,8 +236,8 @@ impl Controller {
             self.effects.push(Effect::Notify(Box::new(notice_of(entry, container, subject))));
             return;
         }
-        if let Some(resize) = resize {
-            return self.begin(now, key, send, resize, sample);
+        if let Some((resize, choice)) = resize {
+            return self.begin(now, key, send, resize, choice, sample);
         }
         let order = self.next_order;
         self.next_order += 1;

@@ -11,6 +11,8 @@ use crate::sampler::{Latency, P90};
 const LAST: usize = 20;
 /// The maximum that counts: a kill is not foreseen any earlier.
 const LONGEST: Duration = Duration::from_secs(120);
+/// So many assumed values, and one slow one, do not move the 90th percentile.
+const STEADY: usize = 9;
 /// The weight of the last answer in the typical latency.
 const WEIGHT: f64 = 0.25;
 /// From the answer to the effect of SIGTERM (measured: answer after 12 ms, exit after 32).
@@ -26,6 +28,8 @@ struct Seen {
     latency: Arc<Latency>,
     answered: bool,
     ends: Spread,
+    /// As evictions, restarts take as long as the workload's shutdown.
+    restarts: Spread,
 }
 
 /// How long the last raises or restarts of this node took.
@@ -33,9 +37,9 @@ struct Seen {
 pub(super) struct Spread(VecDeque<Duration>);
 
 impl Spread {
-    /// `assumed` until some were measured. It counts as one of them.
-    fn new(assumed: Duration) -> Spread {
-        Spread(VecDeque::from([assumed]))
+    /// `assumed` until some were measured. It counts as one of them, or as so many that a single slow one changes nothing.
+    fn new(assumed: Duration, counts: usize) -> Spread {
+        Spread(VecDeque::from(vec![assumed; counts]))
     }
 
     pub(super) fn learn(&mut self, took: Duration) {
@@ -51,21 +55,17 @@ impl Spread {
     }
 }
 
-/// What is known of how long remedies take. Resizes are the kubelet's work alone, so they are measured for the whole node.
+/// What is known of how long remedies take.
 #[derive(Debug)]
 pub(super) struct Latencies {
     namespaces: BTreeMap<String, Seen>,
+    /// Raises are the kubelet's work alone, so they are measured for the whole node.
     pub(super) raise: Spread,
-    pub(super) restart: Spread,
 }
 
 impl Default for Latencies {
     fn default() -> Latencies {
-        Latencies {
-            namespaces: BTreeMap::new(),
-            raise: Spread::new(ladder::RAISE),
-            restart: Spread::new(ladder::RESTART),
-        }
+        Latencies { namespaces: BTreeMap::new(), raise: Spread::new(ladder::RAISE, STEADY) }
     }
 }
 
@@ -77,7 +77,12 @@ impl Latencies {
                 self.namespaces.retain(|_, seen| Arc::strong_count(&seen.latency) > 1);
             }
             // The first end does not yet show how long others take.
-            let seen = Seen { latency: Arc::default(), answered: false, ends: Spread::new(P90) };
+            let seen = Seen {
+                latency: Arc::default(),
+                answered: false,
+                ends: Spread::new(P90, 1),
+                restarts: Spread::new(ladder::RESTART, STEADY),
+            };
             self.namespaces.insert(namespace.to_owned(), seen);
         }
         self.namespaces.get(namespace).map(|seen| Arc::clone(&seen.latency)).unwrap_or_default()
@@ -90,7 +95,8 @@ impl Latencies {
 
     /// What each remedy takes in this namespace, in nine of ten cases.
     pub(super) fn ladder(&self, namespace: &str) -> ladder::Latencies {
-        ladder::Latencies { raise: self.raise.p90(), restart: self.restart.p90(), evict: self.p90(namespace) }
+        let restart = self.namespaces.get(namespace).map_or(ladder::RESTART, |seen| seen.restarts.p90());
+        ladder::Latencies { raise: self.raise.p90(), restart, evict: self.p90(namespace) }
     }
 
     /// An eviction was accepted this long after its request.
@@ -101,6 +107,13 @@ impl Latencies {
         let typical = if seen.answered { mixed() } else { latest };
         seen.latency.set_typical(typical.min(LONGEST_TYPICAL));
         seen.answered = true;
+    }
+
+    /// A container was restarted: its group ended this long after the request.
+    pub(super) fn restarted(&mut self, namespace: &str, after: Duration) {
+        if let Some(seen) = self.namespaces.get_mut(namespace) {
+            seen.restarts.learn(after);
+        }
     }
 
     /// A group ended this long after the request.

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::attempt::Attempt;
 use super::core::{Controller, Key};
 use super::entry::{Entry, Stage};
 use super::kills::OTHERS_PART;
 use crate::act::order::Act;
 use crate::decide::judge::Evidence;
 use crate::decide::ladder::{
-    NodeMargin, NotPossible, RaiseInputs, Reasons, Resize, choose, node_margin, raise, restart, time_at, worst_growth,
+    Choice, NodeMargin, NotPossible, RaiseInputs, Reasons, Resize, choose, node_margin, raise, restart, time_at,
+    worst_growth,
 };
 use crate::decide::restraint::{GENERATIONS, QUIET};
 use crate::ground::clock::Moment;
@@ -39,6 +41,8 @@ pub(super) struct Remembered {
     raised: BTreeMap<String, OurRaise>,
     /// When somebody lowered a limit that we had raised.
     lowered: BTreeMap<String, Moment>,
+    /// A restart that came too late, and is still under way.
+    pub(super) abandoned: Option<Box<Attempt>>,
     /// When a container was last restarted by us, and how often in a row while it was young.
     restarted: BTreeMap<String, (Moment, u32)>,
 }
@@ -70,8 +74,8 @@ impl Remembered {
             let Some(limit) = container.memory.limit else { continue };
             let first = match pod.resized {
                 // A raise from before this agent's start: rather too much than too little.
-                Resized::ByUs => container.memory.request.unwrap_or_default(),
-                Resized::Never | Resized::ByOthers => limit,
+                Resized::ByUs if !container.memory.restarts => container.memory.request.unwrap_or_default(),
+                Resized::ByUs | Resized::Never | Resized::ByOthers => limit,
             };
             let lowest = self.lowest.entry(container.name.clone()).or_insert(first);
             *lowest = limit.min(*lowest);
@@ -163,7 +167,7 @@ pub(super) fn raised_in(entry: &Entry) -> Bytes {
 #[derive(Debug)]
 pub(super) enum Pick {
     Evict,
-    Resize(Act, Resize),
+    Resize(Act, Resize, Choice),
     /// None is possible, and why.
     None(Reasons),
 }
@@ -188,11 +192,11 @@ impl Controller {
         // Where restraint holds everything that is possible, it says until when.
         let options = if possible.is_empty() { held } else { possible };
         let remedies: Vec<Remedy> = options.iter().map(|(remedy, _)| *remedy).collect();
-        let Some(chosen) = choose(&remedies, left, &self.latencies.ladder(&key.0)) else { return Pick::None(not) };
-        let resize = options.into_iter().find(|(remedy, _)| *remedy == chosen).and_then(|(_, resize)| resize);
-        match (chosen, resize) {
-            (Remedy::Raise, Some(resize)) => Pick::Resize(Act::Raise, resize),
-            (Remedy::Restart, Some(resize)) => Pick::Resize(Act::Restart, resize),
+        let Some(choice) = choose(&remedies, left, &self.latencies.ladder(&key.0)) else { return Pick::None(not) };
+        let resize = options.into_iter().find(|(remedy, _)| *remedy == choice.remedy).and_then(|(_, resize)| resize);
+        match (choice.remedy, resize) {
+            (Remedy::Raise, Some(resize)) => Pick::Resize(Act::Raise, resize, choice),
+            (Remedy::Restart, Some(resize)) => Pick::Resize(Act::Restart, resize, choice),
             _ => Pick::Evict,
         }
     }

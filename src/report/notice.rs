@@ -62,6 +62,8 @@ pub enum Subject {
         remedy: Remedy,
         /// Since its request.
         after: Duration,
+        /// The disruption budgets were asked, and nothing else was sent.
+        asked: bool,
     },
     /// A container was warned, and what came of it.
     Warned {

@@ -155,7 +155,7 @@ fn warned_words(evidence: &Evidence, answer: &Warned, relieved: i64) -> String {
     let done = match answer {
         Warned::Heard => format!("Warned, and {effect}"),
         Warned::Answered(status) => format!("Warned (it answered {status}), and {effect}"),
-        Warned::Failed(why) => format!("The warning failed ({why})"),
+        Warned::Failed(why) => format!("The warning failed ({why}), and {effect}"),
         Warned::NotSent => "Would have been warned (dry run: nothing was sent)".to_owned(),
     };
     format!("{done}: {}", evidence_words(evidence))
@@ -186,12 +186,16 @@ fn remedy_words(subject: &Subject) -> String {
             short(*took),
             evidence_words(evidence)
         ),
-        Subject::GaveUp { evidence, remedy, after } => format!(
-            "The {} had no effect within {}, so the next remedy begins: {}",
-            remedy.as_str(),
-            short(*after),
-            evidence_words(evidence)
-        ),
+        Subject::GaveUp { evidence, remedy, after, asked } => {
+            let what = match asked {
+                true => format!(
+                    "The {} was not begun: no answer to the question whether disruption budgets allow it",
+                    remedy.as_str()
+                ),
+                false => format!("The {} had no effect", remedy.as_str()),
+            };
+            format!("{what} within {}, so the next remedy begins: {}", short(*after), evidence_words(evidence))
+        }
         Subject::Warned { evidence, answer, relieved } => warned_words(evidence, answer, *relieved),
         Subject::NotWarned(why) => format!("Not warned: {why}"),
         Subject::NoRemedy { evidence, reasons } => {

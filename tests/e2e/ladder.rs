@@ -254,7 +254,7 @@ impl Listener {
                 match status {
                     Some(code) => drop(write!(
                         stream,
-                        "HTTP/1.1 {code} x\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n"
+                        "HTTP/1.1 {code} x\r\nconnection: close\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n"
                     )),
                     None => kept.push(stream),
                 }

@@ -109,6 +109,74 @@ fn what_grows_too_fast_for_two_remedies_is_evicted_at_once() {
     assert_eq!(desk.since(), ["post u1"], "39Mi last 195 ms at four times 50, and an eviction may take 160");
 }
 
+/// Nothing is in time at four times the growth, and the raise is the quickest: it has its own time before the next one begins.
+#[test]
+fn the_quickest_is_given_its_own_time() {
+    let (mut desk, id) = watching(&raising("raise,evict"));
+    desk.crosses(id, 61, 100);
+    assert_eq!(desk.since(), ["raise u1"], "39Mi last 97 ms at four times 100, less than an eviction takes");
+    desk.looks_for(40, |ms| 61 + ms / 10);
+    assert_eq!(desk.since(), [""; 0]);
+    desk.looks(66, 200);
+    assert_eq!(desk.since(), ["rearm 0", "tell PreOOMRaised"]);
+    // And no longer than that.
+    let (mut desk, id) = watching(&raising("raise,evict"));
+    desk.crosses(id, 61, 100);
+    desk.since();
+    desk.looks_for(80, |ms| 61 + ms / 10);
+    assert_eq!(desk.since(), [""; 0]);
+    desk.looks_for(10, |ms| 69 + ms / 10);
+    assert_eq!(desk.since(), ["tell PreOOMRemedyFailed", "post u1"]);
+    // Nor so long where it grows four times as fast.
+    let (mut desk, id) = watching(&raising("raise,evict"));
+    desk.crosses(id, 61, 100);
+    desk.since();
+    desk.looks_for(30, |ms| 61 + 4 * ms / 10);
+    assert_eq!(desk.since(), ["tell PreOOMRemedyFailed", "post u1"]);
+}
+
+/// What shuts down slowly is raised all the same: an eviction would take longer than there is, a raise does not.
+#[test]
+fn a_slow_shutdown_is_no_reason_to_skip_a_raise() {
+    let (mut desk, id) = watching(&raising("raise,evict"));
+    (0..3).for_each(|_| desk.controller.latencies.ended("demo", Duration::from_secs(5)));
+    desk.crosses(id, 61, 8);
+    assert_eq!(desk.since(), ["raise u1"]);
+    desk.looks_for(40, |_| 61);
+    desk.looks(61, 125);
+    assert_eq!(desk.since(), ["rearm 0", "tell PreOOMRaised"]);
+}
+
+/// A raise that the kubelet had put off, or a single slow one, says nothing of the next.
+#[test]
+fn one_slow_raise_locks_nobody_out() {
+    let (mut desk, id) = watching(&raising("raise,evict"));
+    let p90 = desk.controller.latencies.raise.p90();
+    desk.crosses(id, 61, 0);
+    desk.looks_for(900, |_| 61);
+    desk.looks(61, 125);
+    assert_eq!(desk.controller.latencies.raise.p90(), p90);
+    (0..20).for_each(|_| desk.controller.latencies.raise.learn(Duration::from_millis(30)));
+    assert_eq!(desk.controller.latencies.raise.p90(), Duration::from_millis(30), "but many are learned");
+}
+
+/// The token of a restart that came too late is that of the eviction in its place.
+#[test]
+fn a_restart_that_is_given_up_holds_nothing_back() {
+    let (mut desk, id) = watching(&restarting("restart,evict"));
+    desk.crosses(id, 61, 1);
+    desk.answer(0, &Answer::Accepted);
+    desk.answer(1, &Answer::Accepted);
+    desk.since();
+    desk.looks_for(31_000, |_| 61);
+    assert_eq!(desk.since(), ["tell PreOOMRemedyFailed", "post u1"]);
+    // It ends after all.
+    desk.answer(2, &Answer::Refused { code: 403, message: "no".into() });
+    desk.since();
+    desk.report(id, What::Gone);
+    assert_eq!(desk.since(), ["tell PreOOMRestarted"]);
+}
+
 /// The raise is stored, and never carried out: the eviction begins while there is just enough time for it.
 #[test]
 fn a_raise_without_effect_gives_way_in_time() {
@@ -437,7 +505,7 @@ fn a_warning_goes_out_once_a_minute_and_its_effect_is_told() {
     assert_eq!(desk.since(), ["warn 0"]);
     desk.wait();
     let Some(Effect::Notify(notice)) = desk.seen.last() else { panic!("{:?}", desk.seen) };
-    assert!(notice.words().starts_with("The warning failed (no answer)"), "{}", notice.words());
+    assert!(notice.words().starts_with("The warning failed (no answer), and it did not help"), "{}", notice.words());
 }
 
 #[test]
