@@ -20,8 +20,11 @@ const POLL: Duration = Duration::from_millis(5);
 /// The agent takes some 50 ms to start and 10 ms to stop.
 const START: Duration = Duration::from_secs(30);
 const STOP: Duration = Duration::from_secs(3);
-/// It writes some five lines.
+/// It writes some ten lines.
 const LOG: usize = 1 << 20;
+/// The containers are young, and the machine may be small.
+pub const FLAGS: [&str; 8] =
+    ["--minimum-age", "0s", "--remedies", "raise", "--raise-reserve", "1", "--raise-budget", "99"];
 
 /// A child and its children, in a process group of their own, so that Ctrl-C reaches us alone; ended
 /// when dropped.
@@ -56,7 +59,8 @@ impl Agent {
         let process = Command::new(binary)
             .args(["run", "--node-name", NODE, "--listen", "127.0.0.1:0", "--log-format", "json", "--kubeconfig"])
             .arg(kubeconfig.path())
-            .args(["--minimum-age", "0s", "--cgroup-root"])
+            .args(FLAGS)
+            .arg("--cgroup-root")
             .arg(cgroup_root)
             .env_clear()
             .process_group(0)

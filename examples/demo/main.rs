@@ -1,12 +1,13 @@
-//! `cargo demo`: two pods with equal limits fill their memory. One is guarded, and ends on SIGTERM
-//! before its limit; the other is OOM-killed by the kernel. The flow is that of [`show`]:
+//! `cargo demo`: three pods with equal limits fill their memory. One is guarded, and ends on SIGTERM before its limit.
+//! One lists `raise` before `evict`, and lives on with a higher limit. One is not guarded, and is OOM-killed by the kernel.
+//! The flow is that of [`show`]:
 //!
 //! 1. This program is the agent, too: as `demo run …` it does what `pre-oom-killer run …` does, from the same library. So
 //!    cargo builds it all at once, and shows how far it is.
 //! 2. The stand-in makes memory cgroups as kubelet does (where that is not allowed: regular files that
-//!    look the same) and serves the API. `pods.rs` puts two pods there, each with a process of its own.
+//!    look the same) and serves the API. `pods.rs` puts the pods there, each with a process of its own.
 //! 3. `agent.rs` starts the agent against the stand-in.
-//! 4. Both pods fill. Every few milliseconds `pods.rs` looks at them, and `screen.rs` draws them; with `--record`,
+//! 4. The pods fill. Every few milliseconds `pods.rs` looks at them, and `screen.rs` draws them; with `--record`,
 //!    `record.rs` makes an SVG of what is drawn.
 //! 5. `outcome.rs` says what happened; exit 0 only if that is what was to happen.
 //!
@@ -31,12 +32,12 @@ use clap::{CommandFactory, Parser};
 use pre_oom_killer::cli::{Cli, Command, EXIT_USAGE};
 use pre_oom_killer::ground::units::{Bytes, Percent, parse_quantity};
 use procfs::{Current, Meminfo};
-use standin::Standin;
 use standin::cgroups::Tree;
+use standin::{Resizes, Standin};
 
 use agent::Agent;
 use outcome::Outcome;
-use pods::{KUBELET_TAKES, Pod};
+use pods::{KUBELET_TAKES, Kind, Pod};
 use screen::{Screen, note};
 use stop::until;
 
@@ -47,7 +48,7 @@ const LEAST_THRESHOLD: Bytes = Bytes(8 << 20);
 /// Nobody watches a demo for longer, in seconds.
 const LONGEST: u64 = 600;
 
-/// Two pods fill their memory: the guarded one is evicted in time, the other is OOM-killed.
+/// Three pods fill their memory: one is evicted in time, one has its limit raised in time, one is OOM-killed.
 ///
 /// The pods are real processes in real memory cgroups with equal limits, and the agent is the real one; the
 /// API server and the kubelet are stand-ins in this process. It needs root and a writable cgroup mount:
@@ -58,10 +59,10 @@ struct Args {
     /// The memory limit of each pod
     #[arg(long, value_name = "QUANTITY", default_value = "256Mi", value_parser = parse_quantity)]
     limit: Bytes,
-    /// When the guarded pod is to be evicted, in percent of the limit
+    /// When the agent is to act, in percent of the limit
     #[arg(long, value_name = "PERCENT", default_value = "60", value_parser = Percent::parse)]
     threshold: Percent,
-    /// How much memory both take in a second
+    /// How much memory each takes in a second
     #[arg(long, value_name = "QUANTITY", default_value = "48Mi", value_parser = parse_quantity)]
     rate: Bytes,
     /// Print only the outcome, as one JSON object on one line
@@ -81,6 +82,17 @@ struct Args {
 impl Args {
     fn threshold(&self) -> Bytes {
         self.threshold.of(self.limit)
+    }
+
+    /// What the raised pod holds in the end, above the limit that it began with.
+    fn filled(&self) -> Bytes {
+        self.limit.plus(Bytes(self.limit.0 / 8))
+    }
+
+    /// Up to where its limit may be raised, in whole MiB: the threshold of that is above what it holds in the end.
+    fn raise_limit_to(&self) -> Bytes {
+        let least = self.threshold.whole_of(self.limit.plus(Bytes(self.limit.0 / 6)));
+        Bytes(least.0.next_multiple_of(Bytes::MIB.0))
     }
 
     fn checked(self) -> Result<Args, clap::Error> {
@@ -124,7 +136,7 @@ fn show(args: &Args) -> anyhow::Result<()> {
     let tree = match real {
         Ok(tree) => {
             let free = Meminfo::current()?.mem_available.map_or(Bytes(u64::MAX), Bytes);
-            let needed = args.limit.plus(args.limit).plus(LEAST_THRESHOLD);
+            let needed = args.threshold().plus(args.filled()).plus(args.limit).plus(LEAST_THRESHOLD);
             ensure!(free > needed, "{needed} of free memory are needed, {free} are there: give a smaller --limit");
             tree
         }
@@ -136,7 +148,8 @@ fn show(args: &Args) -> anyhow::Result<()> {
     };
     let server = Standin::start_tls();
     server.set_sigterm_delay(KUBELET_TAKES);
-    let mut pods = [true, false].map(|guarded| Pod::put(&tree, &server, args, guarded));
+    server.resizes(Resizes::default());
+    let mut pods = [Kind::Guarded, Kind::Raised, Kind::Unguarded].map(|kind| Pod::put(&tree, &server, args, kind));
     let mut agent = Agent::start(&binary, &server, tree.root())?;
 
     screen.title(args, tree.hierarchy())?;
@@ -146,7 +159,7 @@ fn show(args: &Args) -> anyhow::Result<()> {
     until(longest, LOOK, || {
         pods.iter_mut().for_each(|pod| pod.look(begin.elapsed(), args, &server));
         agent.check()?;
-        let over = pods.iter().all(|pod| pod.ended.is_some());
+        let over = pods.iter().all(|pod| pod.is_over(args));
         screen.draw(begin.elapsed(), args, &pods, &agent.last_words(), over)?;
         Ok(over.then_some(()))
     })?;

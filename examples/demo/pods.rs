@@ -1,4 +1,4 @@
-//! The two pods: their groups, their processes, and what is seen of them.
+//! The pods: their groups, their processes, and what is seen of them.
 
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
@@ -13,13 +13,27 @@ use standin::hog::Hog;
 
 use crate::Args;
 
+/// With the default threshold a single raise is enough. A busy machine may be too slow for several in a row.
+const RAISE_BY: &str = "99";
 pub const NAMESPACE: &str = "demo";
 pub const NODE: &str = "demo-node";
 /// From the eviction's arrival to SIGTERM; a real kubelet was measured at 24–40 ms.
 pub const KUBELET_TAKES: Duration = Duration::from_millis(30);
 
-/// One of the two. Times are since the filling began.
+/// What the agent may do about a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Evict it.
+    Guarded,
+    /// Raise its limit, and evict it where that is too late.
+    Raised,
+    /// Nothing.
+    Unguarded,
+}
+
+/// One of them. Times are since the filling began.
 pub struct Pod {
+    pub kind: Kind,
     pub name: &'static str,
     /// None: simulated.
     hog: Option<Hog>,
@@ -27,6 +41,8 @@ pub struct Pod {
     groups: [Group; 2],
     /// The highest seen.
     pub usage: Bytes,
+    /// The container's limit in the kernel, and when it was first seen there.
+    pub limits: Vec<(Duration, Bytes)>,
     /// When usage was first seen above the threshold.
     pub crossed: Option<Duration>,
     /// When and how the process ended: `evicted`, `oom-killed`, or in words.
@@ -34,11 +50,15 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// Puts it on the stand-in, with its groups and its process. Both pods carry the annotation; only
-    /// the guarded one carries the label, and that decides.
-    pub fn put(tree: &Tree, server: &Standin, args: &Args, guarded: bool) -> Pod {
-        let name = if guarded { "guarded" } else { "unguarded" };
-        let (me, number) = (std::process::id(), u8::from(guarded));
+    /// Puts it on the stand-in, with its groups and its process. All pods carry the threshold; the unguarded one lacks the
+    /// label, and that decides.
+    pub fn put(tree: &Tree, server: &Standin, args: &Args, kind: Kind) -> Pod {
+        let name = match kind {
+            Kind::Guarded => "guarded",
+            Kind::Raised => "raised",
+            Kind::Unguarded => "unguarded",
+        };
+        let (me, number) = (std::process::id(), kind as u8);
         let (uid, id) = (format!("{me:08x}-0000-4000-8000-{number:012x}"), format!("{me:062x}{number:02x}"));
         let groups = [tree.container(&uid, &id), tree.pod(&uid)];
         for group in &groups {
@@ -56,15 +76,34 @@ impl Pod {
             .container("hog", args.limit.0.to_string().as_str())
             .container_id(&id)
             .annotation(&format!("{PREFIX}{}", keys::THRESHOLD), &args.threshold.to_string().replace(' ', ""));
-        server.put_pod(if guarded { pod } else { pod.unlabelled() }.build());
-        Pod { name, hog, groups, usage: Bytes(0), crossed: None, ended: None }
+        let pod = match kind {
+            Kind::Guarded => pod,
+            Kind::Raised => pod
+                .annotation(&format!("{PREFIX}{}", keys::REMEDIES), "raise,evict")
+                .annotation(&format!("{PREFIX}{}", keys::RAISE_LIMIT_TO), &args.raise_limit_to().to_string())
+                .annotation(&format!("{PREFIX}{}", keys::RAISE_BY), RAISE_BY),
+            Kind::Unguarded => pod.unlabelled(),
+        };
+        server.put_pod(pod.build());
+        let limits = vec![(Duration::ZERO, args.limit)];
+        Pod { kind, name, hog, groups, usage: Bytes(0), limits, crossed: None, ended: None }
     }
 
     /// Lets it fill, beyond its limit if nobody stops it.
     pub fn fill(&mut self, args: &Args) {
         if let Some(hog) = &mut self.hog {
-            hog.ramp(args.limit.0.saturating_mul(2), args.rate.0);
+            hog.ramp(args.filled().0, args.rate.0);
         }
+    }
+
+    /// The container's limit now.
+    pub fn limit(&self) -> Bytes {
+        self.limits.last().map_or(Bytes(0), |(_, limit)| *limit)
+    }
+
+    /// Nothing more is to be seen: it has ended, or it has outgrown the limit that it began with.
+    pub fn is_over(&self, args: &Args) -> bool {
+        self.ended.is_some() || self.usage > args.limit.plus(Bytes(args.limit.0 / 10))
     }
 
     /// Sees how it is now.
@@ -81,6 +120,9 @@ impl Pod {
             }),
         };
         self.usage = self.usage.max(Bytes(self.groups[0].usage().unwrap_or(0)));
+        if let Some(limit) = self.groups[0].limit().map(Bytes).filter(|limit| *limit != self.limit()) {
+            self.limits.push((at, limit));
+        }
         if self.usage > args.threshold() {
             self.crossed.get_or_insert(at);
         }
@@ -91,11 +133,12 @@ impl Pod {
     /// lets a pod without processes go when it would send SIGTERM.
     fn play(&self, at: Duration, args: &Args, server: &Standin) -> Option<String> {
         let usage = at.as_micros() * u128::from(args.rate.0) / 1_000_000;
-        let usage = u64::try_from(usage).unwrap_or(u64::MAX).min(args.limit.0);
+        let limit = self.groups[0].limit().unwrap_or(0);
+        let usage = u64::try_from(usage).unwrap_or(u64::MAX).min(args.filled().0).min(limit);
         self.groups.iter().for_each(|group| group.simulate(usage, 0));
         match server.pod(NAMESPACE, self.name) {
             None => Some("evicted".into()),
-            Some(_) => (usage == args.limit.0).then(|| "oom-killed".into()),
+            Some(_) => (usage == limit).then(|| "oom-killed".into()),
         }
     }
 }

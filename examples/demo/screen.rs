@@ -8,8 +8,9 @@ use standin::cgroups::Hierarchy;
 use terminal_size::{Height, Width, terminal_size};
 
 use crate::Args;
+use crate::agent::FLAGS;
 use crate::outcome::Outcome;
-use crate::pods::Pod;
+use crate::pods::{Kind, Pod};
 use crate::record::{COLUMNS, Recording};
 
 /// From one drawing of the bars to the next, and from one line to the next.
@@ -49,13 +50,14 @@ impl Screen {
     pub fn title(&mut self, args: &Args, hierarchy: Hierarchy) -> io::Result<()> {
         let (limit, rate, kind) = (args.limit, args.rate, hierarchy.as_str());
         self.write(&format!(
-            "\nTwo pods in memory cgroups ({kind}), limited to {limit} each, take {rate} a second.\n\
-             The agent is real (--minimum-age 0s); API server and kubelet are stand-ins.\n\n"
+            "\nThree pods in memory cgroups ({kind}), limited to {limit} each, take {rate} a second.\n\
+             API server and kubelet are stand-ins. The agent is real, with the flags\n{}\n\n",
+            FLAGS.join(" ")
         ))
     }
 
-    /// Draws both pods and what the agent said last, if it is time to, or if this is the `last` time.
-    pub fn draw(&mut self, at: Duration, args: &Args, pods: &[Pod; 2], said: &str, last: bool) -> io::Result<()> {
+    /// Draws the pods and what the agent said last, if it is time to, or if this is the `last` time.
+    pub fn draw(&mut self, at: Duration, args: &Args, pods: &[Pod], said: &str, last: bool) -> io::Result<()> {
         let every = if self.live { FRAME } else { LINE };
         let mut text = String::new();
         if !self.live && said != self.said {
@@ -70,7 +72,7 @@ impl Screen {
     }
 
     /// Goes back to the first line of the last frame and draws all of it anew.
-    fn frame(&mut self, at: Duration, args: &Args, pods: &[Pod; 2], said: &str) -> String {
+    fn frame(&mut self, at: Duration, args: &Args, pods: &[Pod], said: &str) -> String {
         let width = self.recording.as_ref().map_or_else(width, |_| COLUMNS);
         let back = match width.clamp(NARROW, WIDE) - 1 {
             _ if self.lines == 0 => "\x1b[?25l".into(),
@@ -79,32 +81,22 @@ impl Screen {
         };
         self.width = width.clamp(NARROW, WIDE) - 1;
         let columns = self.width - INDENT - 1;
-        let of = |bytes: Bytes| (bytes.0 as f64 / args.limit.0 as f64 * columns as f64).round() as usize;
-        let (mark, end) = (of(args.threshold()), format!("limit {} ┐", args.limit));
-        let marks = format!("{:>1$}", format!("threshold {} ┐", args.threshold()), mark + 1);
-        let room = columns.saturating_sub(marks.chars().count()) + 1;
-        let end = if room > end.len() { &end } else { "┐" };
+        let most = args.raise_limit_to();
+        let of = |bytes: Bytes| (bytes.0 as f64 / most.0 as f64 * columns as f64).round() as usize;
+        let (threshold, limit) = (of(args.threshold()), of(args.limit));
+        let marks = mark("threshold", args.threshold(), threshold + 1)
+            + &mark("limit", args.limit, limit - threshold)
+            + &mark("raise-limit-to", most, columns - limit);
         let text =
             |name: &str, text: &str| format!("{name:INDENT$}{text}").chars().take(self.width).collect::<String>();
-        let mut lines = vec![text("", &format!("{marks}{end:>room$}"))];
+        let mut lines = vec![text("", &marks)];
         for pod in pods {
-            let filled = of(pod.usage);
-            let cell = |i| match i {
-                _ if i == mark => '│',
-                _ if i < filled => '█',
-                _ => '░',
-            };
-            let bar: String = (0..columns).map(cell).collect();
-            let color = match &pod.ended {
-                None if pod.crossed.is_some() => "33",
-                Some((_, how)) if how != "evicted" => "31",
-                _ => "32",
-            };
+            let (bar, color) = bar(pod, args, of);
             let bar = if self.color { format!("\x1b[{color}m{bar}\x1b[0m") } else { bar };
             lines.push(format!("{:INDENT$}{bar}│", pod.name));
             let rate = format!(", {}/s", Bytes((pod.usage.0 as f64 / at.as_secs_f64()) as u64));
             let rate = if pod.ended.is_none() { &rate } else { "" };
-            lines.push(text("", &format!("{} of {}{rate}: {}", pod.usage, args.limit, state(pod))));
+            lines.push(text("", &format!("{} of {}{rate}: {}", pod.usage, pod.limit(), state(pod))));
         }
         lines.push(text("agent", said));
         self.lines = lines.len();
@@ -159,22 +151,46 @@ pub fn show_cursor() {
 
 /// Columns of the terminal; 0: not known, or too few lines for all that is drawn.
 fn width() -> usize {
-    terminal_size().filter(|(_, Height(lines))| *lines > 8).map_or(0, |(Width(columns), _)| columns.into())
+    terminal_size().filter(|(_, Height(lines))| *lines > 10).map_or(0, |(Width(columns), _)| columns.into())
 }
 
 /// What a pod is at.
 fn state(pod: &Pod) -> String {
     match (&pod.ended, pod.crossed) {
-        (None, None) if pod.name == "guarded" => "the agent watches".into(),
-        (None, Some(_)) if pod.name == "guarded" => "above its threshold".into(),
-        (None, _) => "nobody watches".into(),
+        (None, _) if pod.kind == Kind::Unguarded => "nobody watches".into(),
+        (None, _) if pod.limits.len() > 1 => "raised in place, lives on".into(),
+        (None, None) => "the agent watches".into(),
+        (None, Some(_)) => "above its threshold".into(),
         (Some((_, how)), _) if how == "evicted" => "evicted, ended on SIGTERM".into(),
         (Some((_, how)), _) => how.clone(),
     }
 }
 
-/// Both pods on one line.
-fn line(at: Duration, pods: &[Pod; 2]) -> String {
-    let [guarded, unguarded] = pods.each_ref().map(|pod| format!("{} {}, {}", pod.name, pod.usage, state(pod)));
-    format!("{:5.1} s  {guarded}; {unguarded}\n", at.as_secs_f64())
+/// A name and a size with a corner at the end of so many columns, or what there is room for.
+fn mark(name: &str, bytes: Bytes, columns: usize) -> String {
+    let texts = [format!("{name} {bytes} ┐"), format!("{bytes} ┐"), "┐".into()];
+    let text = texts.iter().find(|text| text.chars().count() <= columns).map_or("", String::as_str);
+    format!("{text:>columns$}")
+}
+
+/// A pod's bar as far as its limit, and its color.
+fn bar(pod: &Pod, args: &Args, of: impl Fn(Bytes) -> usize) -> (String, &'static str) {
+    let threshold = args.threshold.of(pod.limit());
+    let cell = |i| match i {
+        _ if i == of(threshold) => '│',
+        _ if i < of(pod.usage) => '█',
+        _ => '░',
+    };
+    let color = match &pod.ended {
+        None if pod.usage > threshold => "33",
+        Some((_, how)) if how != "evicted" => "31",
+        _ => "32",
+    };
+    ((0..of(pod.limit())).map(cell).collect(), color)
+}
+
+/// All pods on one line.
+fn line(at: Duration, pods: &[Pod]) -> String {
+    let pods: Vec<_> = pods.iter().map(|pod| format!("{} {}, {}", pod.name, pod.usage, state(pod))).collect();
+    format!("{:5.1} s  {}\n", at.as_secs_f64(), pods.join("; "))
 }

@@ -20,16 +20,21 @@ fn run(flags: &[&str]) -> Value {
     serde_json::from_str(&out).expect("JSON")
 }
 
-fn both_happened(outcome: &Value) {
+fn all_three_happened(outcome: &Value) {
     assert_eq!(outcome["guarded"]["outcome"], "evicted", "{outcome}");
     assert_eq!(outcome["unguarded"]["outcome"], "oom-killed", "{outcome}");
+    let (raised, limit) = (&outcome["raised"], outcome["limit"].as_u64().expect("bytes"));
+    assert_eq!((&raised["outcome"], &raised["code"]), (&"lived-on".into(), &200.into()), "{outcome}");
+    assert!(raised["raises"][0]["limit"].as_u64() > Some(limit), "{outcome}");
+    assert!(raised["highestUsage"].as_u64() > Some(limit), "it has outgrown the limit that it began with: {outcome}");
+    assert!(outcome["guarded"]["raises"].is_null() && raised["ended"].is_null(), "{outcome}");
 }
 
-pub fn the_guarded_pod_is_evicted_and_the_other_is_killed() {
+pub fn one_is_evicted_one_is_raised_and_one_is_killed() {
     let hierarchy = Tree::real().expect("a memory controller").hierarchy();
     let outcome = run(&[]);
     assert_eq!(outcome["hierarchy"], hierarchy.as_str());
-    both_happened(&outcome);
+    all_three_happened(&outcome);
 }
 
 /// Groups, processes and files are gone after Ctrl-C.
@@ -53,7 +58,7 @@ pub fn it_leaves_nothing_behind_after_ctrl_c() {
         let lines = comms.filter_map(|e| std::fs::read_to_string(e.path().join("cmdline")).ok());
         lines.filter(|l| l.contains(&format!("pre-oom-killer-{pid}-"))).count()
     };
-    while hogs() < 2 {
+    while hogs() < 3 {
         assert!(begin.elapsed() < soon() && child.try_wait().expect("our child").is_none(), "it fills");
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -69,13 +74,13 @@ pub fn the_agent_is_in_it() {
     let demo = std::env::var("DEMO_BIN").expect("DEMO_BIN: the example `demo`, as tests/run builds it");
     let output = Command::new(demo).args(["--json", "--simulate"]).output().expect("it runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    both_happened(&serde_json::from_slice(&output.stdout).expect("JSON"));
+    all_three_happened(&serde_json::from_slice(&output.stdout).expect("JSON"));
 }
 
 pub fn it_can_be_simulated_and_says_so() {
     let outcome = run(&["--simulate"]);
     assert_eq!(outcome["hierarchy"], "simulated");
-    both_happened(&outcome);
+    all_three_happened(&outcome);
 }
 
 /// The picture at the head of README is made so.
@@ -89,7 +94,8 @@ pub fn it_can_be_recorded() {
     let count = |what: &str| svg.matches(what).count();
     assert!(svg.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\"") && svg.ends_with("</svg>\n"), "{svg}");
     assert!(count("<g") > 20 && count("<g") == count("</g>") && count("<text") == count("</text>"), "{svg}");
-    for shown in ["$ cargo demo --simulate<", "<title", "<desc", ">guarded<", "PreOOMEvicted", "oom-killed"] {
+    let words = ["$ cargo demo --simulate<", "<title", "<desc", ">guarded<", "PreOOMEvicted"];
+    for shown in words.into_iter().chain(["of 498Mi", "lives on", "oom-killed"]) {
         assert!(svg.contains(shown), "{shown} in {svg}");
     }
     assert!(svg.len() < 60_000 && count("<script") == 0 && count("href") == 0, "{}", svg.len());

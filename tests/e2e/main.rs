@@ -40,7 +40,7 @@ fn main() {
     standin::hog::be_one_if_asked();
     let mut tests = trials! {
         demo:
-            the_guarded_pod_is_evicted_and_the_other_is_killed
+            one_is_evicted_one_is_raised_and_one_is_killed
             it_can_be_simulated_and_says_so
             it_can_be_recorded
             the_agent_is_in_it
