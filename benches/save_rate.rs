@@ -1,6 +1,7 @@
 //! Which ramps end in an eviction and which in the kernel's kill: by the agent, by a poller of the one
 //! container every 5 ms (both live, on real groups), and by pollers every 1 s and 15 s (computed over
-//! all phases from the recorded times between the threshold and the kill).
+//! all phases from the recorded times between the threshold and the kill). And what the ladder's lists make of the same
+//! ramps (`lists.rs`).
 
 #![allow(dead_code, reason = "not each benchmark uses all that they share, and the tests the rest")]
 #![allow(
@@ -13,6 +14,8 @@
 #[path = "../tests/e2e/agent.rs"]
 mod agent;
 mod common;
+#[path = "common/lists.rs"]
+mod lists;
 #[path = "common/plot.rs"]
 mod plot;
 #[path = "common/ramp.rs"]
@@ -46,6 +49,7 @@ struct Plan {
     saturated: usize,
     cpu: Duration,
     neighbours: usize,
+    lists: lists::Plan,
 }
 
 const FULL: Plan = Plan {
@@ -56,6 +60,7 @@ const FULL: Plan = Plan {
     saturated: 20,
     cpu: Duration::from_secs(30),
     neighbours: 110,
+    lists: lists::Plan { rates: &[256, 1_024, 0], limits: &[64, 128, 256], ramps: 16 },
 };
 const QUICK: Plan = Plan {
     rates: &[64, 256, 0],
@@ -65,6 +70,7 @@ const QUICK: Plan = Plan {
     saturated: 1,
     cpu: Duration::from_secs(2),
     neighbours: 110,
+    lists: lists::Plan { rates: &[256], limits: &[128], ramps: 1 },
 };
 
 /// All ramps of one rate, limit and server.
@@ -98,6 +104,9 @@ fn main() {
     rig::be_one_if_asked();
     let args = Args::parse();
     let plan = if args.quick { QUICK } else { FULL };
+    if args.lists {
+        return finish("save_rate", &args, &lists::run(&plan.lists));
+    }
     let node = Node::tls();
     node.quiet(plan.neighbours);
     let agent = node.agent(&["--log", "info,pre_oom_killer=debug", "--eviction-burst", "10000"]);
@@ -115,12 +124,14 @@ fn main() {
     }
     set_server(&node, plan.answers[0]);
     let saturated = saturated(&node, &agent, plan.saturated);
-    drop(agent);
+    drop((agent, node));
+    let lists = lists::run(&plan.lists);
 
     let mut rows: Vec<Row> = cells.iter().map(|cell| saved(cell, &cells)).collect();
     rows.extend(faster(&cells));
     rows.extend(times(&cells));
     rows.extend(saturated);
+    rows.extend(lists);
     rows.push(cpu_ratio(plan.cpu));
     if !args.quick {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/save-rate.svg");
@@ -129,7 +140,7 @@ fn main() {
     finish("save_rate", &args, &rows);
 }
 
-fn set_server(node: &Node, answer: u64) {
+pub fn set_server(node: &Node, answer: u64) {
     let answer = Duration::from_millis(answer);
     node.server.answer_delay(answer);
     node.server.set_sigterm_delay(answer + ANSWER_TO_SIGTERM);

@@ -5,22 +5,26 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// After `--`: `--quick` ends within a minute, with fewer cells; `--json FILE` writes the rows there, too.
+/// After `--`: `--quick` ends within a minute, with fewer cells; `--json FILE` writes the rows there, too;
+/// `--lists` (of `save_rate`) runs only the part about the ladder's lists.
 pub struct Args {
     /// Less of everything.
     pub quick: bool,
+    /// Only the lists.
+    pub lists: bool,
     json: Option<PathBuf>,
 }
 
 impl Args {
     /// From the command line. Cargo adds `--bench`.
     pub fn parse() -> Args {
-        let mut args = Args { quick: false, json: None };
+        let mut args = Args { quick: false, lists: false, json: None };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             match word.as_str() {
                 "--bench" => {}
                 "--quick" => args.quick = true,
+                "--lists" => args.lists = true,
                 "--json" => args.json = Some(words.next().unwrap_or_else(|| usage("--json: name a file")).into()),
                 other => usage(&format!("unknown argument {other}")),
             }
@@ -30,7 +34,7 @@ impl Args {
 }
 
 fn usage(problem: &str) -> ! {
-    eprintln!("{problem}\nusage: cargo bench --bench NAME -- [--quick] [--json FILE]");
+    eprintln!("{problem}\nusage: cargo bench --bench NAME -- [--quick] [--lists] [--json FILE]");
     std::process::exit(64)
 }
 

@@ -25,6 +25,10 @@ pub enum By {
     Agent,
     /// The same, for a container younger than the minimum age.
     AgentYoung,
+    /// The agent, for one that lists `raise,evict`.
+    AgentRaise,
+    /// The agent, for one that lists `restart,evict`.
+    AgentRestart,
     /// A thread that reads its usage each 5 ms.
     Poller,
     /// It is left to its fate.
@@ -45,8 +49,10 @@ pub struct Ramp {
 #[derive(Clone, Debug)]
 pub struct Ended {
     pub name: String,
-    /// By SIGTERM, before the kernel's kill.
+    /// Not by the kernel's kill.
     pub saved: bool,
+    /// It has not ended: it holds twice the limit that it began with.
+    pub lives: bool,
     /// When usage was first seen above the threshold.
     crossed: Option<SystemTime>,
     /// From then to the end.
@@ -73,7 +79,7 @@ impl Ramp {
         group.set_limit(Some(limit));
         let mut hog = Hog::start(group.dir());
         hog.hold((limit as f64 * (0.20 + 0.30 * fastrand::f64())) as u64, 0);
-        let guarded = matches!(by, By::Agent | By::AgentYoung);
+        let guarded = !matches!(by, By::Poller | By::Nobody);
         let mut builder = pod(NS, &name)
             .uid(&uid)
             .annotation(&format!("{PREFIX}memory-usage-threshold"), "60")
@@ -82,9 +88,18 @@ impl Ramp {
         if !guarded {
             builder = builder.unlabelled();
         }
-        if by == By::AgentYoung {
-            builder = builder.age(Duration::from_secs(1));
-        }
+        let annotation = |key: &str| format!("{PREFIX}{key}");
+        builder = match by {
+            By::AgentYoung => builder.age(Duration::from_secs(1)),
+            // Its threshold is above what it fills.
+            By::AgentRaise => builder
+                .annotation(&annotation("remedies"), "raise,evict")
+                .annotation(&annotation("raise-limit-to"), &format!("{}Mi", 4 * (limit >> 20))),
+            By::AgentRestart => {
+                builder.resize_policy("RestartContainer").annotation(&annotation("remedies"), "restart,evict")
+            }
+            _ => builder,
+        };
         node.server.attach(NS, &name, vec![group.dir().to_owned()]);
         node.server.put_pod(builder.build());
         if guarded {
@@ -93,7 +108,7 @@ impl Ramp {
         Ramp { by, name, uid, usage: File::open(usage_file(group.dir())).expect("it is there"), limit, hog }
     }
 
-    /// Has it grow at a moment nobody expects, until it ends.
+    /// Has it grow at a moment nobody expects, to twice its limit, unless it ends before.
     pub fn run(self, node: &Node, rate: u64) -> Ended {
         let Ramp { by, name, uid, usage, limit, mut hog } = self;
         let threshold = (limit as f64 * THRESHOLD) as u64;
@@ -106,7 +121,8 @@ impl Ramp {
                 .then(|| scope.spawn(|| crossing(&usage, threshold, POLL, &over).then(|| post(node, &name, &uid))));
             hog.ramp(2 * limit, rate);
             let (status, end) = loop {
-                if let Some(status) = hog.ended() {
+                let status = hog.ended();
+                if status.is_some() || read(&usage) >= Some(2 * limit) {
                     break (status, Instant::now());
                 }
                 std::thread::sleep(Duration::from_micros(500));
@@ -118,7 +134,8 @@ impl Ramp {
         node.server.remove_pod(NS, &name);
         Ended {
             name,
-            saved: status.signal() == Some(15),
+            saved: status.is_none_or(|status| status.signal() == Some(15)),
+            lives: status.is_none(),
             crossed: crossed.map(|(wall, _)| wall),
             from_threshold: crossed.map_or(Duration::ZERO, |(_, at)| end.saturating_duration_since(at)),
             from_post: posted.map(|at| end.saturating_duration_since(at)),
