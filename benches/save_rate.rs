@@ -38,7 +38,7 @@ const THRESHOLD: u64 = 60;
 /// From the arrival of the POST to SIGTERM beyond the answer (medians of a real server: 12 and 30 ms).
 const ANSWER_TO_SIGTERM: Duration = Duration::from_millis(18);
 /// Ramps up to this rate run side by side; faster ones would take the CPU from each other.
-const SLOW: u64 = 64 * MIB;
+pub const SLOW: u64 = 64 * MIB;
 
 /// How large a run is.
 struct Plan {
@@ -60,7 +60,7 @@ const FULL: Plan = Plan {
     saturated: 20,
     cpu: Duration::from_secs(30),
     neighbours: 110,
-    lists: lists::Plan { rates: &[256, 1_024, 0], limits: &[64, 128, 256], ramps: 16 },
+    lists: lists::Plan { rates: &[16, 64, 256, 1_024, 0], limits: &[64, 128, 256], ramps: 12 },
 };
 const QUICK: Plan = Plan {
     rates: &[64, 256, 0],
@@ -70,7 +70,7 @@ const QUICK: Plan = Plan {
     saturated: 1,
     cpu: Duration::from_secs(2),
     neighbours: 110,
-    lists: lists::Plan { rates: &[256], limits: &[128], ramps: 1 },
+    lists: lists::Plan { rates: &[64], limits: &[128], ramps: 1 },
 };
 
 /// All ramps of one rate, limit and server.

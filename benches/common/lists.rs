@@ -15,6 +15,8 @@ const MIB: u64 = 1 << 20;
 const ANSWER: u64 = 12;
 const LISTS: [(By, &str); 3] =
     [(By::Agent, "evict"), (By::AgentRaise, "raise_evict"), (By::AgentRestart, "restart_evict")];
+/// As many of each list: what is raised holds twice its limit in the end.
+const AT_ONCE: usize = 4 * LISTS.len();
 /// The machine's memory is not what is tried here.
 const FLAGS: [&str; 8] =
     ["--eviction-burst", "10000", "--remedies", "raise,restart", "--raise-reserve", "1", "--raise-budget", "99"];
@@ -64,15 +66,28 @@ pub fn run(plan: &Plan) -> Vec<Row> {
     cells.flat_map(|(limit, rate)| run_cell(&node, &agent, plan.ramps, limit, rate)).collect()
 }
 
+/// Slow ramps side by side, faster ones one after the other.
+fn run_all(node: &Node, mut made: Vec<Ramp>, rate: u64) -> Vec<(By, Ended)> {
+    let at_once = if rate > 0 && rate <= crate::SLOW { AT_ONCE } else { 1 };
+    let mut all = Vec::new();
+    while !made.is_empty() {
+        let rest = made.split_off(at_once.min(made.len()));
+        std::thread::scope(|scope| {
+            let running: Vec<_> = made.drain(..).map(|r| scope.spawn(move || (r.by, r.run(node, rate)))).collect();
+            all.extend(running.into_iter().map(|r| r.join().expect("a ramp")));
+        });
+        made = rest;
+    }
+    all
+}
+
 fn run_cell(node: &Node, agent: &Agent, ramps: usize, limit: u64, rate: u64) -> Vec<Row> {
     let by = (0..ramps).flat_map(|_| LISTS.map(|(by, _)| by)).chain([By::Nobody]);
     let made: Vec<Ramp> = by.map(|by| Ramp::prepare(node, agent, by, limit * MIB)).collect();
     std::thread::sleep(Duration::from_secs(5));
     let mut counts = LISTS.map(|_| Count::default());
     let mut to_kill = Duration::ZERO;
-    for ramp in made {
-        let by = ramp.by;
-        let ended = ramp.run(node, rate * MIB);
+    for (by, ended) in run_all(node, made, rate * MIB) {
         match LISTS.iter().position(|(list, _)| *list == by) {
             Some(list) => counts[list].add(node, &ended),
             None => to_kill = ended.from_threshold,
