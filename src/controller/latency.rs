@@ -96,7 +96,7 @@ impl Latencies {
     /// What each remedy takes in this namespace, in nine of ten cases.
     pub(super) fn ladder(&self, namespace: &str) -> ladder::Latencies {
         let restart = self.namespaces.get(namespace).map_or(ladder::RESTART, |seen| seen.restarts.p90());
-        ladder::Latencies { raise: self.raise.p90(), restart, evict: self.p90(namespace) }
+        ladder::Latencies::new(self.raise.p90(), restart, self.p90(namespace))
     }
 
     /// An eviction was accepted this long after its request.

@@ -117,7 +117,7 @@ fn the_quickest_is_given_its_own_time() {
     assert_eq!(desk.since(), ["raise u1"], "39Mi last 97 ms at four times 100, less than an eviction takes");
     desk.looks_for(40, |ms| 61 + ms / 10);
     assert_eq!(desk.since(), [""; 0]);
-    desk.looks(66, 200);
+    desk.looks(66, 1024);
     assert_eq!(desk.since(), ["rearm 0", "tell PreOOMRaised"]);
     // And no longer than that.
     let (mut desk, id) = watching(&raising("raise,evict"));
@@ -135,6 +135,18 @@ fn the_quickest_is_given_its_own_time() {
     assert_eq!(desk.since(), ["tell PreOOMRemedyFailed", "post u1"]);
 }
 
+/// There is hardly time for anything: all are tried at once.
+#[test]
+fn where_nothing_is_in_time_nothing_is_waited_for() {
+    let (mut desk, id) = watching(&raising("raise,evict"));
+    desk.crosses(id, 61, 1000);
+    desk.looks_for(5, |ms| 61 + ms);
+    assert_eq!(desk.since(), ["raise u1", "tell PreOOMRemedyFailed", "post u1"]);
+    let (mut desk, id) = watching(&restarting("restart,evict"));
+    desk.crosses(id, 61, 1000);
+    assert_eq!(desk.since(), ["post u1"], "an eviction needs no question");
+}
+
 /// What shuts down slowly is raised all the same: an eviction would take longer than there is, a raise does not.
 #[test]
 fn a_slow_shutdown_is_no_reason_to_skip_a_raise() {
@@ -143,7 +155,7 @@ fn a_slow_shutdown_is_no_reason_to_skip_a_raise() {
     desk.crosses(id, 61, 8);
     assert_eq!(desk.since(), ["raise u1"]);
     desk.looks_for(40, |_| 61);
-    desk.looks(61, 125);
+    desk.looks(61, 1024);
     assert_eq!(desk.since(), ["rearm 0", "tell PreOOMRaised"]);
 }
 

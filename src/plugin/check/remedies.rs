@@ -13,7 +13,9 @@ use crate::pods::{Container, Pod};
 use crate::sampler::P90;
 
 /// What is assumed before anything was measured; the agent learns each anew.
-const ASSUMED: Latencies = Latencies { raise: ladder::RAISE, restart: ladder::RESTART, evict: P90 };
+fn assumed() -> Latencies {
+    Latencies::new(ladder::RAISE, ladder::RESTART, P90)
+}
 
 impl TemplateCheck<'_> {
     /// Up to which growth each remedy is in time. `evict`: up to which an eviction is.
@@ -52,7 +54,7 @@ impl TemplateCheck<'_> {
         let up_to = possible.iter().enumerate().map(|(i, remedy)| match remedy {
             Remedy::Evict => format!("evict up to {evict}"),
             _ => {
-                let rate = fastest_in_time(*remedy, &possible[i + 1..], margin, &ASSUMED);
+                let rate = fastest_in_time(*remedy, &possible[i + 1..], margin, &assumed());
                 format!("{} up to {}/s", remedy.as_str(), Bytes(rate))
             }
         });
@@ -99,7 +101,7 @@ fn is_possible(guard: &Guard, pod: &Pod, container: Option<&Container>, remedy: 
     };
     let node = NodeMargin { bytes: Bytes(u64::MAX), limit: NodeLimit::Budget };
     let inputs = RaiseInputs { raise, growth: 0, threshold, value: Bytes(0), kernel: Bytes(0), node };
-    ladder::raise(pod, container, &inputs, &ASSUMED).map(drop)
+    ladder::raise(pod, container, &inputs, &assumed()).map(drop)
 }
 
 fn is_of_policy(why: &NotPossible) -> bool {
