@@ -161,6 +161,7 @@ impl Controller {
                 (&mut entry.stage, entry.failure.as_mut().filter(unheard))
             {
                 (failure.not_before, *at) = (now, now);
+                entry.remedies.heard();
                 self.open.insert(key.clone());
             }
         }

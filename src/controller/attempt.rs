@@ -121,18 +121,22 @@ impl Controller {
             return false;
         }
         let evidence = sample.as_ref().and_then(|sample| judge_again(guard, sample));
-        if attempt.agreed.is_some() {
-            // What was above its threshold at the question may not be any more.
-            let is_above = matches!(&entry.targets[i].state, GroupState::Watched { above: Some(_), .. });
-            let is_listed = guard.remedies.contains(&attempt.act.remedy());
-            return self.restart_agreed(now, key, is_above && is_listed && evidence.is_some());
-        }
-        let age = now.saturating_sub(attempt.progress.began);
-        let is_last = evidence.zip(sample).is_some_and(|(evidence, sample)| {
+        let possible = evidence.zip(sample).map(|(evidence, sample)| {
             let may_evict = entry.failure.as_ref().is_none_or(|f| f.not_before <= now);
             let seen = Seen { guard, evidence: &evidence, sample: &sample, may_evict };
             let possible = self.options(now, key, entry, i, &seen, node).possible.into_iter().map(|(remedy, _)| remedy);
-            let remaining: Vec<Remedy> = possible.filter(|remedy| *remedy != attempt.act.remedy()).collect();
+            (evidence, possible.collect::<Vec<Remedy>>())
+        });
+        let remedy = attempt.act.remedy();
+        if attempt.agreed.is_some() {
+            // What was above its threshold at the question, and listed, may not be any more.
+            let is_above = matches!(&entry.targets[i].state, GroupState::Watched { above: Some(_), .. });
+            let is_listed = guard.remedies.contains(&remedy);
+            return self.restart_agreed(now, key, is_above && is_listed && possible.is_some());
+        }
+        let age = now.saturating_sub(attempt.progress.began);
+        let is_last = possible.is_some_and(|(evidence, mut remaining)| {
+            remaining.retain(|other| *other != remedy);
             let left = time_at(attempt.progress.growth(now, evidence.margin), &evidence);
             let is_over = attempt.progress.is_over(now) && !remaining.is_empty();
             is_over || !attempt.progress.alone && is_last_moment(&remaining, left, &self.latencies.ladder(&key.0))
@@ -184,7 +188,9 @@ impl Controller {
             self.latencies.raise.learn(took); // what was put off says nothing of the next one
         }
         let container = attempt.resize.container;
-        entry.remedies.raised(&container, attempt.resize.limit, now);
+        if let Some(raised) = entry.pod.containers.iter().find(|c| c.name == container) {
+            entry.remedies.raised(raised, attempt.resize.limit, now, entry.pod.generation);
+        }
         let target = &mut entry.targets[i];
         if let GroupState::Watched { above, .. } = &mut target.state {
             *above = None;

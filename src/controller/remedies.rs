@@ -47,13 +47,22 @@ pub(super) struct Remembered {
     restarted: BTreeMap<String, (Moment, u32)>,
 }
 
-/// A raise by this agent.
+/// A raise by this agent that is in effect.
 #[derive(Clone, Copy, Debug)]
 struct OurRaise {
     to: Bytes,
     at: Moment,
-    /// The watch has shown it. What it shows before that is older.
+    /// The pod's generation as it was known then.
+    generation: i64,
+    /// The watch has shown it.
     seen: bool,
+}
+
+impl OurRaise {
+    /// Whether a change that the watch shows was made after the raise. It may show one from before it later.
+    fn is_before(&self, generation: i64) -> bool {
+        self.seen || generation > self.generation.saturating_add(1)
+    }
 }
 
 /// A remedy that failed.
@@ -80,9 +89,8 @@ impl Remembered {
             let lowest = self.lowest.entry(container.name.clone()).or_insert(first);
             *lowest = limit.min(*lowest);
             let Some(ours) = self.raised.get_mut(&container.name) else { continue };
-            if limit >= ours.to {
-                ours.seen = true;
-            } else if ours.seen {
+            ours.seen |= limit >= ours.to;
+            if limit < ours.to && ours.is_before(pod.generation) {
                 if now < ours.at + LOWERED {
                     self.lowered.insert(container.name.clone(), now);
                 }
@@ -117,8 +125,17 @@ impl Remembered {
     }
 
     /// Our raise has reached the kernel.
-    pub(super) fn raised(&mut self, container: &str, to: Bytes, now: Moment) {
-        self.raised.insert(container.to_owned(), OurRaise { to, at: now, seen: false });
+    pub(super) fn raised(&mut self, container: &Container, to: Bytes, now: Moment, generation: i64) {
+        let seen = container.memory.limit.is_some_and(|limit| limit >= to);
+        // The watch shows an earlier one before this one.
+        let earlier = self.raised.get(&container.name).filter(|ours| !ours.seen);
+        let generation = earlier.map_or(generation, |ours| generation.max(ours.generation.saturating_add(1)));
+        self.raised.insert(container.name.clone(), OurRaise { to, at: now, generation, seen });
+    }
+
+    /// The server answers again: what had no answer is tried again.
+    pub(super) fn heard(&mut self) {
+        self.failed.clear();
     }
 
     /// A restart by us has ended a container of this age.
@@ -213,9 +230,12 @@ impl Controller {
     ) -> Options {
         let mut options = Options::default();
         for remedy in &seen.guard.remedies {
+            // A restart under way has taken a token, which an eviction in its place takes over.
+            let has_token = entry.reserved.is_some()
+                || matches!(&entry.stage, Stage::Trying(attempt) if attempt.act == Act::Restart);
             let held = || {
                 let candidate = self.candidate(now, key, i, *remedy, seen.evidence, &entry.owner);
-                entry.reserved.is_none() && self.restraint.defers(now, &candidate)
+                !has_token && self.restraint.defers(now, &candidate)
             };
             match self.resize_of(now, entry, i, *remedy, seen, node) {
                 Ok(resize) if *remedy != Remedy::Raise && held() => options.held.push((*remedy, resize)),

@@ -207,6 +207,20 @@ fn a_raise_without_effect_gives_way_in_time() {
     assert_eq!(desk.since(), ["tell PreOOMEvicted"]);
 }
 
+/// The same of a restart, whose token is no reason to hold the eviction back.
+#[test]
+fn a_restart_without_effect_gives_way_in_time() {
+    let (mut desk, id) = watching(&restarting("restart,evict"));
+    desk.crosses(id, 61, 20);
+    desk.answer(0, &Answer::Accepted);
+    desk.answer(1, &Answer::Accepted);
+    assert_eq!(desk.since(), ["post u1 dry", "restart u1"], "39Mi last 487 ms at four times 20");
+    desk.looks_for(270, |ms| 61 + 80 * ms / 1000);
+    assert_eq!(desk.since(), [""; 0]);
+    desk.looks_for(60, |ms| 82 + 80 * ms / 1000);
+    assert_eq!(desk.since(), ["tell PreOOMRemedyFailed", "post u1"]);
+}
+
 /// While nothing grows, there is no hurry.
 #[test]
 fn a_raise_that_is_put_off_is_waited_for_while_there_is_time() {

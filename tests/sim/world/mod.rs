@@ -478,7 +478,7 @@ impl World<'_> {
             // Everything allows now: nothing is left undone.
             self.healing = true;
             for body in self.bodies.values_mut() {
-                body.budget = Budget::Allows;
+                (body.budget, body.refuses) = (Budget::Allows, None);
             }
             self.until = self.now + HEALS;
             self.run();
