@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::choice::{Send, judge_again};
 use super::core::{Controller, InFlight, Key, Read};
 use super::effects::{Effect, notice_of, notify};
-use super::entry::{GroupState, Stage};
+use super::entry::{Entry, GroupState, Stage, above_targets, urgency};
 use super::remedies::{ReadNode, Seen};
 use crate::act::answer::Answer;
 use crate::act::order::{Act, Order};
@@ -26,6 +26,8 @@ const LOOK_EACH: Duration = Duration::from_millis(5);
 const LATE_LOOK_EACH: Duration = Duration::from_millis(100);
 /// After this time an effect is late (measured: at most 0.97 s after another resize of the pod, else 0.1 s).
 const LATE: Duration = Duration::from_secs(1);
+/// As the ladder reckons with it.
+const GROWTH_MAY_RISE: u32 = 4;
 /// After this time the remedy has failed, even if nothing grows. The kubelet takes up what it has put off when a pod goes,
 /// or once in three minutes.
 const GIVE_UP: Duration = Duration::from_secs(30);
@@ -139,6 +141,7 @@ impl Controller {
             remaining.retain(|other| *other != remedy);
             let left = time_at(attempt.progress.growth(now, evidence.margin), &evidence);
             let is_over = attempt.progress.is_over(now) && !remaining.is_empty();
+            let is_over = is_over || remaining.contains(&Remedy::Evict) && self.is_urgent_elsewhere(key, entry, i);
             is_over || !attempt.progress.alone && is_last_moment(&remaining, left, &self.latencies.ladder(&key.0))
         });
         if is_last || age >= GIVE_UP {
@@ -149,6 +152,14 @@ impl Controller {
             attempt.look_at = now + if age < LATE { LOOK_EACH } else { LATE_LOOK_EACH };
         }
         true
+    }
+
+    /// Another container of the pod cannot wait for the end of this one's remedy.
+    fn is_urgent_elsewhere(&self, key: &Key, entry: &Entry, i: usize) -> bool {
+        let latencies = self.latencies.ladder(&key.0);
+        let others = above_targets(entry).into_iter().filter(|other| *other != i);
+        let mut left = others.map(|other| urgency(&entry.targets[other]) / GROWTH_MAY_RISE);
+        left.any(|left| is_last_moment(&[Remedy::Evict], Some(left), &latencies))
     }
 
     fn stop_trying(&mut self, key: &Key) -> bool {
@@ -238,8 +249,10 @@ impl Controller {
                 _ => return,
             },
         };
-        if attempt.act != Act::Restart || attempt.asks {
-            return; // it has ended by itself
+        let container = attempt.resize.container.as_str();
+        let is_killed = entry.unsettled.iter().any(|unsettled| unsettled.container == container);
+        if attempt.act != Act::Restart || attempt.asks || attempt.agreed.is_some() || is_killed {
+            return; // it has ended by itself, or by the kernel
         }
         let took = now.saturating_sub(attempt.progress.began);
         self.latencies.restarted(&key.0, took);

@@ -357,6 +357,39 @@ fn a_refusal_that_comes_late_stands_too() {
     assert_eq!(desk.since(), ["post u1"]);
 }
 
+/// The kernel was quicker: nobody says that it was a restart in time.
+#[test]
+fn a_kill_during_a_restart_is_no_restart() {
+    let (mut desk, id) = watching(&restarting("restart,evict"));
+    desk.crosses(id, 61, 1);
+    desk.answer(0, &Answer::Accepted);
+    desk.answer(1, &Answer::Accepted);
+    desk.since();
+    desk.report(id, What::Killed { count: 1, together: false, hit: Hit::Own, last: None });
+    desk.report(id, What::Gone);
+    assert_eq!(desk.since(), [""; 0]);
+}
+
+/// One container waits for its raise; another one of the pod cannot wait for that.
+#[test]
+fn another_container_does_not_wait_for_a_raise() {
+    let mut pod = raising("raise,evict");
+    pod["metadata"]["annotations"][format!("{PREFIX}target-container-name")] = json!("app,side");
+    let side = json!({"name": "side", "resources": {"limits": {"memory": "100Mi"}}});
+    pod["spec"]["containers"].as_array_mut().unwrap().push(side);
+    let running = json!({"name": "side", "containerID": format!("x://{}", "b".repeat(64)), "state": {"running": {}}});
+    pod["status"]["containerStatuses"].as_array_mut().unwrap().push(running);
+    let mut desk = Desk::new();
+    desk.apply(&pod);
+    let [app, side] = desk.watched()[..] else { panic!() };
+    desk.since();
+    desk.crosses(app, 61, 0);
+    assert_eq!(desk.since(), ["raise u1"]);
+    desk.crosses(side, 61, 300);
+    desk.looks_for(10, |_| 61);
+    assert!(desk.since().contains(&"raise u1".to_owned()), "the quickest for the other one");
+}
+
 #[test]
 fn what_dips_while_the_budgets_are_asked_is_not_restarted() {
     let (mut desk, id) = watching(&restarting("restart,evict"));
