@@ -46,7 +46,10 @@ impl Controller {
         let took = now.saturating_sub(request.since);
         let (act, mode, evidence) = (request.act, request.mode, request.evidence);
         let subject = match answer {
-            Answer::Accepted => Subject::Evicted { evidence, act, mode, grace: request.grace, took },
+            Answer::Accepted => {
+                let passed = request.passed.clone();
+                Subject::Evicted { evidence, act, mode, grace: request.grace, took, passed }
+            }
             answer => Subject::NotEvicted { evidence, act, answer: answer.clone(), mode },
         };
         if *answer == Answer::Accepted && mode == DryRun::Off {

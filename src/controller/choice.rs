@@ -55,9 +55,9 @@ impl Controller {
             let id = entry.targets[i].id;
             found.above = found.above.or(Some(id));
             let seen = Seen { guard: &guard, evidence: &evidence, sample: &sample, may_evict: evict.is_some() };
-            let (act, resize) = match (self.pick(now, key, i, &seen, node), evict) {
-                (Pick::Resize(act, resize, choice), _) => (act, Some((resize, choice))),
-                (Pick::Evict, Some(act)) if act == Act::Evict || evidence.critical => (act, None),
+            let (act, resize, passed) = match (self.pick(now, key, i, &seen, node), evict) {
+                (Pick::Resize(act, resize, choice), _) => (act, Some((resize, choice)), Vec::new()),
+                (Pick::Evict(passed), Some(act)) if act == Act::Evict || evidence.critical => (act, None, passed),
                 (Pick::None(reasons), _) => {
                     found.reasons = found.reasons.or(Some((id, reasons, evidence)));
                     continue;
@@ -74,7 +74,7 @@ impl Controller {
                 }
             };
             let mode = self.settings.dry_run.max(guard.dry_run);
-            let send = Send { i, target: id, act, evidence, mode, age: self.age_of(now, key, i), reservation };
+            let send = Send { i, target: id, act, evidence, mode, age: self.age_of(now, key, i), reservation, passed };
             return self.send(now, key, send, resize, &sample);
         }
         self.wait(now, key, found, back_off);
@@ -232,7 +232,8 @@ impl Controller {
         if mode == DryRun::Client {
             let container = entry.targets[send.i].name.container().map(str::to_owned);
             entry.stage = Stage::Tried { target, mode, outcome: "not sent", at: now };
-            let subject = Subject::Evicted { evidence, act, mode, grace, took: Duration::ZERO };
+            let (passed, took) = (send.passed, Duration::ZERO);
+            let subject = Subject::Evicted { evidence, act, mode, grace, took, passed };
             self.effects.push(Effect::Notify(Box::new(notice_of(entry, container, subject))));
             return;
         }
@@ -289,6 +290,8 @@ pub(super) struct Send {
     /// The age of the container.
     pub(super) age: Option<Duration>,
     pub(super) reservation: Option<Reservation>,
+    /// Why the remedies before it are passed over.
+    pub(super) passed: Reasons,
 }
 
 impl Send {
@@ -310,6 +313,7 @@ impl Send {
             since: now,
             reservation: self.reservation,
             asks,
+            passed: self.passed,
             may_have_happened,
         }
     }

@@ -13,7 +13,7 @@ use crate::cgroup::ReadError;
 use crate::cgroup::resolve::Groups;
 use crate::decide::eligibility::Scope;
 use crate::decide::judge::Evidence;
-use crate::decide::ladder::Allowed;
+use crate::decide::ladder::{Allowed, Reasons};
 use crate::decide::restraint::{Limits, Reservation, Restraint};
 use crate::ground::clock::Moment;
 use crate::ground::memory::Sample;
@@ -44,6 +44,8 @@ pub(super) struct InFlight {
     pub(super) reservation: Option<Reservation>,
     /// It is a dry run that asks the disruption budgets before a restart.
     pub(super) asks: bool,
+    /// Why the remedies before this one were passed over.
+    pub(super) passed: Reasons,
     /// The answer to an earlier request for the same eviction was lost.
     pub(super) may_have_happened: bool,
 }

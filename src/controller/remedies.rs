@@ -183,7 +183,8 @@ pub(super) fn raised_in(entry: &Entry) -> Bytes {
 /// The remedy to begin with.
 #[derive(Debug)]
 pub(super) enum Pick {
-    Evict,
+    /// And why those before it are passed over.
+    Evict(Reasons),
     Resize(Act, Resize, Choice),
     /// None is possible, and why.
     None(Reasons),
@@ -204,7 +205,7 @@ impl Controller {
     /// Picks the remedy for a container above its threshold.
     pub(super) fn pick(&self, now: Moment, key: &Key, i: usize, seen: &Seen<'_>, node: &mut ReadNode<'_>) -> Pick {
         let Some(entry) = self.pods.get(key) else { return Pick::None(Vec::new()) };
-        let Options { possible, held, not } = self.options(now, key, entry, i, seen, node);
+        let Options { possible, held, mut not } = self.options(now, key, entry, i, seen, node);
         let left = time_at(worst_growth(seen.evidence), seen.evidence);
         // Where restraint holds everything that is possible, it says until when.
         let options = if possible.is_empty() { held } else { possible };
@@ -214,7 +215,11 @@ impl Controller {
         match (choice.remedy, resize) {
             (Remedy::Raise, Some(resize)) => Pick::Resize(Act::Raise, resize, choice),
             (Remedy::Restart, Some(resize)) => Pick::Resize(Act::Restart, resize, choice),
-            _ => Pick::Evict,
+            _ => {
+                let before = remedies.iter().take_while(|remedy| **remedy != Remedy::Evict);
+                not.extend(before.map(|remedy| (*remedy, NotPossible::NotInTime)));
+                Pick::Evict(not)
+            }
         }
     }
 

@@ -212,6 +212,8 @@ pub enum NotPossible {
     Shared,
     /// It was tried a moment ago, and did not help.
     Failed,
+    /// Should it have no effect, the next remedy would come too late.
+    NotInTime,
     /// The server or the kubelet refused, and nothing has changed since.
     Refused(String),
 }
@@ -239,6 +241,7 @@ impl fmt::Display for NotPossible {
             NotPossible::DiesYoung => "the container filled up again soon after its last restarts",
             NotPossible::Lowered => "somebody has lowered the limit since the last raise",
             NotPossible::Shared => "what grew is shared memory, which a restart does not free",
+            NotPossible::NotInTime => "not in time at this growth",
             NotPossible::Failed => "it was tried a moment ago",
             NotPossible::Refused(words) => return write!(f, "it was refused ({words})"),
         })

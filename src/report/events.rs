@@ -258,11 +258,12 @@ pub(crate) mod tests {
             mode: DryRun::Off,
             grace: None,
             took: Duration::from_millis(12),
+            passed: vec![(crate::pods::guard::Remedy::Raise, crate::decide::ladder::NotPossible::AtBound)],
         }));
         let notes: Vec<_> = events.iter().map(|(e, _)| e.note.clone().unwrap()).collect();
         assert_eq!(
             notes[0],
-            "container app: Evicted before the kernel's OOM killer: working-set 154Mi is above the threshold of 153.6Mi (usage 160Mi, limit 256Mi, growing 12.4Mi/s, 96Mi left before an OOM kill)"
+            "container app: Evicted before the kernel's OOM killer: working-set 154Mi is above the threshold of 153.6Mi (usage 160Mi, limit 256Mi, growing 12.4Mi/s, 96Mi left before an OOM kill); passed over: raise (its limit has reached raise-limit-to)"
         );
         assert_eq!(notes[1], format!("pod web-58f6dff65f-p9cf2 of Deployment web: {}", notes[0]));
         let on: Vec<_> = events.iter().map(|(_, r)| r.kind.clone().unwrap()).collect();

@@ -41,6 +41,8 @@ pub enum Subject {
         grace: Option<u32>,
         /// From the request to the answer.
         took: Duration,
+        /// The remedies of the pod's list that were passed over, and why.
+        passed: Reasons,
     },
     /// The kernel has a container's raised limit.
     Raised {

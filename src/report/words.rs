@@ -161,6 +161,12 @@ fn warned_words(evidence: &Evidence, answer: &Warned, relieved: i64) -> String {
     format!("{done}: {}", evidence_words(evidence))
 }
 
+/// `; passed over: raise (its limit has reached raise-limit-to)`, after why a pod was evicted.
+fn passed_words(reasons: &[(Remedy, NotPossible)]) -> String {
+    let words: Vec<String> = reasons.iter().map(|(remedy, why)| format!("{} ({why})", remedy.as_str())).collect();
+    if words.is_empty() { String::new() } else { format!("; passed over: {}", words.join(", ")) }
+}
+
 /// `raise: its limit has reached raise-limit-to; restart: …`.
 fn reasons_words(reasons: &[(Remedy, NotPossible)]) -> String {
     let words: Vec<String> = reasons.iter().map(|(remedy, why)| format!("{}: {why}", remedy.as_str())).collect();
@@ -222,7 +228,7 @@ impl Subject {
     #[must_use]
     pub fn words(&self) -> String {
         match self {
-            Subject::Evicted { evidence, act, mode, grace, .. } => {
+            Subject::Evicted { evidence, act, mode, grace, passed, .. } => {
                 let done = match (act, mode) {
                     (Act::Evict, DryRun::Off) => "Evicted before the kernel's OOM killer",
                     (Act::Delete, DryRun::Off) => {
@@ -236,7 +242,8 @@ impl Subject {
                     (Act::Restart, _) => "Would have been restarted (the server tried it as a dry run)",
                 };
                 let grace = grace.map_or(String::new(), |s| format!(", grace {s} s"));
-                format!("{done}{grace}: {}", evidence_words(evidence))
+                let passed = passed_words(passed);
+                format!("{done}{grace}: {}{passed}", evidence_words(evidence))
             }
             Subject::Raised { .. } | Subject::Restarted { .. } | Subject::GaveUp { .. } | Subject::Warned { .. } | Subject::NotWarned(_) | Subject::NoRemedy { .. } => remedy_words(self),
             Subject::NotEvicted { evidence, act, answer, .. } => {
