@@ -4,6 +4,9 @@ use super::oracle::{QUIET, ROUNDED};
 use super::rungs::Rung;
 use super::*;
 
+/// A restart is given up after half a minute at most, and its eviction may then be deferred.
+const MOST_OF_A_RESTART: Duration = Duration::from_secs(120);
+
 impl World<'_> {
     /// What the agent may ask for, whatever it is, by what it was told and by what it has just read.
     pub(super) fn check_ground(&mut self, order: &Order, key: Key) -> Option<(Pod, TargetId, Sample)> {
@@ -118,6 +121,20 @@ impl World<'_> {
             let ends = &self.young[&pod.owner_key()];
             let text = format!("a request for {}, after {generations} generations that ended young: {ends:?}", pod.uid);
             self.fail(Invariant::DyingYoung, text);
+        }
+    }
+
+    /// An eviction after a restart of the same pod that was given up is one disturbance, and has one token.
+    pub(super) fn take_the_place_of_a_restart(&mut self, pod: &Pod, at: Moment) {
+        let Some(was) = self.restarting.remove(&pod.uid).filter(|was| at.saturating_sub(*was) < MOST_OF_A_RESTART)
+        else {
+            return;
+        };
+        if let Some(i) = self.evicted.iter().position(|(e, of, _)| *e == was && *of == pod.key.0) {
+            self.evicted.remove(i);
+        }
+        if let Some(times) = self.owners.get_mut(&pod.owner_key()) {
+            times.retain(|(e, _)| *e != was);
         }
     }
 

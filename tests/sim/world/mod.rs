@@ -331,6 +331,8 @@ pub struct World<'a> {
     // What was seen.
     tries: HashMap<String, Tries>,
     evicted: Vec<(Moment, &'static str, Excuse)>,
+    /// When the last restart of a pod was asked for, until it is told as done.
+    restarting: BTreeMap<String, Moment>,
     owners: HashMap<(&'static str, String), Vec<(Moment, Excuse)>>,
     /// All owners there ever were.
     owners_ever: HashSet<(&'static str, String)>,
@@ -432,6 +434,7 @@ pub fn live(seed: u64, bug: Option<Bug>, counts: &mut Counts, tracing: bool) -> 
         agent_made: false,
         tries: HashMap::new(),
         evicted: Vec::new(),
+        restarting: BTreeMap::new(),
         owners: HashMap::new(),
         owners_ever: HashSet::new(),
         young: HashMap::new(),

@@ -192,6 +192,7 @@ impl World<'_> {
             self.count("evicted");
             trace!(self, "evicted {}", pod.uid);
             self.terminate(key, order.grace);
+            self.take_the_place_of_a_restart(&pod, at);
             self.check_restraint(&pod, at, excuse);
         }
         match (order.act, finished) {

@@ -158,6 +158,7 @@ impl World<'_> {
         self.after(wait, Event::Stopped(pod.uid.clone(), name, instance));
         if let Some((at, _, excuse)) = self.rungs.asked.get(&pod.uid).copied() {
             self.check_restraint(pod, at, excuse);
+            self.restarting.insert(pod.uid.clone(), at);
         }
     }
 

@@ -43,6 +43,9 @@ impl World<'_> {
             | (Some(Bug::SwallowsEvicted), "accepted") => return,
             _ => {}
         }
+        if kind == "restarted" {
+            self.restarting.remove(&notice.pod.uid.0);
+        }
         self.count(count);
         self.told_of_rung(notice);
         let is_raise = matches!(&notice.subject, Subject::Evicted { act: Act::Raise, .. });
