@@ -81,7 +81,9 @@ pub fn raised_in_time_lives_on() {
     let world = World::real();
     world.server.resizes(Resizes::default());
     let place = listing(&world, "web", 64 * MIB, "raise,evict", up_to("256Mi"));
-    let agent = watching(&world, &[]);
+    // The emulated machine is small, and a tenth of it is less than this one grows by.
+    let much = ["--raise-budget", "50", "--raise-reserve", "1"];
+    let agent = watching(&world, &much);
     let mut hog = leaking(&place, 30 * MIB, 100 * MIB, pace(8));
     world.wait_events("PreOOMRaised", 3);
     assert!(hog.ended().is_none(), "it lives: {:?}", hog.ended());
@@ -94,7 +96,7 @@ pub fn raised_in_time_lives_on() {
     assert_eq!((&raised["raised_to"], raised["took_ms"].is_f64()), (&(80 * MIB).into(), true), "{raised}");
     // And an agent that knows nothing of the raises goes on from there.
     drop(agent);
-    let _agent = watching(&world, &[]);
+    let _agent = watching(&world, &much);
     assert!(hog.ended().is_none() && world.evictions().is_empty());
 }
 
