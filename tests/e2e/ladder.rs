@@ -348,9 +348,10 @@ pub fn hanging_warn_delays_nothing() {
             assert_eq!(hog.wait(soon()).expect("it ends").signal(), Some(SIGTERM));
         }
         // By the log's own times: from the sample that was above the threshold to the moment when it was taken up. The best of
-        // six, because a busy machine delays some.
+        // six, because a busy machine delays some, and an emulated one all of them. A request that is waited for takes a second.
         let above: Vec<_> = agent.lines().into_iter().filter_map(|line| line["read_us_ago"].as_u64()).collect();
-        assert!(above.len() >= names.len() && above.iter().min() < Some(&1000), "{above:?}");
+        let quick = if std::env::var_os("E2E_SLOW").is_some() { 100_000 } else { 1_000 };
+        assert!(above.len() >= names.len() && above.iter().min() < Some(&quick), "{above:?}");
         assert_eq!((hanging.requests().len(), redirecting.requests().len()), (3, 3));
         std::thread::sleep(Duration::from_secs(2));
         assert_eq!((hanging.requests().len(), redirecting.requests().len()), (3, 3), "no repetition");
