@@ -131,9 +131,10 @@ impl Controller {
         });
         let remedy = attempt.act.remedy();
         if attempt.agreed.is_some() {
-            // What was above its threshold at the question, and listed, may not be any more.
+            // What was above its threshold at the question, listed, and not refused, may not be so any more.
             let is_above = matches!(&entry.targets[i].state, GroupState::Watched { above: Some(_), .. });
-            let is_listed = guard.remedies.contains(&remedy);
+            let is_listed =
+                guard.remedies.contains(&remedy) && entry.remedies.refusal(&attempt.resize.container, remedy).is_none();
             return self.restart_agreed(now, key, is_above && is_listed && possible.is_some());
         }
         let age = now.saturating_sub(attempt.progress.began);

@@ -124,6 +124,11 @@ impl Remembered {
         self.refused.insert((container.to_owned(), remedy), (generation, words));
     }
 
+    /// The words of a refusal that stands.
+    pub(super) fn refusal(&self, container: &str, remedy: Remedy) -> Option<&str> {
+        self.refused.get(&(container.to_owned(), remedy)).map(|(_, words)| words.as_str())
+    }
+
     /// Our raise has reached the kernel.
     pub(super) fn raised(&mut self, container: &Container, to: Bytes, now: Moment, generation: i64) {
         let seen = container.memory.limit.is_some_and(|limit| limit >= to);
@@ -277,8 +282,8 @@ impl Controller {
         }
         let name = target.name.container().ok_or(NotPossible::PodGroup)?;
         let container = entry.pod.containers.iter().find(|c| c.name == name).ok_or(NotPossible::PodGroup)?;
-        if let Some((_, words)) = memory.refused.get(&(name.to_owned(), remedy)) {
-            return Err(NotPossible::Refused(words.clone()));
+        if let Some(words) = memory.refusal(name, remedy) {
+            return Err(NotPossible::Refused(words.to_owned()));
         }
         match remedy {
             Remedy::Restart => restart_of(now, entry, container, seen.sample).map(Some),
