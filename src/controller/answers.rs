@@ -159,12 +159,17 @@ impl Controller {
     /// The API server answers again: requests that got no answer are sent again at once.
     pub fn heard(&mut self, now: Moment) {
         for (key, entry) in &mut self.pods {
+            if entry.remedies.heard()
+                && let Stage::Retrying { at, .. } = &mut entry.stage
+            {
+                *at = (*at).min(now);
+                self.open.insert(key.clone());
+            }
             let unheard = |f: &&mut Failure| f.unheard && now < f.not_before;
             if let (Stage::Retrying { at, .. }, Some(failure)) =
                 (&mut entry.stage, entry.failure.as_mut().filter(unheard))
             {
                 (failure.not_before, *at) = (now, now);
-                entry.remedies.heard();
                 self.open.insert(key.clone());
             }
         }

@@ -45,7 +45,7 @@ impl Controller {
     /// Whether anything waits for [`Controller::heard`].
     #[must_use]
     pub fn waits_for_the_server(&self) -> bool {
-        let waits = |e: &Entry| e.failure.as_ref().is_some_and(|f| f.unheard);
+        let waits = |e: &Entry| e.failure.as_ref().is_some_and(|f| f.unheard) || e.remedies.is_unheard();
         self.pods.values().any(|e| matches!(e.stage, Stage::Retrying { .. }) && waits(e))
     }
 

@@ -76,6 +76,13 @@ struct Failed {
     answer: Option<&'static str>,
 }
 
+impl Failed {
+    /// No answer came, or a token was not accepted: this can end at any moment.
+    fn is_unheard(&self) -> bool {
+        matches!(self.answer, Some("unknown" | "unauthorized"))
+    }
+}
+
 impl Remembered {
     /// Takes in the limits of a pod that the watch shows.
     pub(super) fn observe(&mut self, now: Moment, pod: &Pod) {
@@ -138,9 +145,16 @@ impl Remembered {
         self.raised.insert(container.name.clone(), OurRaise { to, at: now, generation, seen });
     }
 
-    /// The server answers again: what had no answer is tried again.
-    pub(super) fn heard(&mut self) {
-        self.failed.clear();
+    /// Whether a remedy waits because the server did not answer.
+    pub(super) fn is_unheard(&self) -> bool {
+        self.failed.values().any(Failed::is_unheard)
+    }
+
+    /// The server answers again: what had no answer is tried again. Returns whether there is any.
+    pub(super) fn heard(&mut self) -> bool {
+        let before = self.failed.len();
+        self.failed.retain(|_, failed| !failed.is_unheard());
+        self.failed.len() < before
     }
 
     /// A restart by us has ended a container of this age.
