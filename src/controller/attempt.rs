@@ -179,8 +179,10 @@ impl Controller {
         if !is_wanted {
             return self.stop_trying(key);
         }
-        let Some(Stage::Trying(attempt)) = self.pods.get_mut(key).map(|e| &mut e.stage) else { return false };
+        let Some(entry) = self.pods.get_mut(key) else { return false };
+        let Stage::Trying(attempt) = &mut entry.stage else { return false };
         let Some(request) = attempt.agreed.take() else { return true };
+        entry.remedies.restarting(&attempt.resize.container, attempt.resize.limit);
         let order = self.next_order;
         self.next_order += 1;
         (attempt.order, attempt.look_at) = (Some(order), now + LOOK_EACH);

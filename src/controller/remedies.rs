@@ -25,6 +25,9 @@ use crate::sampler::TargetId;
 /// would never come to rest.
 const LOWERED: Duration = Duration::from_secs(600);
 
+/// Restarts change the limit by bytes. What is farther from the limit than this is somebody else's doing.
+const DRIFT: Bytes = Bytes(1 << 12);
+
 /// Reads the machine's memory; `None` if it cannot be read.
 pub type ReadNode<'a> = dyn FnMut() -> Option<NodeMemory> + 'a;
 
@@ -41,6 +44,8 @@ pub(super) struct Remembered {
     raised: BTreeMap<String, OurRaise>,
     /// When somebody lowered a limit that we had raised.
     lowered: BTreeMap<String, Moment>,
+    /// The limit with which each container was last restarted. The watch may not show it yet, and the same again is no change.
+    restart_limits: BTreeMap<String, Bytes>,
     /// A restart that came too late, and is still under way.
     pub(super) abandoned: Option<Box<Attempt>>,
     /// When a container was last restarted by us, and how often in a row while it was young.
@@ -129,6 +134,11 @@ impl Remembered {
 
     pub(super) fn refuse(&mut self, container: &str, remedy: Remedy, generation: i64, words: String) {
         self.refused.insert((container.to_owned(), remedy), (generation, words));
+    }
+
+    /// A container is being restarted with this limit.
+    pub(super) fn restarting(&mut self, container: &str, limit: Bytes) {
+        self.restart_limits.insert(container.to_owned(), limit);
     }
 
     /// The words of a refusal that stands.
@@ -346,7 +356,11 @@ impl Controller {
 }
 
 fn restart_of(now: Moment, entry: &Entry, container: &Container, sample: &Sample) -> Result<Resize, NotPossible> {
-    let resize = restart(&entry.pod, container, sample.own.limit.unwrap_or_default())?;
+    let kernel = sample.own.limit.unwrap_or_default();
+    let base = container.memory.limit.unwrap_or_default().max(kernel);
+    let last = entry.remedies.restart_limits.get(&container.name).copied();
+    let last = last.filter(|last| last.less(base) <= DRIFT).unwrap_or_default();
+    let resize = restart(&entry.pod, container, kernel.max(last))?;
     let last = entry.remedies.restarted.get(&container.name).filter(|(at, _)| now < *at + QUIET);
     if last.is_some_and(|(_, in_a_row)| *in_a_row >= GENERATIONS) {
         return Err(NotPossible::DiesYoung);
