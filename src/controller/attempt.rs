@@ -13,6 +13,7 @@ use crate::act::order::{Act, Order};
 use crate::decide::judge::Evidence;
 use crate::decide::ladder::{Choice, Progress, Resize, is_last_moment, time_at};
 use crate::decide::restraint::Reservation;
+use crate::decide::schedule::GROWTH_MAY_RISE;
 use crate::ground::clock::Moment;
 use crate::ground::memory::Sample;
 use crate::ground::units::Bytes;
@@ -26,8 +27,6 @@ const LOOK_EACH: Duration = Duration::from_millis(5);
 const LATE_LOOK_EACH: Duration = Duration::from_millis(100);
 /// After this time an effect is late (measured: at most 0.97 s after another resize of the pod, else 0.1 s).
 const LATE: Duration = Duration::from_secs(1);
-/// As the ladder reckons with it.
-const GROWTH_MAY_RISE: u32 = 4;
 /// After this time the remedy has failed, even if nothing grows. The kubelet takes up what it has put off when a pod goes,
 /// or once in three minutes.
 const GIVE_UP: Duration = Duration::from_secs(30);

@@ -107,8 +107,7 @@ impl Latencies {
     /// rise. Restraint holds nothing back beyond that.
     #[must_use]
     pub fn notice(&self, remedy: Remedy, after: &[Remedy]) -> Duration {
-        let rises = u32::try_from(GROWTH_MAY_RISE).unwrap_or(u32::MAX);
-        self.needed(remedy, after).saturating_mul(rises)
+        self.needed(remedy, after).saturating_mul(GROWTH_MAY_RISE)
     }
 
     /// The quickest of these.
@@ -123,7 +122,7 @@ impl Latencies {
 pub fn worst_growth(evidence: &Evidence) -> u64 {
     let seen = [evidence.growth, evidence.slow_growth, Some(evidence.growth_at_least), evidence.rise];
     let seen = seen.into_iter().flatten().max().unwrap_or(0);
-    u64::try_from(seen).unwrap_or(0).saturating_mul(GROWTH_MAY_RISE)
+    u64::try_from(seen).unwrap_or(0).saturating_mul(u64::from(GROWTH_MAY_RISE))
 }
 
 /// How long the margin lasts at this growth; `None`: nothing indicates a kill. A small margin alone is no reason to skip a
@@ -155,7 +154,7 @@ pub fn choose(possible: &[Remedy], left: Option<Duration>, latencies: &Latencies
     }
     let remedy = latencies.quickest(possible)?;
     let others: Vec<Remedy> = possible.iter().copied().filter(|other| *other != remedy).collect();
-    let at_seen = left.map(|left| left.saturating_mul(u32::try_from(GROWTH_MAY_RISE).unwrap_or(u32::MAX)));
+    let at_seen = left.map(|left| left.saturating_mul(GROWTH_MAY_RISE));
     let itself = at_seen.is_some_and(|left| left > latencies.of(remedy) + REACTION);
     Some(Choice { remedy, in_time: false, alone: itself && is_last_moment(&others, at_seen, latencies) })
 }
@@ -409,7 +408,7 @@ impl Progress {
         let worst = worst_growth(evidence);
         let (growth, until) = match choice.in_time {
             true => (worst, None),
-            false => (worst / GROWTH_MAY_RISE, Some(now + latencies.of(choice.remedy) + REACTION)),
+            false => (worst / u64::from(GROWTH_MAY_RISE), Some(now + latencies.of(choice.remedy) + REACTION)),
         };
         Progress { began: now, margin: evidence.margin, growth, until, alone: choice.alone }
     }

@@ -15,7 +15,7 @@ pub const LONGEST_INTERVAL: Duration = Duration::from_secs(1);
 const FASTEST_GROWTH: u64 = 4 << 30;
 /// Without a limit, nothing shows how near a kill is. The observed growth then decides, multiplied by this factor in
 /// case growth rises between two samples.
-pub(super) const GROWTH_MAY_RISE: u64 = 4;
+pub const GROWTH_MAY_RISE: u32 = 4;
 
 /// What the time of the next sample depends on, besides the last sample.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +49,7 @@ impl Schedule<'_> {
             (Some(threshold), ..) => {
                 let growth = self.growth.and_then(|g| u64::try_from(g).ok()).unwrap_or(0);
                 let missing = threshold.less(sample.own.usage);
-                filled_after(missing, growth.saturating_mul(GROWTH_MAY_RISE))
+                filled_after(missing, growth.saturating_mul(u64::from(GROWTH_MAY_RISE)))
             }
         };
         due.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL)
