@@ -237,8 +237,7 @@ impl Controller {
         let answer = Answer::Ineffective;
         let attempt = failures(entry.failure.as_ref(), now);
         let wait = answer.retry_after(attempt, self.random.f64(), None).unwrap_or_default();
-        let container =
-            entry.targets.iter().find(|t| t.id == target).and_then(|t| t.name.container().map(str::to_owned));
+        let container = entry.container_of(target);
         let subject = Subject::NotEvicted { evidence, act, answer: answer.clone(), mode: DryRun::Off };
         fail(&mut self.effects, entry, container, &subject, &answer, now + wait, attempt);
         self.open.insert(key.clone());

@@ -137,16 +137,12 @@ impl Controller {
         // Those that failed a moment ago are tried again.
         let next_try = entry.remedies.next_try().filter(|at| *at > now);
         let retry_at = [back_off, next_try].into_iter().flatten().min();
-        let name = |entry: &Entry, id: TargetId| {
-            let target = entry.targets.iter().find(|t| t.id == id);
-            target.and_then(|t| t.name.container()).map(str::to_owned)
-        };
         entry.stage = match (found.deferral, found.above, retry_at) {
             (Some((target, deferral, evidence)), ..) => {
                 // A deferred deletion does not keep the eviction from being retried.
                 let until = back_off.map_or(deferral.until, |at| deferral.until.min(at));
                 let deferral = Deferral { until, ..deferral };
-                let container = name(entry, target);
+                let container = entry.container_of(target);
                 let until = self.wall.saturating_add(until).unwrap_or(Timestamp::MAX);
                 let subject = Subject::Deferred { evidence, until, reason: deferral.reason };
                 notify(&mut self.effects, entry, container, subject);
@@ -155,7 +151,7 @@ impl Controller {
             (None, Some(target), Some(at)) => Stage::Retrying { target, at },
             (None, Some(_), None) => match found.reasons {
                 Some((target, reasons, evidence)) => {
-                    let container = name(entry, target);
+                    let container = entry.container_of(target);
                     let subject = Subject::NoRemedy { evidence, reasons: reasons.clone() };
                     notify(&mut self.effects, entry, container, subject);
                     Stage::NoRemedy { target, reasons, at: now + NO_REMEDY_CHECK }

@@ -178,6 +178,11 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// The container of a target. `None`: the target is the pod's own group, or is gone.
+    pub(super) fn container_of(&self, id: TargetId) -> Option<String> {
+        self.targets.iter().find(|t| t.id == id).and_then(|t| t.name.container()).map(str::to_owned)
+    }
+
     pub(super) fn new(
         now: Moment,
         pod: Pod,

@@ -104,8 +104,7 @@ impl Controller {
             last.look_at = None;
             let answer = last.answer.clone().unwrap_or(Warned::Failed("no answer".into()));
             let subject = Subject::Warned { evidence: last.evidence, answer, relieved: relieved.unwrap_or(0) };
-            let container =
-                entry.targets.iter().find(|t| t.id == id).and_then(|t| t.name.container()).map(str::to_owned);
+            let container = entry.container_of(id);
             self.effects.push(Effect::Notify(Box::new(notice_of(entry, container, subject))));
         }
     }
