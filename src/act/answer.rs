@@ -77,6 +77,17 @@ impl Answer {
         "ineffective",
     ];
 
+    /// The code and the message of a refusal; `None`: it is none.
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        match self {
+            Answer::Refused { code, message }
+            | Answer::Denied { code, message, .. }
+            | Answer::Mistake { code, message } => Some(format!("{code}: {message}")),
+            _ => None,
+        }
+    }
+
     /// Its value of the label `answer` in metrics.
     #[must_use]
     pub fn label(&self) -> &'static str {

@@ -338,12 +338,5 @@ impl Attempt {
 }
 
 fn answer_words(answer: &Answer) -> String {
-    match answer {
-        Answer::Refused { code, message }
-        | Answer::Denied { code, message, .. }
-        | Answer::Mistake { code, message } => {
-            format!("{code}: {message}")
-        }
-        other => other.label().to_owned(),
-    }
+    answer.refusal().unwrap_or_else(|| answer.label().to_owned())
 }

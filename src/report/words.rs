@@ -66,15 +66,7 @@ fn answer_words(act: Act, answer: &Answer) -> String {
 
 /// The words of a refusal that stands until the pod's spec changes.
 fn refused_resize(act: Act, answer: &Answer) -> Option<String> {
-    match (act, answer) {
-        (
-            Act::Raise | Act::Restart,
-            Answer::Refused { code, message }
-            | Answer::Denied { code, message, .. }
-            | Answer::Mistake { code, message },
-        ) => Some(format!("{code}: {message}")),
-        _ => None,
-    }
+    matches!(act, Act::Raise | Act::Restart).then(|| answer.refusal()).flatten()
 }
 
 /// `The container was OOM-killed by the kernel and not evicted before: … (last read 12 ms before: …)`.
