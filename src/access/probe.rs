@@ -1,9 +1,9 @@
 //! What the answer to a probe means: whether the API server itself keeps the agent to its own node. Pure.
 //!
-//! The probe of resizes is in [`resize`](super::resize). That of evictions is an eviction with `?dryRun=All` and a uid that no pod has. In mode `policy` (and `none`) it names the agent's
-//! own pod. The policy compares the uid and refuses the request before the precondition does. In mode `impersonation` it
-//! names a pod that does not exist. Either the plugin NodeRestriction or, behind it, the registry says so, each in its own
-//! words.
+//! This is the probe of evictions; that of resizes is in [`resize`](super::resize). It is an eviction with `?dryRun=All` and a
+//! uid that no pod has. In mode `policy` (and `none`) it names the agent's own pod. The policy compares the uid and refuses
+//! the request before the precondition does. In mode `impersonation` it names a pod that does not exist. Either the plugin
+//! NodeRestriction or, behind it, the registry says so, each in its own words.
 
 use http::StatusCode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;

@@ -50,7 +50,7 @@ impl Controller {
                 let passed = request.passed.clone();
                 Subject::Evicted { evidence, act, mode, grace: request.grace, took, passed }
             }
-            answer => Subject::NotEvicted { evidence, act, answer: answer.clone(), mode },
+            answer => Subject::NotEvicted { evidence, act, answer: answer.clone(), mode, asked: false },
         };
         if *answer == Answer::Accepted && mode == DryRun::Off {
             self.latencies.answered(&key.0, took);
@@ -238,7 +238,7 @@ impl Controller {
         let attempt = failures(entry.failure.as_ref(), now);
         let wait = answer.retry_after(attempt, self.random.f64(), None).unwrap_or_default();
         let container = entry.container_of(target);
-        let subject = Subject::NotEvicted { evidence, act, answer: answer.clone(), mode: DryRun::Off };
+        let subject = Subject::NotEvicted { evidence, act, answer: answer.clone(), mode: DryRun::Off, asked: false };
         fail(&mut self.effects, entry, container, &subject, &answer, now + wait, attempt);
         self.open.insert(key.clone());
     }

@@ -70,38 +70,41 @@ impl Controller {
     ) {
         let latencies = self.latencies.ladder(&key.0);
         let Some(entry) = self.pods.get_mut(key) else { return };
-        let order = self.next_order;
-        self.next_order += 1;
+        let (target, act, evidence) = (send.target, send.act, send.evidence);
         let is_dry = send.mode == DryRun::Server;
-        let asks = send.act == Act::Restart && !is_dry;
-        entry.stage = if is_dry {
-            Stage::Posting { target: send.target, order }
-        } else {
-            let progress = Progress::new(now, &send.evidence, choice, &latencies);
-            Stage::Trying(Box::new(Attempt {
-                target: send.target,
-                act: send.act,
-                resize: resize.clone(),
-                evidence: send.evidence,
+        let asks = act == Act::Restart && !is_dry;
+        let was_young = send.age.is_some_and(|age| age < self.settings.limits.minimum_age);
+        let pod = entry.pod.id.clone();
+        let first = match asks {
+            true => Order { pod, act: Act::Evict, grace: None, resize: None, dry_run: true },
+            false => Order { pod, act, grace: None, resize: Some(resize.clone()), dry_run: is_dry },
+        };
+        let request = send.request(entry, now, asks);
+        let order = self.post(request, first);
+        let stage = match is_dry {
+            true => Stage::Posting { target, order },
+            false => Stage::Trying(Box::new(Attempt {
+                target,
+                act,
+                resize,
+                evidence,
                 from: sample.own.limit.unwrap_or_default(),
-                progress,
+                progress: Progress::new(now, &evidence, choice, &latencies),
                 order: Some(order),
                 asks,
                 agreed: None,
                 look_at: now + LOOK_EACH,
                 reservation: None,
-                was_young: send.age.is_some_and(|age| age < self.settings.limits.minimum_age),
-            }))
+                was_young,
+            })),
         };
-        let pod = entry.pod.id.clone();
-        let act = send.act;
-        let request = send.request(entry, now, asks);
-        self.in_flight.insert(order, request);
-        let order_of = match asks {
-            true => Order { pod, act: Act::Evict, grace: None, resize: None, dry_run: true },
-            false => Order { pod, act, grace: None, resize: Some(resize), dry_run: is_dry },
-        };
-        self.effects.push(Effect::Post(order, order_of));
+        self.set_stage(key, stage);
+    }
+
+    pub(super) fn set_stage(&mut self, key: &Key, stage: Stage) {
+        if let Some(entry) = self.pods.get_mut(key) {
+            entry.stage = stage;
+        }
     }
 
     /// Looks whether a remedy that was begun has had its effect. Returns whether it is still waited for.
@@ -182,13 +185,12 @@ impl Controller {
         let Stage::Trying(attempt) = &mut entry.stage else { return false };
         let Some(request) = attempt.agreed.take() else { return true };
         entry.remedies.restarting(&attempt.resize.container, attempt.resize.limit);
-        let order = self.next_order;
-        self.next_order += 1;
-        (attempt.order, attempt.look_at) = (Some(order), now + LOOK_EACH);
         let (pod, resize) = (request.pod.clone(), Some(attempt.resize.clone()));
-        self.in_flight.insert(order, InFlight { asks: false, since: now, ..request });
         let restart = Order { pod, act: Act::Restart, grace: None, resize, dry_run: false };
-        self.effects.push(Effect::Post(order, restart));
+        let order = self.post(InFlight { asks: false, since: now, ..request }, restart);
+        if let Some(Stage::Trying(attempt)) = self.pods.get_mut(key).map(|e| &mut e.stage) {
+            (attempt.order, attempt.look_at) = (Some(order), now + LOOK_EACH);
+        }
         true
     }
 
@@ -312,6 +314,7 @@ impl Controller {
             act: request.act,
             answer: answer.clone(),
             mode: DryRun::Off,
+            asked: request.asks,
         };
         entry.stage = Stage::Idle;
         if answer.is_standing() && !request.asks {

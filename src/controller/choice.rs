@@ -236,14 +236,11 @@ impl Controller {
         if let Some((resize, choice)) = resize {
             return self.begin(now, key, send, resize, choice, sample);
         }
-        let order = self.next_order;
-        self.next_order += 1;
-        entry.stage = Stage::Posting { target, order };
-        let pod = entry.pod.id.clone();
-        let request = send.request(entry, now, false);
-        self.in_flight.insert(order, request);
         let dry_run = mode == DryRun::Server;
-        self.effects.push(Effect::Post(order, Order { pod, act, grace, resize: None, dry_run }));
+        let eviction = Order { pod: entry.pod.id.clone(), act, grace, resize: None, dry_run };
+        let request = send.request(entry, now, false);
+        let order = self.post(request, eviction);
+        self.set_stage(key, Stage::Posting { target, order });
     }
 }
 

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::effects::Effect;
 use super::entry::Entry;
 use super::latency::Latencies;
-use crate::act::order::Act;
+use crate::act::order::{Act, Order};
 use crate::cgroup::ReadError;
 use crate::cgroup::resolve::Groups;
 use crate::decide::eligibility::Scope;
@@ -126,6 +126,15 @@ impl Controller {
     /// a machine can sleep.
     pub fn set_wall(&mut self, wall: Timestamp) {
         self.wall = wall;
+    }
+
+    /// Hands a request over, and keeps what belongs to it until its answer. Returns the request's number.
+    pub(super) fn post(&mut self, request: InFlight, order: Order) -> u64 {
+        let number = self.next_order;
+        self.next_order += 1;
+        self.in_flight.insert(number, request);
+        self.effects.push(Effect::Post(number, order));
+        number
     }
 
     /// The effects since the last call. To be called after [`Controller::decide`].

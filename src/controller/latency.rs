@@ -1,11 +1,11 @@
-//! How long evictions take in each namespace, learned from their answers and from the ends of the containers' groups.
+//! How long each remedy takes, learned from the server's answers and from what the kernel's files showed.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::decide::ladder;
-use crate::sampler::{Latency, P90};
+use crate::decide::ladder::{self, EVICT, RAISE, RESTART, Spread};
+use crate::sampler::Latency;
 
 /// The 90th percentile covers this many of a namespace's last evictions: few enough to notice a change soon.
 const LAST: usize = 20;
@@ -27,32 +27,41 @@ const NAMESPACES: usize = 512;
 struct Seen {
     latency: Arc<Latency>,
     answered: bool,
-    ends: Spread,
+    ends: Measured,
     /// As evictions, restarts take as long as the workload's shutdown.
-    restarts: Spread,
+    restarts: Measured,
 }
 
-/// How long the last raises or restarts of this node took.
+/// How long the last remedies of one kind took.
 #[derive(Debug)]
-pub(super) struct Spread(VecDeque<Duration>);
+pub(super) struct Measured {
+    /// The newest first; assumed ones at the end.
+    last: VecDeque<Duration>,
+    /// How many of them were measured.
+    measured: usize,
+    pub(super) spread: Spread,
+}
 
-impl Spread {
-    /// `assumed` until some were measured. It counts as one of them, or as so many that a single slow one changes nothing.
-    fn new(assumed: Duration, counts: usize) -> Spread {
-        Spread(VecDeque::from(vec![assumed; counts]))
+impl Measured {
+    /// `assumed` until some were measured. For the 90th percentile it counts as one of them, or as so many that a single slow
+    /// one changes nothing.
+    fn new(assumed: Spread, counts: usize) -> Measured {
+        Measured { last: VecDeque::from(vec![assumed.p90; counts]), measured: 0, spread: assumed }
     }
 
     pub(super) fn learn(&mut self, took: Duration) {
-        self.0.truncate(LAST - 1);
-        self.0.push_front(took.min(LONGEST));
+        self.last.truncate(LAST - 1);
+        self.last.push_front(took.min(LONGEST));
+        self.measured = (self.measured + 1).min(LAST);
+        self.spread = Spread { p50: percentile(&self.last, self.measured, 5), p90: percentile(&self.last, LAST, 9) };
     }
+}
 
-    /// Nine of ten were no slower.
-    pub(super) fn p90(&self) -> Duration {
-        let mut sorted: Vec<_> = self.0.iter().copied().collect();
-        sorted.sort_unstable();
-        sorted.get((sorted.len() * 9).div_ceil(10).saturating_sub(1)).copied().unwrap_or(LONGEST)
-    }
+/// So many tenths of the newest ones were no slower.
+fn percentile(last: &VecDeque<Duration>, newest: usize, tenths: usize) -> Duration {
+    let mut sorted: Vec<_> = last.iter().take(newest).copied().collect();
+    sorted.sort_unstable();
+    sorted.get((sorted.len() * tenths).div_ceil(10).saturating_sub(1)).copied().unwrap_or(LONGEST)
 }
 
 /// What is known of how long remedies take.
@@ -60,12 +69,12 @@ impl Spread {
 pub(super) struct Latencies {
     namespaces: BTreeMap<String, Seen>,
     /// Raises are the kubelet's work alone, so they are measured for the whole node.
-    pub(super) raise: Spread,
+    pub(super) raise: Measured,
 }
 
 impl Default for Latencies {
     fn default() -> Latencies {
-        Latencies { namespaces: BTreeMap::new(), raise: Spread::new(ladder::RAISE, STEADY) }
+        Latencies { namespaces: BTreeMap::new(), raise: Measured::new(RAISE, STEADY) }
     }
 }
 
@@ -80,8 +89,8 @@ impl Latencies {
             let seen = Seen {
                 latency: Arc::default(),
                 answered: false,
-                ends: Spread::new(P90, 1),
-                restarts: Spread::new(ladder::RESTART, STEADY),
+                ends: Measured::new(EVICT, 1),
+                restarts: Measured::new(RESTART, STEADY),
             };
             self.namespaces.insert(namespace.to_owned(), seen);
         }
@@ -90,13 +99,14 @@ impl Latencies {
 
     /// The latency of nine in ten evictions, from the request to the end of the group.
     pub(super) fn p90(&self, namespace: &str) -> Duration {
-        self.namespaces.get(namespace).map_or(P90, |seen| seen.latency.p90())
+        self.namespaces.get(namespace).map_or(EVICT.p90, |seen| seen.latency.p90())
     }
 
-    /// What each remedy takes in this namespace, in nine of ten cases.
+    /// What each remedy takes in this namespace.
     pub(super) fn ladder(&self, namespace: &str) -> ladder::Latencies {
-        let restart = self.namespaces.get(namespace).map_or(ladder::RESTART, |seen| seen.restarts.p90());
-        ladder::Latencies::new(self.raise.p90(), restart, self.p90(namespace))
+        let seen = self.namespaces.get(namespace);
+        let (restart, evict) = seen.map_or((RESTART, EVICT), |seen| (seen.restarts.spread, seen.ends.spread));
+        ladder::Latencies::new(self.raise.spread, restart, evict)
     }
 
     /// An eviction was accepted this long after its request.
@@ -120,7 +130,7 @@ impl Latencies {
     pub(super) fn ended(&mut self, namespace: &str, after: Duration) {
         let Some(seen) = self.namespaces.get_mut(namespace) else { return };
         seen.ends.learn(after);
-        seen.latency.set_p90(seen.ends.p90());
+        seen.latency.set_p90(seen.ends.spread.p90);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -131,17 +141,16 @@ impl Latencies {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sampler::TYPICAL;
 
     #[test]
     fn nine_of_ten_are_no_slower() {
         let mut latencies = Latencies::default();
         let read = latencies.of("a");
-        assert_eq!(read.p90(), P90);
+        assert_eq!(read.p90(), EVICT.p90);
         (1..=19).for_each(|i| latencies.ended("a", Duration::from_secs(i)));
         assert_eq!(read.p90(), Duration::from_secs(17), "of 20, the first one among them");
         (0..20).for_each(|_| latencies.ended("a", Duration::from_millis(40)));
-        assert_eq!((read.p90(), latencies.p90("b")), (Duration::from_millis(40), P90));
+        assert_eq!((read.p90(), latencies.p90("b")), (Duration::from_millis(40), EVICT.p90));
         latencies.ended("a", Duration::from_secs(3600));
         latencies.ended("a", Duration::from_secs(3600));
         latencies.ended("a", Duration::from_secs(3600));
@@ -153,7 +162,7 @@ mod tests {
     fn the_typical_one_follows_the_answers() {
         let mut latencies = Latencies::default();
         let read = latencies.of("a");
-        assert_eq!(read.typical(), TYPICAL);
+        assert_eq!(read.typical(), EVICT.p50);
         latencies.answered("a", Duration::from_millis(80));
         assert_eq!(read.typical(), Duration::from_millis(100), "the first one takes the place of what was assumed");
         latencies.answered("a", Duration::from_millis(180));

@@ -285,7 +285,8 @@ pub(crate) mod tests {
     #[test]
     fn what_is_no_news_is_no_event() {
         for answer in [Answer::Gone, Answer::Replaced, Answer::NamespaceTerminating] {
-            let subject = Subject::NotEvicted { evidence: evidence(), act: Act::Evict, answer, mode: DryRun::Off };
+            let subject =
+                Subject::NotEvicted { evidence: evidence(), act: Act::Evict, answer, mode: DryRun::Off, asked: false };
             assert!(events(&notice(subject)).is_empty());
         }
     }

@@ -85,6 +85,8 @@ pub enum Subject {
         answer: Answer,
         /// Whether it was a dry run.
         mode: DryRun,
+        /// Whether it only asked the disruption budgets, before a restart.
+        asked: bool,
     },
     /// Above its threshold, but restraint defers the eviction.
     Deferred {

@@ -93,8 +93,13 @@ mod tests {
         recent.keep(Timestamp::UNIX_EPOCH, &notice(Subject::NoLimit));
         assert!(recent.all().is_empty());
         let evidence = crate::report::events::tests::evidence();
-        let answer =
-            |answer| Subject::NotEvicted { evidence, act: crate::act::order::Act::Evict, answer, mode: DryRun::Server };
+        let answer = |answer| Subject::NotEvicted {
+            evidence,
+            act: crate::act::order::Act::Evict,
+            answer,
+            mode: DryRun::Server,
+            asked: false,
+        };
         recent.keep(Timestamp::UNIX_EPOCH, &notice(answer(Answer::Gone)));
         assert!(recent.all().is_empty());
         recent.keep(Timestamp::UNIX_EPOCH, &notice(answer(Answer::Failing { code: 500, message: "é".repeat(5000) })));

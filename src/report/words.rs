@@ -16,14 +16,15 @@ use crate::sampler::LastSample;
 /// Added if the guard is not in the pod's own manifest: it says where to find the guard.
 const BY_NAMESPACE: &str = " (guarded by its namespace's label)";
 
-fn answer_words(act: Act, answer: &Answer) -> String {
+/// `asked`: the request only asked the disruption budgets, before a restart.
+fn answer_words(act: Act, answer: &Answer, asked: bool) -> String {
     let what = match act {
         Act::Evict => "Eviction",
         Act::Delete => "Deletion",
         Act::Raise => "Raise of its limit",
         Act::Restart => "Restart",
     };
-    if let Some(words) = refused_resize(act, answer) {
+    if let Some(words) = refused_resize(act, answer).filter(|_| !asked) {
         return format!("{what} refused ({words}); not tried again until the pod's spec changes");
     }
     const AGAIN: &str = "retrying while the container stays above its threshold";
@@ -238,8 +239,8 @@ impl Subject {
                 format!("{done}{grace}: {}{passed}", evidence_words(evidence))
             }
             Subject::Raised { .. } | Subject::Restarted { .. } | Subject::GaveUp { .. } | Subject::Warned { .. } | Subject::NotWarned(_) | Subject::NoRemedy { .. } => remedy_words(self),
-            Subject::NotEvicted { evidence, act, answer, .. } => {
-                format!("{}: {}", answer_words(*act, answer), evidence_words(evidence))
+            Subject::NotEvicted { evidence, act, answer, asked, .. } => {
+                format!("{}: {}", answer_words(*act, answer, *asked), evidence_words(evidence))
             }
             Subject::Deferred { evidence, until, reason } => {
                 let until = until.strftime("%H:%M:%S UTC");
@@ -267,7 +268,7 @@ impl Subject {
     #[must_use]
     pub fn once(&self) -> String {
         match self {
-            Subject::NotEvicted { act, answer, .. } => answer_words(*act, answer),
+            Subject::NotEvicted { act, answer, asked, .. } => answer_words(*act, answer, *asked),
             Subject::Deferred { reason, .. } => format!("held: {reason}"),
             Subject::Slow { .. } => "slow".into(),
             Subject::NoRemedy { reasons, .. } => reasons_words(reasons),

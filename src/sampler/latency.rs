@@ -4,12 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-/// The typical latency, assumed until one was measured: SIGTERM and exit came 25–41 ms after the request (measured on an
-/// idle cluster), and a network lies between.
-pub const TYPICAL: Duration = Duration::from_millis(60);
-/// The latency of nine in ten evictions, assumed until one was measured: a Deployment's pod was gone after 54 to 158 ms
-/// (measured).
-pub const P90: Duration = Duration::from_millis(160);
+use crate::decide::ladder::EVICT;
 
 /// The latency of evictions, with its spread. In nanoseconds.
 #[derive(Debug)]
@@ -21,8 +16,8 @@ pub struct Latency {
 impl Default for Latency {
     fn default() -> Latency {
         let latency = Latency { typical: AtomicU64::new(0), p90: AtomicU64::new(0) };
-        latency.set_typical(TYPICAL);
-        latency.set_p90(P90);
+        latency.set_typical(EVICT.p50);
+        latency.set_p90(EVICT.p90);
         latency
     }
 }

@@ -27,7 +27,7 @@ use crate::decide::schedule::LONGEST_INTERVAL;
 use crate::ground::clock::{Clock, Moment};
 
 pub use self::counters::Counters;
-pub use self::latency::{Latency, P90, TYPICAL};
+pub use self::latency::Latency;
 pub use self::messages::{Command, Report, TargetId, Watch, What};
 pub use self::reader::read_all;
 pub use self::target::{Reported, Target, Urgency};

@@ -163,13 +163,13 @@ fn a_slow_shutdown_is_no_reason_to_skip_a_raise() {
 #[test]
 fn one_slow_raise_locks_nobody_out() {
     let (mut desk, id) = watching(&raising("raise,evict"));
-    let p90 = desk.controller.latencies.raise.p90();
+    let p90 = desk.controller.latencies.raise.spread.p90;
     desk.crosses(id, 61, 0);
     desk.looks_for(900, |_| 61);
     desk.looks(61, 125);
-    assert_eq!(desk.controller.latencies.raise.p90(), p90);
+    assert_eq!(desk.controller.latencies.raise.spread.p90, p90);
     (0..20).for_each(|_| desk.controller.latencies.raise.learn(Duration::from_millis(30)));
-    assert_eq!(desk.controller.latencies.raise.p90(), Duration::from_millis(30), "but many are learned");
+    assert_eq!(desk.controller.latencies.raise.spread.p90, Duration::from_millis(30), "but many are learned");
 }
 
 /// The token of a restart that came too late is that of the eviction in its place.
@@ -432,6 +432,35 @@ fn a_budget_that_blocks_an_eviction_blocks_a_restart() {
     assert!(desk.now > Duration::from_secs(5), "{:?}", desk.now);
     let asked = desk.since().iter().filter(|kind| *kind == "post u1 dry").count();
     assert_eq!(asked, 5);
+}
+
+/// The answer to the question says nothing of the restart, which is tried again, and the Event says so.
+#[test]
+fn a_refused_question_is_asked_again_and_a_refused_restart_is_not() {
+    let refused = Answer::Refused { code: 403, message: "m".into() };
+    for answered in [0, 1] {
+        let (mut desk, id) = watching(&restarting("restart"));
+        desk.crosses(id, 61, 1);
+        for order in 0..answered {
+            desk.answer(order, &Answer::Accepted);
+        }
+        desk.seen.clear();
+        desk.answer(answered, &refused);
+        let words = desk.seen.iter().find_map(|effect| match effect {
+            Effect::Notify(notice) => Some(notice.words()),
+            _ => None,
+        });
+        let words = words.unwrap();
+        let (says, then) = match answered {
+            0 => ("Restart refused (403: m); retrying once a minute", "post u1 dry"),
+            _ => ("Restart refused (403: m); not tried again until the pod's spec changes", "tell PreOOMNoRemedy"),
+        };
+        assert!(words.starts_with(says), "{words}");
+        (0..3).for_each(|_| desk.wait());
+        let seen = desk.since();
+        assert!(seen.contains(&then.to_owned()), "{answered}: {seen:?}");
+        assert_eq!(seen.contains(&"post u1 dry".to_owned()), answered == 0, "{seen:?}");
+    }
 }
 
 /// What the watch shows after a raise may be older than it.

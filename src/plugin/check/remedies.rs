@@ -10,11 +10,10 @@ use crate::ground::keys;
 use crate::ground::units::Bytes;
 use crate::pods::guard::{Guard, Remedy, Threshold};
 use crate::pods::{Container, Pod};
-use crate::sampler::P90;
 
 /// What is assumed before anything was measured; the agent learns each anew.
 fn assumed() -> Latencies {
-    Latencies::new(ladder::RAISE, ladder::RESTART, P90)
+    Latencies::new(ladder::RAISE, ladder::RESTART, ladder::EVICT)
 }
 
 impl TemplateCheck<'_> {

@@ -6,12 +6,12 @@ use super::finding::{Code, Outcome, Place, Severity};
 use super::memory::{Index, Memory};
 use super::prestop::PreStop;
 use super::template_check::TemplateCheck;
+use crate::decide::ladder::EVICT;
 use crate::decide::schedule::{LONGEST_INTERVAL, fastest_saved};
 use crate::ground::keys;
 use crate::ground::units::{Bytes, Percent};
 use crate::pods::Pod;
 use crate::pods::guard::{self, DryRun, Guard, Remedy, Threshold};
-use crate::sampler::TYPICAL as EVICTION;
 
 /// A container, or the pod's own group.
 struct Target<'a> {
@@ -154,9 +154,9 @@ impl TemplateCheck<'_> {
     fn headroom(&mut self, shown: &str, threshold: Bytes, limit: Bytes, before: PreStop) {
         let rate = fastest(threshold, limit, before);
         let within_a_sample = u128::from(limit.0) * 1_000_000_000 / LONGEST_INTERVAL.as_nanos();
-        let fastest_there_is = fastest_saved(Bytes(u64::MAX), EVICTION);
+        let fastest_there_is = fastest_saved(Bytes(u64::MAX), EVICT.p50);
         if rate < fastest_there_is && u128::from(rate) < within_a_sample {
-            let eviction = EVICTION.as_millis();
+            let eviction = EVICT.p50.as_millis();
             let (takes, write) = match before {
                 PreStop::Sleeps(time) => (
                     format!("about {eviction} ms, plus {} of preStop", seconds(time)),
@@ -204,7 +204,7 @@ impl TemplateCheck<'_> {
 
 /// The fastest growth, in bytes a second, for which an eviction that begins at the threshold is in time.
 fn fastest(threshold: Bytes, limit: Bytes, before: PreStop) -> u64 {
-    fastest_saved(limit.less(threshold), before.known() + EVICTION)
+    fastest_saved(limit.less(threshold), before.known() + EVICT.p50)
 }
 
 /// "evicted above 60 % of 256Mi = 153.6Mi of working set, …".
