@@ -140,6 +140,10 @@ pub struct RunArgs {
     /// Percentage of the machine's memory that all raises on this node add up to at most [default: 10]
     #[arg(long, env = "PRE_OOM_KILLER_RAISE_BUDGET", value_name = "PERCENT")]
     pub raise_budget: Option<String>,
+    /// What makes the next sample of a container due: allocations (the node's, by /proc/vmstat, and time); time alone
+    /// [default: allocations]
+    #[arg(long, env = "PRE_OOM_KILLER_SAMPLE_BY", value_name = "allocations|time")]
+    pub sample_by: Option<String>,
     /// Form of the log on stderr: text; json; auto (text on a terminal) [default: auto]
     #[arg(long, env = "PRE_OOM_KILLER_LOG_FORMAT", value_name = "auto|text|json")]
     pub log_format: Option<String>,
@@ -195,6 +199,8 @@ impl RunArgs {
                 raise_budget: flags.value(self.raise_budget, Percent::TEN, |t| percentage("--raise-budget", t)),
                 ..flags.value(self.remedies, Allowed::default(), remedies)
             },
+            by_allocations: flags
+                .value(self.sample_by, true, |t| choice("--sample-by", t, [("allocations", true), ("time", false)])),
             log_format: flags.value(self.log_format, LogFormat::Auto, |t| choice("--log-format", t, formats)),
             log: flags.value(self.log, LOG.to_owned(), filter),
             kubeconfig: flags.value(self.kubeconfig, None, |t| readable(t).map(Some)),
@@ -230,10 +236,10 @@ impl Flags {
     }
 }
 
-fn choice<T>(flag: &str, text: &str, choices: [(&str, T); 3]) -> Result<T, String> {
-    let [a, b, c] = [0, 1, 2].map(|i| choices[i].0);
+fn choice<T, const N: usize>(flag: &str, text: &str, choices: [(&str, T); N]) -> Result<T, String> {
+    let words = choices.each_ref().map(|(word, _)| *word).join(", ");
     let found = choices.into_iter().find(|(word, _)| *word == text);
-    found.map(|(_, value)| value).ok_or_else(|| format!("{flag} \"{text}\": write {a}, {b} or {c}"))
+    found.map(|(_, value)| value).ok_or_else(|| format!("{flag} \"{text}\": write one of {words}"))
 }
 
 fn count(flag: &str, text: &str, least: u32) -> Result<u32, String> {

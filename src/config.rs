@@ -27,6 +27,8 @@ pub struct Config {
     pub excluded: BTreeSet<String>,
     pub limits: Limits,
     pub remedies: Allowed,
+    /// Samples are spared while the node allocates too little memory for a container to grow.
+    pub by_allocations: bool,
     pub log_format: LogFormat,
     /// A filter in tracing's syntax.
     pub log: String,

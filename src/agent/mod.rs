@@ -23,7 +23,7 @@ use self::turn::Agent;
 use crate::access;
 use crate::access::confinement::Confinement;
 use crate::act::client::{self, Contact, RenewableClient};
-use crate::cgroup::{Hierarchy, Machine, StatReader};
+use crate::cgroup::{Allocations, Hierarchy, Machine, StatReader};
 use crate::cli::{EXIT_USAGE, RunArgs};
 use crate::config::Config;
 use crate::controller::{Controller, Settings};
@@ -33,7 +33,7 @@ use crate::pods::guard::DryRun;
 use crate::report::metrics::Metrics;
 use crate::report::recent::Recent;
 use crate::report::{Pace, events, stderr};
-use crate::sampler::{Counters, Sampler};
+use crate::sampler::{AllocationClock, Counters, Sampler};
 use crate::serve::http::{AgentState, Pages, listen, serve};
 
 /// Reports wait here while the loop is busy. The sampler repeats those that do not fit.
@@ -113,7 +113,8 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
     let (commands, obeyed) = std::sync::mpsc::sync_channel(COMMANDS);
     let (reporter, reports) = mpsc::channel(REPORTS);
     let stats = StatReader::new();
-    let sampler = Sampler::new(stats.clone(), Arc::clone(&counters), reporter);
+    let sampler =
+        Sampler::new(stats.clone(), Arc::clone(&counters), reporter).counting(allocation_clock(&config, &hierarchy));
     std::thread::Builder::new().name("sampler".into()).spawn(move || sampler.run(clock, &obeyed))?;
 
     let (notices, queued) = events::queue();
@@ -239,6 +240,20 @@ fn announce(config: &Config, clients: &Clients, hierarchy: &Hierarchy, listen: S
     );
     if config.kubeconfig.is_none() && config.pod_uid.is_none() {
         warn!("POD_UID is not set (downward API, metadata.uid): this agent cannot tell which pod it is itself");
+    }
+}
+
+/// The clock that spares samples; `None` where allocations say nothing of what containers are charged.
+fn allocation_clock(config: &Config, hierarchy: &Hierarchy) -> Option<AllocationClock> {
+    if !config.by_allocations {
+        return None;
+    }
+    match Allocations::open(hierarchy) {
+        Ok(allocations) => Some(AllocationClock::new(allocations)),
+        Err(reason) => {
+            info!(%reason, "containers are sampled by time, whatever the node allocates");
+            None
+        }
     }
 }
 

@@ -12,8 +12,8 @@ use super::kills::Kills;
 use super::pace::StatPace;
 use super::parse::{Limit, NUMBER_BUFFER};
 use super::swap::{MachineSwap, Swap};
-use super::v2;
 use super::version::Version;
+use super::{v1, v2};
 use crate::ground::clock::Moment;
 use crate::ground::memory::{NodeMemory, Stat};
 use crate::ground::units::Bytes;
@@ -33,6 +33,8 @@ pub struct Group {
     /// Only on v1; v2 counts them in the file of the kills.
     failed_charges: Option<File>,
     swap: Option<Swap>,
+    /// Only on v1: a process that moves in brings what it was charged elsewhere (`memory.move_charge_at_immigrate`).
+    takes_charges: bool,
     /// How long its stat takes to read, and what was last read.
     pub(super) pace: Mutex<StatPace>,
 }
@@ -55,8 +57,16 @@ impl Group {
         let swap = machine.swap.clone().filter(|_| version == Version::V2).map(Swap::new);
         let failed_charges = if version == Version::V1 { open(files.failed_charges)? } else { None };
         let (times, kills) = ((machine.magnified)(dir), open(files.kills)?);
-        let pace = Mutex::default();
-        Ok(Some(Group { dir: dir.to_owned(), version, times, usage, limit, stat, kills, failed_charges, swap, pace }))
+        let takes_charges = version == Version::V1 && v1::takes_charges(dir);
+        let (dir, pace) = (dir.to_owned(), Mutex::default());
+        let group = Group { dir, version, times, usage, limit, stat, kills, failed_charges, swap, takes_charges, pace };
+        Ok(Some(group))
+    }
+
+    /// Whether it can be charged memory that was allocated, and charged to another group, before.
+    #[must_use]
+    pub fn takes_charges(&self) -> bool {
+        self.takes_charges
     }
 
     #[must_use]
@@ -264,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_v1_group() {
-        let (_dir, group) = group(
+        let (dir, group) = group(
             Version::V1,
             &[
                 ("memory.usage_in_bytes", b"62914560\n"),
@@ -277,6 +287,10 @@ mod tests {
                 ("memory.failcnt", b"9\n"),
             ],
         );
+        assert!(!group.takes_charges());
+        std::fs::write(dir.path().join("memory.move_charge_at_immigrate"), "1\n").unwrap();
+        let other = Group::open(dir.path(), Version::V1, &Machine::without_swap()).unwrap().unwrap();
+        assert!(other.takes_charges());
         assert_eq!(group.limit().unwrap(), Some(Limit::Max));
         assert_eq!(group.stat().unwrap().unwrap().clean_cache(), Bytes(289));
         assert_eq!(group.kills(None).map(|k| k.killed), Some(2));

@@ -1,5 +1,7 @@
 //! The memory controller of cgroup v1.
 
+use std::path::Path;
+
 use super::error::Malformed;
 use super::parse::{Files, Limit, number, or_none, required};
 use crate::ground::memory::Stat;
@@ -16,6 +18,11 @@ pub(super) const FILES: Files = Files {
 /// v1 writes "no limit" as `PAGE_COUNTER_MAX`: the largest `long`, rounded down to a page. This is the value for pages
 /// of 64 KiB, the largest that a machine has; with 4 KiB it is 9223372036854771712.
 const NO_LIMIT: u64 = 0x7fff_ffff_ffff_0000;
+
+/// Charges move with the processes that move into this group. Nobody sets this for containers, and the kernel is about to drop it.
+pub(super) fn takes_charges(dir: &Path) -> bool {
+    std::fs::read(dir.join("memory.move_charge_at_immigrate")).is_ok_and(|text| text.trim_ascii() != b"0")
+}
 
 pub(super) fn limit(text: &[u8]) -> Result<Limit, Malformed> {
     Ok(match number(text)? {

@@ -37,7 +37,7 @@ pub const EVICT: Spread = Spread { p50: Duration::from_millis(60), p90: Duration
 /// What the disruption budgets take to answer (measured: 13 to 18 ms).
 const QUESTION: Duration = Duration::from_millis(15);
 /// What was used up since a remedy began is spread over this time at least: a single step is no growth yet.
-const SEEN_OVER: Duration = Duration::from_millis(20);
+const SEEN_OVER: Duration = Duration::from_millis(10);
 
 /// What this agent may do besides evicting, and how far its raises may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,7 +162,7 @@ pub struct Choice {
     pub remedy: Remedy,
     /// Should it have no effect, another one is in time after it. Otherwise it is only the quickest.
     pub in_time: bool,
-    /// At the growth that was seen, this one is in time, and the others are not: waiting for it costs nothing.
+    /// At the growth that was seen, no other is in time: waiting for this one costs nothing.
     pub alone: bool,
 }
 
@@ -178,10 +178,13 @@ pub fn choose(possible: &[Remedy], left: Option<Duration>, latencies: &Latencies
     let at_seen = left.map(|left| left.saturating_mul(GROWTH_MAY_RISE));
     let quickest = latencies.quickest(possible)?;
     let itself = at_seen.is_some_and(|left| left > latencies.of(quickest) + REACTION);
-    // Where even that comes too late in nine of ten cases, the one with the better odds is tried.
-    let remedy = if itself { quickest } else { latencies.mostly_quickest(possible)? };
-    let others: Vec<Remedy> = possible.iter().copied().filter(|other| *other != remedy).collect();
-    Some(Choice { remedy, in_time: false, alone: itself && is_last_moment(&others, at_seen, latencies) })
+    if !itself {
+        // Even that comes too late in nine of ten cases. There is time for one, so the one with the better odds gets it.
+        let remedy = latencies.mostly_quickest(possible)?;
+        return Some(Choice { remedy, in_time: false, alone: true });
+    }
+    let others: Vec<Remedy> = possible.iter().copied().filter(|other| *other != quickest).collect();
+    Some(Choice { remedy: quickest, in_time: false, alone: is_last_moment(&others, at_seen, latencies) })
 }
 
 /// Whether the quickest of the remedies that are left has to begin now, because later it would come too late. `None` left:

@@ -1,5 +1,6 @@
 //! What is decided about a container: from its samples, its pod and what was done before. Pure, without a clock, I/O or a log.
 
+pub mod allocation;
 mod budget;
 pub mod eligibility;
 pub mod growth;

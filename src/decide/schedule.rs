@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::ground::memory::Sample;
+use super::allocation::Allowance;
+use crate::ground::memory::{Level, Sample};
 use crate::ground::units::Bytes;
 use crate::pods::guard::Rule;
 
@@ -53,6 +54,25 @@ impl Schedule<'_> {
             }
         };
         due.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL)
+    }
+}
+
+impl Schedule<'_> {
+    /// By how much usage may grow before the next sample, whatever time that takes. `None`: the next sample goes by time. Only
+    /// usage is bounded by what the node allocates: cache becomes active, dirty or locked without an allocation, and others fill
+    /// swap. So both count as nothing here, and usage has to be below the threshold.
+    #[must_use]
+    pub fn allowance(&self, sample: &Sample) -> Option<Allowance> {
+        let bare = |level: Level| Level { usage: level.most_usage, stat: None, swap_left: Bytes(0), ..level };
+        let bare = Sample { own: bare(sample.own), pod: sample.pod.map(bare), ..*sample };
+        let threshold = self.rule.threshold_of(sample)?;
+        let usage = bare.own.usage;
+        let rate = fastest_saved(sample.base()?.less(threshold), self.latency);
+        if usage >= threshold || rate == 0 {
+            return None;
+        }
+        let warn = self.rule.warn_threshold_of(sample).filter(|warn| usage < *warn);
+        Allowance::new(bare.margin()?, warn.unwrap_or(threshold).less(usage), rate, self.latency)
     }
 }
 

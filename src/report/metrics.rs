@@ -59,6 +59,7 @@ pub struct Metrics {
     unreadable: Gauge,
     invalid: Gauge,
     samples: Counter,
+    spared: Counter,
     stat_reads: Counter,
     wakeups: Counter,
     /// Containers found above their threshold.
@@ -116,6 +117,11 @@ impl Metrics {
             gauge(r, "unreadable_containers", "Guarded containers and pod groups whose memory cannot be read");
         let invalid = gauge(r, "invalid_guards", "Opted-in pods whose annotations are invalid");
         let samples = counter(r, "samples", "Looks at a container's memory");
+        let spared = counter(
+            r,
+            "spared_samples",
+            "Looks that were not needed, because the node had allocated too little memory",
+        );
         let stat_reads = counter(r, "stat_reads", "Looks that had to read memory.stat too");
         let wakeups = counter(r, "sampler_wakeups", "Times the sampling thread woke up");
         let verdicts = counter(r, "verdicts", "Times a container was found above its threshold");
@@ -187,6 +193,7 @@ impl Metrics {
             unreadable,
             invalid,
             samples,
+            spared,
             stat_reads,
             wakeups,
             verdicts,
@@ -256,6 +263,7 @@ impl Metrics {
         self.list_age.set(i64::try_from(list_age.as_secs()).unwrap_or(i64::MAX));
         // The sampling thread keeps its own counts; they are copied here.
         self.samples.inner().store(counters.samples.load(Relaxed), Relaxed);
+        self.spared.inner().store(counters.spared.load(Relaxed), Relaxed);
         self.stat_reads.inner().store(counters.stat_reads.load(Relaxed), Relaxed);
         self.wakeups.inner().store(counters.wakeups.load(Relaxed), Relaxed);
         let mut page = String::new();

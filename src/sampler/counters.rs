@@ -8,6 +8,8 @@ use tokio::sync::Notify;
 #[derive(Debug, Default)]
 pub struct Counters {
     pub samples: AtomicU64,
+    /// Samples that were not taken, because the node had allocated too little memory.
+    pub spared: AtomicU64,
     pub stat_reads: AtomicU64,
     /// Samples that read the limit, and sometimes also the pod's limit and the kernel's counts of kills.
     pub limit_reads: AtomicU64,

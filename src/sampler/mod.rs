@@ -3,6 +3,7 @@
 //! It is a thread of its own, so that sampling goes on while TLS, JSON or a slow server keep the async side busy. It
 //! waits only for the next due target or for a command. In the steady state it allocates nothing.
 
+mod allocation;
 mod counters;
 mod kills;
 mod latency;
@@ -20,12 +21,16 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::Sender;
 
+use self::allocation::Budget;
 use self::reader::Context;
 use self::target::Due;
 use crate::cgroup::StatReader;
+use crate::decide::allocation::Allocated;
 use crate::decide::schedule::LONGEST_INTERVAL;
 use crate::ground::clock::{Clock, Moment};
+use crate::ground::units::Bytes;
 
+pub use self::allocation::AllocationClock;
 pub use self::counters::Counters;
 pub use self::latency::Latency;
 pub use self::messages::{Command, Report, TargetId, Watch, What};
@@ -52,6 +57,10 @@ pub struct Sampler {
     targets: Vec<Target>,
     /// Due times, duplicated in a dense array so that a sweep does not touch every target.
     due: Vec<Due>,
+    /// The same of what is known of their growth.
+    budgets: Vec<Option<Budget>>,
+    /// `None`: samples go by time alone.
+    allocations: Option<AllocationClock>,
     stats: StatReader,
     counters: Arc<Counters>,
     reports: Sender<Report>,
@@ -69,6 +78,8 @@ impl Sampler {
         Sampler {
             targets: Vec::new(),
             due: Vec::new(),
+            budgets: Vec::new(),
+            allocations: None,
             stats,
             counters,
             reports,
@@ -76,6 +87,12 @@ impl Sampler {
             gone: false,
             near_notified_at: None,
         }
+    }
+
+    /// Spares samples of targets while the node allocates too little memory for them to grow.
+    #[must_use]
+    pub fn counting(self, allocations: Option<AllocationClock>) -> Sampler {
+        Sampler { allocations, ..self }
     }
 
     /// Runs until all senders of commands are gone.
@@ -110,17 +127,19 @@ impl Sampler {
             Command::Watch(watch) => {
                 let target = Target::new(*watch, now);
                 self.due.push(target.next());
+                self.budgets.push(None);
                 self.targets.push(target);
             }
             Command::Rule(id, rule, edit) => {
                 if let Some(i) = position(id) {
                     self.targets[i].edited(rule, edit, now);
-                    self.due[i] = self.targets[i].next();
+                    (self.due[i], self.budgets[i]) = (self.targets[i].next(), None);
                 }
             }
             Command::Rearm(id) => {
                 if let Some(i) = position(id) {
                     self.targets[i].rearm();
+                    self.budgets[i] = None;
                 }
             }
             Command::Forget(id) => {
@@ -134,6 +153,7 @@ impl Sampler {
     fn forget(&mut self, i: usize) {
         self.targets.swap_remove(i);
         self.due.swap_remove(i);
+        self.budgets.swap_remove(i);
     }
 
     /// Samples all targets that are due, and those that may share this wake-up. Returns when to call it again, at most
@@ -141,9 +161,15 @@ impl Sampler {
     pub fn sweep(&mut self, clock: &dyn Fn() -> Moment) -> Moment {
         let began = clock();
         let mut next = began + LONGEST_INTERVAL;
-        let (mut near, mut samples) = (false, 0);
+        let (mut near, mut samples, mut spared) = (false, 0, 0);
+        let allocated = self.count(began, clock);
         for i in 0..self.due.len() {
             if self.due[i].early <= began {
+                if let Some(due) = allocated.and_then(|allocated| self.spare(i, allocated)) {
+                    (self.due[i], spared) = (due, spared + 1);
+                    next = next.min(due.at);
+                    continue;
+                }
                 samples += 1;
                 // Each sample has its own time, because the one before may have been slow.
                 let now = clock();
@@ -155,6 +181,10 @@ impl Sampler {
             next = next.min(self.due[i].at);
         }
         self.counters.samples.fetch_add(samples, Relaxed);
+        if let (Some(clock), Some(_)) = (&mut self.allocations, allocated) {
+            clock.spared(spared, began);
+            self.counters.spared.fetch_add(spared.into(), Relaxed);
+        }
         if near && self.near_notified_at.is_none_or(|at| began.saturating_sub(at) >= EVICTION_NEAR_EACH) {
             self.near_notified_at = Some(began);
             self.counters.eviction_near.notify_one();
@@ -164,9 +194,30 @@ impl Sampler {
         next
     }
 
+    /// Counts what the node has allocated, if that can spare enough of the targets that are due.
+    fn count(&mut self, began: Moment, clock: &dyn Fn() -> Moment) -> Option<Allocated> {
+        let allocations = self.allocations.as_mut()?;
+        let due = self.due.iter().zip(&self.budgets).filter(|(due, budget)| due.early <= began && budget.is_some());
+        allocations.read(due.count(), clock)
+    }
+
+    /// When a target that is due has to be sampled instead; `None`: now.
+    fn spare(&mut self, index: usize, allocated: Allocated) -> Option<Due> {
+        self.allocations.as_mut()?.spare(self.budgets[index].as_ref()?, allocated)
+    }
+
+    /// By how much a target that was just sampled may grow until it has to be sampled again.
+    fn budget(&self, index: usize, before: Option<Bytes>) -> Option<Budget> {
+        let target = &self.targets[index];
+        let (usage, limit_read_at) = target.last_read()?;
+        let before = self.budgets[index].as_ref().zip(before.map(|before| usage.less(before)));
+        Some(self.allocations.as_ref()?.budget(target.allowance()?, limit_read_at, before))
+    }
+
     /// Samples one target. Returns whether its eviction may come soon.
     fn sample(&mut self, index: usize, now: Moment, clock: &dyn Fn() -> Moment) -> bool {
         let target = &mut self.targets[index];
+        let before = target.last_read().map(|(usage, _)| usage);
         let context = Context { stats: &self.stats, counters: &self.counters, clock };
         let (killed, change) = target.sample(now, &context);
         self.due[index] = target.next();
@@ -180,7 +231,9 @@ impl Sampler {
         if let Some((what, reported)) = change {
             self.found.push(Change { time_left: what.time_left(), index, what, reported: Some(reported) });
         }
-        target.is_near()
+        let is_near = target.is_near();
+        self.budgets[index] = self.budget(index, before);
+        is_near
     }
 
     /// Reports what was found, the finding with the least time left first. A full channel loses nothing: the next
@@ -307,6 +360,84 @@ mod tests {
         fn stat_reads(&self) -> u64 {
             self.sampler.counters.stat_reads.load(Relaxed)
         }
+    }
+
+    impl Rig {
+        /// With the count of a machine of one CPU with pages of 1 MiB: 68 of them may be charged at once without being counted.
+        fn counting(limit: &str) -> Rig {
+            let rig = Rig::new(limit);
+            rig.allocate(1000);
+            let file = std::fs::File::open(rig.dir.path().join("vmstat")).unwrap();
+            let clock = AllocationClock::new(crate::cgroup::Allocations::of(file, MIB, 1));
+            Rig { sampler: rig.sampler.counting(Some(clock)), ..rig }
+        }
+
+        fn allocate(&self, mib: u64) {
+            write(self.dir.path(), "vmstat", &format!("pgalloc_normal {mib}\n"));
+        }
+
+        /// How often it is sampled within this time, and what is told.
+        fn samples(&mut self, millis: u64) -> (u64, Vec<What>) {
+            let (before, until) =
+                (self.sampler.counters.samples.load(Relaxed), self.now + Duration::from_millis(millis));
+            let mut told = Vec::new();
+            while self.now < until {
+                told.extend(self.turn());
+            }
+            (self.sampler.counters.samples.load(Relaxed) - before, told)
+        }
+    }
+
+    #[test]
+    fn what_the_node_has_not_allocated_no_container_can_have_grown() {
+        let mut rig = Rig::counting("1073741824\n");
+        rig.set(100 * MIB, 0);
+        rig.samples(2000);
+        let (samples, told) = rig.samples(10_000);
+        assert!((10..=11).contains(&samples) && told.is_empty(), "once a second, for its limit: {samples} {told:?}");
+        // Somebody allocates as much as this container lacks to its threshold.
+        rig.allocate(1000 + 520);
+        let (samples, told) = rig.samples(120);
+        assert!(samples >= 1 && told.is_empty(), "{samples} {told:?}");
+        // It is this one now. It is sampled above its threshold while half of the rest is left.
+        rig.allocate(1000 + 520 + 600);
+        rig.set(700 * MIB, 0);
+        let (_, told) = rig.samples(120);
+        assert!(matches!(told[..], [What::Above { .. }]), "{told:?}");
+        // Near its threshold nothing is spared.
+        rig.set(610 * MIB, 0);
+        rig.samples(1000);
+        let spared = rig.sampler.counters.spared.load(Relaxed);
+        rig.samples(1000);
+        assert_eq!(rig.sampler.counters.spared.load(Relaxed), spared);
+    }
+
+    /// Cache becomes active, dirty or locked without an allocation, and the signal moves: nothing is spared while the threshold is
+    /// below usage.
+    #[test]
+    fn what_holds_cache_is_sampled_by_time() {
+        let mut rig = Rig::counting("1073741824\n");
+        rig.set(700 * MIB, 100 * MIB);
+        rig.samples(2000);
+        let spared = rig.sampler.counters.spared.load(Relaxed);
+        assert!(rig.samples(1000).0 > 20);
+        rig.set(700 * MIB, 0);
+        let (_, told) = rig.samples(300);
+        assert!(matches!(told[..], [What::Above { .. }]), "{told:?}");
+        assert_eq!(rig.sampler.counters.spared.load(Relaxed), spared);
+    }
+
+    /// A count that explains less than what a container was charged is not trusted.
+    #[test]
+    fn a_count_that_is_refuted_spares_nothing() {
+        let mut rig = Rig::counting("1073741824\n");
+        rig.set(100 * MIB, 0);
+        rig.samples(2000);
+        rig.set(500 * MIB, 0);
+        rig.samples(2000);
+        let spared = rig.sampler.counters.spared.load(Relaxed);
+        assert!(rig.samples(2000).0 > 20);
+        assert_eq!(rig.sampler.counters.spared.load(Relaxed), spared);
     }
 
     #[test]

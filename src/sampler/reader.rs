@@ -21,8 +21,9 @@ const NEAR: Duration = Duration::from_millis(50);
 const STAT_AGE: Duration = Duration::from_millis(250);
 /// The maximum age of the cache that is shown to people.
 const SHOWN_STAT_AGE: Duration = Duration::from_secs(10);
-/// The maximum age of limits: an in-place resize rewrites them.
-pub(super) const LIMIT_AGE: Duration = Duration::from_secs(1);
+/// The age at which a sample reads the limits again: an in-place resize rewrites them. A sample may come early by a tenth, so
+/// that they are never older than a second and a sample's interval.
+pub(super) const LIMIT_AGE: Duration = Duration::from_millis(900);
 /// The maximum age of the pod's level and the counts of kills, if the container is far from its own limit. Nothing
 /// urgent depends on them then. Reading them each second, too, would be a third of what a quiet node costs (measured).
 const FAR_AGE: Duration = Duration::from_secs(5);
@@ -94,6 +95,10 @@ impl Reader {
 
     pub(super) fn last(&self) -> Option<Sample> {
         self.last
+    }
+
+    pub(super) fn limit_read_at(&self) -> Moment {
+        self.limit_read_at
     }
 
     /// Keeps the sample to compare the next one with it.

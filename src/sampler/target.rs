@@ -9,6 +9,7 @@ use super::messages::{Report, TargetId, Watch, What};
 use super::reader::{Context, Reader};
 use super::view::{LastSample, Shown};
 use crate::cgroup::ReadError;
+use crate::decide::allocation::Allowance;
 use crate::decide::judge::{Evidence, History, Verdict};
 use crate::decide::schedule::{LONGEST_INTERVAL, SHORTEST_INTERVAL, Schedule, crossing, time_left};
 use crate::ground::clock::Moment;
@@ -80,6 +81,13 @@ pub(super) struct Due {
     pub(super) early: Moment,
 }
 
+impl Due {
+    pub(super) fn within(now: Moment, interval: Duration) -> Due {
+        let at = now + interval;
+        Due { at, early: at - interval / EARLY_PART }
+    }
+}
+
 #[derive(Debug)]
 pub struct Target {
     id: TargetId,
@@ -103,6 +111,8 @@ pub struct Target {
     /// Set while nothing changes: the interval between samples until one of the verdict's inputs changes.
     settled: Option<Duration>,
     due: Due,
+    /// By how much it may grow before that; `None`: nothing but time counts.
+    allowance: Option<Allowance>,
 }
 
 impl Target {
@@ -125,6 +135,7 @@ impl Target {
             near: false,
             settled: None,
             due: Due { at: now, early: now },
+            allowance: None,
         }
     }
 
@@ -167,6 +178,7 @@ impl Target {
             Err(error) => {
                 self.reader.forget();
                 self.settled = None;
+                self.allowance = None;
                 self.history.interrupted();
                 self.wait(now, UNREADABLE_INTERVAL);
                 let is_new = self.reported != Reported::Unreadable;
@@ -238,14 +250,18 @@ impl Target {
             },
             _ => schedule.next(known),
         };
+        let allowance = schedule.allowance(known);
         let missing = threshold.zip(value).map(|(threshold, value)| threshold.less(value));
         let warn = self.rule.warn_threshold_of(known).filter(|_| !self.warned);
         let to_warning = warn.zip(value).map(|(warn, value)| warn.less(value)).filter(|missing| *missing > Bytes(0));
         self.wait(now, interval);
         // This sample does not share other wake-ups: if it came before the crossing, it would not see it.
-        if let Some(after) = to_warning.or(missing).and_then(|missing| crossing(missing, rise, interval)) {
+        let crossing = to_warning.or(missing).and_then(|missing| crossing(missing, rise, interval));
+        if let Some(after) = crossing {
             self.due = Due { at: now + after, early: now + after };
         }
+        let is_quiet = verdict == Verdict::Below && self.reported == Reported::Nothing && crossing.is_none();
+        self.allowance = allowance.filter(|_| is_quiet && !self.reader.groups().own.takes_charges());
         self.near = interval < CLOSE || time_left(missing, growth).is_some_and(|left| left < SOON);
         let is_reported = match verdict {
             Verdict::Below => self.reported == Reported::Nothing,
@@ -315,6 +331,7 @@ impl Target {
         self.history.judged_anew();
         self.reported = Reported::Outdated;
         self.settled = None;
+        self.allowance = None;
         self.due = Due { at: now, early: now };
     }
 
@@ -323,6 +340,7 @@ impl Target {
         self.reader.forget();
         self.reported = Reported::Outdated;
         self.settled = None;
+        self.allowance = None;
     }
 
     /// Adds the target's id and the edit of its guard.
@@ -363,8 +381,17 @@ impl Target {
         self.kills.take_back();
     }
 
+    /// By how much it may grow before its next sample, whatever time that takes.
+    pub(super) fn allowance(&self) -> Option<Allowance> {
+        self.allowance
+    }
+
+    /// Usage at the last sample, and when the limit was last read.
+    pub(super) fn last_read(&self) -> Option<(Bytes, Moment)> {
+        self.reader.last().map(|last| (last.own.usage, self.reader.limit_read_at()))
+    }
+
     fn wait(&mut self, now: Moment, interval: Duration) {
-        let at = now + interval;
-        self.due = Due { at, early: at - interval / EARLY_PART };
+        self.due = Due::within(now, interval);
     }
 }

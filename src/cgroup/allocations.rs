@@ -1,0 +1,139 @@
+//! The kernel's count of allocated memory: `pgalloc_*` in `/proc/vmstat`.
+//!
+//! The kernel sums the counters of all CPUs at each read, so the count is exact. In a container, the file shows the whole machine.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
+use nix::unistd::{SysconfVar, sysconf};
+
+use super::hierarchy::Hierarchy;
+use super::version::Version;
+use crate::ground::units::Bytes;
+
+/// The file has about 6 KiB on a 6.x kernel.
+const BUFFER: usize = 32 * 1024;
+/// The mount option of cgroup2 with which huge pages of the pool are charged. Nothing is allocated for them then.
+const POOL_IS_CHARGED: &str = "memory_hugetlb_accounting";
+
+/// Reads how much memory the machine has allocated since it was started.
+#[derive(Debug)]
+pub struct Allocations {
+    vmstat: File,
+    page: u64,
+    /// How many CPUs are online.
+    pub cpus: u64,
+}
+
+/// Why the count of allocated memory does not bound what containers are charged.
+#[derive(Debug)]
+pub enum NotCounted {
+    /// The cgroups are not this kernel's (files of a test).
+    OtherCgroups,
+    /// Huge pages of the pool are charged, too.
+    HugePages,
+    Unreadable(io::Error),
+}
+
+impl fmt::Display for NotCounted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotCounted::OtherCgroups => f.write_str("the cgroup root is not a mount of this kernel's cgroups"),
+            NotCounted::HugePages => write!(f, "cgroup2 is mounted with {POOL_IS_CHARGED}"),
+            NotCounted::Unreadable(error) => write!(f, "/proc/vmstat: {error}"),
+        }
+    }
+}
+
+impl Allocations {
+    /// Opens the count for the machine that has these cgroups.
+    ///
+    /// # Errors
+    /// When it says nothing of what these cgroups are charged.
+    pub fn open(hierarchy: &Hierarchy) -> Result<Allocations, NotCounted> {
+        let kind = statfs(&hierarchy.root).map_err(|error| NotCounted::Unreadable(error.into()))?.filesystem_type();
+        if kind != CGROUP_SUPER_MAGIC && kind != CGROUP2_SUPER_MAGIC {
+            return Err(NotCounted::OtherCgroups);
+        }
+        let mounts = std::fs::read_to_string("/proc/self/mounts").map_err(NotCounted::Unreadable)?;
+        if hierarchy.version == Version::V2 && charges_the_pool(&mounts) {
+            return Err(NotCounted::HugePages);
+        }
+        let number = |variable| sysconf(variable).ok().flatten().and_then(|n| u64::try_from(n).ok());
+        let unknown = || NotCounted::Unreadable(io::ErrorKind::Unsupported.into());
+        let page = number(SysconfVar::PAGE_SIZE).ok_or_else(unknown)?;
+        let cpus = number(SysconfVar::_NPROCESSORS_ONLN).ok_or_else(unknown)?;
+        let vmstat = File::open("/proc/vmstat").map_err(NotCounted::Unreadable)?;
+        let allocations = Allocations::of(vmstat, page, cpus);
+        allocations.read().map(|_| allocations).ok_or_else(unknown)
+    }
+
+    /// The count in a file in the form of `/proc/vmstat`.
+    #[must_use]
+    pub fn of(vmstat: File, page: u64, cpus: u64) -> Allocations {
+        Allocations { vmstat, page, cpus }
+    }
+
+    /// All that was ever allocated; `None` if it cannot be read.
+    #[must_use]
+    pub fn read(&self) -> Option<Bytes> {
+        let mut buffer = [0; BUFFER];
+        let length = self.vmstat.read_at(&mut buffer, 0).ok()?;
+        pages(&buffer[..length]).map(|pages| Bytes(pages).times(self.page))
+    }
+
+    /// The size of a page.
+    #[must_use]
+    pub fn page(&self) -> Bytes {
+        Bytes(self.page)
+    }
+}
+
+fn charges_the_pool(mounts: &str) -> bool {
+    mounts.lines().any(|line| line.contains(" cgroup2 ") && line.contains(POOL_IS_CHARGED))
+}
+
+/// The sum of the lines `pgalloc_ZONE`; `None` without any.
+fn pages(text: &[u8]) -> Option<u64> {
+    let mut sum = None;
+    for line in text.split(|b| *b == b'\n') {
+        if let Some(rest) = line.strip_prefix(b"pgalloc_") {
+            let digits = rest.rsplit(|b| *b == b' ').next()?;
+            sum = Some(super::parse::number(digits).ok()?.saturating_add(sum.unwrap_or(0)));
+        } else if sum.is_some() {
+            break; // they stand together
+        }
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_zones_are_summed() {
+        let text = b"nr_free_pages 7\npgpgin 1\npgalloc_dma 0\npgalloc_dma32 5\npgalloc_normal 37\npgalloc_movable 0\npgfree 9\n";
+        assert_eq!(pages(text), Some(42));
+        assert_eq!(pages(b"nr_free_pages 7\n"), None);
+        assert_eq!(pages(b"pgalloc_dma x\n"), None);
+        assert_eq!(pages(b""), None);
+    }
+
+    #[test]
+    fn files_of_a_test_are_not_the_kernels() {
+        let root = tempfile::tempdir().unwrap();
+        let hierarchy = Hierarchy { root: root.path().to_owned(), version: Version::V2 };
+        assert!(matches!(Allocations::open(&hierarchy), Err(NotCounted::OtherCgroups)));
+    }
+
+    #[test]
+    fn a_pool_that_is_charged_is_seen() {
+        let line = "cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid,nodev,noexec,relatime,nsdelegate,memory_recursiveprot";
+        assert!(!charges_the_pool(&format!("proc /proc proc rw 0 0\n{line} 0 0\n")));
+        assert!(charges_the_pool(&format!("proc /proc proc rw 0 0\n{line},memory_hugetlb_accounting 0 0\n")));
+    }
+}

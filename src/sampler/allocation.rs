@@ -1,0 +1,122 @@
+//! The clock that counts allocated memory instead of time: which targets need not be sampled yet.
+
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::target::Due;
+use crate::cgroup::Allocations;
+use crate::decide::allocation::{Allocated, Allowance, Uncounted};
+use crate::decide::schedule::LONGEST_INTERVAL;
+use crate::ground::clock::Moment;
+use crate::ground::units::Bytes;
+
+/// What a sample costs (measured: 1.9–2.3 µs for its read after a sleep, as much again for the rest). A read of the count has to
+/// spare more than it costs itself.
+const SAMPLE: Duration = Duration::from_micros(4);
+/// A target shares a wake-up for its sample if it would need one of its own within this time.
+const SHARED: Duration = Duration::from_millis(100);
+/// How long the count is not read after it has spared too little: twice as long each time, up to the maximum.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(16);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How long it is not trusted after a container grew by more than it allows.
+const MISTRUST: Duration = Duration::from_secs(3600);
+
+/// Decides which targets need not be sampled, because the node has allocated too little since their last samples.
+#[derive(Debug)]
+pub struct AllocationClock {
+    allocations: Allocations,
+    uncounted: Uncounted,
+    last: Option<Allocated>,
+    /// What a read takes, as measured by the last ones.
+    cost: Duration,
+    pause: Duration,
+    not_before: Moment,
+}
+
+/// What is known of a target since its last sample.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budget {
+    allowance: Allowance,
+    /// Counted before that sample; `None`: nothing yet.
+    since: Option<Allocated>,
+    /// Then it has to be sampled, whatever the count.
+    until: Moment,
+    /// By how much it had grown since the sample before, and what was counted before that one.
+    grown: Option<(Bytes, Allocated)>,
+}
+
+impl Budget {
+    /// When its next sample is due; `None`: now.
+    fn due(&self, now: Allocated, uncounted: &Uncounted) -> Option<Due> {
+        if now.at + SHARED >= self.until {
+            return None;
+        }
+        let lasts = self.allowance.lasts(self.since?, now, uncounted)?;
+        Some(Due::within(now.at, lasts.min(self.until - now.at)))
+    }
+
+    /// Whether it has grown by more than the node has allocated.
+    fn is_refuted(&self, now: Allocated, uncounted: &Uncounted) -> bool {
+        self.grown.is_some_and(|(grown, since)| grown > uncounted.most_growth(since, now))
+    }
+}
+
+impl AllocationClock {
+    #[must_use]
+    pub fn new(allocations: Allocations) -> AllocationClock {
+        AllocationClock {
+            uncounted: Uncounted::on(allocations.cpus, allocations.page()),
+            allocations,
+            last: None,
+            cost: Duration::ZERO,
+            pause: SHORTEST_PAUSE,
+            not_before: Moment::ZERO,
+        }
+    }
+
+    /// Reads the count, if it is worth that for so many targets that are due and may be spared.
+    pub(super) fn read(&mut self, due: usize, clock: &dyn Fn() -> Moment) -> Option<Allocated> {
+        let at = clock();
+        if at < self.not_before || SAMPLE * u32::try_from(due).unwrap_or(u32::MAX) <= self.cost {
+            return None;
+        }
+        let bytes = self.allocations.read()?;
+        let took = clock().saturating_sub(at);
+        // One read may have been interrupted.
+        self.cost = if self.cost == Duration::ZERO { took } else { (self.cost * 7 + took.min(self.cost * 4)) / 8 };
+        self.last = Some(Allocated { at, bytes });
+        self.last
+    }
+
+    /// When a target that is due has to be sampled instead; `None`: now.
+    pub(super) fn spare(&mut self, budget: &Budget, now: Allocated) -> Option<Due> {
+        if budget.is_refuted(now, &self.uncounted) {
+            warn!("a container was charged more memory than /proc/vmstat counts; samples go by time for an hour");
+            self.not_before = now.at + MISTRUST;
+        }
+        if now.at < self.not_before { None } else { budget.due(now, &self.uncounted) }
+    }
+
+    /// So many targets were spared at the last read. Where the node allocates fast, none are, and the reads cost more than they save.
+    pub(super) fn spared(&mut self, count: u32, now: Moment) {
+        if SAMPLE * count > self.cost {
+            self.pause = SHORTEST_PAUSE;
+        } else {
+            self.not_before = self.not_before.max(now + self.pause);
+            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// The budget of a target that was just sampled. `limit_read_at`: it is sampled again before its limit is too old. `before`: its
+    /// budget until then, and by how much it has grown since.
+    pub(super) fn budget(
+        &self,
+        allowance: Allowance,
+        limit_read_at: Moment,
+        before: Option<(&Budget, Bytes)>,
+    ) -> Budget {
+        let grown = before.and_then(|(before, grown)| Some((grown, before.since?)));
+        Budget { allowance, since: self.last, until: limit_read_at + LONGEST_INTERVAL, grown }
+    }
+}
