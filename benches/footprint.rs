@@ -18,12 +18,15 @@ mod world;
 
 use std::fs::File;
 use std::hint::black_box;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
 use nix::sys::uio::pread;
 use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
 use serde_json::json;
 use standin::cgroups::Tree;
 use standin::{Standin, pod};
@@ -41,6 +44,7 @@ fn main() {
     let window = Duration::from_secs(if args.quick { 8 } else { 60 });
     let rows: Vec<Row> = [
         quiet(window, if args.quick { None } else { Some(Duration::from_secs(600)) }),
+        busy(window / 3),
         just_below(window),
         full_of_cache(window),
         memory(),
@@ -67,6 +71,7 @@ fn cost(agent: &Agent, window: Duration) -> (f64, f64, f64, f64) {
 fn quiet(window: Duration, long: Option<Duration>) -> Vec<Row> {
     let node = Node::new();
     node.quiet(250);
+    let (by_time, ..) = cost(&node.agent(&BY_TIME), window);
     let agent = node.agent(&[]);
     let (cpu, wakeups, looks, stats) = cost(&agent, window);
     // Watches end by themselves each few minutes; those are the renewals.
@@ -91,7 +96,8 @@ fn quiet(window: Duration, long: Option<Duration>) -> Vec<Row> {
             .said(words)
             .with("looks_per_s", looks)
             .with("bare_reads_percent", bare),
-        Row::new("quiet_wakeups_per_s", wakeups, Worse::Higher).reach(100.0),
+        Row::new("quiet_by_time_cpu_percent", by_time, Worse::Higher).said("the same with --sample-by time"),
+        Row::new("quiet_wakeups_per_s", wakeups, Worse::Higher).reach(30.0),
         Row::new("requests_quiet", others, Worse::Higher)
             .reach(0.0)
             .said("requests in 10 minutes that are no renewal of a watch")
@@ -114,6 +120,43 @@ fn bare_reads(files: &[PathBuf], a_second: f64, wakeups: f64, window: Duration) 
     }
     (cpu() - used).as_secs_f64() / begin.elapsed().as_secs_f64() * 100.0
 }
+
+/// 250 quiet containers on a node that does something else: CPU with the count of allocations, and without.
+fn busy(window: Duration) -> Vec<Row> {
+    let node = Node::new();
+    node.quiet(250);
+    let ratios = LOADS.map(|(name, script)| {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+        let mut load = Command::new("sh").args(["-c", script]).current_dir(&dir).process_group(0).spawn().expect("sh");
+        std::thread::sleep(Duration::from_secs(1));
+        // In turns, because a load has its own ups and downs.
+        let (mut counting, mut by_time) = (0.0, 0.0);
+        for _ in 0..3 {
+            by_time += cost(&node.agent(&BY_TIME), window / 3).0;
+            counting += cost(&node.agent(&[]), window / 3).0;
+        }
+        let group = Pid::from_raw(-i32::try_from(load.id()).expect("a pid"));
+        kill(group, Signal::SIGKILL).expect("it runs");
+        load.wait().expect("it has ended");
+        (name, counting / by_time, counting / 3.0, by_time / 3.0)
+    });
+    let worst = ratios.iter().map(|(_, ratio, ..)| *ratio).fold(0.0, f64::max);
+    let words =
+        ratios.map(|(name, ratio, counting, by_time)| format!("{name} {ratio:.2} ({counting:.2} ÷ {by_time:.2} %)"));
+    vec![Row::new("busy_overhead", worst, Worse::Higher).reach(1.05).said(words.join(", "))]
+}
+
+/// What runs beside the agent in `busy`: endless, in an empty directory.
+const LOADS: [(&str, &str); 3] = [
+    ("idle", "sleep 1000000"),
+    (
+        "compile",
+        "i=0; while [ $i -lt 3000 ]; do echo \"int f$i(int a) { int s = 0; for (int j = 0; j < a; j++) s += j * a ^ $i; return s; }\"; \
+      i=$((i + 1)); done >a.c; while :; do cc -O2 -c a.c -o a.o; done",
+    ),
+    ("copy", "head -c 1G /dev/zero >a; while :; do cp a b; rm b; done"),
+];
+const BY_TIME: [&str; 2] = ["--sample-by", "time"];
 
 fn just_below(window: Duration) -> Vec<Row> {
     let node = Node::new();

@@ -75,12 +75,14 @@ impl AllocationClock {
         }
     }
 
-    /// Reads the count, if it is worth that for so many targets that are due and may be spared.
-    pub(super) fn read(&mut self, due: usize, clock: &dyn Fn() -> Moment) -> Option<Allocated> {
+    /// Whether a read costs less than the samples of so many targets, which it may spare.
+    pub(super) fn is_worth(&self, targets: u32, now: Moment) -> bool {
+        now >= self.not_before && SAMPLE * targets > self.cost
+    }
+
+    /// Reads the count; `None` if that is not possible.
+    pub(super) fn read(&mut self, clock: &dyn Fn() -> Moment) -> Option<Allocated> {
         let at = clock();
-        if at < self.not_before || SAMPLE * u32::try_from(due).unwrap_or(u32::MAX) <= self.cost {
-            return None;
-        }
         let bytes = self.allocations.read()?;
         let took = clock().saturating_sub(at);
         // One read may have been interrupted.

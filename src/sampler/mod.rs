@@ -52,6 +52,16 @@ struct Change {
     reported: Option<Reported>,
 }
 
+/// What is known in a sweep of what the node has allocated.
+#[derive(Clone, Copy, Debug)]
+enum Counted {
+    /// Nothing: it would not be worth a read, or is not trusted.
+    Not,
+    /// Nothing yet: none of those that may be spared is due. They do not come early.
+    Later,
+    Now(Allocated),
+}
+
 #[derive(Debug)]
 pub struct Sampler {
     targets: Vec<Target>,
@@ -162,10 +172,10 @@ impl Sampler {
         let began = clock();
         let mut next = began + LONGEST_INTERVAL;
         let (mut near, mut samples, mut spared) = (false, 0, 0);
-        let allocated = self.count(began, clock);
+        let counted = self.count(began, clock);
         for i in 0..self.due.len() {
             if self.due[i].early <= began {
-                if let Some(due) = allocated.and_then(|allocated| self.spare(i, allocated)) {
+                if let Some(due) = self.spare(i, counted) {
                     (self.due[i], spared) = (due, spared + 1);
                     next = next.min(due.at);
                     continue;
@@ -181,7 +191,7 @@ impl Sampler {
             next = next.min(self.due[i].at);
         }
         self.counters.samples.fetch_add(samples, Relaxed);
-        if let (Some(clock), Some(_)) = (&mut self.allocations, allocated) {
+        if let (Some(clock), Counted::Now(_)) = (&mut self.allocations, counted) {
             clock.spared(spared, began);
             self.counters.spared.fetch_add(spared.into(), Relaxed);
         }
@@ -194,16 +204,30 @@ impl Sampler {
         next
     }
 
-    /// Counts what the node has allocated, if that can spare enough of the targets that are due.
-    fn count(&mut self, began: Moment, clock: &dyn Fn() -> Moment) -> Option<Allocated> {
-        let allocations = self.allocations.as_mut()?;
-        let due = self.due.iter().zip(&self.budgets).filter(|(due, budget)| due.early <= began && budget.is_some());
-        allocations.read(due.count(), clock)
+    /// Counts what the node has allocated, if one of those that may be spared is due, and enough others may come early.
+    fn count(&mut self, began: Moment, clock: &dyn Fn() -> Moment) -> Counted {
+        let Some(allocations) = &mut self.allocations else { return Counted::Not };
+        let (mut is_due, mut early) = (false, 0);
+        for (due, budget) in self.due.iter().zip(&self.budgets) {
+            if due.early <= began && budget.is_some() {
+                (is_due, early) = (is_due || due.at <= began, early + 1);
+            }
+        }
+        match allocations.is_worth(early, began) {
+            false => Counted::Not,
+            true if !is_due => Counted::Later,
+            true => allocations.read(clock).map_or(Counted::Not, Counted::Now),
+        }
     }
 
-    /// When a target that is due has to be sampled instead; `None`: now.
-    fn spare(&mut self, index: usize, allocated: Allocated) -> Option<Due> {
-        self.allocations.as_mut()?.spare(self.budgets[index].as_ref()?, allocated)
+    /// When a target is due instead of now, or early; `None`: it is sampled now.
+    fn spare(&mut self, index: usize, counted: Counted) -> Option<Due> {
+        let (allocations, budget) = (self.allocations.as_mut()?, self.budgets[index].as_ref()?);
+        match counted {
+            Counted::Not => None,
+            Counted::Later => Some(self.due[index]),
+            Counted::Now(allocated) => allocations.spare(budget, allocated),
+        }
     }
 
     /// By how much a target that was just sampled may grow until it has to be sampled again.
