@@ -2,16 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use pre_oom_killer::cgroup::resolve::Groups;
-use pre_oom_killer::cgroup::{Group, Machine, StatReader, Version};
+use pre_oom_killer::cgroup::{Allocations, Group, Machine, StatReader, Version};
 use pre_oom_killer::ground::memory::Signal;
 use pre_oom_killer::ground::units::Percent;
 use pre_oom_killer::pods::guard::{Rule, Threshold};
-use pre_oom_killer::sampler::{Command, Counters, Report, Sampler, TargetId, Watch};
+use pre_oom_killer::sampler::{AllocationClock, Command, Counters, Report, Sampler, TargetId, Watch};
 use tokio::sync::mpsc;
 
 const MIB: u64 = 1 << 20;
@@ -22,6 +24,8 @@ struct Rig {
     shared: Arc<Counters>,
     reports: mpsc::Receiver<Report>,
     next_id: u64,
+    /// Sets what the node has allocated by then.
+    allocates: Option<Box<dyn Fn(Duration)>>,
 }
 
 impl Rig {
@@ -29,7 +33,7 @@ impl Rig {
         let shared = Arc::new(Counters::default());
         let (sender, reports) = mpsc::channel(512);
         let sampler = Sampler::new(StatReader::default(), Arc::clone(&shared), sender);
-        Rig { sampler, shared, reports, next_id: 0 }
+        Rig { sampler, shared, reports, next_id: 0, allocates: None }
     }
 
     /// Watches a group of files, which it answers: unlinked, they can still be read by the descriptors that are
@@ -69,6 +73,7 @@ impl Rig {
     fn ten_seconds(&mut self) -> (Counts, u64) {
         let mut now = Duration::ZERO;
         while now < Duration::from_secs(1) {
+            self.allocates.iter().for_each(|set| set(now));
             now = self.sampler.sweep(&|| now);
         }
         while self.reports.try_recv().is_ok() {}
@@ -76,6 +81,7 @@ impl Rig {
         let (mut sweeps, end) = (0, now + Duration::from_secs(10));
         let allocated = allocation_counter::measure(|| {
             while now < end {
+                self.allocates.iter().for_each(|set| set(now));
                 now = self.sampler.sweep(&|| now);
                 sweeps += 1;
             }
@@ -114,16 +120,41 @@ fn the_steady_state_allocates_nothing_opens_nothing_and_shares_wake_ups() {
     assert!(counts.samples > 1_000 && counts.wakeups < 200, "{counts:?}");
 }
 
-/// 250 quiet containers with limits from 128 MiB to 4 GiB, 20 to 55 % used: what that costs is a matter of counts.
+/// The same as below, on a node that allocates 16 MiB a second: each is sampled once a second, and the small ones a few times.
 #[test]
-fn a_quiet_node_is_seldom_looked_at() {
+fn what_cannot_have_grown_is_sampled_once_a_second() {
     let mut rig = Rig::new();
+    let mut vmstat = tempfile::NamedTempFile::new().unwrap();
+    let allocated = |pages: u64| format!("pgalloc_normal {pages:020}\n");
+    vmstat.write_all(allocated(0).as_bytes()).unwrap();
+    let allocations = Allocations::of(vmstat.reopen().unwrap(), 4096, 2);
+    rig.sampler = rig.sampler.counting(Some(AllocationClock::new(allocations)));
+    rig.allocates = Some(Box::new(move |now: Duration| {
+        let pages = u64::try_from(now.as_millis()).unwrap() * 16 * MIB / 4096 / 1000;
+        vmstat.as_file().write_all_at(allocated(pages).as_bytes(), 0).unwrap();
+    }));
+    quiet(&mut rig);
+    let (counts, _) = rig.ten_seconds();
+    assert!((250..600).contains(&counts.samples), "{counts:?}");
+    assert!(counts.wakeups <= 40, "{counts:?}");
+    assert!((240..=280).contains(&counts.limits), "{counts:?}");
+}
+
+/// 250 containers with limits from 128 MiB to 4 GiB, 20 to 55 % used.
+fn quiet(rig: &mut Rig) {
     let mut random = fastrand::Rng::with_seed(7);
     for _ in 0..250 {
         let limit = (128.0 * MIB as f64 * 32f64.powf(random.f64())) as u64;
         let usage = (limit as f64 * (0.20 + 0.35 * random.f64())) as u64;
         rig.watch(limit, usage, 0, "70");
     }
+}
+
+/// What they cost is a matter of counts.
+#[test]
+fn a_quiet_node_is_seldom_looked_at() {
+    let mut rig = Rig::new();
+    quiet(&mut rig);
     let (counts, allocated) = rig.ten_seconds();
     assert_eq!(allocated, 0, "{counts:?}");
     assert!((1_000..4_000).contains(&counts.samples), "{counts:?}");

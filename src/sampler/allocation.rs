@@ -30,6 +30,8 @@ pub struct AllocationClock {
     last: Option<Allocated>,
     /// What a read takes, as measured by the last ones.
     cost: Duration,
+    /// What the samples would have cost that the last one has spared.
+    saved: Duration,
     pause: Duration,
     not_before: Moment,
 }
@@ -38,6 +40,8 @@ pub struct AllocationClock {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
     allowance: Allowance,
+    /// How soon the next sample would be due by time.
+    interval: Duration,
     /// Counted before that sample; `None`: nothing yet.
     since: Option<Allocated>,
     /// Then it has to be sampled, whatever the count.
@@ -47,13 +51,13 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// When its next sample is due; `None`: now.
-    fn due(&self, now: Allocated, uncounted: &Uncounted) -> Option<Due> {
+    /// How long its next sample can wait; `None`: it is due now, or a sample would gain much more time.
+    fn lasts(&self, now: Allocated, uncounted: &Uncounted) -> Option<Duration> {
         if now.at + SHARED >= self.until {
             return None;
         }
         let lasts = self.allowance.lasts(self.since?, now, uncounted)?;
-        Some(Due::within(now.at, lasts.min(self.until - now.at)))
+        (lasts >= self.interval / 4).then(|| lasts.min(self.until - now.at))
     }
 
     /// Whether it has grown by more than the node has allocated.
@@ -70,6 +74,7 @@ impl AllocationClock {
             allocations,
             last: None,
             cost: Duration::ZERO,
+            saved: Duration::ZERO,
             pause: SHORTEST_PAUSE,
             not_before: Moment::ZERO,
         }
@@ -97,12 +102,17 @@ impl AllocationClock {
             warn!("a container was charged more memory than /proc/vmstat counts; samples go by time for an hour");
             self.not_before = now.at + MISTRUST;
         }
-        if now.at < self.not_before { None } else { budget.due(now, &self.uncounted) }
+        if now.at < self.not_before {
+            return None;
+        }
+        let lasts = budget.lasts(now, &self.uncounted)?;
+        self.saved += SAMPLE.mul_f64(lasts.div_duration_f64(budget.interval).min(1.0));
+        Some(Due::within(now.at, lasts))
     }
 
-    /// So many targets were spared at the last read. Where the node allocates fast, none are, and the reads cost more than they save.
-    pub(super) fn spared(&mut self, count: u32, now: Moment) {
-        if SAMPLE * count > self.cost {
+    /// A sweep with a read has ended. Where the node allocates fast, little is spared, and reads cost more than they save.
+    pub(super) fn swept(&mut self, now: Moment) {
+        if std::mem::take(&mut self.saved) > self.cost {
             self.pause = SHORTEST_PAUSE;
         } else {
             self.not_before = self.not_before.max(now + self.pause);
@@ -110,15 +120,16 @@ impl AllocationClock {
         }
     }
 
-    /// The budget of a target that was just sampled. `limit_read_at`: it is sampled again before its limit is too old. `before`: its
+    /// The budget of a target that was just sampled, and would be sampled again after `interval`. `limit_read_at`: it is sampled again before its limit is too old. `before`: its
     /// budget until then, and by how much it has grown since.
     pub(super) fn budget(
         &self,
         allowance: Allowance,
+        interval: Duration,
         limit_read_at: Moment,
         before: Option<(&Budget, Bytes)>,
     ) -> Budget {
         let grown = before.and_then(|(before, grown)| Some((grown, before.since?)));
-        Budget { allowance, since: self.last, until: limit_read_at + LONGEST_INTERVAL, grown }
+        Budget { allowance, interval, since: self.last, until: limit_read_at + LONGEST_INTERVAL, grown }
     }
 }

@@ -176,7 +176,7 @@ impl Sampler {
         for i in 0..self.due.len() {
             if self.due[i].early <= began {
                 if let Some(due) = self.spare(i, counted) {
-                    (self.due[i], spared) = (due, spared + 1);
+                    (self.due[i], spared) = (due, spared + u64::from(matches!(counted, Counted::Now(_))));
                     next = next.min(due.at);
                     continue;
                 }
@@ -192,8 +192,8 @@ impl Sampler {
         }
         self.counters.samples.fetch_add(samples, Relaxed);
         if let (Some(clock), Counted::Now(_)) = (&mut self.allocations, counted) {
-            clock.spared(spared, began);
-            self.counters.spared.fetch_add(spared.into(), Relaxed);
+            clock.swept(began);
+            self.counters.spared.fetch_add(spared, Relaxed);
         }
         if near && self.near_notified_at.is_none_or(|at| began.saturating_sub(at) >= EVICTION_NEAR_EACH) {
             self.near_notified_at = Some(began);
@@ -231,11 +231,13 @@ impl Sampler {
     }
 
     /// By how much a target that was just sampled may grow until it has to be sampled again.
-    fn budget(&self, index: usize, before: Option<Bytes>) -> Option<Budget> {
+    fn budget(&self, index: usize, before: Option<Bytes>, now: Moment) -> Option<Budget> {
         let target = &self.targets[index];
         let (usage, limit_read_at) = target.last_read()?;
         let before = self.budgets[index].as_ref().zip(before.map(|before| usage.less(before)));
-        Some(self.allocations.as_ref()?.budget(target.allowance()?, limit_read_at, before))
+        let interval = target.due().saturating_sub(now);
+        let allocations = self.allocations.as_ref()?;
+        Some(allocations.budget(target.allowance()?, interval, limit_read_at, before))
     }
 
     /// Samples one target. Returns whether its eviction may come soon.
@@ -256,7 +258,7 @@ impl Sampler {
             self.found.push(Change { time_left: what.time_left(), index, what, reported: Some(reported) });
         }
         let is_near = target.is_near();
-        self.budgets[index] = self.budget(index, before);
+        self.budgets[index] = self.budget(index, before, now);
         is_near
     }
 
@@ -387,7 +389,7 @@ mod tests {
     }
 
     impl Rig {
-        /// With the count of a machine of one CPU with pages of 1 MiB: 68 of them may be charged at once without being counted.
+        /// With the count of a machine of one CPU with pages of 1 MiB: 66 of them may be charged at once without being counted.
         fn counting(limit: &str) -> Rig {
             let rig = Rig::new(limit);
             rig.allocate(1000);
