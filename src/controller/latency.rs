@@ -13,20 +13,19 @@ const LAST: usize = 20;
 const LONGEST: Duration = Duration::from_secs(120);
 /// So many assumed values, and one slow one, do not move the 90th percentile.
 const STEADY: usize = 9;
-/// The weight of the last answer in the typical latency.
-const WEIGHT: f64 = 0.25;
 /// From the answer to the effect of SIGTERM (measured: answer after 12 ms, exit after 32).
 const ANSWER_TO_EXIT: Duration = Duration::from_millis(20);
-/// The maximum of the typical latency. A slow server makes every container seem near a kill, and beyond this value that
+/// The maximum of the shortest latency. A slow server makes every container seem near a kill, and beyond this value that
 /// helps nobody.
-const LONGEST_TYPICAL: Duration = Duration::from_secs(2);
+const LONGEST_P10: Duration = Duration::from_secs(2);
 /// How many namespaces are remembered. Beyond that, those without a guarded container are forgotten.
 const NAMESPACES: usize = 512;
 
 #[derive(Debug)]
 struct Seen {
     latency: Arc<Latency>,
-    answered: bool,
+    /// From the request to SIGTERM, and to the end of a process that ends at once.
+    answers: Measured,
     ends: Measured,
     /// As evictions, restarts take as long as the workload's shutdown.
     restarts: Measured,
@@ -54,6 +53,11 @@ impl Measured {
         self.last.push_front(took.min(LONGEST));
         self.measured = (self.measured + 1).min(LAST);
         self.spread = Spread { p50: percentile(&self.last, self.measured, 5), p90: percentile(&self.last, LAST, 9) };
+    }
+
+    /// One of ten was no slower.
+    fn p10(&self) -> Duration {
+        percentile(&self.last, self.measured, 1)
     }
 }
 
@@ -88,7 +92,7 @@ impl Latencies {
             // The first end does not yet show how long others take.
             let seen = Seen {
                 latency: Arc::default(),
-                answered: false,
+                answers: Measured::new(EVICT, 0),
                 ends: Measured::new(EVICT, 1),
                 restarts: Measured::new(RESTART, STEADY),
             };
@@ -112,11 +116,8 @@ impl Latencies {
     /// An eviction was accepted this long after its request.
     pub(super) fn answered(&mut self, namespace: &str, after: Duration) {
         let Some(seen) = self.namespaces.get_mut(namespace) else { return };
-        let latest = after + ANSWER_TO_EXIT;
-        let mixed = || seen.latency.typical().mul_f64(1.0 - WEIGHT) + latest.mul_f64(WEIGHT);
-        let typical = if seen.answered { mixed() } else { latest };
-        seen.latency.set_typical(typical.min(LONGEST_TYPICAL));
-        seen.answered = true;
+        seen.answers.learn(after + ANSWER_TO_EXIT);
+        seen.latency.set_p10(seen.answers.p10().min(LONGEST_P10));
     }
 
     /// A container was restarted: its group ended this long after the request.
@@ -157,18 +158,20 @@ mod tests {
         assert_eq!(read.p90(), LONGEST);
     }
 
-    /// A slow server makes nobody seem nearer to a kill than he is: the last answers count most, and none beyond two seconds.
+    /// A ramp that the quickest eviction saves is worth a sample. A slow server makes nobody seem nearer to a kill than two seconds.
     #[test]
-    fn the_typical_one_follows_the_answers() {
+    fn the_schedule_goes_by_the_quickest_of_the_last_evictions() {
         let mut latencies = Latencies::default();
         let read = latencies.of("a");
-        assert_eq!(read.typical(), EVICT.p50);
+        assert_eq!(read.p10(), EVICT.p50);
         latencies.answered("a", Duration::from_millis(80));
-        assert_eq!(read.typical(), Duration::from_millis(100), "the first one takes the place of what was assumed");
-        latencies.answered("a", Duration::from_millis(180));
-        assert_eq!(read.typical(), Duration::from_millis(125));
-        latencies.answered("a", Duration::from_secs(30));
-        assert_eq!(read.typical(), LONGEST_TYPICAL);
+        assert_eq!(read.p10(), Duration::from_millis(100), "the first one takes the place of what was assumed");
+        latencies.answered("a", Duration::from_millis(10));
+        assert_eq!(read.p10(), Duration::from_millis(30));
+        (0..18).for_each(|_| latencies.answered("a", Duration::from_millis(20)));
+        assert_eq!(read.p10(), Duration::from_millis(40), "one in ten is quicker");
+        (0..20).for_each(|_| latencies.answered("a", Duration::from_secs(30)));
+        assert_eq!(read.p10(), LONGEST_P10);
     }
 
     #[test]

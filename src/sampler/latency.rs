@@ -9,24 +9,25 @@ use crate::decide::ladder::EVICT;
 /// The latency of evictions, with its spread. In nanoseconds.
 #[derive(Debug)]
 pub struct Latency {
-    typical: AtomicU64,
+    p10: AtomicU64,
     p90: AtomicU64,
 }
 
 impl Default for Latency {
     fn default() -> Latency {
-        let latency = Latency { typical: AtomicU64::new(0), p90: AtomicU64::new(0) };
-        latency.set_typical(EVICT.p50);
+        let latency = Latency { p10: AtomicU64::new(0), p90: AtomicU64::new(0) };
+        latency.set_p10(EVICT.p50);
         latency.set_p90(EVICT.p90);
         latency
     }
 }
 
 impl Latency {
-    /// From the request to SIGTERM, and to the exit of a process that ends at once. The schedule uses this.
+    /// The latency of the quickest one in ten, from the request to SIGTERM, and to the exit of a process that ends at once. The
+    /// schedule uses this: a ramp that a quick eviction saves is worth a sample.
     #[must_use]
-    pub fn typical(&self) -> Duration {
-        Duration::from_nanos(self.typical.load(Relaxed))
+    pub fn p10(&self) -> Duration {
+        Duration::from_nanos(self.p10.load(Relaxed))
     }
 
     /// The latency of nine in ten evictions, from the request to the end of the container's group. Deadlines use this.
@@ -35,8 +36,8 @@ impl Latency {
         Duration::from_nanos(self.p90.load(Relaxed))
     }
 
-    pub fn set_typical(&self, latency: Duration) {
-        self.typical.store(nanos(latency), Relaxed);
+    pub fn set_p10(&self, latency: Duration) {
+        self.p10.store(nanos(latency), Relaxed);
     }
 
     pub fn set_p90(&self, latency: Duration) {

@@ -150,7 +150,7 @@ impl Target {
             return (None, None);
         }
         let growth = self.history.trend().fast();
-        let schedule = Schedule { rule: &self.rule, growth, latency: self.latency.typical() };
+        let schedule = Schedule { rule: &self.rule, growth, latency: self.latency.p10() };
         let read = own.and_then(|own| match own {
             Some(own) => self.reader.rest(own, now, &schedule, with),
             None => Ok(None),
@@ -238,7 +238,7 @@ impl Target {
     fn schedule(&mut self, now: Moment, known: &Sample, last: &LastSample) {
         let LastSample { verdict, threshold, value, growth, .. } = *last;
         let rise = self.history.trend().last_rise();
-        let schedule = Schedule { rule: &self.rule, growth, latency: self.latency.typical() };
+        let schedule = Schedule { rule: &self.rule, growth, latency: self.latency.p10() };
         let interval = match verdict {
             Verdict::Above(_) if matches!(self.reported, Reported::Above(_)) => match self.rule.force_delete {
                 _ if rise.is_some() => SHORTEST_INTERVAL,
