@@ -65,7 +65,7 @@ pub(super) struct Reader {
     stat_read_at: Moment,
     /// Usage at that time; `None` once the cache is known to have changed.
     stat_read_of: Option<Bytes>,
-    /// [`Group::failed_charges`] of the container's group and of the pod's, as last read.
+    /// [`Group::failed_charges`] of the container's group and, where its limit is the nearer one, of the pod's, as last read.
     failed_charges: Option<(u64, u64)>,
     pod_read_at: Moment,
     limit_read_at: Moment,
@@ -279,7 +279,8 @@ impl Reader {
             return false;
         }
         let failed = |group: &Arc<Group>| group.failed_charges();
-        let counted = failed(&self.groups.own).zip(self.groups.pod.as_ref().map_or(Some(0), failed));
+        let pod = self.groups.pod.as_ref().filter(|_| self.last.is_none_or(|last| is_of_pod(&last)));
+        let counted = failed(&self.groups.own).and_then(|own| Some((own, pod.map_or(Some(0), failed)?)));
         let before = std::mem::replace(&mut self.failed_charges, counted);
         let same = counted.is_some() && counted == before;
         if !same {
@@ -291,6 +292,15 @@ impl Reader {
     /// The maximum age of the cache.
     fn stat_age(&self) -> Duration {
         if self.inputs == Inputs::Usage { SHOWN_STAT_AGE } else { STAT_AGE }
+    }
+}
+
+/// Whether the pod's limit may be hit before the container's own. Each charge is checked against the own one first.
+fn is_of_pod(sample: &Sample) -> bool {
+    let left = |level: Level| level.limit.map(|limit| limit.less(level.usage));
+    match (left(sample.own), sample.pod.and_then(left)) {
+        (_, None) => false,
+        (own, Some(pod)) => own.is_none_or(|own| pod < own),
     }
 }
 
