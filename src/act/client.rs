@@ -187,21 +187,30 @@ impl RenewableClient {
     ///
     /// `renew`: if there is no answer, abandon the connection and try once more.
     pub async fn ping(&self, node: &str, renew: bool) -> bool {
+        let question = format!(
+            "/api/v1/pods?fieldSelector=spec.nodeName%3D{node}%2Cmetadata.name%3Dkeeps-a-connection-open&resourceVersion=0"
+        );
+        self.ask(&question, renew).await
+    }
+
+    /// The same for an account that may not list pods: it asks for the server's version, as anybody may.
+    pub async fn ping_by_version(&self, renew: bool) -> bool {
+        self.ask("/version", renew).await
+    }
+
+    async fn ask(&self, question: &str, renew: bool) -> bool {
         let renewal = self.renewal();
-        match timeout(PING_WITHIN, self.list_nothing(node)).await {
+        match timeout(PING_WITHIN, self.ask_once(question)).await {
             Ok(answered) => answered,
             Err(_) if renew => {
                 renewal.await;
-                timeout(PING_WITHIN, self.list_nothing(node)).await.unwrap_or(false)
+                timeout(PING_WITHIN, self.ask_once(question)).await.unwrap_or(false)
             }
             Err(_) => false,
         }
     }
 
-    async fn list_nothing(&self, node: &str) -> bool {
-        let question = format!(
-            "/api/v1/pods?fieldSelector=spec.nodeName%3D{node}%2Cmetadata.name%3Dkeeps-a-connection-open&resourceVersion=0"
-        );
+    async fn ask_once(&self, question: &str) -> bool {
         let Ok(request) = Request::get(question).body(Body::empty()) else { return false };
         let Ok(response) = self.client.send(request).await else { return false };
         let (head, body) = response.into_parts();

@@ -166,6 +166,7 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
         contact,
         node: config.node,
         silent: config.dry_run == DryRun::Client,
+        resizes_by_own: config.remedies.resizes() && config.confinement == Confinement::Impersonation,
         pings: JoinSet::new(),
         pinged_at: None,
         away: false,

@@ -84,6 +84,8 @@ pub(super) struct Agent {
     pub(super) silent: bool,
     /// At most one at a time. The result says whether the server answered.
     pub(super) pings: JoinSet<bool>,
+    /// Resizes have connections of their own: their account is not the one that evicts.
+    pub(super) resizes_by_own: bool,
     /// When the last ping was sent.
     pub(super) pinged_at: Option<Moment>,
     /// The last ping was not answered, and neither was anything since.
@@ -342,8 +344,13 @@ impl Agent {
 
     /// A TCP and TLS handshake uses up part of the time that an eviction has; a dead connection uses up all of it.
     fn keep_open(&mut self) {
-        if self.pinged_at.is_none_or(|at| self.clock.now() >= at + PING_EACH) {
-            self.ping();
+        if self.pinged_at.is_some_and(|at| self.clock.now() < at + PING_EACH) || self.silent {
+            return;
+        }
+        self.ping();
+        if self.resizes_by_own {
+            let (own, renew) = (self.own.clone(), !self.away);
+            self.pings.spawn(async move { own.ping_by_version(renew).await });
         }
     }
 

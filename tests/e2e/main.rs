@@ -64,6 +64,7 @@ fn main() {
             the_watch_is_begun_anew_and_guarding_goes_on
             it_starts_without_a_server
             an_eviction_finds_its_connection_open
+            a_raise_finds_its_connection_open
             it_runs_in_a_cluster
             answers_that_cannot_be_read_are_asked_for_again
             sigterm_during_an_eviction_does_not_lose_the_answer
