@@ -23,6 +23,8 @@ use crate::sampler::{Command, TargetId};
 
 /// How often the kernel's files are read while an effect is due: as often as a container near a kill is sampled.
 const LOOK_EACH: Duration = Duration::from_millis(5);
+/// When they are first read: a ramp that has just begun shows within this time how fast it is.
+const FIRST_LOOK: Duration = Duration::from_millis(2);
 /// The same once the effect is late.
 const LATE_LOOK_EACH: Duration = Duration::from_millis(100);
 /// After this time an effect is late (measured: at most 0.97 s after another resize of the pod, else 0.1 s).
@@ -93,7 +95,7 @@ impl Controller {
                 order: Some(order),
                 asks,
                 agreed: None,
-                look_at: now + LOOK_EACH,
+                look_at: now + FIRST_LOOK,
                 reservation: None,
                 was_young,
             })),

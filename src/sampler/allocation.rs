@@ -14,6 +14,8 @@ use crate::ground::units::Bytes;
 /// What a sample costs (measured: 1.9–2.3 µs for its read after a sleep, as much again for the rest). A read of the count has to
 /// spare more than it costs itself.
 const SAMPLE: Duration = Duration::from_micros(4);
+/// A wait shorter than this part of what a sample would gain is not worth a wake-up.
+const WORTH_PART: u32 = 4;
 /// A target shares a wake-up for its sample if it would need one of its own within this time.
 const SHARED: Duration = Duration::from_millis(100);
 /// How long the count is not read after it has spared too little: twice as long each time, up to the maximum.
@@ -23,6 +25,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const MISTRUST: Duration = Duration::from_secs(3600);
 
 /// Decides which targets need not be sampled, because the node has allocated too little since their last samples.
+///
+/// A count is always read before the samples that it precedes, so what is allocated between the two counts twice and never too little.
 #[derive(Debug)]
 pub struct AllocationClock {
     allocations: Allocations,
@@ -57,7 +61,7 @@ impl Budget {
             return None;
         }
         let lasts = self.allowance.lasts(self.since?, now, uncounted)?;
-        (lasts >= self.interval / 4).then(|| lasts.min(self.until - now.at))
+        (lasts >= self.interval / WORTH_PART).then(|| lasts.min(self.until - now.at))
     }
 
     /// Whether it has grown by more than the node has allocated.
@@ -120,8 +124,8 @@ impl AllocationClock {
         }
     }
 
-    /// The budget of a target that was just sampled, and would be sampled again after `interval`. `limit_read_at`: it is sampled again before its limit is too old. `before`: its
-    /// budget until then, and by how much it has grown since.
+    /// The budget of a target that was just sampled, and would be sampled again after `interval`. When its limit is too old, it is
+    /// sampled in any case. `before`: its budget until now, and by how much it has grown meanwhile.
     pub(super) fn budget(
         &self,
         allowance: Allowance,
