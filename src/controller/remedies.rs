@@ -337,7 +337,7 @@ impl Controller {
             growth: worst_growth(seen.evidence),
             threshold,
             value: seen.evidence.value,
-            kernel: seen.sample.own.limit.unwrap_or_default(),
+            kernel: seen.sample.own.limit,
             node: self.node_margin(node),
         };
         raise(&entry.pod, container, &inputs, &self.latencies.ladder(&entry.pod.id.namespace))

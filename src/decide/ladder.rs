@@ -302,7 +302,7 @@ pub struct RaiseInputs {
     /// What the container holds now, by its signal.
     pub value: Bytes,
     /// The limit that the kernel has. It is above that of the spec where a lowering has failed, which a raise must not carry out.
-    pub kernel: Bytes,
+    pub kernel: Option<Bytes>,
     pub node: NodeMargin,
 }
 
@@ -360,7 +360,7 @@ pub fn raise(
     inputs: &RaiseInputs,
     latencies: &Latencies,
 ) -> Result<Resize, NotPossible> {
-    let limit = resizable(container)?.max(inputs.kernel);
+    let limit = resizable(container)?.max(inputs.kernel.unwrap_or_default());
     if container.memory.restarts {
         return Err(NotPossible::WouldRestart);
     }
@@ -369,7 +369,9 @@ pub fn raise(
         return Err(if limit >= inputs.raise.to { NotPossible::AtBound } else { NotPossible::PodLimit });
     }
     let wanted = wanted_step(limit, inputs, latencies).min(most.less(limit));
-    let step = wanted.min(inputs.node.bytes);
+    // What the kernel does not have yet counts, too: a raise that is under way, or a lowering that the watch has not shown.
+    let ahead = inputs.kernel.map_or(Bytes(0), |kernel| limit.less(kernel));
+    let step = wanted.min(inputs.node.bytes.less(ahead));
     if step < Bytes((wanted.0 / LEAST_PART).max(1)) {
         return Err(inputs.node.limit.into());
     }
@@ -568,7 +570,7 @@ mod tests {
             growth: 0,
             threshold: Percent::parse("60").unwrap(),
             value: Bytes(154 * MIB),
-            kernel: Bytes(256 * MIB),
+            kernel: Some(Bytes(256 * MIB)),
             node: NodeMargin { bytes: Bytes(4096 * MIB), limit: NodeLimit::Budget },
         }
     }
@@ -598,8 +600,18 @@ mod tests {
         );
         assert_eq!(raised(&pod, &inputs(300)), Ok(300), "no further than the bound");
         assert_eq!(raised(&pod, &inputs(256)), Err(NotPossible::AtBound));
-        let lowered = RaiseInputs { kernel: Bytes(512 * MIB), ..usual };
+        let lowered = RaiseInputs { kernel: Some(Bytes(512 * MIB)), ..usual };
         assert_eq!(raised(&pod, &lowered), Ok(640), "the kernel has more than the spec: a lowering that failed");
+        let unseen = RaiseInputs {
+            kernel: Some(Bytes(200 * MIB)),
+            node: NodeMargin { bytes: Bytes(100 * MIB), ..usual.node },
+            ..usual
+        };
+        assert_eq!(
+            raised(&pod, &unseen),
+            Ok(300),
+            "the kernel has less than the spec that is known, and gets 100 more"
+        );
         let node = |bytes: u64, limit| RaiseInputs { node: NodeMargin { bytes: Bytes(bytes * MIB), limit }, ..usual };
         assert_eq!(raised(&pod, &node(20, NodeLimit::Budget)), Ok(276), "no further than the node can");
         assert_eq!(
@@ -717,12 +729,12 @@ mod tests {
             container.memory.limit = Some(Bytes(limit));
             pod.limit = pods.map(Bytes);
             let inputs = RaiseInputs {
-                raise: Raise { to: Bytes(to), by: Percent::TEN }, growth, value: Bytes(value), kernel: Bytes(kernel),
+                raise: Raise { to: Bytes(to), by: Percent::TEN }, growth, value: Bytes(value), kernel: Some(Bytes(kernel)),
                 node: NodeMargin { bytes: Bytes(node), limit: NodeLimit::Budget }, ..inputs(1)
             };
             if let Ok(resize) = raise(&pod, &container, &inputs, &MEASURED) {
                 let new = resize.limit.0;
-                prop_assert!(new > limit && new > kernel && new <= to && new - limit.max(kernel) <= node && pods.is_none_or(|pods| new <= pods));
+                prop_assert!(new > limit && new > kernel && new <= to && new - kernel <= node && pods.is_none_or(|pods| new <= pods));
             }
         }
     }

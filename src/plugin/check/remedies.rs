@@ -99,7 +99,7 @@ fn is_possible(guard: &Guard, pod: &Pod, container: Option<&Container>, remedy: 
         return Err(NotPossible::NoLimit);
     };
     let node = NodeMargin { bytes: Bytes(u64::MAX), limit: NodeLimit::Budget };
-    let inputs = RaiseInputs { raise, growth: 0, threshold, value: Bytes(0), kernel: Bytes(0), node };
+    let inputs = RaiseInputs { raise, growth: 0, threshold, value: Bytes(0), kernel: None, node };
     ladder::raise(pod, container, &inputs, &assumed()).map(drop)
 }
 
