@@ -360,7 +360,8 @@ pub fn raise(
     inputs: &RaiseInputs,
     latencies: &Latencies,
 ) -> Result<Resize, NotPossible> {
-    let limit = resizable(container)?.max(inputs.kernel.unwrap_or_default());
+    let spec = resizable(container)?;
+    let limit = spec.max(inputs.kernel.unwrap_or_default());
     if container.memory.restarts {
         return Err(NotPossible::WouldRestart);
     }
@@ -369,9 +370,10 @@ pub fn raise(
         return Err(if limit >= inputs.raise.to { NotPossible::AtBound } else { NotPossible::PodLimit });
     }
     let wanted = wanted_step(limit, inputs, latencies).min(most.less(limit));
-    // What the kernel does not have yet counts, too: a raise that is under way, or a lowering that the watch has not shown.
-    let ahead = inputs.kernel.map_or(Bytes(0), |kernel| limit.less(kernel));
-    let step = wanted.min(inputs.node.bytes.less(ahead));
+    // Spec and kernel differ while a resize is under way, or before the watch has shown it. The node's memory is that of the
+    // kernel's limits, and its budget that of the specs: the difference is missing from one of the two.
+    let difference = inputs.kernel.map_or(Bytes(0), |kernel| Bytes(kernel.0.abs_diff(spec.0)));
+    let step = wanted.min(inputs.node.bytes.less(difference));
     if step < Bytes((wanted.0 / LEAST_PART).max(1)) {
         return Err(inputs.node.limit.into());
     }
@@ -612,6 +614,8 @@ mod tests {
             Ok(300),
             "the kernel has less than the spec that is known, and gets 100 more"
         );
+        let unseen = RaiseInputs { kernel: Some(Bytes(300 * MIB)), ..unseen };
+        assert_eq!(raised(&pod, &unseen), Ok(356), "the kernel has more, which the node's sum lacks");
         let node = |bytes: u64, limit| RaiseInputs { node: NodeMargin { bytes: Bytes(bytes * MIB), limit }, ..usual };
         assert_eq!(raised(&pod, &node(20, NodeLimit::Budget)), Ok(276), "no further than the node can");
         assert_eq!(

@@ -812,7 +812,7 @@ pub fn the_log_says_each_thing_once() {
             "PreOOMMissed blocked",
         ]
     );
-    assert!(lines.len() <= told.len() + 6, "and little else: {lines:#?}");
+    assert!(lines.len() <= told.len() + 7, "and little else: {lines:#?}");
     let labels = |reason: &str, pod: &str| {
         let line = agent.told(reason).into_iter().find(|l| l["pod"] == pod).unwrap_or_default();
         (line["answer"].clone(), line["cause"].clone(), line["dry_run"].clone(), line["value"].clone())

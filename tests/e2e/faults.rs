@@ -583,11 +583,11 @@ pub fn a_dead_connection_costs_a_second() {
     let scene = Scene::new();
     let agent = scene.world.agent(&[]);
     agent.wait_state("web", "app", "watching");
-    // By then it has asked for its rights, and the connection lies in the pool.
-    agent.wait_until("its rights", |a| a.lines().iter().any(|l| l["message"] == "confinement").then_some(()));
+    // As it is near, the connection is opened, and lies in the pool.
+    scene.web.group.simulate(THRESHOLD - 1, 0);
+    let asked = || scene.world.server.requests().iter().any(|r| r.query.contains("keeps-a-connection-open"));
+    scene.world.server.wait_for(soon(), |_| asked().then_some(())).expect("near");
     std::thread::sleep(seconds(1));
-    let asked = scene.world.server.requests_to("POST", RIGHTS).len();
-    assert!(asked > 0, "there is a connection that was used");
     scene.world.server.silence_connections();
     let crossed = scene.cross();
     let took = wait_first(&scene.world, 1, crossed, seconds(2) + AT_ONCE)[0].at.saturating_duration_since(crossed);
