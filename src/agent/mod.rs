@@ -258,7 +258,7 @@ fn allocation_clock(config: &Config, hierarchy: &Hierarchy) -> Option<Allocation
     match Allocations::open(hierarchy) {
         Ok(allocations) => Some(AllocationClock::new(allocations)),
         Err(reason) => {
-            info!(%reason, "containers are sampled by time, whatever the node allocates");
+            info!(why = %reason, "containers are sampled by time, whatever the node allocates");
             None
         }
     }
