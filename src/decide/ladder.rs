@@ -719,8 +719,8 @@ mod tests {
                 Duration::ZERO
             };
             let saved = evicted_at + Duration::from_millis(evict) < lasts(margin, growth);
-            // One that was not in time is begun all the same, and growth shows after a few looks: that is what it may cost.
-            let spare = if choice.in_time { Duration::ZERO } else { SEEN_OVER + Duration::from_millis(5) };
+            // One that was not in time is begun all the same. It may cost what the eviction lacked to be in time, and a look.
+            let spare = if choice.in_time { Duration::ZERO } else { REACTION.max(SEEN_OVER) + Duration::from_millis(5) };
             let at_once = at_once && Duration::from_millis(evict) + spare < lasts(margin, growth);
             prop_assert!(saved || !at_once, "{choice:?} {evicted_at:?}");
         }
