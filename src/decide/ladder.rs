@@ -36,8 +36,8 @@ pub const RESTART: Spread = Spread { p50: Duration::from_millis(70), p90: Durati
 pub const EVICT: Spread = Spread { p50: Duration::from_millis(60), p90: Duration::from_millis(160) };
 /// What the disruption budgets take to answer (measured: 13 to 18 ms).
 const QUESTION: Duration = Duration::from_millis(15);
-/// What was used up since a remedy began is spread over this time at least: a small step is no growth yet.
-const SEEN_OVER: Duration = Duration::from_millis(5);
+/// What was used up since a remedy began is spread over this time at least: a single step is no growth yet.
+const SEEN_OVER: Duration = Duration::from_millis(20);
 
 /// What this agent may do besides evicting, and how far its raises may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

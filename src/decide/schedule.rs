@@ -162,6 +162,29 @@ mod tests {
     }
 
     #[test]
+    fn only_usage_below_the_threshold_is_bounded_by_allocations() {
+        let allowance =
+            |rule: &Rule, own: Level| Schedule { rule, growth: None, latency: TAKES }.allowance(&sample(0, own));
+        let (rule, limit) = (rule("60"), Some(1000 * MIB));
+        let bare = allowance(&rule, level(595 * MIB, limit, 0));
+        assert!(bare.is_some());
+        assert_eq!(allowance(&rule, level(595 * MIB, limit, 400 * MIB)), bare, "cache is no margin");
+        let with_swap = Level { swap_left: Bytes(400 * MIB), ..level(595 * MIB, limit, 0) };
+        assert_eq!(allowance(&rule, with_swap), bare, "nor is swap");
+        let torn = Level { most_usage: Bytes(598 * MIB), ..level(595 * MIB, limit, 0) };
+        assert_eq!(
+            allowance(&rule, torn),
+            allowance(&rule, level(598 * MIB, limit, 0)),
+            "the most that was read counts"
+        );
+        assert_eq!(allowance(&rule, level(600 * MIB, limit, 400 * MIB)), None, "cache may become something else");
+        assert_eq!(allowance(&rule, level(595 * MIB, None, 0)), None);
+        let far = level(300 * MIB, limit, 0);
+        let warned = Rule { warn: Some(Threshold::Quantity(Bytes(400 * MIB))), ..rule };
+        assert_ne!(allowance(&warned, far), allowance(&rule, far), "a warning comes first");
+    }
+
+    #[test]
     fn without_a_limit_the_growth_seen_decides() {
         let quantity = Rule { threshold: Threshold::Quantity(Bytes(100 * MIB)), ..rule("60") };
         let sample = sample(0, level(60 * MIB, None, 0));

@@ -459,10 +459,10 @@ mod tests {
         let mut rig = Rig::counting("1073741824\n");
         rig.set(100 * MIB, 0);
         rig.samples(2000);
-        rig.set(500 * MIB, 0);
+        rig.set(300 * MIB, 0);
         rig.samples(2000);
         let spared = rig.sampler.counters.spared.load(Relaxed);
-        assert!(rig.samples(2000).0 > 20);
+        assert!(rig.samples(2000).0 >= 15);
         assert_eq!(rig.sampler.counters.spared.load(Relaxed), spared);
     }
 
