@@ -13,11 +13,17 @@ use crate::agent::{binary, soon};
 /// Runs the demo: its outcome as JSON. `tests/run` builds it and says where it is.
 fn run(flags: &[&str]) -> Value {
     let demo = std::env::var("DEMO_BIN").expect("DEMO_BIN: the example `demo`, as tests/run builds it");
-    let output = Command::new(demo).args(["--json", "--agent", &binary()]).args(flags).output().expect("it runs");
+    let mut command = Command::new(demo);
+    let output = command.args(["--json", "--agent", &binary()]).args(slowly()).args(flags).output().expect("it runs");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}\n{out}\n{err}", output.status);
     assert_eq!(out.lines().count(), 1, "one line: {out}");
     serde_json::from_str(&out).expect("JSON")
+}
+
+/// An emulated machine needs 0.2 s for a raise and 0.5 s for an eviction (`E2E_SLOW`, set by leg vm).
+fn slowly() -> &'static [&'static str] {
+    if std::env::var_os("E2E_SLOW").is_some() { &["--rate", "12Mi"] } else { &[] }
 }
 
 fn all_three_happened(outcome: &Value) {
@@ -32,9 +38,7 @@ fn all_three_happened(outcome: &Value) {
 
 pub fn one_is_evicted_one_is_raised_and_one_is_killed() {
     let hierarchy = Tree::real().expect("a memory controller").hierarchy();
-    // An emulated machine needs 0.2 s for a raise and 0.5 s for an eviction (`E2E_SLOW`, set by leg vm).
-    let slowly = ["--rate", "12Mi"];
-    let outcome = run(if std::env::var_os("E2E_SLOW").is_some() { &slowly } else { &[] });
+    let outcome = run(&[]);
     assert_eq!(outcome["hierarchy"], hierarchy.as_str());
     all_three_happened(&outcome);
 }
@@ -74,7 +78,7 @@ pub fn it_leaves_nothing_behind_after_ctrl_c() {
 /// As people run it: this one program is the agent, too.
 pub fn the_agent_is_in_it() {
     let demo = std::env::var("DEMO_BIN").expect("DEMO_BIN: the example `demo`, as tests/run builds it");
-    let output = Command::new(demo).args(["--json", "--simulate"]).output().expect("it runs");
+    let output = Command::new(demo).args(["--json", "--simulate"]).args(slowly()).output().expect("it runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     all_three_happened(&serde_json::from_slice(&output.stdout).expect("JSON"));
 }
