@@ -139,7 +139,12 @@ impl Controller {
             let is_above = matches!(&entry.targets[i].state, GroupState::Watched { above: Some(_), .. });
             let is_listed =
                 guard.remedies.contains(&remedy) && entry.remedies.refusal(&attempt.resize.container, remedy).is_none();
-            return self.restart_agreed(now, key, is_above && is_listed && possible.is_some());
+            // Somebody may have raised the limit meanwhile: the smallest change is another one then.
+            let container = entry.pod.containers.iter().find(|c| c.name == attempt.resize.container);
+            let mut limits =
+                [sample.and_then(|s| s.own.limit), container.and_then(|c| c.memory.limit)].into_iter().flatten();
+            let is_up = limits.all(|limit| limit < attempt.resize.limit);
+            return self.restart_agreed(now, key, is_above && is_listed && is_up && possible.is_some());
         }
         let age = now.saturating_sub(attempt.progress.began);
         let is_last = possible.is_some_and(|(evidence, mut remaining)| {

@@ -467,6 +467,20 @@ fn a_refused_question_is_asked_again_and_a_refused_restart_is_not() {
     }
 }
 
+/// Somebody raises the limit while the budgets are asked: a restart with the old one would lower it.
+#[test]
+fn a_restart_never_lowers_a_limit_that_rose_meanwhile() {
+    let (mut desk, id) = watching(&restarting("restart"));
+    desk.crosses(id, 61, 1);
+    assert_eq!(desk.since(), ["post u1 dry"]);
+    desk.else_reads = of(151, 200);
+    desk.answer(0, &Answer::Accepted);
+    desk.wait();
+    assert!(!desk.since().contains(&"restart u1".to_owned()), "it is asked anew");
+    desk.answer(1, &Answer::Accepted);
+    assert_eq!(desk.resizes().last().unwrap().limit, Bytes(200 * MIB + 1));
+}
+
 /// What the watch shows after a raise may be older than it.
 #[test]
 fn an_old_limit_in_the_watch_is_not_lowered_by_anybody() {
