@@ -119,7 +119,7 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
 
     let (notices, queued) = events::queue();
     let instance = config.pod_name.clone().or(Some(config.node.clone()));
-    let events = tokio::spawn(events::write_events(clients.asides.client().clone(), instance, queued, metrics.clone()));
+    let events = tokio::spawn(events::write_events(clients.writes.client().clone(), instance, queued, metrics.clone()));
     tokio::spawn(access::probe_forever(clients.prober(&config), metrics.clone()));
 
     let (ask, questions) = mpsc::channel(QUESTIONS);
@@ -191,8 +191,6 @@ struct Clients {
     server: String,
     reads: Client,
     writes: RenewableClient,
-    /// For Events and probes. An eviction finds its connection open.
-    asides: RenewableClient,
     /// Uses the account itself, to probe its access. The same as `writes` if the account itself acts.
     own: RenewableClient,
 }
@@ -206,24 +204,19 @@ impl Clients {
             Confinement::Impersonation => client::as_node(kube.clone(), &config.node),
         };
         let reads = client::reading(acting.clone(), contact)?;
-        let writes = client::writing(acting.clone(), contact)?;
-        let asides = client::writing(acting, contact)?;
+        let writes = client::writing(acting, contact)?;
         let own = match config.confinement {
             Confinement::None | Confinement::Policy => writes.clone(),
             Confinement::Impersonation => client::writing(kube, contact)?,
         };
-        Ok(Clients { server, reads, writes, asides, own })
+        Ok(Clients { server, reads, writes, own })
     }
 
     fn prober(&self, config: &Config) -> access::Prober {
         let own_pod = config.pod_namespace.clone().zip(config.pod_name.clone());
-        let own = match config.confinement {
-            Confinement::None | Confinement::Policy => &self.asides,
-            Confinement::Impersonation => &self.own,
-        };
         access::Prober {
-            acting: self.asides.client().clone(),
-            own: own.client().clone(),
+            acting: self.writes.client().clone(),
+            own: self.own.client().clone(),
             mode: config.confinement,
             resizes: config.remedies.resizes(),
             own_pod: own_pod.map(|(namespace, name)| access::OwnPod { namespace, name }),
