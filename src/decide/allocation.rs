@@ -46,7 +46,7 @@ impl Uncounted {
     }
 
     fn within(&self, time: Duration) -> Bytes {
-        self.at_once.plus(bytes_in(self.a_second, time))
+        self.at_once.plus(Bytes::at_rate(self.a_second, time))
     }
 
     /// By how much a container can have grown at most between two counts.
@@ -69,7 +69,7 @@ impl Allowance {
     /// can be saved. `latency`: of an eviction, which has to begin that long before the end. `None`: it has to be sampled by time.
     #[must_use]
     pub fn new(margin: Bytes, missing: Bytes, rate: u64, latency: Duration) -> Option<Allowance> {
-        let most = margin.less(bytes_in(rate, latency));
+        let most = margin.less(Bytes::at_rate(rate, latency));
         let bytes = most.min(missing.max(Bytes(most.0 / THRESHOLD_PART)));
         (bytes > Bytes(0)).then_some(Allowance { bytes, rate })
     }
@@ -79,15 +79,9 @@ impl Allowance {
     #[must_use]
     pub fn lasts(&self, since: Allocated, now: Allocated, uncounted: &Uncounted) -> Option<Duration> {
         let left = self.bytes.less(uncounted.most_growth(since, now));
-        let wait = Duration::from_secs_f64(left.0 as f64 / self.rate.max(1) as f64);
+        let wait = left.lasts_at(self.rate);
         (wait >= LEAST_WAIT).then_some(wait)
     }
-}
-
-/// `rate` (bytes a second) × `time`.
-fn bytes_in(rate: u64, time: Duration) -> Bytes {
-    let bytes = u128::from(rate) * time.as_nanos() / 1_000_000_000;
-    Bytes(u64::try_from(bytes).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::judge::Evidence;
-use super::schedule::{GROWTH_MAY_RISE, filled_after};
+use super::schedule::GROWTH_MAY_RISE;
 use crate::ground::clock::Moment;
 use crate::ground::memory::NodeMemory;
 use crate::ground::units::{Bytes, Percent};
@@ -153,7 +153,7 @@ pub fn worst_growth(evidence: &Evidence) -> u64 {
 #[must_use]
 pub fn time_at(growth: u64, evidence: &Evidence) -> Option<Duration> {
     let margin = evidence.margin.filter(|_| growth > 0)?;
-    Some(filled_after(margin, growth))
+    Some(margin.lasts_at(growth))
 }
 
 /// The remedy to begin with.
@@ -199,9 +199,7 @@ pub fn is_last_moment(remaining: &[Remedy], left: Option<Duration>, latencies: &
 /// margin. For people: `check` shows it.
 #[must_use]
 pub fn fastest_in_time(remedy: Remedy, after: &[Remedy], margin: Bytes, latencies: &Latencies) -> u64 {
-    let needed = latencies.needed(remedy, after);
-    let rate = u128::from(margin.0) * 1_000_000_000 / needed.as_nanos().max(1) / u128::from(GROWTH_MAY_RISE);
-    u64::try_from(rate).unwrap_or(u64::MAX)
+    margin.within(latencies.needed(remedy, after)) / u64::from(GROWTH_MAY_RISE)
 }
 
 /// Why a remedy cannot be used on a container. The next one in the list is.
@@ -388,9 +386,7 @@ fn wanted_step(limit: Bytes, inputs: &RaiseInputs, latencies: &Latencies) -> Byt
     let by = inputs.raise.by.of(limit);
     let below_again = inputs.threshold.whole_of(inputs.value).plus(UNIT).less(limit);
     let next = latencies.of(Remedy::Raise) + latencies.of(Remedy::Evict) + 2 * REACTION;
-    let nanos = u128::from(inputs.growth) * next.as_nanos() / 1_000_000_000;
-    let grown = Bytes(u64::try_from(nanos).unwrap_or(u64::MAX));
-    by.max(below_again).max(grown).max(UNIT)
+    by.max(below_again).max(Bytes::at_rate(inputs.growth, next)).max(UNIT)
 }
 
 /// The smallest change of a container's memory, which restarts it. `kernel`: the limit in effect, below which it never goes.
@@ -464,9 +460,7 @@ impl Progress {
     #[must_use]
     pub fn growth(&self, now: Moment, margin: Option<Bytes>) -> u64 {
         let used = self.margin.zip(margin).map_or(Bytes(0), |(before, now)| before.less(now));
-        let nanos = now.saturating_sub(self.began).max(SEEN_OVER).as_nanos();
-        let seen = (u128::from(used.0) * 1_000_000_000).checked_div(nanos).unwrap_or(0);
-        self.growth.max(u64::try_from(seen).unwrap_or(u64::MAX))
+        self.growth.max(used.within(now.saturating_sub(self.began).max(SEEN_OVER)))
     }
 }
 
@@ -699,7 +693,7 @@ mod tests {
             let lasts = |margin: u64, growth: u64| Duration::from_secs_f64(margin as f64 / growth as f64);
             let growth = seen * rises;
             let at_once = Duration::from_millis(evict) < lasts(margin, growth);
-            let left = Some(filled_after(Bytes(margin), seen * 4));
+            let left = Some(Bytes(margin).lasts_at(seen * 4));
             let choice = choose(&[Remedy::Raise, Remedy::Evict], left, &latencies).unwrap();
             let evidence = Evidence { margin: Some(Bytes(margin)), growth: i64::try_from(seen).ok(), ..evidence() };
             let progress = Progress::new(Duration::ZERO, &evidence, choice, &latencies);

@@ -45,19 +45,17 @@ impl Schedule<'_> {
                     return LONGEST_INTERVAL; // it can never act
                 }
                 let rate = fastest_saved(headroom, self.latency);
-                filled_after(margin, rate).saturating_sub(self.latency)
+                margin.lasts_at(rate).saturating_sub(self.latency)
             }
             (Some(threshold), ..) => {
                 let growth = self.growth.and_then(|g| u64::try_from(g).ok()).unwrap_or(0);
                 let missing = threshold.less(sample.own.usage);
-                filled_after(missing, growth.saturating_mul(u64::from(GROWTH_MAY_RISE)))
+                missing.lasts_at(growth.saturating_mul(u64::from(GROWTH_MAY_RISE)))
             }
         };
         due.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL)
     }
-}
 
-impl Schedule<'_> {
     /// By how much usage may grow before the next sample, whatever time that takes. `None`: the next sample goes by time. Only
     /// usage is bounded by what the node allocates: cache becomes active, dirty or locked without an allocation, and others fill
     /// swap. So both count as nothing here, and usage has to be below the threshold.
@@ -80,13 +78,7 @@ impl Schedule<'_> {
 #[must_use]
 pub fn time_left(margin: Option<Bytes>, growth: Option<i64>) -> Option<Duration> {
     let growth = u64::try_from(growth?).ok().filter(|g| *g > 0)?;
-    Some(filled_after(margin?, growth))
-}
-
-/// `bytes ÷ rate`; the rate is in bytes a second, and not 0.
-pub(super) fn filled_after(bytes: Bytes, rate: u64) -> Duration {
-    let nanos = u128::from(bytes.0) * 1_000_000_000 / u128::from(rate.max(1));
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    Some(margin?.lasts_at(growth))
 }
 
 /// When a container that is `missing` bytes below its threshold crosses it, if it goes on rising at `rise`; `None` if
@@ -94,7 +86,7 @@ pub(super) fn filled_after(bytes: Bytes, rate: u64) -> Duration {
 /// the schedule requires, and costs nothing while nothing rises.
 #[must_use]
 pub fn crossing(missing: Bytes, rise: Option<u64>, due: Duration) -> Option<Duration> {
-    let after = filled_after(missing, rise?).max(SHORTEST_WHILE_RISING);
+    let after = missing.lasts_at(rise?).max(SHORTEST_WHILE_RISING);
     (missing > Bytes(0) && after < due).then_some(after)
 }
 
@@ -102,9 +94,7 @@ pub fn crossing(missing: Bytes, rise: Option<u64>, due: Duration) -> Option<Dura
 /// lasts for an eviction and one interval. We expect no ramp faster than `FASTEST_GROWTH`.
 #[must_use]
 pub fn fastest_saved(headroom: Bytes, latency: Duration) -> u64 {
-    let nanos = (latency + SHORTEST_INTERVAL).as_nanos();
-    let rate = u128::from(headroom.0) * 1_000_000_000 / nanos;
-    u64::try_from(rate).map_or(FASTEST_GROWTH, |r| r.min(FASTEST_GROWTH))
+    headroom.within(latency + SHORTEST_INTERVAL).min(FASTEST_GROWTH)
 }
 
 #[cfg(test)]

@@ -29,7 +29,28 @@ impl Bytes {
     pub fn times(self, n: u64) -> Bytes {
         Bytes(self.0.saturating_mul(n))
     }
+
+    /// How long it takes to come together, or lasts, at a rate in bytes a second. A rate of 0 counts as 1.
+    #[must_use]
+    pub fn lasts_at(self, rate: u64) -> Duration {
+        let nanos = u128::from(self.0) * NANOS / u128::from(rate.max(1));
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    /// The rate, in bytes a second, at which it comes together within this time.
+    #[must_use]
+    pub fn within(self, time: Duration) -> u64 {
+        u64::try_from(u128::from(self.0) * NANOS / time.as_nanos().max(1)).unwrap_or(u64::MAX)
+    }
+
+    /// What comes together within this time at a rate in bytes a second.
+    #[must_use]
+    pub fn at_rate(rate: u64, time: Duration) -> Bytes {
+        Bytes(u64::try_from(u128::from(rate) * time.as_nanos() / NANOS).unwrap_or(u64::MAX))
+    }
 }
+
+const NANOS: u128 = 1_000_000_000;
 
 /// Formats with a binary unit and at most one decimal. From Gi on there are three, because a tenth of 1Gi is 102Mi:
 /// `153.6Mi`, `1.602Gi`, `1Gi`, `512`.

@@ -153,9 +153,9 @@ impl TemplateCheck<'_> {
     /// A container that fills its limit within the longest time between two samples should be saved, whatever its size.
     fn headroom(&mut self, shown: &str, threshold: Bytes, limit: Bytes, before: PreStop) {
         let rate = fastest(threshold, limit, before);
-        let within_a_sample = u128::from(limit.0) * 1_000_000_000 / LONGEST_INTERVAL.as_nanos();
+        let within_a_sample = limit.within(LONGEST_INTERVAL);
         let fastest_there_is = fastest_saved(Bytes(u64::MAX), EVICT.p50);
-        if rate < fastest_there_is && u128::from(rate) < within_a_sample {
+        if rate < fastest_there_is && rate < within_a_sample {
             let eviction = EVICT.p50.as_millis();
             let (takes, write) = match before {
                 PreStop::Sleeps(time) => (
