@@ -17,7 +17,7 @@ use crate::decide::schedule::GROWTH_MAY_RISE;
 use crate::ground::clock::Moment;
 use crate::ground::memory::Sample;
 use crate::ground::units::Bytes;
-use crate::pods::guard::{DryRun, Remedy};
+use crate::pods::guard::{DryRun, Guard, Remedy};
 use crate::report::notice::Subject;
 use crate::sampler::{Command, TargetId};
 
@@ -135,16 +135,8 @@ impl Controller {
         });
         let remedy = attempt.act.remedy();
         if attempt.agreed.is_some() {
-            // What was above its threshold at the question, listed, and not refused, may not be so any more.
-            let is_above = matches!(&entry.targets[i].state, GroupState::Watched { above: Some(_), .. });
-            let is_listed =
-                guard.remedies.contains(&remedy) && entry.remedies.refusal(&attempt.resize.container, remedy).is_none();
-            // Somebody may have raised the limit meanwhile: the smallest change is another one then.
-            let container = entry.pod.containers.iter().find(|c| c.name == attempt.resize.container);
-            let mut limits =
-                [sample.and_then(|s| s.own.limit), container.and_then(|c| c.memory.limit)].into_iter().flatten();
-            let is_up = limits.all(|limit| limit < attempt.resize.limit);
-            return self.restart_agreed(now, key, is_above && is_listed && is_up && possible.is_some());
+            let is_wanted = sample.is_some_and(|sample| is_still_wanted(entry, i, guard, attempt, &sample));
+            return self.restart_agreed(now, key, is_wanted && possible.is_some());
         }
         let age = now.saturating_sub(attempt.progress.began);
         let is_last = possible.is_some_and(|(evidence, mut remaining)| {
@@ -345,6 +337,17 @@ impl Attempt {
         let wanted = Bytes(self.resize.limit.0 / PAGE * PAGE);
         self.act == Act::Raise && sample.own.limit.is_none_or(|limit| limit >= wanted)
     }
+}
+
+/// Whether what was above its threshold when the budgets were asked, listed, and not refused, still is so.
+fn is_still_wanted(entry: &Entry, i: usize, guard: &Guard, attempt: &Attempt, sample: &Sample) -> bool {
+    let (remedy, resize) = (attempt.act.remedy(), &attempt.resize);
+    let is_above = matches!(&entry.targets[i].state, GroupState::Watched { above: Some(_), .. });
+    let is_listed = guard.remedies.contains(&remedy) && entry.remedies.refusal(&resize.container, remedy).is_none();
+    // Somebody may have raised the limit meanwhile: the smallest change is another one then.
+    let container = entry.pod.containers.iter().find(|c| c.name == resize.container);
+    let mut limits = [sample.own.limit, container.and_then(|c| c.memory.limit)].into_iter().flatten();
+    is_above && is_listed && limits.all(|limit| limit < resize.limit)
 }
 
 fn answer_words(answer: &Answer) -> String {
