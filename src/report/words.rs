@@ -24,7 +24,8 @@ fn answer_words(act: Act, answer: &Answer, asked: bool) -> String {
         Act::Raise => "Raise of its limit",
         Act::Restart => "Restart",
     };
-    if let Some(words) = refused_resize(act, answer).filter(|_| !asked) {
+    // It stands until the pod's spec changes.
+    if let Some(words) = answer.refusal().filter(|_| matches!(act, Act::Raise | Act::Restart) && !asked) {
         return format!("{what} refused ({words}); not tried again until the pod's spec changes");
     }
     const AGAIN: &str = "retrying while the container stays above its threshold";
@@ -63,11 +64,6 @@ fn answer_words(act: Act, answer: &Answer, asked: bool) -> String {
             what.to_lowercase()
         ),
     }
-}
-
-/// The words of a refusal that stands until the pod's spec changes.
-fn refused_resize(act: Act, answer: &Answer) -> Option<String> {
-    matches!(act, Act::Raise | Act::Restart).then(|| answer.refusal()).flatten()
 }
 
 /// `The container was OOM-killed by the kernel and not evicted before: … (last read 12 ms before: …)`.
