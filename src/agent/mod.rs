@@ -119,7 +119,8 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
 
     let (notices, queued) = events::queue();
     let instance = config.pod_name.clone().or(Some(config.node.clone()));
-    let events = tokio::spawn(events::write_events(clients.writes.client().clone(), instance, queued, metrics.clone()));
+    let writer = clients.writes.client().clone();
+    let events = tokio::spawn(events::write_events(writer, instance, queued, metrics.clone()));
     tokio::spawn(access::probe_forever(clients.prober(&config), metrics.clone()));
 
     let (ask, questions) = mpsc::channel(QUESTIONS);

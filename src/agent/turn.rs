@@ -82,10 +82,10 @@ pub(super) struct Agent {
     pub(super) node: String,
     /// Nothing must be sent.
     pub(super) silent: bool,
-    /// At most one at a time. The result says whether the server answered.
-    pub(super) pings: JoinSet<bool>,
     /// Resizes have connections of their own: their account is not the one that evicts.
     pub(super) resizes_by_own: bool,
+    /// At most one at a time on each account's connection. The result says whether the server answered.
+    pub(super) pings: JoinSet<bool>,
     /// When the last ping was sent.
     pub(super) pinged_at: Option<Moment>,
     /// The last ping was not answered, and neither was anything since.
@@ -344,7 +344,8 @@ impl Agent {
 
     /// A TCP and TLS handshake uses up part of the time that an eviction has; a dead connection uses up all of it.
     fn keep_open(&mut self) {
-        if self.pinged_at.is_some_and(|at| self.clock.now() < at + PING_EACH) || self.silent {
+        let is_open = self.pinged_at.is_some_and(|at| self.clock.now() < at + PING_EACH);
+        if is_open || self.silent || !self.pings.is_empty() {
             return;
         }
         self.ping();
