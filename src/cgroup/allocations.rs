@@ -23,7 +23,8 @@ const POOL_IS_CHARGED: &str = "memory_hugetlb_accounting";
 #[derive(Debug)]
 pub struct Allocations {
     vmstat: File,
-    page: u64,
+    /// The size of a page.
+    pub page: Bytes,
     /// How many CPUs are online.
     pub cpus: u64,
 }
@@ -58,9 +59,11 @@ impl Allocations {
         if kind != CGROUP_SUPER_MAGIC && kind != CGROUP2_SUPER_MAGIC {
             return Err(NotCounted::OtherCgroups);
         }
-        let mounts = std::fs::read_to_string("/proc/self/mounts").map_err(NotCounted::Unreadable)?;
-        if hierarchy.version == Version::V2 && charges_the_pool(&mounts) {
-            return Err(NotCounted::HugePages);
+        if hierarchy.version == Version::V2 {
+            let mounts = std::fs::read_to_string("/proc/self/mounts").map_err(NotCounted::Unreadable)?;
+            if charges_the_pool(&mounts) {
+                return Err(NotCounted::HugePages);
+            }
         }
         let number = |variable| sysconf(variable).ok().flatten().and_then(|n| u64::try_from(n).ok());
         let unknown = || NotCounted::Unreadable(io::ErrorKind::Unsupported.into());
@@ -74,7 +77,7 @@ impl Allocations {
     /// The count in a file in the form of `/proc/vmstat`.
     #[must_use]
     pub fn of(vmstat: File, page: u64, cpus: u64) -> Allocations {
-        Allocations { vmstat, page, cpus }
+        Allocations { vmstat, page: Bytes(page), cpus }
     }
 
     /// All that was ever allocated; `None` if it cannot be read.
@@ -82,13 +85,7 @@ impl Allocations {
     pub fn read(&self) -> Option<Bytes> {
         let mut buffer = [0; BUFFER];
         let length = self.vmstat.read_at(&mut buffer, 0).ok()?;
-        pages(&buffer[..length]).map(|pages| Bytes(pages).times(self.page))
-    }
-
-    /// The size of a page.
-    #[must_use]
-    pub fn page(&self) -> Bytes {
-        Bytes(self.page)
+        pages(&buffer[..length]).map(|pages| self.page.times(pages))
     }
 }
 

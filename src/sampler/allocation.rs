@@ -74,7 +74,7 @@ impl AllocationClock {
     #[must_use]
     pub fn new(allocations: Allocations) -> AllocationClock {
         AllocationClock {
-            uncounted: Uncounted::on(allocations.cpus, allocations.page()),
+            uncounted: Uncounted::on(allocations.cpus, allocations.page),
             allocations,
             last: None,
             cost: Duration::ZERO,

@@ -279,7 +279,7 @@ impl Reader {
             return false;
         }
         let failed = |group: &Arc<Group>| group.failed_charges();
-        let pod = self.groups.pod.as_ref().filter(|_| self.last.is_none_or(|last| is_of_pod(&last)));
+        let pod = self.groups.pod.as_ref().filter(|_| self.last.is_none_or(|last| is_pod_nearer(&last)));
         let counted = failed(&self.groups.own).and_then(|own| Some((own, pod.map_or(Some(0), failed)?)));
         let before = std::mem::replace(&mut self.failed_charges, counted);
         let same = counted.is_some() && counted == before;
@@ -296,7 +296,7 @@ impl Reader {
 }
 
 /// Whether the pod's limit may be hit before the container's own. Each charge is checked against the own one first.
-fn is_of_pod(sample: &Sample) -> bool {
+fn is_pod_nearer(sample: &Sample) -> bool {
     let left = |level: Level| level.limit.map(|limit| limit.less(level.usage));
     match (left(sample.own), sample.pod.and_then(left)) {
         (_, None) => false,

@@ -250,7 +250,10 @@ impl Target {
             },
             _ => schedule.next(known),
         };
-        let allowance = schedule.allowance(known);
+        let is_quiet = verdict == Verdict::Below
+            && self.reported == Reported::Nothing
+            && !self.reader.groups().own.takes_charges();
+        let allowance = if is_quiet { schedule.allowance(known) } else { None };
         let missing = threshold.zip(value).map(|(threshold, value)| threshold.less(value));
         let warn = self.rule.warn_threshold_of(known).filter(|_| !self.warned);
         let to_warning = warn.zip(value).map(|(warn, value)| warn.less(value)).filter(|missing| *missing > Bytes(0));
@@ -260,8 +263,7 @@ impl Target {
         if let Some(after) = crossing {
             self.due = Due { at: now + after, early: now + after };
         }
-        let is_quiet = verdict == Verdict::Below && self.reported == Reported::Nothing && crossing.is_none();
-        self.allowance = allowance.filter(|_| is_quiet && !self.reader.groups().own.takes_charges());
+        self.allowance = allowance.filter(|_| crossing.is_none());
         self.near = interval < CLOSE || time_left(missing, growth).is_some_and(|left| left < SOON);
         let is_reported = match verdict {
             Verdict::Below => self.reported == Reported::Nothing,
