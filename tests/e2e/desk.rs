@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use standin::{Fault, Pdb, Standin, pod};
+use standin::{Fault, Pdb, PodBuilder, Request, Standin, pod};
 
 use crate::agent::{self, Agent, NODE, binary, soon};
 use crate::world::{MIB, NS, PREFIX, World, container_id};
@@ -452,48 +452,55 @@ pub fn it_runs_in_a_cluster() {
 
 /// No handshake stands between a verdict and its eviction; and nobody asks while nothing is near.
 pub fn an_eviction_finds_its_connection_open() {
-    let world = World { server: Standin::start_tls(), tree: standin::cgroups::Tree::simulated() };
-    let place = world.place("web", Some(LIMIT), |p| {
-        p.annotation(&format!("{PREFIX}memory-usage-threshold"), "60").annotation(&format!("{PREFIX}a-mistake"), "")
-    });
-    place.group.simulate(LIMIT / 10, 0);
-    let agent = Agent::in_cluster(&world.server, world.tree.root());
-    agent.wait_state("web", "app", "watching");
-    world.wait_events("PreOOMGuardWarning", 1); // by the connection of Events
-    std::thread::sleep(Duration::from_secs(1));
-    let asked = || world.server.requests().into_iter().filter(|r| r.query.contains("keeps-a-connection-open")).count();
-    assert_eq!(asked(), 0, "nothing is near");
-    place.group.simulate(THRESHOLD - 1, 0);
-    let open = world.server.wait_for(soon(), |_| (asked() == 1).then_some(()));
-    open.expect("a question that opens the connection");
-    std::thread::sleep(Duration::from_secs(1));
-    let handshakes = world.server.handshakes();
-    place.group.simulate(THRESHOLD + 1, 0);
-    world.wait_evictions(1);
-    assert_eq!((world.server.handshakes(), asked()), (handshakes, 1));
+    finds_its_connection_open(
+        |p| p,
+        |world| Agent::in_cluster(&world.server, world.tree.root()),
+        |r| r.query.contains("keeps-a-connection-open"),
+        |world| drop(world.wait_evictions(1)),
+    );
 }
 
 /// The same for a raise: the agent's own account sends it, where evictions are those of its node.
 pub fn a_raise_finds_its_connection_open() {
+    finds_its_connection_open(
+        |p| {
+            let p = p.age(Duration::from_secs(7200)).annotation(&format!("{PREFIX}remedies"), "raise");
+            p.annotation(&format!("{PREFIX}raise-limit-to"), "1Gi")
+        },
+        |world| world.agent(&["--remedies", "raise", "--confinement", "impersonation"]),
+        |r| (r.method.as_str(), r.path.as_str()) == ("GET", "/version"),
+        |world| {
+            let raises = |s: &Standin| !s.requests_to("PATCH", "/resize").is_empty();
+            world.server.wait_for(soon(), |s| raises(s).then_some(())).expect("a raise");
+        },
+    );
+}
+
+/// `asks`: the request that opens the connection. `wait`: for the remedy.
+fn finds_its_connection_open(
+    change: impl FnOnce(PodBuilder) -> PodBuilder,
+    start: impl FnOnce(&World) -> Agent,
+    asks: impl Fn(&Request) -> bool,
+    wait: impl FnOnce(&World),
+) {
     let world = World { server: Standin::start_tls(), tree: standin::cgroups::Tree::simulated() };
     let place = world.place("web", Some(LIMIT), |p| {
-        let p = p.age(Duration::from_secs(7200)).annotation(&format!("{PREFIX}memory-usage-threshold"), "60");
-        let p = p.annotation(&format!("{PREFIX}remedies"), "raise").annotation(&format!("{PREFIX}a-mistake"), "");
-        p.annotation(&format!("{PREFIX}raise-limit-to"), "1Gi")
+        let p = p.annotation(&format!("{PREFIX}memory-usage-threshold"), "60");
+        change(p.annotation(&format!("{PREFIX}a-mistake"), ""))
     });
     place.group.simulate(LIMIT / 10, 0);
-    let agent = world.agent(&["--remedies", "raise", "--confinement", "impersonation"]);
+    let agent = start(&world);
     agent.wait_state("web", "app", "watching");
-    world.wait_events("PreOOMGuardWarning", 1); // by the connection of Events
+    world.wait_events("PreOOMGuardWarning", 1); // so that Events have their connection, too
     std::thread::sleep(Duration::from_secs(1));
-    let asked = || world.server.requests_to("GET", "/version").len();
+    let asked = || world.server.requests().iter().filter(|r| asks(r)).count();
     assert_eq!(asked(), 0, "nothing is near");
     place.group.simulate(THRESHOLD - 1, 0);
     world.server.wait_for(soon(), |_| (asked() == 1).then_some(())).expect("a question that opens the connection");
     std::thread::sleep(Duration::from_secs(1));
     let handshakes = world.server.handshakes();
     place.group.simulate(THRESHOLD + 1, 0);
-    world.server.wait_for(soon(), |s| (!s.requests_to("PATCH", "/resize").is_empty()).then_some(())).expect("a raise");
+    wait(&world);
     assert_eq!((world.server.handshakes(), asked()), (handshakes, 1));
 }
 
