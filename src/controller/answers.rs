@@ -274,7 +274,12 @@ fn fail(
     };
     match subject {
         Subject::NotEvicted { act: Act::Delete, .. } => entry.delete_failure = Some(failure),
-        _ => entry.failure = Some(failure),
+        _ => {
+            if failure.blocked {
+                entry.remedies.eviction_blocked(not_before);
+            }
+            entry.failure = Some(failure);
+        }
     }
     notify(effects, entry, container, subject.clone());
 }

@@ -11,7 +11,7 @@ use super::remedies::{ReadNode, Seen};
 use crate::act::answer::Answer;
 use crate::act::order::{Act, Order};
 use crate::decide::judge::Evidence;
-use crate::decide::ladder::{Choice, Progress, Resize, is_last_moment, time_at};
+use crate::decide::ladder::{Choice, Progress, Resize, is_last_moment};
 use crate::decide::restraint::Reservation;
 use crate::decide::schedule::GROWTH_MAY_RISE;
 use crate::ground::clock::Moment;
@@ -23,8 +23,9 @@ use crate::sampler::{Command, TargetId};
 
 /// How often the kernel's files are read while an effect is due: as often as a container near a kill is sampled.
 const LOOK_EACH: Duration = Duration::from_millis(5);
-/// When they are first read: a ramp that has just begun shows within this time how fast it is.
-const FIRST_LOOK: Duration = Duration::from_millis(2);
+/// The same in the first moments: a ramp that has just begun shows within this time how fast it is.
+const EARLY: Duration = Duration::from_millis(10);
+const EARLY_LOOK_EACH: Duration = Duration::from_millis(2);
 /// The same once the effect is late.
 const LATE_LOOK_EACH: Duration = Duration::from_millis(100);
 /// After this time an effect is late (measured: at most 0.97 s after another resize of the pod, else 0.1 s).
@@ -95,7 +96,7 @@ impl Controller {
                 order: Some(order),
                 asks,
                 agreed: None,
-                look_at: now + FIRST_LOOK,
+                look_at: now + EARLY_LOOK_EACH,
                 reservation: None,
                 was_young,
             })),
@@ -141,17 +142,16 @@ impl Controller {
         let age = now.saturating_sub(attempt.progress.began);
         let is_last = possible.is_some_and(|(evidence, mut remaining)| {
             remaining.retain(|other| *other != remedy);
-            let left = time_at(attempt.progress.growth(now, evidence.margin), &evidence);
-            let is_over = attempt.progress.is_over(now) && !remaining.is_empty();
-            let is_over = is_over || remaining.contains(&Remedy::Evict) && self.is_urgent_elsewhere(key, entry, i);
-            is_over || !attempt.progress.alone && is_last_moment(&remaining, left, &self.latencies.ladder(&key.0))
+            remaining.contains(&Remedy::Evict) && self.is_urgent_elsewhere(key, entry, i)
+                || attempt.progress.gives_way(now, &evidence, &remaining, &self.latencies.ladder(&key.0))
         });
         if is_last || age >= GIVE_UP {
             self.give_up(now, key, age);
             return false;
         }
         if let Some(Stage::Trying(attempt)) = self.pods.get_mut(key).map(|e| &mut e.stage) {
-            attempt.look_at = now + if age < LATE { LOOK_EACH } else { LATE_LOOK_EACH };
+            let each = if age < EARLY { EARLY_LOOK_EACH } else { LOOK_EACH };
+            attempt.look_at = now + if age < LATE { each } else { LATE_LOOK_EACH };
         }
         true
     }

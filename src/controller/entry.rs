@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::attempt::Attempt;
-use super::remedies::Remembered;
+use super::remedies::{BLOCKED, Remembered};
 use super::warning::{self, Warnings};
 use crate::act::order::Act;
 use crate::cgroup::resolve::{Groups, Want};
@@ -219,7 +219,7 @@ impl Entry {
     pub(super) fn is_blocked(&self) -> bool {
         let remedy = |target: TargetId| self.remedies.last_failure(target).and_then(|(_, answer)| answer);
         let target = undecided(&self.stage);
-        self.failure.as_ref().map_or(target.and_then(remedy) == Some("blocked"), |failure| failure.blocked)
+        self.failure.as_ref().map_or(target.and_then(remedy) == Some(BLOCKED), |failure| failure.blocked)
     }
 
     /// When something is due by time alone.

@@ -28,6 +28,9 @@ const LOWERED: Duration = Duration::from_secs(600);
 /// Restarts change the limit by bytes. What is farther from the limit than this is somebody else's doing.
 const DRIFT: Bytes = Bytes(1 << 12);
 
+/// The label of an answer by which a disruption budget blocks.
+pub(super) const BLOCKED: &str = "blocked";
+
 /// Reads the machine's memory; `None` if it cannot be read.
 pub type ReadNode<'a> = dyn FnMut() -> Option<NodeMemory> + 'a;
 
@@ -124,6 +127,14 @@ impl Remembered {
         let attempts = self.failed.get(&(target, remedy)).map_or(0, |failed| failed.attempts);
         let failed = Failed { until: now + wait(attempts), attempts: attempts.saturating_add(1), answer };
         self.failed.insert((target, remedy), failed);
+    }
+
+    /// A budget blocks the pod's eviction until this moment at least. A restart that it blocked is asked for first then: it
+    /// is the gentler one.
+    pub(super) fn eviction_blocked(&mut self, until: Moment) {
+        for failed in self.failed.values_mut().filter(|failed| failed.answer == Some(BLOCKED)) {
+            failed.until = until;
+        }
     }
 
     /// The label of the answer to the last remedy of a target that failed, and which one that was.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::entry::{Entry, GroupState, Guarded, Stage, bad_ids};
+use super::remedies::BLOCKED;
 use crate::act::order::Act;
 use crate::decide::judge::Verdict;
 use crate::ground::clock::Moment;
@@ -169,7 +170,7 @@ fn failed_remedy(entry: &Entry, target: TargetId, seconds: u64) -> (GuardState, 
     };
     let remedy = remedy.as_str();
     let state = match answer {
-        Some("blocked") => GuardState::Blocked,
+        Some(BLOCKED) => GuardState::Blocked,
         Some(answer) => GuardState::Other(answer.into()),
         None => return (GuardState::NoRemedy, format!("the {remedy} had no effect; next try in {seconds} s")),
     };

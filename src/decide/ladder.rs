@@ -38,6 +38,9 @@ pub const EVICT: Spread = Spread { p50: Duration::from_millis(60), p90: Duration
 const QUESTION: Duration = Duration::from_millis(15);
 /// What was used up since a remedy began is spread over this time at least: a single step is no growth yet.
 const SEEN_OVER: Duration = Duration::from_millis(20);
+/// More than this is no single step, and is spread over a shorter time: a ramp of 1 GiB/s has used it up after 4 ms.
+const STEP: Bytes = Bytes(4 << 20);
+const RAMP_SEEN_OVER: Duration = Duration::from_millis(3);
 
 /// What this agent may do besides evicting, and how far its raises may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,10 +163,18 @@ pub fn time_at(growth: u64, evidence: &Evidence) -> Option<Duration> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice {
     pub remedy: Remedy,
-    /// Should it have no effect, another one is in time after it. Otherwise it is only the quickest.
-    pub in_time: bool,
+    pub chance: Chance,
+}
+
+/// What can be done should the remedy have no effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chance {
+    /// Another one is in time after it.
+    OneOfTwo,
+    /// There is no time for two, and it is the quickest. Another one is in time only if it begins soon.
+    Quickest,
     /// At the growth that was seen, no other is in time: waiting for this one costs nothing.
-    pub alone: bool,
+    Only,
 }
 
 /// The first of these remedies, which are possible and in the user's order, that is in time; the quickest if none is.
@@ -173,7 +184,7 @@ pub fn choose(possible: &[Remedy], left: Option<Duration>, latencies: &Latencies
         |i: usize, remedy: Remedy| left.is_none_or(|left| latencies.needed(remedy, &possible[i + 1..]) < left);
     let first = possible.iter().enumerate().find(|(i, remedy)| in_time(*i, **remedy));
     if let Some((_, remedy)) = first {
-        return Some(Choice { remedy: *remedy, in_time: true, alone: false });
+        return Some(Choice { remedy: *remedy, chance: Chance::OneOfTwo });
     }
     let at_seen = left.map(|left| left.saturating_mul(GROWTH_MAY_RISE));
     let quickest = latencies.quickest(possible)?;
@@ -181,10 +192,11 @@ pub fn choose(possible: &[Remedy], left: Option<Duration>, latencies: &Latencies
     if !itself {
         // Even that comes too late in nine of ten cases. There is time for one, so the one with the better odds gets it.
         let remedy = latencies.mostly_quickest(possible)?;
-        return Some(Choice { remedy, in_time: false, alone: true });
+        return Some(Choice { remedy, chance: Chance::Only });
     }
     let others: Vec<Remedy> = possible.iter().copied().filter(|other| *other != quickest).collect();
-    Some(Choice { remedy: quickest, in_time: false, alone: is_last_moment(&others, at_seen, latencies) })
+    let chance = if is_last_moment(&others, at_seen, latencies) { Chance::Only } else { Chance::Quickest };
+    Some(Choice { remedy: quickest, chance })
 }
 
 /// Whether the quickest of the remedies that are left has to begin now, because later it would come too late. `None` left:
@@ -428,39 +440,43 @@ fn resize(pod: &Pod, container: &Container, limit: Bytes) -> Resize {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     pub began: Moment,
+    choice: Choice,
     /// The margin when it began.
-    pub margin: Option<Bytes>,
-    /// The growth to reckon with at least: [`worst_growth`] for a remedy that was in time, else the growth that was seen.
-    pub growth: u64,
-    /// For a remedy that was not in time: when the next one begins, if it has had no effect by then. It costs an eviction no more
-    /// than this delay, and nine of ten have had their effect.
-    pub until: Option<Moment>,
-    /// See [`Choice::alone`].
-    pub alone: bool,
+    margin: Option<Bytes>,
+    /// The growth to reckon with at least: [`worst_growth`] where there is time for two, else the growth that was seen.
+    growth: u64,
+    /// When nine of ten have had their effect.
+    until: Moment,
 }
 
 impl Progress {
     #[must_use]
     pub fn new(now: Moment, evidence: &Evidence, choice: Choice, latencies: &Latencies) -> Progress {
         let worst = worst_growth(evidence);
-        let (growth, until) = match choice.in_time {
-            true => (worst, None),
-            false => (worst / u64::from(GROWTH_MAY_RISE), Some(now + latencies.of(choice.remedy) + REACTION)),
-        };
-        Progress { began: now, margin: evidence.margin, growth, until, alone: choice.alone }
+        let growth = if choice.chance == Chance::OneOfTwo { worst } else { worst / u64::from(GROWTH_MAY_RISE) };
+        Progress { began: now, choice, margin: evidence.margin, growth, until: now + latencies.of(choice.remedy) }
     }
 
-    /// Whether a remedy that was not in time has had its time.
+    /// Whether the quickest of the other remedies has to begin now, without waiting any longer for this one.
     #[must_use]
-    pub fn is_over(&self, now: Moment) -> bool {
-        self.until.is_some_and(|until| until <= now)
+    pub fn gives_way(&self, now: Moment, evidence: &Evidence, others: &[Remedy], latencies: &Latencies) -> bool {
+        let Some(next) = latencies.quickest(others) else { return false };
+        // It costs an eviction no more than this delay.
+        let is_over = self.choice.chance != Chance::OneOfTwo && now >= self.until + REACTION;
+        if is_over || self.choice.chance == Chance::Only {
+            return is_over;
+        }
+        let Some(left) = time_at(self.growth(now, evidence.margin), evidence) else { return false };
+        // The growth may have turned out to be such that the other would come too late, and this one does not.
+        let is_better = latencies.of(next) > left && self.until.saturating_sub(now) <= left;
+        !is_better && is_last_moment(others, Some(left), latencies)
     }
 
     /// The growth to reckon with now: what was expected at worst or, if that is more, what was seen since.
-    #[must_use]
-    pub fn growth(&self, now: Moment, margin: Option<Bytes>) -> u64 {
+    fn growth(&self, now: Moment, margin: Option<Bytes>) -> u64 {
         let used = self.margin.zip(margin).map_or(Bytes(0), |(before, now)| before.less(now));
-        self.growth.max(used.within(now.saturating_sub(self.began).max(SEEN_OVER)))
+        let least = if used > STEP { RAMP_SEEN_OVER } else { SEEN_OVER };
+        self.growth.max(used.within(now.saturating_sub(self.began).max(least)))
     }
 }
 
@@ -535,10 +551,14 @@ mod tests {
         }
         assert_eq!(time_at(39 * MIB, &seen), ms(1000));
         assert_eq!(time_at(0, &Evidence { tight: true, ..seen }), None, "it does not grow");
-        let progress =
-            Progress { began: Duration::from_secs(1), margin: Some(Bytes(100)), growth: 40, until: None, alone: false };
+        let choice = Choice { remedy: Remedy::Raise, chance: Chance::OneOfTwo };
+        let seen = Evidence { margin: Some(Bytes(100 * MIB)), growth: Some(10), ..seen };
+        let progress = Progress::new(Duration::from_secs(1), &seen, choice, &MEASURED);
         let at = |millis, margin| progress.growth(Duration::from_millis(millis), Some(Bytes(margin)));
-        assert_eq!((at(1000, 100), at(2000, 70), at(1500, 70), at(2000, 200)), (40, 40, 60, 40));
+        assert_eq!((at(1000, 100 * MIB), at(2000, 100 * MIB - 30), at(2000, 200 * MIB)), (40, 40, 40));
+        assert_eq!(at(1500, 100 * MIB - 30), 60);
+        assert_eq!((at(1002, 97 * MIB), at(1100, 97 * MIB)), (150 * MIB, 30 * MIB), "a single step is no growth yet");
+        assert_eq!((at(1002, 95 * MIB), at(1005, 95 * MIB)), (5 * MIB * 1000 / 3, 1000 * MIB), "this is");
     }
 
     fn evidence() -> Evidence {
@@ -704,8 +724,7 @@ mod tests {
                     at += Duration::from_millis(5);
                     let used = (growth as f64 * at.as_secs_f64()) as u64;
                     let margin = Some(Bytes(margin.saturating_sub(used)));
-                    let left = time_at(progress.growth(at, margin), &Evidence { margin, ..evidence });
-                    if progress.is_over(at) || !progress.alone && is_last_moment(&[Remedy::Evict], left, &latencies) {
+                    if progress.gives_way(at, &Evidence { margin, ..evidence }, &[Remedy::Evict], &latencies) {
                         break at;
                     }
                 }
@@ -714,7 +733,7 @@ mod tests {
             };
             let saved = evicted_at + Duration::from_millis(evict) < lasts(margin, growth);
             // One that was not in time is begun all the same. It may cost what the eviction lacked to be in time, and a look.
-            let spare = if choice.in_time { Duration::ZERO } else { REACTION.max(SEEN_OVER) + Duration::from_millis(5) };
+            let spare = if choice.chance == Chance::OneOfTwo { Duration::ZERO } else { REACTION.max(SEEN_OVER) + Duration::from_millis(5) };
             let at_once = at_once && Duration::from_millis(evict) + spare < lasts(margin, growth);
             prop_assert!(saved || !at_once, "{choice:?} {evicted_at:?}");
         }

@@ -181,11 +181,11 @@ pub fn restart_ends_on_sigterm_and_comes_back() {
     assert!(pod["metadata"]["deletionTimestamp"].is_null());
 }
 
-/// A budget that allows no eviction allows no restart. (With `evict` in the list, an eviction may be retried before the restart.)
+/// A budget that allows no eviction allows no restart. When it opens, the restart is asked for before the eviction.
 pub fn restart_asks_the_budget() {
     let world = World::real();
     world.server.resizes(Resizes::default());
-    let place = listing(&world, "web", 64 * MIB, "restart", |p| restarts(p).label("app", "web"));
+    let place = listing(&world, "web", 64 * MIB, "restart,evict", |p| restarts(p).label("app", "web"));
     world.server.put_pdb(Pdb::blocking(NS, "guarded", &[("app", "web")]));
     let agent = watching(&world, &[]);
     let mut hog = leaking(&place, 30 * MIB, 45 * MIB, pace(4));

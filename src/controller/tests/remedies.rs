@@ -135,6 +135,18 @@ fn the_quickest_is_given_its_own_time() {
     assert_eq!(desk.since(), ["tell PreOOMRemedyFailed", "post u1"]);
 }
 
+/// Growth turns out to be such that an eviction comes too late, and the raise under way does not: it is waited for.
+#[test]
+fn what_is_still_in_time_does_not_give_way_to_what_is_not() {
+    let (mut desk, id) = watching(&raising("raise,evict"));
+    desk.crosses(id, 61, 20);
+    assert_eq!(desk.since(), ["raise u1"], "39Mi last half a second");
+    desk.looks_for(20, |ms| 61 + 300 * ms / 1000);
+    assert_eq!(desk.since(), [""; 0], "33Mi last 110 ms: less than an eviction takes, and enough for the raise");
+    desk.looks(67, 1024);
+    assert_eq!(desk.since(), ["rearm 0", "tell PreOOMRaised"]);
+}
+
 /// There is hardly time for anything: the one with the better odds is tried.
 #[test]
 fn where_nothing_is_in_time_the_odds_decide() {
@@ -425,6 +437,18 @@ fn a_budget_that_blocks_an_eviction_blocks_a_restart() {
     desk.answer(0, &Answer::Blocked { budget: Some("b".into()), message: "m".into(), retry_after: None });
     let seen = desk.since();
     assert!(!seen.contains(&"restart u1".to_owned()), "{seen:?}");
+    // When the eviction is due again, the restart is asked for before it: the budget may have opened.
+    for order in [1, 2, 3] {
+        desk.answer(2 * order - 1, &Answer::Blocked { budget: None, message: "m".into(), retry_after: None });
+        desk.wait();
+        let seen: Vec<String> = desk.since().into_iter().filter(|kind| kind.starts_with("post")).collect();
+        assert_eq!(seen.last().map(String::as_str), Some("post u1 dry"), "{order}: {seen:?}");
+        if order < 3 {
+            desk.answer(2 * order, &Answer::Blocked { budget: None, message: "m".into(), retry_after: None });
+        }
+    }
+    desk.answer(6, &Answer::Accepted);
+    assert_eq!(desk.since(), ["restart u1"]);
     // Without another remedy, it is asked again, at a growing distance.
     let (mut desk, id) = watching(&restarting("restart"));
     desk.crosses(id, 61, 1);
