@@ -6,6 +6,7 @@ pub mod eligibility;
 pub mod growth;
 pub mod judge;
 pub mod ladder;
+pub mod past;
 pub mod restraint;
 pub mod schedule;
 pub mod warn;
