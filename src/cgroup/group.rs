@@ -15,7 +15,7 @@ use super::swap::{MachineSwap, Swap};
 use super::version::Version;
 use super::{v1, v2};
 use crate::ground::clock::Moment;
-use crate::ground::memory::{NodeMemory, Stat};
+use crate::ground::memory::{Breakdown, NodeMemory, Stat};
 use crate::ground::units::Bytes;
 
 /// `memory.stat` is about 1.5 KiB on v1 and 2.5 KiB on v2 of a 6.x kernel.
@@ -111,6 +111,22 @@ impl Group {
         let mut buffer = [0; STAT_BUFFER];
         let stat = self.parsed(&self.stat, self.version.files().stat, &mut buffer, |t| self.version.parse_stat(t))?;
         Ok(stat.map(|stat| stat.times(self.times)))
+    }
+
+    /// What its memory consists of, for people; `None` if it is gone or cannot be read. As expensive as [`Group::stat`].
+    #[must_use]
+    pub fn breakdown(&self) -> Option<Breakdown> {
+        let mut buffer = [0; STAT_BUFFER];
+        let parse = |text: &[u8]| Ok(self.version.parse_breakdown(text));
+        self.parsed(&self.stat, self.version.files().stat, &mut buffer, parse).ok()?
+    }
+
+    /// The most that usage ever was, as the kernel remembers it; `None` if the group is gone, or the kernel does not (v2 before
+    /// 5.19). Read so rarely that it is not worth a descriptor of its own.
+    #[must_use]
+    pub fn peak(&self) -> Option<Bytes> {
+        let text = std::fs::read(self.dir.join(self.version.files().peak)).ok()?;
+        self.version.parse_usage(&text).ok()
     }
 
     /// How long its `memory.stat` takes to read, if that is so long that another thread reads it (`StatReader`).
@@ -258,8 +274,9 @@ mod tests {
                 ("memory.max", b"134217728\n"),
                 (
                     "memory.stat",
-                    b"anon 1\nfile 2\nfile_dirty 5\nfile_writeback 6\ninactive_file 100\nactive_file 200\nslab_reclaimable 7\n",
+                    b"anon 1\nfile 2\nkernel_stack 3\npagetables 4\npercpu 1\nsock 9\nshmem 2\nfile_dirty 5\nfile_writeback 6\ninactive_file 100\nactive_file 200\nslab_reclaimable 7\nslab 8\n",
                 ),
+                ("memory.peak", b"73400320\n"),
                 ("memory.events", b"low 0\nhigh 0\nmax 9\noom 1\noom_kill 3\noom_group_kill 0\n"),
             ],
         );
@@ -270,6 +287,16 @@ mod tests {
         let expected = Kills { killed: 3, together: Some(0), limit_hit: Some(1), hit_below: 0 };
         assert_eq!(group.kills(None), Some(expected));
         assert_eq!(group.failed_charges(), Some(9));
+        let expected = Breakdown {
+            anonymous: Bytes(1),
+            active_file: Bytes(200),
+            inactive_file: Bytes(100),
+            shmem: Bytes(2),
+            slab: Bytes(8),
+            kernel: Bytes(3 + 4 + 1),
+            sockets: Bytes(9),
+        };
+        assert_eq!((group.breakdown(), group.peak()), (Some(expected), Some(Bytes(73_400_320))));
     }
 
     #[test]
@@ -281,8 +308,9 @@ mod tests {
                 ("memory.limit_in_bytes", b"9223372036854771712\n"),
                 (
                     "memory.stat",
-                    b"inactive_file 1\nactive_file 1\ntotal_dirty 5\ntotal_writeback 6\ntotal_inactive_file 100\ntotal_active_file 200\n",
+                    b"rss 1\ninactive_file 1\nactive_file 1\ntotal_rss 70\ntotal_shmem 3\ntotal_dirty 5\ntotal_writeback 6\ntotal_inactive_file 100\ntotal_active_file 200\n",
                 ),
+                ("memory.max_usage_in_bytes", b"73400320\n"),
                 ("memory.oom_control", b"oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
                 ("memory.failcnt", b"9\n"),
             ],
@@ -295,6 +323,10 @@ mod tests {
         assert_eq!(group.stat().unwrap().unwrap().clean_cache(), Bytes(289));
         assert_eq!(group.kills(None).map(|k| k.killed), Some(2));
         assert_eq!(group.failed_charges(), Some(9));
+        let (anonymous, shmem) = (Bytes(70), Bytes(3));
+        let cache = Breakdown { active_file: Bytes(200), inactive_file: Bytes(100), ..Breakdown::default() };
+        assert_eq!(group.breakdown(), Some(Breakdown { anonymous, shmem, ..cache }));
+        assert_eq!(group.peak(), Some(Bytes(73_400_320)));
     }
 
     /// Memory can be added to a machine, and a limit above it is one that people wrote.

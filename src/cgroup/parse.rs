@@ -11,6 +11,8 @@ pub(super) struct Files {
     pub(super) kills: &'static str,
     /// The file that has the count of charges that hit the limit.
     pub(super) failed_charges: &'static str,
+    /// The most that usage ever was.
+    pub(super) peak: &'static str,
 }
 
 /// A limit, as the kernel writes it.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::error::Malformed;
 use super::parse::{Files, Limit, number, or_none, required};
-use crate::ground::memory::Stat;
+use crate::ground::memory::{Breakdown, Stat};
 use crate::ground::units::Bytes;
 
 pub(super) const FILES: Files = Files {
@@ -13,6 +13,7 @@ pub(super) const FILES: Files = Files {
     stat: "memory.stat",
     kills: "memory.oom_control",
     failed_charges: "memory.failcnt",
+    peak: "memory.max_usage_in_bytes",
 };
 
 /// v1 writes "no limit" as `PAGE_COUNTER_MAX`: the largest `long`, rounded down to a page. This is the value for pages
@@ -42,4 +43,14 @@ pub(super) fn stat(text: &[u8]) -> Result<Stat, Malformed> {
         slab_reclaimable: Bytes(0),
         shmem: or_none(text, "total_shmem"),
     })
+}
+
+pub(super) fn breakdown(text: &[u8]) -> Breakdown {
+    Breakdown {
+        anonymous: or_none(text, "total_rss"),
+        active_file: or_none(text, "total_active_file"),
+        inactive_file: or_none(text, "total_inactive_file"),
+        shmem: or_none(text, "total_shmem"),
+        ..Breakdown::default()
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::error::Malformed;
 use super::parse::{Files, Limit, number, or_none, required};
-use crate::ground::memory::Stat;
+use crate::ground::memory::{Breakdown, Stat};
 use crate::ground::units::Bytes;
 
 pub(super) const FILES: Files = Files {
@@ -11,6 +11,7 @@ pub(super) const FILES: Files = Files {
     stat: "memory.stat",
     kills: "memory.events",
     failed_charges: "memory.events",
+    peak: "memory.peak",
 };
 
 pub(super) const OWN_EVENTS: &str = "memory.events.local";
@@ -34,4 +35,17 @@ pub(super) fn stat(text: &[u8]) -> Result<Stat, Malformed> {
         slab_reclaimable: or_none(text, "slab_reclaimable"),
         shmem: or_none(text, "shmem"),
     })
+}
+
+pub(super) fn breakdown(text: &[u8]) -> Breakdown {
+    let kernel = ["kernel_stack", "pagetables", "sec_pagetables", "percpu"];
+    Breakdown {
+        anonymous: or_none(text, "anon"),
+        active_file: or_none(text, "active_file"),
+        inactive_file: or_none(text, "inactive_file"),
+        shmem: or_none(text, "shmem"),
+        slab: or_none(text, "slab"),
+        kernel: kernel.into_iter().map(|key| or_none(text, key)).fold(Bytes(0), Bytes::plus),
+        sockets: or_none(text, "sock"),
+    }
 }

@@ -4,7 +4,7 @@ use super::error::Malformed;
 use super::kills::Kills;
 use super::parse::{Files, Limit, field, number};
 use super::{v1, v2};
-use crate::ground::memory::Stat;
+use crate::ground::memory::{Breakdown, Stat};
 use crate::ground::units::Bytes;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -43,6 +43,15 @@ impl Version {
         match self {
             Version::V1 => v1::stat(text),
             Version::V2 => v2::stat(text),
+        }
+    }
+
+    /// Parses what `memory.stat` says to people. A line that is missing counts as 0.
+    #[must_use]
+    pub fn parse_breakdown(self, text: &[u8]) -> Breakdown {
+        match self {
+            Version::V1 => v1::breakdown(text),
+            Version::V2 => v2::breakdown(text),
         }
     }
 

@@ -62,6 +62,8 @@ fn view_of(entry: &Entry, state: GuardState, why: String) -> GuardView {
         signal: None,
         threshold: None,
         guarded_by: entry.by_namespace.then_some(keys::BY_NAMESPACE.into()),
+        remedies: Vec::new(),
+        latency: None,
         memory: None,
     }
 }
@@ -86,6 +88,7 @@ fn view_of_target(entry: &Entry, target: &Guarded, now: Moment) -> GuardView {
             age_ms: millis(now.saturating_sub(last.sample.at)),
             next_ms: millis(last.next.saturating_sub(now)),
             oom_kills: last.oom_kills,
+            ..MemoryView::default()
         });
     }
     view

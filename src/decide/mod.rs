@@ -2,6 +2,7 @@
 
 pub mod allocation;
 mod budget;
+pub mod class;
 pub mod eligibility;
 pub mod growth;
 pub mod judge;

@@ -214,12 +214,12 @@ impl Past {
         Some(SlowGrowth { a_minute: if agree { at(2).round() as i64 } else { 0 }, lasted })
     }
 
-    /// The signal so long ago: the last that was known then.
+    /// How long ago the signal was last at this value or below, within the last five minutes.
     #[must_use]
-    pub fn value_ago(&self, ago: Duration) -> Option<Bytes> {
-        let ago = u32::try_from(ago.as_secs()).unwrap_or(u32::MAX);
-        let before = self.seconds.all().filter(|(n, seen)| *n >= ago && seen.value > 0).last();
-        self.bytes(before?.1.value)
+    pub fn last_below(&self, value: Bytes) -> Option<Duration> {
+        let known = self.seconds.all().filter_map(|(ago, seen)| Some((ago, self.bytes(seen.value)?)));
+        let (ago, _) = known.filter(|(_, seen)| *seen <= value).last()?;
+        Some(Duration::from_secs(u64::from(ago)))
     }
 
     /// The least of the signal that was known in the last five minutes, and how long ago that was.
@@ -330,7 +330,7 @@ mod tests {
         let curve = past.minutes(5);
         assert_eq!((curve.each, curve.value), (Duration::from_secs(5), vec![of(2), of(9)]));
         assert_eq!(past.fastest_second(), of(1));
-        assert_eq!((past.value_ago(Duration::from_secs(3)), past.value_ago(Duration::from_secs(1))), (of(2), of(7)));
+        assert_eq!(past.last_below(Bytes(5 * MIB)), Some(Duration::from_secs(7)));
         assert_eq!(past.least(), Some((Duration::from_secs(9), Bytes(0))));
         // After a long pause, nothing of before is left in the minutes.
         past.remember(second(5000), Bytes(MIB), None);

@@ -65,6 +65,29 @@ impl Stat {
     }
 }
 
+/// What a group's memory consists of, for people, in bytes. What is missing to usage is other memory of the kernel; v1 names
+/// none of that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Breakdown {
+    pub anonymous: Bytes,
+    pub active_file: Bytes,
+    pub inactive_file: Bytes,
+    /// tmpfs and shared memory.
+    pub shmem: Bytes,
+    pub slab: Bytes,
+    /// Kernel stacks, page tables, and per-CPU memory.
+    pub kernel: Bytes,
+    pub sockets: Bytes,
+}
+
+impl Breakdown {
+    /// File cache, without tmpfs.
+    #[must_use]
+    pub fn file(&self) -> Bytes {
+        self.active_file.plus(self.inactive_file)
+    }
+}
+
 /// One group's memory at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level {

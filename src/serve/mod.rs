@@ -1,4 +1,5 @@
-//! What the agent serves: metrics, probes, `/api/guards` and the page.
+//! What the agent serves: metrics, probes, `/api/guards`, `/api/incidents` and the page.
 
 pub mod http;
+pub mod incident;
 pub mod wire;

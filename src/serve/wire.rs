@@ -63,6 +63,12 @@ pub struct GuardView {
     /// `namespace` if the namespace's label has opted the pod in; none: the pod's own label.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guarded_by: Option<Word>,
+    /// The remedies that the pod lists.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remedies: Vec<Word>,
+    /// How long they take in this namespace, and on this node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency: Option<LatencyView>,
     /// The last sample.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<MemoryView>,
@@ -91,6 +97,49 @@ pub struct MemoryView {
     pub next_ms: u64,
     /// How many kills the kernel has counted in this group.
     pub oom_kills: Option<u64>,
+    /// For how long the agent has watched it, in seconds.
+    pub known_seconds: u64,
+    /// The growth of the signal over the last minutes, or the last hours where it stands still in those, in bytes a minute.
+    /// One step is no growth. Null in the first 90 seconds.
+    pub growth_per_minute: Option<i64>,
+    /// For how long it has been growing like this.
+    pub growing_seconds: Option<u64>,
+    /// When it will be above its threshold if it keeps growing like this, in seconds; null: it does not grow.
+    pub above_in_seconds: Option<u64>,
+    /// The most of the signal, where it was known, within the last day.
+    pub peak: Option<u64>,
+    /// The most of the usage within the last day.
+    pub usage_peak: Option<u64>,
+    /// The most that usage ever was, as the kernel remembers it (`memory.peak`; v1: `memory.max_usage_in_bytes`). Page cache
+    /// counts.
+    pub kernel_peak: Option<u64>,
+    /// The fastest rise of the signal from one second to the next within the last five minutes.
+    pub fastest_second: Option<u64>,
+    /// The signal of the last five minutes and of the last day; only with `?history=1`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub history: Option<HistoryView>,
+}
+
+/// The most of the signal in equal parts of time, the oldest first, in KiB; null: not known.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HistoryView {
+    /// The last five minutes, each five seconds.
+    pub minutes: Vec<Option<u64>>,
+    /// The last day, each quarter of an hour.
+    pub day: Vec<Option<u64>>,
+}
+
+/// How long nine of ten remedies took, from the request to the effect, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LatencyView {
+    pub raise: u64,
+    pub restart: u64,
+    /// To the end of the container, its shutdown included.
+    pub evict: u64,
+    /// How many evictions this rests on; 0: it is assumed.
+    pub evictions: u64,
 }
 
 /// One notice, with the content of its log line and its Event. Sizes in bytes.
@@ -285,7 +334,7 @@ mod tests {
     use super::*;
 
     /// Every field is set: as an agent of this version writes it, key by key.
-    const WHOLE: &str = r#"{"dryRun":"off","guards":[{"cgroup":"/g","container":"c","dryRun":"server","guardedBy":"namespace","memory":{"ageMs":9,"growth":-6,"limit":3,"nextMs":10,"oomKills":8,"room":5,"slowGrowth":-7,"threshold":4,"usage":1,"value":2},"namespace":"n","never":"mirror","owner":"Job/j","pod":"p","signal":"usage","state":"held","threshold":"60 %","uid":"u","why":"w"},{"memory":{"ageMs":0,"growth":null,"limit":null,"nextMs":0,"oomKills":null,"room":null,"slowGrowth":null,"threshold":null,"usage":0,"value":null},"namespace":"","pod":"","state":"failing","uid":"","why":""}],"listAgeSeconds":1,"listed":true,"node":"a","recent":[{"answer":"accepted","at":"2026-11-24T03:00:00Z","cause":"too-fast","container":"c","dryRun":"client","growth":5,"limit":3,"namespace":"n","number":1,"owner":"Job/j","pod":"p","raisedTo":10,"reason":"PreOOMEvicted","relieved":-11,"room":7,"signal":"usage","slowGrowth":6,"threshold":4,"tookMs":8.5,"uid":"u","usage":2,"value":1,"words":"w"},{"at":"","namespace":"","number":2,"pod":"","reason":"","uid":"","words":""}],"started":"2026-11-24T02:00:00Z","version":"0.1.0"}"#;
+    const WHOLE: &str = r#"{"dryRun":"off","guards":[{"cgroup":"/g","container":"c","dryRun":"server","guardedBy":"namespace","latency":{"evict":3,"evictions":4,"raise":1,"restart":2},"memory":{"aboveInSeconds":14,"ageMs":9,"fastestSecond":18,"growingSeconds":13,"growth":-6,"growthPerMinute":-12,"history":{"day":[2,null],"minutes":[null,1]},"kernelPeak":17,"knownSeconds":11,"limit":3,"nextMs":10,"oomKills":8,"peak":15,"room":5,"slowGrowth":-7,"threshold":4,"usage":1,"usagePeak":16,"value":2},"namespace":"n","never":"mirror","owner":"Job/j","pod":"p","remedies":["raise","evict"],"signal":"usage","state":"held","threshold":"60 %","uid":"u","why":"w"},{"memory":{"aboveInSeconds":null,"ageMs":0,"fastestSecond":null,"growingSeconds":null,"growth":null,"growthPerMinute":null,"kernelPeak":null,"knownSeconds":0,"limit":null,"nextMs":0,"oomKills":null,"peak":null,"room":null,"slowGrowth":null,"threshold":null,"usage":0,"usagePeak":null,"value":null},"namespace":"","pod":"","state":"failing","uid":"","why":""}],"listAgeSeconds":1,"listed":true,"node":"a","recent":[{"answer":"accepted","at":"2026-11-24T03:00:00Z","cause":"too-fast","container":"c","dryRun":"client","growth":5,"limit":3,"namespace":"n","number":1,"owner":"Job/j","pod":"p","raisedTo":10,"reason":"PreOOMEvicted","relieved":-11,"room":7,"signal":"usage","slowGrowth":6,"threshold":4,"tookMs":8.5,"uid":"u","usage":2,"value":1,"words":"w"},{"at":"","namespace":"","number":2,"pod":"","reason":"","uid":"","words":""}],"started":"2026-11-24T02:00:00Z","version":"0.1.0"}"#;
 
     #[test]
     fn what_is_written_is_read_and_written_the_same() {
