@@ -30,6 +30,7 @@ use crate::controller::{Controller, Settings};
 use crate::decide::eligibility::Scope;
 use crate::ground::clock::Clock;
 use crate::pods::guard::DryRun;
+use crate::report::incidents::Incidents;
 use crate::report::metrics::Metrics;
 use crate::report::recent::Recent;
 use crate::report::{Pace, events, stderr};
@@ -159,6 +160,7 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
         metrics,
         notices,
         recent: Recent::default(),
+        incidents: Incidents::default(),
         wants: Vec::new(),
         walk: Tasks::new(),
         warnings: Tasks::new(),

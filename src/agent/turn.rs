@@ -10,7 +10,7 @@ use anyhow::anyhow;
 use futures::StreamExt;
 use jiff::Timestamp;
 use kube::Client;
-use tokio::sync::{mpsc, oneshot, watch as published};
+use tokio::sync::{mpsc, watch as published};
 use tokio::task::JoinSet;
 use tracing::{Level, debug, info};
 
@@ -27,12 +27,13 @@ use crate::controller::{Controller, Effect};
 use crate::ground::clock::{Clock, Moment};
 use crate::pods::guard::DryRun;
 use crate::pods::{FailureKind, PodChange, WatchFailure, watch};
+use crate::report::incidents::Incidents;
 use crate::report::metrics::Metrics;
 use crate::report::notice::Notice;
 use crate::report::recent::Recent;
 use crate::report::{self, Pace, events};
 use crate::sampler::{Command, Counters, Report, TargetId, What, read_all};
-use crate::serve::http::{AgentState, Unheard, Views};
+use crate::serve::http::{AgentState, Question, Unheard, Views};
 
 /// While an eviction may come soon, the agent pings over its connection at this interval. The connection is then open,
 /// and one that has silently died is found before the eviction needs it. (kube's pool and the API server close a
@@ -69,6 +70,7 @@ pub(super) struct Agent {
     pub(super) metrics: Metrics,
     pub(super) notices: events::Queue,
     pub(super) recent: Recent,
+    pub(super) incidents: Incidents,
     /// To be searched for in the next walk.
     pub(super) wants: Vec<(TargetId, Want)>,
     /// At most one walk at a time.
@@ -129,7 +131,7 @@ impl Agent {
         reads: Client,
         signals: &mut Signals,
         mut reports: mpsc::Receiver<Report>,
-        mut questions: mpsc::Receiver<oneshot::Sender<Views>>,
+        mut questions: mpsc::Receiver<Question>,
     ) -> anyhow::Result<()> {
         let (contact, counters) = (self.contact.clone(), Arc::clone(&self.counters));
         let mut pods = pin!(watch(reads, &self.node));
@@ -170,11 +172,7 @@ impl Agent {
     }
 
     /// Waits for the outstanding answers.
-    async fn drain(
-        mut self,
-        signals: &mut Signals,
-        questions: &mut mpsc::Receiver<oneshot::Sender<Views>>,
-    ) -> anyhow::Result<()> {
+    async fn drain(mut self, signals: &mut Signals, questions: &mut mpsc::Receiver<Question>) -> anyhow::Result<()> {
         info!(evictions = self.posts.len(), "stopping: waiting for the answers that are due");
         loop {
             tokio::select! {
@@ -279,13 +277,16 @@ impl Agent {
         }
     }
 
-    fn answer(&mut self, question: oneshot::Sender<Views>) {
+    fn answer(&mut self, question: Question) {
         // The requester may have gone.
-        let _ = question.send(Views {
-            state: self.state(),
-            guards: self.controller.guards(self.clock.now()),
-            recent: self.recent.all(),
-        });
+        match question {
+            Question::Guards(sender) => drop(sender.send(Views {
+                state: self.state(),
+                guards: self.controller.guards_and_pasts(self.clock.now()),
+                recent: self.recent.all(),
+            })),
+            Question::Incidents(sender) => drop(sender.send(self.incidents.all())),
+        }
     }
 
     /// Carries out the controller's effects until there are no more.
@@ -295,10 +296,12 @@ impl Agent {
             let machine = &self.machine;
             let mut read = |_: TargetId, groups: &Groups| read_all(groups, &stats, &|| clock.now());
             self.controller.decide(clock.now(), &mut read, &mut || machine.memory());
-            let effects = self.controller.effects();
+            let mut effects = self.controller.effects();
             if effects.is_empty() {
                 break;
             }
+            // What is said of a request waits for it, not the other way round.
+            effects.sort_by_key(|effect| matches!(effect, Effect::Notify(_)));
             for effect in effects {
                 self.carry_out(effect);
             }
@@ -382,6 +385,7 @@ impl Agent {
     fn notify(&mut self, notice: Notice) {
         self.metrics.reported(&notice.subject);
         self.recent.keep(Timestamp::now(), &notice);
+        self.incidents.keep(Timestamp::now(), &notice);
         if !self.pace.allows(self.clock.now(), &notice) {
             self.metrics.notices_dropped.inc();
             return;

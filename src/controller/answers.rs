@@ -70,7 +70,7 @@ impl Controller {
         let Some(target) = target else {
             // The pod is gone, or was released meanwhile. What happened to it is reported all the same.
             let (pod, owner, container) = (request.pod, request.owner, request.container);
-            let notice = Notice { pod, owner, container, by_namespace: request.by_namespace, subject };
+            let notice = Notice { pod, owner, container, by_namespace: request.by_namespace, subject, story: None };
             self.effects.push(Effect::Notify(Box::new(notice)));
             self.settle(answer, request.may_have_happened, request.reservation);
             return;

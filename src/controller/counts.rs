@@ -1,12 +1,14 @@
 //! Counts for `/metrics`, and for tests of bounds.
 
+use std::sync::Arc;
+
 use super::core::Controller;
 use super::entry::{Entry, GroupState, Stage, bad_ids};
 use super::view;
 use crate::ground::clock::Moment;
 use crate::pods::PodRef;
 use crate::report::metrics::Counts;
-use crate::sampler::TargetId;
+use crate::sampler::{Shown, TargetId};
 use crate::serve::wire::GuardView;
 
 /// See [`Controller::sizes`].
@@ -47,7 +49,18 @@ impl Controller {
     /// What is known about every guarded container, for people.
     #[must_use]
     pub fn guards(&self, now: Moment) -> Vec<GuardView> {
-        self.pods.values().flat_map(|e| view::views(e, now)).collect()
+        self.guards_and_pasts(now).into_iter().map(|(view, _)| view).collect()
+    }
+
+    /// The same, each with where its past is.
+    #[must_use]
+    pub fn guards_and_pasts(&self, now: Moment) -> Vec<(GuardView, Option<Arc<Shown>>)> {
+        let views = self.pods.iter().flat_map(|((namespace, _), entry)| {
+            let latency = self.latencies.view(namespace);
+            let with_latency = move |(view, shown)| (GuardView { latency: Some(latency), ..view }, shown);
+            view::views(entry, now).into_iter().map(with_latency)
+        });
+        views.collect()
     }
 
     /// The number of each kind, for `/metrics`.

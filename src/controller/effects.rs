@@ -1,11 +1,14 @@
 //! What the controller wants done, and how it reports on a pod: each thing once.
 
-use super::entry::{Entry, MOST_REPORTED, bad_ids};
+use std::sync::Arc;
+
+use super::entry::{Entry, GroupState, MOST_REPORTED, bad_ids};
 use crate::act::order::Order;
 use crate::act::warn::Warning;
 use crate::cgroup::resolve::Want;
-use crate::report::notice::{Notice, Subject};
-use crate::sampler::{Command, TargetId};
+use crate::report::notice::{MissReason, Notice, Subject};
+use crate::report::story::{Story, Surroundings};
+use crate::sampler::{Command, Shown, TargetId};
 
 /// What the caller has to do.
 #[derive(Debug)]
@@ -27,8 +30,35 @@ pub(super) fn notify_bad_ids(effects: &mut Vec<Effect>, entry: &mut Entry) {
 }
 
 pub(super) fn notice_of(entry: &Entry, container: Option<String>, subject: Subject) -> Notice {
+    let target = entry.targets.iter().find(|target| target.name.container() == container.as_deref());
+    let shown = target.and_then(|target| match &target.state {
+        GroupState::Watched { view, .. } => Some(view),
+        GroupState::Resolving { .. } => None,
+    });
+    notice(entry, container, subject, shown)
+}
+
+/// `shown`: what is known of the container that it is about.
+pub(super) fn notice(entry: &Entry, container: Option<String>, subject: Subject, shown: Option<&Arc<Shown>>) -> Notice {
     let (pod, owner) = (entry.pod.id.clone(), entry.pod.owner.clone());
-    Notice { pod, owner, container, by_namespace: entry.by_namespace, subject }
+    let known = shown.filter(|_| subject.is_about_an_eviction()).and_then(|shown| shown.known());
+    let story = known.map(|known| {
+        let reason = match subject {
+            Subject::Missed { reason, .. } => Some(reason),
+            _ => None,
+        };
+        let others = entry.targets.iter().filter(|target| target.name.container() != container.as_deref());
+        let surroundings = Surroundings {
+            signal: entry.guard.as_ref().map(|guard| guard.rule.signal).unwrap_or_default(),
+            others: others
+                .filter_map(|t| Some((t.name.container()?.to_owned(), t.last_sample()?.sample.own.usage)))
+                .collect(),
+            of_pod: reason == Some(MissReason::PodLimit),
+            of_node: reason == Some(MissReason::NodeWide),
+        };
+        Arc::new(Story::new(known, surroundings))
+    });
+    Notice { pod, owner, container, by_namespace: entry.by_namespace, subject, story }
 }
 
 /// Reports something about a pod, unless it was reported before in the same words.

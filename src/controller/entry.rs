@@ -173,8 +173,8 @@ pub(super) struct Entry {
     pub(super) unsettled: Vec<Unsettled>,
     /// Containers whose kill was reported, or happened before the agent started.
     pub(super) kills: VecDeque<ContainerId>,
-    /// The last sample of each container that no longer exists, and what it was waiting for.
-    pub(super) last_samples: BTreeMap<String, (ContainerId, Option<LastSample>, MissReason)>,
+    /// What was last known of each container that no longer exists, and what it was waiting for.
+    pub(super) last_samples: BTreeMap<String, (ContainerId, Arc<Shown>, MissReason)>,
 }
 
 impl Entry {

@@ -4,9 +4,10 @@
 //! The kernel's counter shows at once that a process was killed; the pod's status shows after a second that a container
 //! was. A kill from the counter is settled when it is known which of the two it was, so that it is counted once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::effects::{Effect, notice_of};
+use super::effects::{Effect, notice};
 use super::entry::{Entry, GroupState, Guarded, Name, Stage, Unsettled};
 use crate::cgroup::Hit;
 use crate::decide::eligibility::Never;
@@ -46,7 +47,7 @@ pub(super) fn keep_last_sample(entry: &mut Entry, target: &Guarded, dry_run: Dry
     let Name::Container(name, id) = &target.name else { return };
     let GroupState::Watched { view, .. } = &target.state else { return };
     let reason = miss_reason(entry, Some(target), dry_run);
-    entry.last_samples.insert(name.clone(), (id.clone(), view.last(), reason));
+    entry.last_samples.insert(name.clone(), (id.clone(), Arc::clone(view), reason));
 }
 
 /// Its group is gone: only the status shows whether the counted kills have ended it.
@@ -116,8 +117,17 @@ fn settle(effects: &mut Vec<Effect>, entry: &mut Entry, known: impl Fn(&Unsettle
             remember(entry, &id);
         }
         let subject = Subject::Missed { reason, last_sample, count, whole };
-        effects.push(Effect::Notify(Box::new(notice_of(entry, Some(container), subject))));
+        notify_missed(effects, entry, container, &id, subject);
     }
+}
+
+fn notify_missed(effects: &mut Vec<Effect>, entry: &Entry, container: String, id: &ContainerId, subject: Subject) {
+    let is_it = |t: &&Guarded| matches!(&t.name, Name::Container(_, of) if of == id);
+    let shown = match entry.targets.iter().find(is_it).map(|target| &target.state) {
+        Some(GroupState::Watched { view, .. }) => Some(view),
+        _ => entry.last_samples.get(&container).filter(|(of, ..)| of == id).map(|(_, view, _)| view),
+    };
+    effects.push(Effect::Notify(Box::new(notice(entry, Some(container), subject, shown))));
 }
 
 /// Reports the kills that are new in a pod's status.
@@ -144,12 +154,12 @@ pub(super) fn notify_kills(effects: &mut Vec<Effect>, entry: &mut Entry, dry_run
             (Some(target), _) => {
                 let last_sample = match &target.state {
                     GroupState::Watched { view, .. } => view.last(),
-                    GroupState::Resolving { .. } => kept.and_then(|(_, last_sample, _)| *last_sample),
+                    GroupState::Resolving { .. } => kept.and_then(|(_, shown, _)| shown.last()),
                 };
                 let reason = kept.map(|(.., reason)| *reason);
                 (last_sample, reason.unwrap_or_else(|| miss_reason(entry, Some(target), dry_run)))
             }
-            (None, Some((_, last_sample, reason))) => (*last_sample, *reason),
+            (None, Some((_, shown, reason))) => (shown.last(), *reason),
             (None, None) => (None, miss_reason(entry, None, dry_run)),
         };
         let sample = last_sample.map(|last_sample| last_sample.sample);
@@ -161,7 +171,7 @@ pub(super) fn notify_kills(effects: &mut Vec<Effect>, entry: &mut Entry, dry_run
         let last_sample =
             last_sample.map(|last_sample| Box::new((last_sample, now.saturating_sub(last_sample.sample.at))));
         let subject = Subject::Missed { reason, last_sample, count: 1, whole: true };
-        effects.push(Effect::Notify(Box::new(notice_of(entry, Some(name), subject))));
+        notify_missed(effects, entry, name, &id, subject);
     }
 }
 

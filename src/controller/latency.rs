@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::decide::ladder::{self, EVICT, RAISE, RESTART, Spread};
+use crate::pods::guard::Remedy;
 use crate::sampler::Latency;
+use crate::serve::wire::LatencyView;
 
 /// The 90th percentile covers this many of a namespace's last evictions: few enough to notice a change soon.
 const LAST: usize = 20;
@@ -111,6 +113,19 @@ impl Latencies {
         let seen = self.namespaces.get(namespace);
         let (restart, evict) = seen.map_or((RESTART, EVICT), |seen| (seen.restarts.spread, seen.ends.spread));
         ladder::Latencies::new(self.raise.spread, restart, evict)
+    }
+
+    /// The same, for people.
+    pub(super) fn view(&self, namespace: &str) -> LatencyView {
+        let ladder = self.ladder(namespace);
+        let millis = |remedy| u64::try_from(ladder.of(remedy).as_millis()).unwrap_or(u64::MAX);
+        let evictions = self.namespaces.get(namespace).map_or(0, |seen| seen.ends.measured);
+        LatencyView {
+            raise: millis(Remedy::Raise),
+            restart: millis(Remedy::Restart),
+            evict: millis(Remedy::Evict),
+            evictions: u64::try_from(evictions).unwrap_or(u64::MAX),
+        }
     }
 
     /// An eviction was accepted this long after its request.

@@ -1,5 +1,6 @@
 //! The state of the guarded containers, as text and numbers, for `/api/guards`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::entry::{Entry, GroupState, Guarded, Stage, bad_ids};
@@ -11,20 +12,20 @@ use crate::ground::keys;
 use crate::pods::Owner;
 use crate::pods::guard::DryRun;
 use crate::report::notice::Subject;
-use crate::sampler::TargetId;
+use crate::sampler::{Shown, TargetId};
 use crate::serve::wire::{GuardState, GuardView, MemoryView};
 
 /// Why a percentage for the pod as a whole has no meaning, if `*` sets one.
 const POD_WITHOUT_LIMIT: &str = "the pod as a whole has no memory limit to take a percentage of (not each of its containers, init containers included, has one): each container is guarded by its own limit";
 
-/// One view for each container that the guard names, and one for the pod's own group if it is guarded. An invalid guard
-/// has one view in all.
-pub(super) fn views(entry: &Entry, now: Moment) -> Vec<GuardView> {
+/// One view for each container that the guard names, and one for the pod's own group if it is guarded, each with what is known
+/// of its past. An invalid guard has one view in all.
+pub(super) fn views(entry: &Entry, now: Moment) -> Vec<(GuardView, Option<Arc<Shown>>)> {
     let guard = match &entry.guard {
         Ok(guard) => guard,
         Err(problems) => {
             let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            return vec![view_of(entry, GuardState::Invalid, words.join("; "))];
+            return vec![(view_of(entry, GuardState::Invalid, words.join("; ")), None)];
         }
     };
     let mut all: Vec<_> = entry.targets.iter().map(|target| view_of_target(entry, target, now)).collect();
@@ -37,12 +38,13 @@ pub(super) fn views(entry: &Entry, now: Moment) -> Vec<GuardView> {
             (None, None) => view_of(entry, GuardState::Waiting, "it is not running".into()),
         };
         view.container = Some(name.clone());
-        all.push(view);
+        all.push((view, None));
     }
-    for view in &mut all {
+    for (view, _) in &mut all {
         view.dry_run = Some(guard.dry_run).filter(|mode| *mode != DryRun::Off).map(|mode| mode.as_str().into());
         view.signal = Some(guard.rule.signal.as_str().into());
         view.threshold = Some(guard.rule.threshold.to_string());
+        view.remedies = guard.remedies.iter().map(|remedy| remedy.as_str().into()).collect();
     }
     all
 }
@@ -68,10 +70,11 @@ fn view_of(entry: &Entry, state: GuardState, why: String) -> GuardView {
     }
 }
 
-fn view_of_target(entry: &Entry, target: &Guarded, now: Moment) -> GuardView {
+fn view_of_target(entry: &Entry, target: &Guarded, now: Moment) -> (GuardView, Option<Arc<Shown>>) {
     let (state, why) = state_of(entry, target, now);
     let mut view = view_of(entry, state, why);
     view.container = target.name.container().map(str::to_owned);
+    let mut known = None;
     if let GroupState::Watched { groups, view: shown, .. } = &target.state {
         view.cgroup = Some(groups.own.dir().display().to_string());
         if let Some(takes) = groups.own.slow_for() {
@@ -90,8 +93,9 @@ fn view_of_target(entry: &Entry, target: &Guarded, now: Moment) -> GuardView {
             oom_kills: last.oom_kills,
             ..MemoryView::default()
         });
+        known = Some(Arc::clone(shown));
     }
-    view
+    (view, known)
 }
 
 // One arm for each state, in the order of precedence: longer than a screen, but to be read from top to bottom.

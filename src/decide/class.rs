@@ -143,7 +143,11 @@ impl fmt::Display for Classified {
 impl fmt::Display for SlowGrowth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = if self.a_minute < 0 { "shrank" } else { "grew" };
-        write!(f, "it {word} {} a minute for {}", Bytes(self.a_minute.unsigned_abs()), span(self.lasted))
+        let a_minute = match self.a_minute.unsigned_abs() {
+            n if n < Bytes::MIB.0 => (n + 512) / 1024 * 1024,
+            n => n,
+        };
+        write!(f, "it {word} {} a minute for {}", Bytes(a_minute), span(self.lasted))
     }
 }
 

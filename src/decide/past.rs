@@ -17,7 +17,7 @@ const LEAST_UNIT: u8 = 12;
 /// The most that 16 bits hold, besides *unknown*.
 const MOST: u64 = u16::MAX as u64 - 1;
 /// A slope rests on at most so many points, all pairs of which are compared …
-const MOST_POINTS: usize = 60;
+const MOST_POINTS: usize = 24;
 /// … and on at least so many.
 const FEWEST_POINTS: usize = 5;
 /// Growth over less than this is not slow growth.
@@ -194,8 +194,9 @@ impl Past {
         let last = u32::try_from(last).unwrap_or(u32::MAX);
         let known = ring.all().filter(|(ago, _)| *ago < last);
         let known: Vec<(u32, Bytes)> = known.filter_map(|(ago, seen)| Some((ago, self.bytes(seen.value)?))).collect();
-        let points: Vec<(u32, Bytes)> =
-            known.iter().rev().step_by(known.len().div_ceil(MOST_POINTS).max(1)).copied().collect();
+        let step = known.len().div_ceil(MOST_POINTS).max(1);
+        let mut points: Vec<(u32, Bytes)> = known.iter().rev().step_by(step).copied().collect();
+        points.extend(known.first().filter(|oldest| points.last() != Some(oldest)));
         let (newest, oldest) = (points.first()?, points.last()?);
         let lasted = each * (oldest.0 - newest.0);
         if points.len() < FEWEST_POINTS || lasted < LEAST_SPAN {

@@ -247,6 +247,7 @@ pub(crate) mod tests {
             container: Some("app".into()),
             by_namespace: false,
             subject,
+            story: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod events;
 pub mod facts;
+pub mod incidents;
 pub mod log;
 pub mod metrics;
 pub mod notice;
@@ -9,6 +10,7 @@ mod pace;
 pub mod recent;
 mod remedy_metrics;
 pub mod stderr;
+pub mod story;
 pub mod words;
 
 pub use self::pace::Pace;

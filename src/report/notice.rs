@@ -1,9 +1,11 @@
 //! What is reported about a pod: the vocabulary of the log, Events, metrics and `/api/guards`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::story::Story;
 use crate::act::answer::Answer;
 use crate::act::order::Act;
 use crate::act::warn::Warned;
@@ -26,6 +28,8 @@ pub struct Notice {
     /// The label of its namespace has opted it in.
     pub by_namespace: bool,
     pub subject: Subject,
+    /// What is known of the container's past, where the notice is about an eviction.
+    pub story: Option<Arc<Story>>,
 }
 
 #[derive(Clone, Debug)]
@@ -225,6 +229,21 @@ impl Subject {
         !matches!(
             self,
             Subject::NotEvicted { answer: Answer::Gone | Answer::Replaced | Answer::NamespaceTerminating, .. }
+        )
+    }
+
+    /// Its text says what kind of growth it was about.
+    #[must_use]
+    pub fn has_class(&self) -> bool {
+        matches!(
+            self,
+            Subject::Evicted { .. }
+                | Subject::Raised { .. }
+                | Subject::Restarted { .. }
+                | Subject::NoRemedy { .. }
+                | Subject::Deferred { .. }
+                | Subject::NotEvicted { .. }
+                | Subject::Missed { .. }
         )
     }
 

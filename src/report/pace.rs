@@ -94,7 +94,7 @@ mod tests {
 
     fn notice(namespace: &str, uid: &str, subject: Subject) -> Notice {
         let pod = PodRef { namespace: namespace.into(), name: "web".into(), uid: PodUid(uid.into()) };
-        Notice { pod, owner: None, container: None, by_namespace: false, subject }
+        Notice { pod, owner: None, container: None, by_namespace: false, subject, story: None }
     }
 
     fn slow() -> Subject {

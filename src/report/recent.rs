@@ -66,7 +66,7 @@ mod tests {
     fn notice(subject: Subject) -> Notice {
         let uid = PodUid("u".into());
         let pod = PodRef { namespace: "demo".into(), name: "web".into(), uid };
-        Notice { pod, owner: None, container: Some("app".into()), by_namespace: false, subject }
+        Notice { pod, owner: None, container: Some("app".into()), by_namespace: false, subject, story: None }
     }
 
     fn slow(seconds: u64) -> Subject {

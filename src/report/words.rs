@@ -205,11 +205,13 @@ fn remedy_words(subject: &Subject) -> String {
 }
 
 impl Notice {
-    /// The complete text, including where the guard comes from.
+    /// The complete text, including what kind of growth it was, and where the guard comes from.
     #[must_use]
     pub fn words(&self) -> String {
         let by = if self.by_namespace { BY_NAMESPACE } else { "" };
-        self.subject.words() + by
+        let classified = self.story.as_ref().filter(|_| self.subject.has_class()).and_then(|it| it.digest().classified);
+        let class = classified.map_or(String::new(), |it| format!("; {}: {it}", it.class.as_str()));
+        self.subject.words() + &class + by
     }
 }
 

@@ -12,7 +12,7 @@ mod reader;
 mod target;
 mod view;
 
-pub use self::view::{LastSample, Shown};
+pub use self::view::{Breakdowns, Known, LastSample, Shown};
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

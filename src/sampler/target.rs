@@ -156,7 +156,22 @@ impl Target {
             None => Ok(None),
         });
         let killed = self.killed(now, &read);
-        (killed, self.judge(now, read))
+        let changed = self.judge(now, read);
+        self.keep_breakdown(now, changed.as_ref().map(|(what, _)| what));
+        (killed, changed)
+    }
+
+    /// Reads what people want to know of the memory: every five minutes, and when the container is above its threshold.
+    fn keep_breakdown(&self, now: Moment, changed: Option<&What>) {
+        let own = &self.reader.groups().own;
+        let is_above = matches!(changed, Some(What::Above { .. }));
+        if (is_above || self.shown.wants_breakdown(now)) && own.slow_for().is_none() {
+            let breakdown = own.breakdown();
+            match is_above {
+                true => self.shown.found_above(now, breakdown),
+                false => self.shown.keep_breakdown(now, breakdown, own.peak()),
+            }
+        }
     }
 
     /// Nothing has changed since the last sample, so the verdict has not changed either.
@@ -202,7 +217,7 @@ impl Target {
         self.schedule(now, &known, &last);
         self.reader.keep(known);
         last.next = self.due.at;
-        self.shown.set(last);
+        self.shown.set(last, sample.own.value(self.rule.signal));
         if !matches!(verdict, Verdict::Above(_)) {
             self.below_at = Some(now);
         }

@@ -1,4 +1,5 @@
-//! The agent's own pages: `/` for people, `/metrics`, `/healthz`, `/readyz`, `/api/guards`.
+//! The agent's own pages: `/` for people, `/metrics`, `/healthz`, `/readyz`, `/api/guards`,
+//! `/api/incidents`.
 //!
 //! A thread of its own serves them, so that a flood of requests to the port delays no eviction. Connections do not
 //! delay each other either: a new connection never waits for a place. If all places are taken, the connection that has
@@ -27,13 +28,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tracing::error;
 
+use super::incident::{IncidentView, IncidentsPage};
+use super::past;
 use super::wire::{GuardView, GuardsPage, RecentView};
 use crate::decide::schedule::LONGEST_INTERVAL;
 use crate::ground::clock::{Clock, Moment};
 use crate::pods::guard::DryRun;
 use crate::report::metrics::Counts;
 use crate::report::metrics::Metrics;
-use crate::sampler::Counters;
+use crate::sampler::{Counters, Shown};
 
 /// The most open connections: scrapers, probes and a few people need a handful. A new one takes the place of an old
 /// one, see `Slots`.
@@ -71,8 +74,8 @@ const POLICY: &str = "default-src 'none'; \
 #[derive(Clone, Debug)]
 pub struct Pages {
     pub state: watch::Receiver<AgentState>,
-    /// Asks the loop for the views, which costs it some time; only for `/api/guards`.
-    pub ask: mpsc::Sender<oneshot::Sender<Views>>,
+    /// Asks the loop for views, which costs it some time.
+    pub ask: mpsc::Sender<Question>,
     pub metrics: Metrics,
     pub counters: Arc<Counters>,
     pub clock: Clock,
@@ -110,13 +113,22 @@ impl AgentState {
     }
 }
 
+/// What the loop is asked for, and where its answer goes.
+#[derive(Debug)]
+pub enum Question {
+    /// For `/api/guards`.
+    Guards(oneshot::Sender<Views>),
+    /// For `/api/incidents`.
+    Incidents(oneshot::Sender<Vec<IncidentView>>),
+}
+
 /// The loop's answer for `/api/guards`.
 #[derive(Debug)]
 pub struct Views {
     /// The published state, but from the same moment as the rest.
     pub state: AgentState,
-    /// Each guarded container, and each pod whose guard is invalid.
-    pub guards: Vec<GuardView>,
+    /// Each guarded container, and each pod whose guard is invalid, with where its past is.
+    pub guards: Vec<(GuardView, Option<Arc<Shown>>)>,
     /// The last notices, the newest first.
     pub recent: Vec<RecentView>,
 }
@@ -293,8 +305,11 @@ async fn answer(request: &Request<Incoming>, peer: IpAddr, pages: &Pages) -> Res
             ),
             None => stopping(),
         },
-        "/api/guards" => match ask(pages).await {
+        "/api/guards" => match ask(pages, Question::Guards).await {
             Some(Views { state, guards, recent }) => {
+                let history = request.uri().query().is_some_and(|query| query.split('&').any(|one| one == "history=1"));
+                let guards =
+                    guards.into_iter().map(|(view, shown)| with_past(view, shown.as_deref(), history)).collect();
                 let body = serde_json::json!(GuardsPage {
                     node: pages.node.clone(),
                     version: env!("CARGO_PKG_VERSION").into(),
@@ -309,7 +324,22 @@ async fn answer(request: &Request<Incoming>, peer: IpAddr, pages: &Pages) -> Res
             }
             None => stopping(),
         },
-        _ => page(StatusCode::NOT_FOUND, TEXT, "here are /, /metrics, /healthz, /readyz and /api/guards\n".into()),
+        "/api/incidents" => match ask(pages, Question::Incidents).await {
+            Some(incidents) => {
+                let body = serde_json::json!(IncidentsPage {
+                    node: pages.node.clone(),
+                    version: env!("CARGO_PKG_VERSION").into(),
+                    started: pages.started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+                    incidents,
+                });
+                page(StatusCode::OK, "application/json", format!("{body}\n"))
+            }
+            None => stopping(),
+        },
+        _ => {
+            let text = "here are /, /metrics, /healthz, /readyz, /api/guards and /api/incidents\n";
+            page(StatusCode::NOT_FOUND, TEXT, text.into())
+        }
     }
 }
 
@@ -359,10 +389,17 @@ pub(super) fn published(pages: &Pages) -> Option<AgentState> {
     Some(pages.state.borrow().clone())
 }
 
-async fn ask(pages: &Pages) -> Option<Views> {
+async fn ask<T>(pages: &Pages, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Option<T> {
     let (sender, receiver) = oneshot::channel();
-    pages.ask.send(sender).await.ok()?;
+    pages.ask.send(question(sender)).await.ok()?;
     receiver.await.ok()
+}
+
+fn with_past(mut view: GuardView, shown: Option<&Shown>, history: bool) -> GuardView {
+    if let (Some(memory), Some(known)) = (&mut view.memory, shown.and_then(Shown::known)) {
+        past::add(memory, &known, history);
+    }
+    view
 }
 
 fn stopping() -> Response<Full<Bytes>> {

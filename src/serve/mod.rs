@@ -2,4 +2,5 @@
 
 pub mod http;
 pub mod incident;
+pub mod past;
 pub mod wire;
