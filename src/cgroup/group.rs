@@ -121,14 +121,6 @@ impl Group {
         self.parsed(&self.stat, self.version.files().stat, &mut buffer, parse).ok()?
     }
 
-    /// The most that usage ever was, as the kernel remembers it; `None` if the group is gone, or the kernel does not (v2 before
-    /// 5.19). Read so rarely that it is not worth a descriptor of its own.
-    #[must_use]
-    pub fn peak(&self) -> Option<Bytes> {
-        let text = std::fs::read(self.dir.join(self.version.files().peak)).ok()?;
-        self.version.parse_usage(&text).ok()
-    }
-
     /// How long its `memory.stat` takes to read, if that is so long that another thread reads it (`StatReader`).
     #[must_use]
     pub fn slow_for(&self) -> Option<Duration> {
@@ -203,6 +195,17 @@ impl Group {
     }
 }
 
+/// The most that the usage of the group at `dir` ever was, as the kernel remembers it; `None` if the group is gone, or the
+/// kernel does not (v2 before 5.19). For people: the file is opened each time.
+#[must_use]
+pub fn peak(dir: &Path) -> Option<Bytes> {
+    let read = |version: Version| {
+        let text = std::fs::read(dir.join(version.files().peak)).ok()?;
+        version.parse_usage(&text).ok()
+    };
+    read(Version::V2).or_else(|| read(Version::V1))
+}
+
 /// What all groups of a machine share.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -267,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_v2_group() {
-        let (_dir, group) = group(
+        let (dir, group) = group(
             Version::V2,
             &[
                 ("memory.current", b"62914560\n"),
@@ -296,7 +299,7 @@ mod tests {
             kernel: Bytes(3 + 4 + 1),
             sockets: Bytes(9),
         };
-        assert_eq!((group.breakdown(), group.peak()), (Some(expected), Some(Bytes(73_400_320))));
+        assert_eq!((group.breakdown(), peak(dir.path())), (Some(expected), Some(Bytes(73_400_320))));
     }
 
     #[test]
@@ -326,7 +329,8 @@ mod tests {
         let (anonymous, shmem) = (Bytes(70), Bytes(3));
         let cache = Breakdown { active_file: Bytes(200), inactive_file: Bytes(100), ..Breakdown::default() };
         assert_eq!(group.breakdown(), Some(Breakdown { anonymous, shmem, ..cache }));
-        assert_eq!(group.peak(), Some(Bytes(73_400_320)));
+        assert_eq!(peak(dir.path()), Some(Bytes(73_400_320)));
+        assert_eq!(peak(Path::new("/nonexistent")), None);
     }
 
     /// Memory can be added to a machine, and a limit above it is one that people wrote.

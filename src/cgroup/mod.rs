@@ -19,7 +19,7 @@ mod version;
 
 pub use self::allocations::{Allocations, NotCounted};
 pub use self::error::{Malformed, ReadError, ReadErrorKind};
-pub use self::group::{Group, Machine};
+pub use self::group::{Group, Machine, peak};
 pub use self::hierarchy::{Hierarchy, HierarchyError};
 pub use self::kills::{Hit, Kills};
 pub use self::pace::{Reading, StatRead};

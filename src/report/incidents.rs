@@ -187,7 +187,7 @@ mod tests {
             next: at,
             oom_kills: None,
         };
-        let known = Known { last, past, breakdowns: crate::sampler::Breakdowns::default(), peak: None };
+        let known = Known { last, past, breakdowns: crate::sampler::Breakdowns::default() };
         Story::new(known, Surroundings { others: vec![("proxy".into(), Bytes(5 * MIB))], ..Surroundings::default() })
     }
 

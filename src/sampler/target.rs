@@ -169,7 +169,7 @@ impl Target {
             let breakdown = own.breakdown();
             match is_above {
                 true => self.shown.found_above(now, breakdown),
-                false => self.shown.keep_breakdown(now, breakdown, own.peak()),
+                false => self.shown.keep_breakdown(now, breakdown),
             }
         }
     }

@@ -21,8 +21,6 @@ struct Kept {
     last: Option<LastSample>,
     past: Option<Past>,
     breakdowns: Breakdowns,
-    /// The kernel's own peak of usage.
-    peak: Option<Bytes>,
 }
 
 /// The last sample.
@@ -80,8 +78,6 @@ pub struct Known {
     pub last: LastSample,
     pub past: Past,
     pub breakdowns: Breakdowns,
-    /// The most that usage ever was, as the kernel remembers it.
-    pub peak: Option<Bytes>,
 }
 
 impl Shown {
@@ -100,7 +96,7 @@ impl Shown {
     #[must_use]
     pub fn known(&self) -> Option<Known> {
         let kept = self.lock();
-        Some(Known { last: kept.last?, past: kept.past.clone()?, breakdowns: kept.breakdowns, peak: kept.peak })
+        Some(Known { last: kept.last?, past: kept.past.clone()?, breakdowns: kept.breakdowns })
     }
 
     /// Stores a sample with this growth in bytes per second, for tests of readers.
@@ -143,10 +139,8 @@ impl Shown {
         self.lock().breakdowns.minutes.is_none_or(|(then, _)| now >= then + BLOCK)
     }
 
-    pub(super) fn keep_breakdown(&self, at: Moment, breakdown: Option<Breakdown>, peak: Option<Bytes>) {
-        let mut kept = self.lock();
-        kept.breakdowns.keep(at, breakdown.unwrap_or_default());
-        kept.peak = peak.or(kept.peak);
+    pub(super) fn keep_breakdown(&self, at: Moment, breakdown: Option<Breakdown>) {
+        self.lock().breakdowns.keep(at, breakdown.unwrap_or_default());
     }
 
     pub(super) fn found_above(&self, at: Moment, breakdown: Option<Breakdown>) {

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -31,6 +31,7 @@ use tracing::error;
 use super::incident::{IncidentView, IncidentsPage};
 use super::past;
 use super::wire::{GuardView, GuardsPage, RecentView};
+use crate::cgroup;
 use crate::decide::schedule::LONGEST_INTERVAL;
 use crate::ground::clock::{Clock, Moment};
 use crate::pods::guard::DryRun;
@@ -398,6 +399,8 @@ async fn ask<T>(pages: &Pages, question: impl FnOnce(oneshot::Sender<T>) -> Ques
 fn with_past(mut view: GuardView, shown: Option<&Shown>, history: bool) -> GuardView {
     if let (Some(memory), Some(known)) = (&mut view.memory, shown.and_then(Shown::known)) {
         past::add(memory, &known, history);
+        memory.kernel_peak =
+            view.cgroup.as_ref().filter(|_| history).and_then(|dir| cgroup::peak(Path::new(dir))).map(|peak| peak.0);
     }
     view
 }

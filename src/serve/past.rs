@@ -20,7 +20,6 @@ pub fn add(view: &mut MemoryView, known: &Known, history: bool) {
     view.above_in_seconds = above_in(view).map(|left| left.as_secs());
     view.peak = peak.map(|peak| peak.0);
     view.usage_peak = usage_peak.map(|peak| peak.0);
-    view.kernel_peak = known.peak.map(|peak| peak.0);
     view.fastest_second = known.past.fastest_second().map(|rise| rise.0);
     let kib = |all: Vec<Option<Bytes>>| all.into_iter().map(|n| n.map(|n| n.0 >> 10)).collect();
     view.history = history.then(|| HistoryView {

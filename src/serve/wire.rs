@@ -111,7 +111,7 @@ pub struct MemoryView {
     /// The most of the usage within the last day.
     pub usage_peak: Option<u64>,
     /// The most that usage ever was, as the kernel remembers it (`memory.peak`; v1: `memory.max_usage_in_bytes`). Page cache
-    /// counts.
+    /// counts. Only with `?history=1`.
     pub kernel_peak: Option<u64>,
     /// The fastest rise of the signal from one second to the next within the last five minutes.
     pub fastest_second: Option<u64>,

@@ -15,6 +15,7 @@ mod demo;
 mod desk;
 mod faults;
 mod image;
+mod incidents;
 mod innocents;
 mod ladder;
 mod page;
@@ -121,6 +122,8 @@ fn main() {
             tmpfs_below_the_threshold_is_spared_by_every_signal
             a_process_that_forks_a_lot_is_spared
             unreclaimable_spares_the_active_cache_that_working_set_counts;
+        incidents:
+            real_ramps_of_each_kind_get_their_class;
         ladder:
             raised_in_time_lives_on
             deferred_raise_is_evicted_in_time
