@@ -32,7 +32,7 @@ fn address(agent: &Agent) -> String {
 
 /// Nothing was asked for but the page and its facts, and nobody complained.
 fn all_is_quiet(browser: &Browser, agent: &Agent) {
-    let allowed = [address(agent), format!("{}api/guards", address(agent))];
+    let allowed = ["", "api/guards", "api/guards?history=1"].map(|path| address(agent) + path);
     let requests = browser.requests();
     let elsewhere: Vec<_> = requests.iter().filter(|r| !allowed.contains(r) && !r.starts_with("data:image")).collect();
     assert!(elsewhere.is_empty(), "{elsewhere:?}");
@@ -82,6 +82,22 @@ fn world_of_many_states() -> (World, Vec<Place>, Agent) {
     (world, vec![calm, warm, blocked, tried, unlimited], agent)
 }
 
+/// The agent remembers, so a page that was just opened has both curves.
+fn what_was_before_is_shown_at_once(agent: &Agent) {
+    agent.wait_until("ten seconds of it", |agent| {
+        (agent.guard("web", "app")["memory"]["knownSeconds"].as_u64() >= Some(10)).then_some(())
+    });
+    let browser = open(agent);
+    let points =
+        "[...document.querySelectorAll('.spark polyline')].map(l => l.getAttribute('points').split(' ').length)";
+    let points = browser.eval(points);
+    assert!(points[0].as_u64() >= Some(3) && points[1].as_u64() >= Some(1), "{points}");
+    let said = browser.text("document.querySelector('.spark:not(.day)').getAttribute('aria-label')");
+    assert!(said.contains("most 132Mi") && !said.contains("least 132Mi"), "{said}");
+    let day = browser.text("document.querySelector('.day').getAttribute('aria-label')");
+    assert!(day.contains("peak 132Mi"), "{day}");
+}
+
 /// The bar and the words follow the memory; the eviction is there without a reload, and is said once.
 pub fn a_ramp_moves_and_its_eviction_appears() {
     let world = World::simulated();
@@ -104,6 +120,7 @@ pub fn a_ramp_moves_and_its_eviction_appears() {
     let grown = row(&browser, "web");
     assert!(grown.contains("Mi/s") && grown.contains("watching"), "{grown}");
     assert_eq!(browser.text("document.querySelector('#live').textContent"), "", "nothing to say yet");
+    what_was_before_is_shown_at_once(&agent);
     world.server.attach(NS, "web", Vec::new());
     world.server.set_removal_delay(Duration::from_secs(600));
     place.group.simulate(170 * MIB, 0);
