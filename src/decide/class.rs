@@ -12,6 +12,9 @@ const LEAK_LASTS: Duration = Duration::from_secs(60);
 /// A rise begins where the last tenth of the way below is left.
 const BEGINS: u64 = 10;
 
+/// Less than this says nothing: the container was as large when it was first seen.
+const LEAST_RISE: Bytes = Bytes::MIB;
+
 /// What kind of growth it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -97,7 +100,7 @@ pub fn classify(inputs: &Inputs<'_>) -> Option<Classified> {
     if threshold.is_some_and(|threshold| value > threshold && value.less(cache) <= threshold) {
         return Some(Classified { class: Class::Cache, why: Why::Cache(cache) });
     }
-    let (rise, took) = rise(past, value)?;
+    let (rise, took) = rise(past, value).filter(|(rise, _)| *rise >= LEAST_RISE)?;
     let shared = memory.map(|is| is.shmem.less(before.unwrap_or_default().shmem)).unwrap_or_default();
     if shared > Bytes(0) && shared.times(2) > rise {
         return Some(Classified { class: Class::Tmpfs, why: Why::Shared(shared) });
@@ -218,7 +221,10 @@ mod tests {
         // A young one that grew all its life, steadily, for less than the growth of minutes takes to be known.
         let young = past(80, |n| n * MIB * 3 / 4);
         assert_eq!(words(&of(&young, 60)), "leak: it grew 60Mi within 72 s");
-        assert_eq!(words(&of(&Past::new(Duration::ZERO), 61)), "unknown");
+        assert_eq!(
+            (words(&of(&Past::new(Duration::ZERO), 61)), words(&of(&past(9, |_| 61 * MIB), 61))),
+            ("unknown".into(), "unknown".into())
+        );
     }
 
     #[test]
