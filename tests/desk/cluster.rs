@@ -243,5 +243,9 @@ fn node_b() -> Value {
     group["memory"]["limit"] = Value::Null;
     group["memory"]["threshold"] = Value::Null;
     group["guardedBy"] = json!("namespace");
+    group["memory"]["growth"] = json!(0);
+    for (key, value) in [("growthPerMinute", 3 * MIB), ("growingSeconds", 7200), ("peak", 712 * MIB)] {
+        group["memory"][key] = json!(value);
+    }
     json!([held, hostile, group])
 }

@@ -22,7 +22,7 @@ const fn column(title: &'static str, left_out: u8, widest: u16, cell: fn(&Row, T
 }
 
 /// All of them in their order.
-pub(super) const COLUMNS: [Column; 12] = [
+pub(super) const COLUMNS: [Column; 13] = [
     column("NAMESPACE", 3, 20, |r, _, _| printable(&r.namespace)),
     column("POD", 0, 40, |r, _, _| printable(&r.pod)),
     column("CONTAINER", 0, 16, |r, _, _| r.container_cell()),
@@ -32,6 +32,7 @@ pub(super) const COLUMNS: [Column; 12] = [
     // The share belongs to the bar before it.
     column("", 0, 5, |r, _, _| r.share()),
     column("NOW/THRESHOLD/LIMIT", 5, 26, |r, _, _| r.amounts()),
+    column("PEAK", 8, 10, |r, _, _| r.peak_cell()),
     column("GROWTH", 2, 12, |r, _, _| r.growth_cell()),
     column("OVER IN", 0, 7, |r, _, _| r.to_threshold_cell()),
     column("STATE", 0, 12, |r, _, _| printable(r.state.as_str())),

@@ -43,6 +43,10 @@ pub struct Row {
     pub growth: Option<i64>,
     /// The same over the last minute.
     pub slow_growth: Option<i64>,
+    /// Over the last minutes or hours, in bytes a minute.
+    pub growth_per_minute: Option<i64>,
+    /// The most of the signal within the last day.
+    pub peak: Option<u64>,
     /// Milliseconds until it is at its threshold if it goes on growing like this; 0: it is there, or above.
     pub to_threshold_ms: Option<u64>,
     /// How long ago it was read, in milliseconds.
@@ -151,6 +155,8 @@ fn row(node: &str, guarded: &GuardView, evictions: &[PastEviction]) -> Row {
         room: memory.and_then(|m| m.room),
         growth: memory.and_then(|m| m.growth),
         slow_growth: memory.and_then(|m| m.slow_growth),
+        growth_per_minute: memory.and_then(|m| m.growth_per_minute),
+        peak: memory.and_then(|m| m.peak),
         to_threshold_ms: None,
         age_ms: memory.map(|m| m.age_ms),
         guarded_by: guarded.guarded_by.clone(),
@@ -160,7 +166,8 @@ fn row(node: &str, guarded: &GuardView, evictions: &[PastEviction]) -> Row {
         last_eviction_note: last.map(|e| e.note.clone()),
         last_eviction_at: last.map(|e| e.at),
     };
-    row.to_threshold_ms = row.to_threshold();
+    // An agent of an earlier version does not forecast.
+    row.to_threshold_ms = row.to_threshold(memory.and_then(|m| m.above_in_seconds));
     row
 }
 
@@ -181,10 +188,11 @@ impl Row {
         }
     }
 
-    fn to_threshold(&self) -> Option<u64> {
+    fn to_threshold(&self, forecast: Option<u64>) -> Option<u64> {
         let left = self.threshold?.checked_sub(self.value?);
         match left {
             None => Some(0),
+            Some(_) if forecast.is_some() => forecast.map(|seconds| seconds.saturating_mul(1000)),
             Some(left) => {
                 let growth = self.slow_growth.filter(|growth| *growth > 0).or(self.growth);
                 let time = time_left(Some(Bytes(left)), growth)?;
@@ -245,18 +253,28 @@ impl Row {
         if nearness < 0.0 { "-".into() } else { format!("{:.0}%", (nearness * 100.0).floor().min(9999.0)) }
     }
 
-    /// `+3.2Mi/s`.
+    /// `+3.2Mi/s`, `+3Mi/min`.
     #[must_use]
     pub fn growth_cell(&self) -> String {
-        // If nothing changed in the last quarter of a second, the last minute says more.
-        match self.growth.filter(|growth| *growth != 0).or(self.slow_growth).or(self.growth) {
-            None => "-".into(),
-            Some(0) => "0".into(),
-            Some(growth) => {
-                let sign = if growth > 0 { '+' } else { '-' };
-                format!("{sign}{}/s", Bytes(growth.unsigned_abs()))
-            }
+        let of = |growth: i64, unit: &str| {
+            let sign = if growth > 0 { '+' } else { '-' };
+            format!("{sign}{}/{unit}", Bytes(growth.unsigned_abs()))
+        };
+        // If nothing changed in the last quarter of a second, the last minutes say more.
+        let minutes = self.growth_per_minute.map(whole_kib);
+        match (self.growth, minutes, self.slow_growth) {
+            (Some(growth), ..) if growth != 0 => of(growth, "s"),
+            (_, Some(growth), _) if growth != 0 => of(growth, "min"),
+            (_, None, Some(growth)) if growth != 0 => of(growth, "s"),
+            (None, None, None) => "-".into(),
+            _ => "0".into(),
         }
+    }
+
+    /// `160Mi`.
+    #[must_use]
+    pub fn peak_cell(&self) -> String {
+        self.peak.map_or_else(|| "-".into(), |peak| Bytes(peak).to_string())
     }
 
     /// `12s`, `over`.
@@ -311,6 +329,11 @@ pub fn bar(row: &Row, width: usize) -> String {
     (0..cells).map(cell).chain([end]).collect()
 }
 
+/// A rate in whole KiB, or more coarsely as [`Bytes`] writes it.
+fn whole_kib(growth: i64) -> i64 {
+    growth / 1024 * 1024
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -318,7 +341,7 @@ mod tests {
     fn with(value: u64, threshold: u64, limit: Option<u64>) -> Row {
         let mut row =
             Row { value: Some(value), usage: Some(value), threshold: Some(threshold), limit, ..Row::default() };
-        row.to_threshold_ms = row.to_threshold();
+        row.to_threshold_ms = row.to_threshold(None);
         row
     }
 
@@ -346,12 +369,21 @@ mod tests {
         {
             assert_eq!(rough(Duration::from_millis(ms)), text);
         }
-        let grows = |growth| Row { growth: Some(growth), ..with(50, 60, Some(100)) }.to_threshold();
+        let grows = |growth| Row { growth: Some(growth), ..with(50, 60, Some(100)) }.to_threshold(None);
         assert_eq!((grows(5), grows(0), grows(-5)), (Some(2000), None, None));
+        let leaks = Row {
+            growth: Some(0),
+            growth_per_minute: Some((3 << 20) + 99),
+            slow_growth: Some(0),
+            ..with(50, 60, Some(100))
+        };
+        assert_eq!((leaks.to_threshold(Some(7)), leaks.growth_cell()), (Some(7000), "+3Mi/min".into()));
+        let still = Row { growth_per_minute: Some(0), slow_growth: Some(5), ..leaks };
+        assert_eq!(still.growth_cell(), "0", "one step within the last minute is no growth");
         let slowly = |growth, slow| Row { growth: Some(growth), slow_growth: Some(slow), ..with(50, 60, Some(100)) };
-        assert_eq!((slowly(0, 2).to_threshold(), slowly(0, 2).growth_cell()), (Some(5000), "+2/s".into()));
-        assert_eq!((slowly(9, 2).to_threshold(), slowly(9, 2).growth_cell()), (Some(5000), "+9/s".into()));
-        assert_eq!((slowly(5, 0).to_threshold(), slowly(0, 0).growth_cell()), (Some(2000), "0".into()));
+        assert_eq!((slowly(0, 2).to_threshold(None), slowly(0, 2).growth_cell()), (Some(5000), "+2/s".into()));
+        assert_eq!((slowly(9, 2).to_threshold(None), slowly(9, 2).growth_cell()), (Some(5000), "+9/s".into()));
+        assert_eq!((slowly(5, 0).to_threshold(None), slowly(0, 0).growth_cell()), (Some(2000), "0".into()));
         assert_eq!(with(61, 60, None).to_threshold_cell(), "over");
         assert_eq!(with(60, 60, None).to_threshold_cell(), "-", "over is strictly above");
     }
