@@ -13,6 +13,7 @@ use std::time::Duration;
 use pre_oom_killer::access::confinement::{Confinement, ConfinementState};
 use pre_oom_killer::act::answer::Answer;
 use pre_oom_killer::act::order::Act;
+use pre_oom_killer::decide::class::Class;
 use pre_oom_killer::decide::restraint::Reason;
 use pre_oom_killer::pods::guard::DryRun;
 use pre_oom_killer::report::metrics::Counts;
@@ -121,6 +122,13 @@ fn every_state_of_a_guard_is_there_and_the_page_has_words_for_it() {
     let shown: BTreeSet<&str> =
         table.split("],").filter_map(|entry| Some(entry.split_once(": [")?.0.trim().trim_matches('"'))).collect();
     assert_eq!(all, shown, "left: the code; right: STATES in src/serve/page.html");
+}
+
+#[test]
+fn every_class_of_an_incident_is_there() {
+    let classes: Vec<&str> = Class::ALL.iter().map(|class| class.as_str()).collect();
+    let rows: Vec<&str> = section("classes").lines().filter_map(|l| l.strip_prefix("| `")?.split('`').next()).collect();
+    assert_eq!(classes, rows, "left: the code; right: docs/reference.md, under <!-- classes -->");
 }
 
 /// Every word that begins as reasons do.
