@@ -172,6 +172,7 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
         resizes_by_own: config.remedies.resizes() && config.confinement == Confinement::Impersonation,
         pings: JoinSet::new(),
         pinged_at: None,
+        pinged_over: 0,
         away: false,
         unanswered: false,
         outage: None,

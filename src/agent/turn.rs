@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -39,6 +40,9 @@ use crate::serve::http::{AgentState, Question, Unheard, Views};
 /// and one that has silently died is found before the eviction needs it. (kube's pool and the API server close a
 /// connection that was idle for 90 s.)
 const PING_EACH: Duration = Duration::from_secs(10);
+
+/// So many connections are kept open where as many containers may need one at once; an eviction more begins with a handshake.
+const MOST_OPEN: usize = 2;
 
 /// While an eviction waits because the server did not answer, the agent checks for its return at this interval.
 const SERVER_CHECK_EACH: Duration = Duration::from_secs(1);
@@ -86,10 +90,12 @@ pub(super) struct Agent {
     pub(super) silent: bool,
     /// Resizes have connections of their own: their account is not the one that evicts.
     pub(super) resizes_by_own: bool,
-    /// At most one at a time on each account's connection. The result says whether the server answered.
+    /// At most one at a time on each connection. The result says whether the server answered.
     pub(super) pings: JoinSet<bool>,
     /// When the last ping was sent.
     pub(super) pinged_at: Option<Moment>,
+    /// Over how many connections at once.
+    pub(super) pinged_over: usize,
     /// The last ping was not answered, and neither was anything since.
     pub(super) away: bool,
     /// An eviction may be waiting because the server did not answer.
@@ -256,7 +262,7 @@ impl Agent {
         if matches!(answer, Answer::Unknown { .. }) {
             // Find out whether the server does not answer at all, or only this request failed.
             self.unanswered = true;
-            self.ping();
+            self.ping(1);
         }
     }
 
@@ -347,26 +353,34 @@ impl Agent {
 
     /// A TCP and TLS handshake uses up part of the time that an eviction has; a dead connection uses up all of it.
     fn keep_open(&mut self) {
-        let is_open = self.pinged_at.is_some_and(|at| self.clock.now() < at + PING_EACH);
+        let connections = self.counters.near.load(Relaxed).clamp(1, MOST_OPEN);
+        let is_recent = self.pinged_at.is_some_and(|at| self.clock.now() < at + PING_EACH);
+        let is_open = is_recent && connections <= self.pinged_over;
         if is_open || self.silent || !self.pings.is_empty() {
             return;
         }
-        self.ping();
+        self.ping(connections);
         if self.resizes_by_own {
-            let (own, renew) = (self.own.clone(), !self.away);
-            self.pings.spawn(async move { own.ping_by_version(renew).await });
+            let renew = !self.away;
+            for _ in 0..connections {
+                let own = self.own.clone();
+                self.pings.spawn(async move { own.ping_by_version(renew).await });
+            }
         }
     }
 
-    fn ping(&mut self) {
+    /// Pings over so many connections at once.
+    fn ping(&mut self, connections: usize) {
         if self.silent || !self.pings.is_empty() {
             return;
         }
-        self.pinged_at = Some(self.clock.now());
-        let (line, node) = (self.writes.clone(), self.node.clone());
+        (self.pinged_at, self.pinged_over) = (Some(self.clock.now()), connections);
         // While the server is away, every connection is new, and there are none to replace.
         let renew = !self.away;
-        self.pings.spawn(async move { line.ping(&node, renew).await });
+        for _ in 0..connections {
+            let (line, node) = (self.writes.clone(), self.node.clone());
+            self.pings.spawn(async move { line.ping(&node, renew).await });
+        }
     }
 
     /// When to check whether the server is back; `None` if nothing waits for it, or a check is under way.
@@ -378,7 +392,7 @@ impl Agent {
     fn check_server(&mut self) {
         self.unanswered = self.controller.waits_for_the_server();
         if self.unanswered {
-            self.ping();
+            self.ping(1);
         }
     }
 

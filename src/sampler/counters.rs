@@ -1,6 +1,6 @@
 //! What the sampler shares besides its reports.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use tokio::sync::Notify;
 
@@ -17,6 +17,8 @@ pub struct Counters {
     pub wakeups: AtomicU64,
     /// Notified when an eviction may come soon.
     pub eviction_near: Notify,
+    /// How many containers that was about, when it was last notified.
+    pub near: AtomicUsize,
     /// Milliseconds from the start to the thread's last iteration.
     pub turned_at: AtomicU64,
 }

@@ -197,6 +197,8 @@ impl Sampler {
         }
         if near && self.near_notified_at.is_none_or(|at| began.saturating_sub(at) >= EVICTION_NEAR_EACH) {
             self.near_notified_at = Some(began);
+            let near = self.targets.iter().filter(|target| target.is_near()).count();
+            self.counters.near.store(near, Relaxed);
             self.counters.eviction_near.notify_one();
         }
         self.report(began);

@@ -476,6 +476,26 @@ pub fn a_raise_finds_its_connection_open() {
     );
 }
 
+/// Two containers are near, and cross their thresholds while the server is slow: each eviction has a connection.
+pub fn two_evictions_find_two_connections_open() {
+    let world = World { server: Standin::start_tls(), tree: standin::cgroups::Tree::simulated() };
+    let places = ["first", "second"].map(|name| world.guarded(name, LIMIT));
+    places.iter().for_each(|place| place.group.simulate(LIMIT / 10, 0));
+    let agent = Agent::in_cluster(&world.server, world.tree.root());
+    let pings = || world.server.requests().iter().filter(|r| r.query.contains("keeps-a-connection-open")).count();
+    for (place, (name, least)) in places.iter().zip([("first", 1), ("second", 3)]) {
+        agent.wait_state(name, "app", "watching");
+        place.group.simulate(THRESHOLD - 1, 0);
+        world.server.wait_for(soon(), |_| (pings() >= least).then_some(())).expect("a ping for each container");
+        std::thread::sleep(Duration::from_millis(1500));
+    }
+    let handshakes = world.server.handshakes();
+    world.server.fault(Fault::on("POST", "/eviction").always().delay(Duration::from_millis(300)));
+    places.iter().for_each(|place| place.group.simulate(THRESHOLD + 1, 0));
+    world.wait_evictions(2);
+    assert_eq!(world.server.handshakes(), handshakes);
+}
+
 /// `asks`: the request that opens the connection. `wait`: for the remedy.
 fn finds_its_connection_open(
     change: impl FnOnce(PodBuilder) -> PodBuilder,

@@ -66,6 +66,7 @@ fn main() {
             it_starts_without_a_server
             an_eviction_finds_its_connection_open
             a_raise_finds_its_connection_open
+            two_evictions_find_two_connections_open
             it_runs_in_a_cluster
             answers_that_cannot_be_read_are_asked_for_again
             sigterm_during_an_eviction_does_not_lose_the_answer
