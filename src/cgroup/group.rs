@@ -136,7 +136,7 @@ impl Group {
         let parse = |text: &[u8]| Ok(self.version.parse_kills(text));
         let kills = self.parsed(self.kills.as_ref()?, self.version.files().kills, &mut buffer, parse).ok()??;
         match (self.version, before) {
-            (Version::V1, _) => kills.map(|kills| Kills { limit_hit: self.failed_charges(), ..kills }),
+            (Version::V1, _) => kills.map(|kills| Kills { limit_hit: self.limit_hit(before, kills.killed), ..kills }),
             (Version::V2, Some(before)) if kills.is_some_and(|k| k.limit_hit == before.hit_in_all()) => {
                 kills.map(|kills| Kills { limit_hit: before.limit_hit, hit_below: before.hit_below, ..kills })
             }
@@ -146,6 +146,12 @@ impl Group {
                 Err(_) => kills,
             }),
         }
+    }
+
+    /// Only on v1. The limits may have been set since the group was created, so a kill is the time to look.
+    fn limit_hit(&self, before: Option<Kills>, killed: u64) -> Option<u64> {
+        let is_killed = before.is_some_and(|before| killed > before.killed);
+        self.failed_charges().filter(|_| !is_killed || v1::counts_failures(&self.dir))
     }
 
     /// How often a charge did not fit below this group's limit, so that the kernel had to reclaim something first.

@@ -113,6 +113,36 @@ mod tests {
         assert_eq!(group.kills(Some(expected)).unwrap().limit_hit, Some(10));
     }
 
+    /// As under a kubelet: neither limit's failures are counted.
+    #[test]
+    fn v1_does_not_tell_where_swap_has_the_same_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            ("memory.usage_in_bytes", ""),
+            ("memory.stat", ""),
+            ("memory.limit_in_bytes", "104857600\n"),
+            ("memory.memsw.limit_in_bytes", "104857600\n"),
+            ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n"),
+            ("memory.failcnt", "0\n"),
+        ] {
+            write(dir.path(), name, text);
+        }
+        let group = Group::open(dir.path(), Version::V1, &Machine::without_swap()).unwrap().unwrap();
+        let before = group.kills(None).unwrap();
+        assert_eq!(before.limit_hit, Some(0));
+        let killed = |memsw: &str| {
+            write(dir.path(), "memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n");
+            write(dir.path(), "memory.memsw.limit_in_bytes", memsw);
+            let pods = Kills { limit_hit: Some(3), ..Kills::default() };
+            Hit::of((before, group.kills(Some(before)).unwrap()), Some((pods, pods)))
+        };
+        assert_eq!(killed("104857600\n"), Hit::Unclear);
+        assert_eq!(killed("9223372036854771712\n"), Hit::Node, "this one would have been counted");
+        std::fs::remove_file(dir.path().join("memory.memsw.limit_in_bytes")).unwrap();
+        let after = group.kills(Some(before)).unwrap();
+        assert_eq!(after.limit_hit, Some(0), "a kernel that does not count swap");
+    }
+
     #[test]
     fn a_kill_is_for_the_limit_that_was_hit() {
         let kills = |limit_hit, hit_below| Kills { killed: 0, together: None, limit_hit, hit_below };

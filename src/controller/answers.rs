@@ -12,12 +12,12 @@ use crate::ground::clock::{Moment, signed};
 use crate::pods::PodRef;
 use crate::pods::guard::{DryRun, Remedy};
 use crate::report::notice::{Notice, Subject};
-use crate::sampler::TargetId;
+use crate::sampler::{Command, TargetId};
 
 /// The API server's default for `spec.terminationGracePeriodSeconds`.
-const DEFAULT_GRACE: u32 = 30;
+pub(super) const DEFAULT_GRACE: u32 = 30;
 /// After the grace period, the kubelet kills the container; it needs this time for that.
-const KILL_MARGIN: Duration = Duration::from_secs(5);
+pub(super) const KILL_MARGIN: Duration = Duration::from_secs(5);
 /// The watch marks a pod as terminating within some ms of its eviction (measured). After this time, nothing came of the
 /// request, and it is repeated. By then a watch that hangs before its headers has been detected (10 s). One that dies
 /// silently later is detected after 195 s: until then the report is wrong, and the repeated request harmless, because it
@@ -112,6 +112,9 @@ impl Controller {
             mode => Stage::Tried { target, mode, outcome: Answer::Accepted.label(), at },
         };
         self.effects.push(Effect::Notify(Box::new(notice_of(entry, container, subject))));
+        if mode == DryRun::Off {
+            self.effects.push(Effect::Sampler(Command::Follow(target)));
+        }
         // Meanwhile the dry run may no longer be wanted, or the target may have dipped.
         let is_wanted = entry.guard.as_ref().is_ok_and(|g| self.settings.dry_run.max(g.dry_run) == mode);
         let is_above = above_targets(entry).iter().any(|i| entry.targets[*i].id == target);
@@ -184,7 +187,7 @@ impl Controller {
                 self.open.insert(key.clone());
                 return;
             }
-            Stage::Deferred { deferral, .. } if deferral.until <= now => {
+            Stage::Deferred { look_at, .. } if *look_at <= now => {
                 self.open.insert(key.clone());
                 return;
             }

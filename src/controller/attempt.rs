@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::answers::{DEFAULT_GRACE, KILL_MARGIN};
 use super::choice::{Send, judge_again};
 use super::core::{Controller, InFlight, Key, Read};
 use super::effects::{Effect, notice_of, notify};
@@ -17,6 +18,7 @@ use crate::decide::schedule::GROWTH_MAY_RISE;
 use crate::ground::clock::Moment;
 use crate::ground::memory::Sample;
 use crate::ground::units::Bytes;
+use crate::pods::Pod;
 use crate::pods::guard::{DryRun, Guard, Remedy};
 use crate::report::notice::Subject;
 use crate::sampler::{Command, TargetId};
@@ -140,12 +142,13 @@ impl Controller {
             return self.restart_agreed(now, key, is_wanted && possible.is_some());
         }
         let age = now.saturating_sub(attempt.progress.began);
-        let is_last = possible.is_some_and(|(evidence, mut remaining)| {
+        let is_ending = attempt.is_ending(&entry.pod, age);
+        let is_last = possible.filter(|_| !is_ending).is_some_and(|(evidence, mut remaining)| {
             remaining.retain(|other| *other != remedy);
             remaining.contains(&Remedy::Evict) && self.is_urgent_elsewhere(key, entry, i)
                 || attempt.progress.gives_way(now, &evidence, &remaining, &self.latencies.ladder(&key.0))
         });
-        if is_last || age >= GIVE_UP {
+        if is_last || age >= GIVE_UP && !is_ending {
             self.give_up(now, key, age);
             return false;
         }
@@ -186,6 +189,7 @@ impl Controller {
         entry.remedies.restarting(&attempt.resize.container, attempt.resize.limit);
         let (pod, resize) = (request.pod.clone(), Some(attempt.resize.clone()));
         let restart = Order { pod, act: Act::Restart, grace: None, resize, dry_run: false };
+        self.effects.push(Effect::Sampler(Command::Follow(attempt.target)));
         let order = self.post(InFlight { asks: false, since: now, ..request }, restart);
         if let Some(Stage::Trying(attempt)) = self.pods.get_mut(key).map(|e| &mut e.stage) {
             (attempt.order, attempt.look_at) = (Some(order), now + LOOK_EACH);
@@ -330,6 +334,14 @@ impl Controller {
 }
 
 impl Attempt {
+    /// The kubelet is ending the process of a restart: it has the pod's grace period. Nothing hurries that (measured), and an
+    /// eviction would cost the rest of the pod.
+    fn is_ending(&self, pod: &Pod, age: Duration) -> bool {
+        let grace = Duration::from_secs(u64::from(pod.grace.unwrap_or(DEFAULT_GRACE)));
+        let is_sent = self.act == Act::Restart && self.order.is_none() && self.agreed.is_none() && !self.asks;
+        is_sent && pod.resizing && age < grace + KILL_MARGIN
+    }
+
     /// Whether the kernel has the limit that was asked for. The container's own file is the last to change (measured).
     fn is_raised(&self, sample: &Sample) -> bool {
         // The kernel keeps whole pages.

@@ -20,6 +20,9 @@ use crate::sampler::{Command, TargetId};
 
 /// How soon to check whether an earlier request was answered meanwhile.
 const ANSWER_CHECK: Duration = Duration::from_millis(200);
+/// How often a held restart is considered again: its deadline comes before that of an eviction, which is the one that the
+/// sampler reports.
+const HELD_LOOK_EACH: Duration = Duration::from_millis(100);
 /// How soon to check whether a remedy has become possible: the node has memory again, or a budget allows it.
 const NO_REMEDY_CHECK: Duration = Duration::from_secs(1);
 
@@ -141,12 +144,14 @@ impl Controller {
             (Some((target, deferral, evidence)), ..) => {
                 // A deferred deletion does not keep the eviction from being retried.
                 let until = back_off.map_or(deferral.until, |at| deferral.until.min(at));
-                let deferral = Deferral { until, ..deferral };
+                let (deferral, until_moment) = (Deferral { until, ..deferral }, until);
                 let container = entry.container_of(target);
                 let until = self.wall.saturating_add(until).unwrap_or(Timestamp::MAX);
                 let subject = Subject::Deferred { evidence, until, reason: deferral.reason };
                 notify(&mut self.effects, entry, container, subject);
-                Stage::Deferred { target, deferral }
+                let restarts = entry.guard.as_ref().is_ok_and(|guard| guard.remedies.contains(&Remedy::Restart));
+                let look_at = if restarts { until_moment.min(now + HELD_LOOK_EACH) } else { until_moment };
+                Stage::Deferred { target, deferral, look_at }
             }
             (None, Some(target), Some(at)) => Stage::Retrying { target, at },
             (None, Some(_), None) => match found.reasons {

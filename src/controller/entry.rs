@@ -96,7 +96,12 @@ pub(super) enum Stage {
     /// Nothing is above its threshold, or nothing may be done.
     Idle,
     /// A target is above its threshold, but restraint defers its eviction.
-    Deferred { target: TargetId, deferral: Deferral },
+    Deferred {
+        target: TargetId,
+        deferral: Deferral,
+        /// When it is considered again: then at the latest, for another remedy may have to begin before.
+        look_at: Moment,
+    },
     /// The request was sent; its answer is outstanding.
     Posting { target: TargetId, order: u64 },
     /// The server did not carry out the request. It is sent again while a target is above its threshold.
@@ -227,7 +232,7 @@ impl Entry {
         let stage = match self.stage {
             Stage::Retrying { at, .. } | Stage::NoRemedy { at, .. } => Some(at),
             Stage::Trying(ref attempt) => Some(attempt.look_at),
-            Stage::Deferred { deferral, .. } => Some(deferral.until),
+            Stage::Deferred { look_at, .. } => Some(look_at),
             Stage::Leaving(ref leaving) => [leaving.mark_by, leaving.end_by].into_iter().flatten().min(),
             _ => None,
         };

@@ -213,14 +213,16 @@ impl Desk {
         ids.collect()
     }
 
-    /// The kinds of effects since the last call.
+    /// The kinds of effects since the last call, but for [`Desk::followed`].
     fn since(&mut self) -> Vec<String> {
-        let kinds = self.seen.drain(..).map(|e| match e {
+        let is_follow = |e: &Effect| matches!(e, Effect::Sampler(Command::Follow(_)));
+        let kinds = self.seen.drain(..).filter(|e| !is_follow(e)).map(|e| match e {
             Effect::Resolve(id, _) => format!("resolve {}", id.0),
             Effect::Sampler(Command::Watch(watch)) => format!("watch {}", watch.id.0),
             Effect::Sampler(Command::Rule(id, ..)) => format!("rule {}", id.0),
             Effect::Sampler(Command::Rearm(id)) => format!("rearm {}", id.0),
             Effect::Sampler(Command::Forget(id)) => format!("forget {}", id.0),
+            Effect::Sampler(Command::Follow(_)) => unreachable!("left out"),
             Effect::Post(_, order) => {
                 let verb = match order.act {
                     Act::Evict => "post",
@@ -234,6 +236,17 @@ impl Desk {
             Effect::Notify(notice) => format!("tell {}", notice.subject.reason()),
         });
         kinds.collect()
+    }
+}
+
+impl Desk {
+    /// The targets whose end is awaited, since the last call of [`Desk::since`].
+    fn followed(&self) -> Vec<TargetId> {
+        let ids = self.seen.iter().filter_map(|e| match e {
+            Effect::Sampler(Command::Follow(id)) => Some(*id),
+            _ => None,
+        });
+        ids.collect()
     }
 }
 

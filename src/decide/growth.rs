@@ -15,6 +15,12 @@ use crate::ground::units::Bytes;
 const SAMPLES: usize = 16;
 /// The fast growth covers at most this time, or as many samples as it needs if they are farther apart.
 const WINDOW: Duration = Duration::from_millis(250);
+/// A lower bound of the fast growth rests on the samples up to these before the last, whichever says most …
+const SPANS: [usize; 4] = [2, 4, 8, SAMPLES - 1];
+/// … and on samples that lie so far apart: over half a second, what may be missing in the kernel's figures makes 8 MiB a second.
+const COARSE_EACH: Duration = Duration::from_millis(60);
+const COARSE: usize = 8;
+const COARSE_WINDOW: Duration = Duration::from_millis(500);
 /// The slow growth covers a minute, with points this far apart …
 const MINUTE_EACH: Duration = Duration::from_secs(5);
 const MINUTE_POINTS: usize = 13;
@@ -68,6 +74,9 @@ pub struct Trend {
     samples: [Option<Observed>; SAMPLES],
     /// Where the next sample is stored.
     next: usize,
+    /// Some of them, farther apart.
+    coarse: [Option<Observed>; COARSE],
+    next_coarse: usize,
     /// The last known usage minus clean cache.
     net: Option<Bytes>,
     seconds: Slope<SECONDS_POINTS>,
@@ -165,11 +174,16 @@ impl Trend {
     fn push(&mut self, look: Observed) {
         self.samples[self.next] = Some(look);
         self.next = (self.next + 1) % SAMPLES;
+        // A sample without its cache bounds nothing.
+        if look.clean.is_some() && self.coarse_back(0).is_none_or(|last| look.from >= last.from + COARSE_EACH) {
+            self.coarse[self.next_coarse] = Some(look);
+            self.next_coarse = (self.next_coarse + 1) % COARSE;
+        }
     }
 
     /// The sample `n` before the last.
     fn back(&self, n: usize) -> Option<Observed> {
-        self.samples[(self.next + SAMPLES - 1 - n) % SAMPLES]
+        (n < SAMPLES).then(|| self.samples[(self.next + SAMPLES - 1 - n) % SAMPLES])?
     }
 
     fn point(&mut self, at: Moment, net: Bytes) {
@@ -211,23 +225,23 @@ impl Trend {
         [self.fast_at_least(), self.seconds.slope, self.minute.slope].into_iter().flatten().fold(0, i64::max)
     }
 
-    /// The minimum over four spans: both halves of the time, the whole without its first sample, and the whole without
-    /// its last. Growth must therefore continue, and a single wrong sample makes no growth.
+    /// The greatest of the bounds over the last 3, 5, 9 and 16 samples, and over the last half of a second: a fast ramp shows
+    /// within few samples, and a slower one needs longer to be told from what may still be missing in the kernel's figures.
     fn fast_at_least(&self) -> Option<i64> {
         let last = self.back(0)?;
-        let mut n = 2;
-        let mut first = self.back(n)?;
-        for (i, look) in (3..SAMPLES).map_while(|i| Some((i, self.back(i)?))) {
-            if last.until.saturating_sub(look.from) > WINDOW {
-                break;
-            }
-            (first, n) = (look, i);
-        }
-        let half = last.from.checked_sub(first.from)? / 2;
-        let middle = (1..n).filter_map(|i| self.back(i)).min_by_key(|l| l.from.abs_diff(first.from + half))?;
-        let least = |from: Observed, to: Observed| rate(to.least() - from.most(), to.until.checked_sub(from.from)?);
-        let pairs = [(first, middle), (middle, last), (self.back(n - 1)?, last), (first, self.back(1)?)];
-        pairs.into_iter().try_fold(i64::MAX, |most, (from, to)| Some(most.min(least(from, to)?)))
+        let is_recent = |look: &Observed| last.until.saturating_sub(look.from) <= WINDOW;
+        let spans =
+            SPANS.map(|n| steady_at_least(last, |i| self.back(i).filter(|look| i <= n && (i <= 2 || is_recent(look)))));
+        let coarse = steady_at_least(last, |i| match i {
+            0 => Some(last),
+            i => self.coarse_back(i - 1).filter(|look| last.until.saturating_sub(look.from) <= COARSE_WINDOW),
+        });
+        spans.into_iter().chain([coarse]).flatten().max()
+    }
+
+    /// The point `n` before the last of the coarse ones.
+    fn coarse_back(&self, n: usize) -> Option<Observed> {
+        (n < COARSE).then(|| self.coarse[(self.next_coarse + COARSE - 1 - n) % COARSE])?
     }
 
     /// How fast usage rose between the last two samples, in bytes a second; `None` if it did not rise. Growth over a
@@ -252,6 +266,22 @@ impl Trend {
         let (last, middle, first) = (self.back(0)?, self.back(1)?, self.back(2)?);
         Some(rise(last, middle)?.min(rise(middle, first)?))
     }
+}
+
+/// A lower bound of the growth over what `back` has, the newest first: the minimum over four spans, which are both halves of the
+/// time, the whole without its first sample, and the whole without its last. Growth must therefore continue, and a single wrong
+/// sample makes no growth. `None` with fewer than three samples.
+fn steady_at_least(last: Observed, back: impl Fn(usize) -> Option<Observed>) -> Option<i64> {
+    let mut n = 2;
+    let mut first = back(n)?;
+    while let Some(look) = back(n + 1) {
+        (first, n) = (look, n + 1);
+    }
+    let half = last.from.checked_sub(first.from)? / 2;
+    let middle = (1..n).filter_map(&back).min_by_key(|l| l.from.abs_diff(first.from + half))?;
+    let least = |from: Observed, to: Observed| rate(to.least() - from.most(), to.until.checked_sub(from.from)?);
+    let pairs = [(first, middle), (middle, last), (back(n - 1)?, last), (first, back(1)?)];
+    pairs.into_iter().try_fold(i64::MAX, |most, (from, to)| Some(most.min(least(from, to)?)))
 }
 
 /// `bytes ÷ time` in bytes a second; `None` if no time has passed.
@@ -325,6 +355,19 @@ mod tests {
             let flat = (0..8).map(|i| (i * 10, if i == odd { 0 } else { 70 * MIB }));
             assert_eq!(trend(flat).at_least(), 0, "look {odd} is too low");
         }
+    }
+
+    /// A fast ramp is sure within three samples. A slower one needs longer, and is then known to within 8 MiB a second.
+    #[test]
+    fn the_bound_comes_near_the_growth_soon() {
+        let after = |millis: u64, rate: u64| {
+            let flat = (0..=20).map(|i| (i * 5, 20 * MIB));
+            let ramp = (1..=millis / 5).map(|i| (100 + i * 5, 20 * MIB + rate * MIB * i * 5 / 1000));
+            trend(flat.chain(ramp)).at_least() / i64::try_from(MIB).unwrap()
+        };
+        assert_eq!((after(5, 1024), after(10, 1024)), (0, 623));
+        assert!((40..=64).contains(&after(500, 64)), "{}", after(500, 64));
+        assert!((18..=32).contains(&after(550, 32)), "{}", after(550, 32));
     }
 
     /// The reads of one look may lie apart: then it says no more than what holds for all of that time.

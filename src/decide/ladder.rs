@@ -124,6 +124,13 @@ impl Latencies {
         self.of(remedy) + REACTION + next
     }
 
+    /// The time within which it is worth a try: half of them have their effect so soon, and the quickest of those after it is in
+    /// time should it have none. A remedy that was begun gives way at the last moment, so a try costs nothing.
+    fn needed_to_try(&self, remedy: Remedy, after: &[Remedy]) -> Duration {
+        let next = self.quickest(after).map(|next| self.of(next) + REACTION);
+        next.map_or(self.of(remedy), |next| self.spread(remedy).p50 + next) + REACTION
+    }
+
     /// How long before the end of the margin, at the growth that was seen, a remedy has to begin: what it needs, should growth
     /// rise. Restraint holds nothing back beyond that.
     #[must_use]
@@ -181,7 +188,7 @@ pub enum Chance {
 #[must_use]
 pub fn choose(possible: &[Remedy], left: Option<Duration>, latencies: &Latencies) -> Option<Choice> {
     let in_time =
-        |i: usize, remedy: Remedy| left.is_none_or(|left| latencies.needed(remedy, &possible[i + 1..]) < left);
+        |i: usize, remedy: Remedy| left.is_none_or(|left| latencies.needed_to_try(remedy, &possible[i + 1..]) < left);
     let first = possible.iter().enumerate().find(|(i, remedy)| in_time(*i, **remedy));
     if let Some((_, remedy)) = first {
         return Some(Choice { remedy: *remedy, chance: Chance::OneOfTwo });
@@ -468,7 +475,7 @@ impl Progress {
         }
         let Some(left) = time_at(self.growth(now, evidence.margin), evidence) else { return false };
         // The growth may have turned out to be such that the other would come too late, and this one does not.
-        let is_better = latencies.of(next) > left && self.until.saturating_sub(now) <= left;
+        let is_better = now < self.until && self.until - now <= left && left < latencies.of(next);
         !is_better && is_last_moment(others, Some(left), latencies)
     }
 
@@ -514,6 +521,15 @@ mod tests {
         assert_eq!(choose(&[Remedy::Evict], ms(0)), Some(Remedy::Evict));
         assert_eq!(choose(&[Remedy::Restart], ms(0)), Some(Remedy::Restart));
         assert_eq!(choose(&[], ms(500)), None);
+    }
+
+    /// A raise that mostly works within the time that can be spared is tried: it gives way before the eviction is too late.
+    #[test]
+    fn what_may_have_its_effect_before_the_last_moment_is_worth_a_try() {
+        let raise = Spread { p50: Duration::from_millis(40), p90: Duration::from_millis(90) };
+        let latencies = Latencies { raise, ..MEASURED };
+        let choose = |left| choose(&[Remedy::Raise, Remedy::Evict], ms(left), &latencies).unwrap().remedy;
+        assert_eq!((choose(231), choose(230)), (Remedy::Raise, Remedy::Evict), "40 + 15, and 160 + 15 after it");
     }
 
     /// An eviction that mostly ends the process sooner than a raise reaches the kernel is not passed over for a raise whose

@@ -183,6 +183,8 @@ pub struct Pod {
     /// `metadata.generation`: it counts the changes of the spec.
     pub generation: i64,
     pub resized: Resized,
+    /// The condition `PodResizeInProgress`, without an error: the kubelet is carrying a resize out.
+    pub resizing: bool,
     /// `status.podIP`.
     pub ip: Option<IpAddr>,
     /// `spec.hostNetwork`: its address is its node's.

@@ -53,6 +53,7 @@ pub(super) fn head_only(id: PodRef, why: String) -> Pod {
         guaranteed: false,
         generation: 0,
         resized: Resized::Never,
+        resizing: false,
         ip: None,
         host_network: false,
         host_ips: Vec::new(),
@@ -88,6 +89,7 @@ impl RawPod<'_> {
             guaranteed: status.qos_class.as_deref() == Some("Guaranteed"),
             generation: meta.generation.unwrap_or_default(),
             resized: managers.0,
+            resizing: status.conditions.0.iter().any(RawCondition::is_resizing),
             ip: status.pod_ip.as_deref().and_then(|ip| ip.parse().ok()),
             host_network: spec.host_network == Some(true),
             host_ips: status.host_ips(),
@@ -299,6 +301,14 @@ struct RawCondition {
     #[serde(rename = "type")]
     kind: String,
     status: String,
+    reason: Option<String>,
+}
+
+impl RawCondition {
+    /// A resize that failed has the reason `Error`.
+    fn is_resizing(&self) -> bool {
+        self.kind == "PodResizeInProgress" && self.status == "True" && self.reason.as_deref().unwrap_or("").is_empty()
+    }
 }
 
 #[derive(Debug, Deserialize)]

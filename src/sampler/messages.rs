@@ -25,6 +25,8 @@ pub enum Command {
     /// The report that it is above its threshold was not acted on, or its limit has changed. Read everything anew, and report
     /// it again if it still is above.
     Rearm(TargetId),
+    /// Its end is awaited: a target's process was asked to end. The time that this takes is measured.
+    Follow(TargetId),
     Forget(TargetId),
 }
 

@@ -152,6 +152,12 @@ impl Sampler {
                     self.budgets[i] = None;
                 }
             }
+            Command::Follow(id) => {
+                if let Some(i) = position(id) {
+                    self.targets[i].follow(now);
+                    (self.due[i], self.budgets[i]) = (self.targets[i].next(), None);
+                }
+            }
             Command::Forget(id) => {
                 if let Some(i) = position(id) {
                     self.forget(i);
@@ -305,6 +311,7 @@ mod tests {
     use crate::cgroup::Hit;
     use crate::cgroup::resolve::Groups;
     use crate::cgroup::{Group, Machine, Version};
+    use crate::decide::schedule::SHORTEST_INTERVAL;
     use crate::ground::memory::Signal;
     use crate::ground::units::{Bytes, Percent};
     use crate::pods::guard::Rule;
@@ -797,6 +804,29 @@ mod tests {
             }
             let Some(What::Killed { count, together, hit, .. }) = told else { panic!("{told:?}") };
             assert_eq!((count, together, hit), expected);
+        }
+    }
+
+    /// The end of what was asked to end is seen soon, though its memory is far below the threshold by then.
+    #[test]
+    fn an_end_that_is_awaited_is_seen_within_a_sixteenth_of_its_time() {
+        let mut rig = Rig::new("104857600\n");
+        rig.set(20 * MIB, 0);
+        (0..5).for_each(|_| drop(rig.turn()));
+        let interval = |rig: &mut Rig| {
+            let before = rig.now;
+            rig.turn();
+            rig.now - before
+        };
+        assert!(interval(&mut rig) > 2 * SHORTEST_INTERVAL, "far");
+        let began = rig.now;
+        rig.sampler.obey(Command::Follow(TargetId(1)), rig.now);
+        let first = interval(&mut rig);
+        assert!(first <= SHORTEST_INTERVAL, "{first:?}");
+        while rig.now < began + Duration::from_secs(1) {
+            let most = SHORTEST_INTERVAL.max((rig.now - began) / 16 + SHORTEST_INTERVAL);
+            let each = interval(&mut rig);
+            assert!(each <= most, "{each:?} after {:?}", rig.now - began);
         }
     }
 

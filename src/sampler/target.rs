@@ -33,6 +33,11 @@ const WARN_AGAIN_PART: u64 = 20;
 /// (measured). A half causes two wake-ups where a quarter causes five.
 const EARLY_PART: u32 = 2;
 
+/// How soon an end is noticed that is awaited for so long: within a sixteenth of that time.
+fn follow_interval(waited: Duration) -> Duration {
+    (waited / 16).clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL)
+}
+
 /// What was last reported about a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reported {
@@ -108,6 +113,8 @@ pub struct Target {
     warning: Option<Evidence>,
     /// An eviction may come soon.
     near: bool,
+    /// Since when its end is awaited.
+    followed: Option<Moment>,
     /// Set while nothing changes: the interval between samples until one of the verdict's inputs changes.
     settled: Option<Duration>,
     due: Due,
@@ -133,6 +140,7 @@ impl Target {
             warned: false,
             warning: None,
             near: false,
+            followed: None,
             settled: None,
             due: Due { at: now, early: now },
             allowance: None,
@@ -265,7 +273,10 @@ impl Target {
             },
             _ => schedule.next(known),
         };
+        let follow = self.followed.map(|since| follow_interval(now.saturating_sub(since)));
+        let interval = follow.map_or(interval, |follow| follow.min(interval));
         let is_quiet = verdict == Verdict::Below
+            && follow.is_none()
             && self.reported == Reported::Nothing
             && !self.reader.groups().own.takes_charges();
         let allowance = if is_quiet { schedule.allowance(known) } else { None };
@@ -285,7 +296,7 @@ impl Target {
             Verdict::Above(evidence) => self.reported == Reported::Above(Urgency::of(&evidence, self.latency.p90())),
             _ => false,
         };
-        self.settled = (is_reported && growth == Some(0)).then_some(interval);
+        self.settled = (is_reported && growth == Some(0) && follow.is_none()).then_some(interval);
     }
 
     /// What has changed since the last report.
@@ -347,6 +358,14 @@ impl Target {
         self.warned = false;
         self.history.judged_anew();
         self.reported = Reported::Outdated;
+        self.settled = None;
+        self.allowance = None;
+        self.due = Due { at: now, early: now };
+    }
+
+    /// Its end is awaited, and how long it takes is measured.
+    pub fn follow(&mut self, now: Moment) {
+        self.followed = Some(now);
         self.settled = None;
         self.allowance = None;
         self.due = Due { at: now, early: now };

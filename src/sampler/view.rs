@@ -116,6 +116,14 @@ impl Shown {
         self.set(last, last.value);
     }
 
+    /// Stores a verdict, for tests of readers.
+    #[cfg(test)]
+    pub fn show_above(&self, evidence: crate::decide::judge::Evidence) {
+        if let Some(last) = &mut self.lock().last {
+            last.verdict = Verdict::Above(evidence);
+        }
+    }
+
     /// Records that the sample at this moment equals the one before.
     pub(super) fn unchanged(&self, at: Moment, next: Moment) {
         let Kept { last: Some(last), past, .. } = &mut *self.lock() else { return };

@@ -205,6 +205,62 @@ fn a_restart_that_is_given_up_holds_nothing_back() {
     assert_eq!(desk.since(), ["tell PreOOMRestarted"]);
 }
 
+/// A held restart has to begin before the deadline of an eviction, which is the one that the sampler reports.
+#[test]
+fn a_held_restart_begins_at_its_own_deadline() {
+    let mut pod = restarting("restart,evict");
+    pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] = json!(WALL);
+    let mut desk = Desk::with(Limits::default());
+    desk.apply(&pod);
+    let id = desk.watched()[0];
+    desk.since();
+    desk.crosses(id, 61, 0);
+    assert_eq!(desk.since(), ["tell PreOOMEvictionHeld"]);
+    // Its growth is certain by now, and nothing is reported.
+    let evidence = Evidence { growth: Some(16 << 20), growth_at_least: 16 << 20, ..evidence() };
+    let GroupState::Watched { view, .. } = &desk.controller.pods.values().next().unwrap().targets[0].state else {
+        panic!()
+    };
+    view.show(of(61, 100), 16 << 20);
+    view.show_above(evidence);
+    desk.else_reads = of(65, 100);
+    desk.wait();
+    assert_eq!((desk.since(), desk.state().0.as_str()), (vec![], "held"), "35Mi last 2.2 s");
+    desk.else_reads = of(70, 100);
+    desk.wait();
+    assert_eq!(desk.since(), ["post u1 dry"], "30Mi last 1.9 s: four times what both take, and 0.5 s");
+}
+
+/// The kubelet is ending the process, in its grace period: an eviction would hurry nothing, and end the rest of the pod.
+#[test]
+fn a_restart_in_its_grace_period_is_waited_for() {
+    let mut pod = restarting("restart,evict");
+    pod["spec"]["terminationGracePeriodSeconds"] = json!(10);
+    let (mut desk, id) = watching(&pod);
+    desk.crosses(id, 61, 20);
+    desk.answer(0, &Answer::Accepted);
+    assert_eq!(desk.followed(), [id]);
+    desk.answer(1, &Answer::Accepted);
+    desk.since();
+    pod["status"]["conditions"] = json!([{"type": "PodResizeInProgress", "status": "True"}]);
+    desk.apply(&pod);
+    desk.looks_for(3_000, |ms| 61 + 30 * ms / 3000);
+    assert_eq!(desk.since(), [""; 0]);
+    // Not for ever: by then it had to be killed.
+    desk.looks_for(13_000, |_| 91);
+    assert_eq!(desk.since(), ["tell PreOOMRemedyFailed", "post u1"]);
+    // A resize that failed ends nothing.
+    let (mut desk, id) = watching(&pod);
+    desk.crosses(id, 61, 20);
+    desk.answer(0, &Answer::Accepted);
+    desk.answer(1, &Answer::Accepted);
+    pod["status"]["conditions"][0]["reason"] = json!("Error");
+    desk.apply(&pod);
+    desk.since();
+    desk.looks_for(1_000, |ms| 61 + 30 * ms / 1000);
+    assert_eq!(desk.since(), ["tell PreOOMRemedyFailed", "post u1"]);
+}
+
 /// The raise is stored, and never carried out: the eviction begins while there is just enough time for it.
 #[test]
 fn a_raise_without_effect_gives_way_in_time() {
