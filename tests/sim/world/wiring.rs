@@ -103,6 +103,13 @@ impl World<'_> {
                     looked.target.rearm();
                 }
             }
+            Command::Follow(id) => {
+                if let Some(looked) = self.looked.get_mut(&id) {
+                    looked.target.follow(now);
+                    looked.scheduled = now;
+                    self.at(now, Event::Look(id, now));
+                }
+            }
             Command::Forget(id) => {
                 self.looked.remove(&id);
                 self.meant.remove(&id);
