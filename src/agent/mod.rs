@@ -240,6 +240,9 @@ fn announce(config: &Config, clients: &Clients, hierarchy: &Hierarchy, listen: S
         listen = listen.to_string(),
         dry_run = config.dry_run.as_str(),
         confinement = config.confinement.as_str(),
+        remedies = config.remedies.names(),
+        raise_reserve = config.remedies.resizes().then(|| config.remedies.raise_reserve.to_string()),
+        raise_budget = config.remedies.resizes().then(|| config.remedies.raise_budget.to_string()),
         "pre-oom-killer starts"
     );
     if config.kubeconfig.is_none() && config.pod_uid.is_none() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::core::{Controller, InFlight, Key, key_of};
 use super::effects::{Effect, notice_of, notify};
-use super::entry::{Entry, Failure, Leaving, Stage, above_targets, failures, growth_of, undecided, urgency};
+use super::entry::{Entry, Failure, Leaving, Stage, Unsettled, above_targets, failures, growth_of, undecided, urgency};
 use crate::act::answer::Answer;
 use crate::act::order::Act;
 use crate::decide::restraint::{OwnerKey, Reason, Reservation};
@@ -48,7 +48,9 @@ impl Controller {
         let subject = match answer {
             Answer::Accepted => {
                 let passed = request.passed.clone();
-                Subject::Evicted { evidence, act, mode, grace: request.grace, took, passed }
+                let is_it = |u: &&Unsettled| Some(u.container.as_str()) == request.container.as_deref();
+                let too_late = self.pods.get(key).is_some_and(|entry| entry.unsettled.iter().find(is_it).is_some());
+                Subject::Evicted { evidence, act, mode, grace: request.grace, took, passed, too_late }
             }
             answer => Subject::NotEvicted { evidence, act, answer: answer.clone(), mode, asked: false },
         };

@@ -234,7 +234,7 @@ impl Controller {
             let container = entry.targets[send.i].name.container().map(str::to_owned);
             entry.stage = Stage::Tried { target, mode, outcome: "not sent", at: now };
             let (passed, took) = (send.passed, Duration::ZERO);
-            let subject = Subject::Evicted { evidence, act, mode, grace, took, passed };
+            let subject = Subject::Evicted { evidence, act, mode, grace, took, passed, too_late: false };
             self.effects.push(Effect::Notify(Box::new(notice_of(entry, container, subject))));
             return;
         }

@@ -138,7 +138,7 @@ fn state_of(entry: &Entry, target: &Guarded, now: Moment) -> (GuardState, String
         }
         Stage::Tried { target, mode, outcome, at } if about_this(target) => {
             let by = if *mode == DryRun::Server { "the server's word" } else { "dry run" };
-            Some((GuardState::DryRun, format!("{by}: {outcome}, {} s ago; it is not evicted", ago(at))))
+            Some((GuardState::DryRun, format!("{by}: {outcome}, {} s ago; nothing was changed", ago(at))))
         }
         Stage::Leaving(leaving) if about_this(&leaving.target) || orphan(&leaving.target) => {
             Some((GuardState::Evicted, format!("accepted {} s ago; its end is awaited", ago(&leaving.since))))

@@ -64,6 +64,17 @@ impl Allowed {
         }
     }
 
+    /// As the flag `--remedies` names them; an eviction is always allowed.
+    #[must_use]
+    pub fn names(&self) -> &'static str {
+        match (self.raise, self.restart) {
+            (false, false) => "evict",
+            (true, false) => "raise,evict",
+            (false, true) => "restart,evict",
+            (true, true) => "raise,restart,evict",
+        }
+    }
+
     /// Whether any remedy needs the permission to patch pods/resize.
     #[must_use]
     pub fn resizes(&self) -> bool {

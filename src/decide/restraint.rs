@@ -137,8 +137,8 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Reason::Young => "the container has just started (--minimum-age)",
-            Reason::Owner => "pods of this owner were evicted shortly before (back-off)",
-            Reason::Turn => "another pod of this owner was evicted shortly before, and there is time to wait for its replacement",
+            Reason::Owner => "pods of this owner were evicted or restarted shortly before (back-off)",
+            Reason::Turn => "another pod of this owner was evicted or restarted shortly before, and there is time to wait until it is back",
             Reason::Budget => "this node has evicted as many pods as it may for now (--eviction-burst, --eviction-refill)",
             Reason::Rescues => {
                 "this node has evicted as many pods as it may, those that cannot wait included (--rescue-burst, --eviction-refill)"
@@ -491,7 +491,7 @@ mod tests {
         for reason in Reason::ALL {
             let word = match reason {
                 Reason::Owner => "back-off",
-                Reason::Turn => "replacement",
+                Reason::Turn => "until it is back",
                 _ => "--",
             };
             assert!(reason.to_string().contains(word), "{reason}");

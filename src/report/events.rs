@@ -146,7 +146,7 @@ fn events(notice: &Notice) -> Vec<(Event, ObjectReference)> {
         },
         reason: subject.reason().into(),
         note: Some(cut(note)),
-        action: if subject.is_about_an_eviction() { "Evicting" } else { "Guarding" }.into(),
+        action: subject.action().into(),
         secondary: None,
     };
     let mut all = vec![(event(format!("{place}{}", notice.words())), pod_of(notice))];
@@ -260,6 +260,7 @@ pub(crate) mod tests {
             grace: None,
             took: Duration::from_millis(12),
             passed: vec![(crate::pods::guard::Remedy::Raise, crate::decide::ladder::NotPossible::AtBound)],
+            too_late: false,
         }));
         let notes: Vec<_> = events.iter().map(|(e, _)| e.note.clone().unwrap()).collect();
         assert_eq!(

@@ -47,6 +47,8 @@ pub enum Subject {
         took: Duration,
         /// The remedies of the pod's list that were passed over, and why.
         passed: Reasons,
+        /// The kernel's OOM killer was first: it was counted before the answer came.
+        too_late: bool,
     },
     /// The kernel has a container's raised limit.
     Raised {
@@ -221,6 +223,28 @@ impl Subject {
             Subject::InvalidGuard(_) | Subject::NoLimit | Subject::BeyondLimit => "PreOOMInvalidGuard",
             Subject::GuardWarning(_) => "PreOOMGuardWarning",
             Subject::Never(_) | Subject::Unresolved(_) | Subject::Unreadable(_) => "PreOOMNotGuarded",
+        }
+    }
+
+    /// What an Event says that the agent does.
+    #[must_use]
+    pub fn action(&self) -> &'static str {
+        match self {
+            Subject::Evicted { act, .. } | Subject::NotEvicted { act, .. } => match act {
+                Act::Evict | Act::Delete => "Evicting",
+                Act::Raise => "Raising",
+                Act::Restart => "Restarting",
+            },
+            Subject::Raised { .. } => "Raising",
+            Subject::Restarted { .. } => "Restarting",
+            Subject::GaveUp { remedy, .. } => match remedy {
+                Remedy::Raise => "Raising",
+                Remedy::Restart => "Restarting",
+                Remedy::Evict => "Evicting",
+            },
+            Subject::Warned { .. } | Subject::NotWarned(_) => "Warning",
+            Subject::Deferred { .. } | Subject::Slow { .. } => "Evicting",
+            _ => "Guarding",
         }
     }
 

@@ -66,15 +66,15 @@ fn answer_words(act: Act, answer: &Answer, asked: bool) -> String {
     }
 }
 
-/// `The container was OOM-killed by the kernel and not evicted before: … (last read 12 ms before: …)`.
+/// `The container was OOM-killed by the kernel: … (last read 12 ms before: …)`.
 fn missed_words(reason: MissReason, last_sample: Option<&(LastSample, Duration)>, count: u64, whole: bool) -> String {
     let mut last = match last_sample {
         Some(last) => format!(
-            "last read {} before: usage {}, limit {}, growing {}",
+            "last read {} before: usage {}, limit {}, {}",
             short(last.1),
             last.0.sample.own.usage,
             last.0.sample.base().map_or("none".into(), |l| l.to_string()),
-            last.0.growth.map_or("at an unknown rate".into(), rate),
+            last.0.growth.map_or("growth not known yet".into(), growing),
         ),
         None => "never read".into(),
     };
@@ -86,11 +86,9 @@ fn missed_words(reason: MissReason, last_sample: Option<&(LastSample, Duration)>
         let _ = write!(last, "; the pod: usage {}, limit {limit}", pod.usage);
     }
     let killed = match (whole, count) {
-        (true, _) => "The container was OOM-killed by the kernel and not evicted before".into(),
-        (false, 1) => "One of its processes was OOM-killed by the kernel, and it was not evicted before".to_owned(),
-        (false, n) => {
-            format!("{n} of its processes were OOM-killed by the kernel, and it was not evicted before")
-        }
+        (true, _) => "The container was OOM-killed by the kernel".to_owned(),
+        (false, 1) => "One of its processes was OOM-killed by the kernel".to_owned(),
+        (false, n) => format!("{n} of its processes were OOM-killed by the kernel"),
     };
     format!("{killed}: {} ({last})", reason.words())
 }
@@ -106,21 +104,21 @@ fn short(duration: Duration) -> String {
 /// `working-set 154.1Mi is above the threshold of 153.6Mi (usage 160Mi, limit 256Mi, …)`.
 #[must_use]
 pub fn evidence_words(e: &Evidence) -> String {
+    let (value, threshold) = (e.value.to_string(), e.threshold.to_string());
+    let just = if value == threshold { "just " } else { "" };
     let mut text = format!(
-        "{} {} is above the threshold of {} (usage {}, limit {}",
+        "{} {value} is {just}above the threshold of {threshold} (usage {}, limit {}",
         e.signal.as_str(),
-        e.value,
-        e.threshold,
         e.usage,
         e.limit.map_or("none".into(), |l| l.to_string()),
     );
     // Writing to a String cannot fail.
     let _ = match e.growth {
-        Some(growth) => write!(text, ", growing {}", rate(growth)),
+        Some(growth) => write!(text, ", {}", growing(growth)),
         None => write!(text, ", growth not known yet"),
     };
-    if let Some(slow) = e.slow_growth.filter(|slow| *slow != 0) {
-        let _ = write!(text, ", {} over the last minute", rate(slow));
+    if let Some(slow) = e.slow_growth.filter(|slow| slow.abs() >= LEAST_GROWTH) {
+        let _ = write!(text, ", {} over the last minute", growing(slow));
     }
     if let Some(margin) = e.margin {
         let _ = write!(text, ", {margin} left before an OOM kill");
@@ -130,6 +128,15 @@ pub fn evidence_words(e: &Evidence) -> String {
     }
     text.push(')');
     text
+}
+
+/// Less than this, in bytes a second, is no growth worth a word.
+const LEAST_GROWTH: i64 = 16 << 10;
+
+/// `growing 12.5Mi/s`, `shrinking 3Mi/s`.
+fn growing(growth: i64) -> String {
+    let word = if growth < 0 { "shrinking" } else { "growing" };
+    format!("{word} {}/s", Bytes(growth.unsigned_abs()))
 }
 
 /// A change of the signal below this is no effect of a warning.
@@ -189,7 +196,11 @@ fn remedy_words(subject: &Subject) -> String {
                 ),
                 false => format!("The {} had no effect", remedy.as_str()),
             };
-            format!("{what} within {}, so the next remedy begins: {}", short(*after), evidence_words(evidence))
+            format!(
+                "{what} within {}; later, no time would be left for the next remedy: {}",
+                short(*after),
+                evidence_words(evidence)
+            )
         }
         Subject::Warned { evidence, answer, relieved } => warned_words(evidence, answer, *relieved),
         Subject::NotWarned(why) => format!("Not warned: {why}"),
@@ -219,8 +230,11 @@ impl Subject {
     #[must_use]
     pub fn words(&self) -> String {
         match self {
-            Subject::Evicted { evidence, act, mode, grace, passed, .. } => {
+            Subject::Evicted { evidence, act, mode, grace, passed, too_late, .. } => {
                 let done = match (act, mode) {
+                    (Act::Evict | Act::Delete, DryRun::Off) if *too_late => {
+                        "The eviction was accepted, but the kernel's OOM killer was first"
+                    }
                     (Act::Evict, DryRun::Off) => "Evicted before the kernel's OOM killer",
                     (Act::Delete, DryRun::Off) => {
                         "Deleted past its disruption budget, as force-delete-threshold allows, before the kernel's OOM killer"
@@ -242,7 +256,7 @@ impl Subject {
             }
             Subject::Deferred { evidence, until, reason } => {
                 let until = until.strftime("%H:%M:%S UTC");
-                format!("Eviction held until {until}: {reason}; {}", evidence_words(evidence))
+                format!("Held until {until}: {reason}; {}", evidence_words(evidence))
             }
             Subject::Slow { since, growth } => format!(
                 "Still there, and growing {}, {} s after its eviction was accepted: its grace is over, and it is not evicted again",
@@ -280,14 +294,14 @@ impl MissReason {
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
-            MissReason::TooFast => "it filled faster than it could be evicted",
+            MissReason::TooFast => "it filled faster than anything could be done",
             MissReason::Sustaining => "it was over, but not yet for as long as sustained-for says",
-            MissReason::Blocked => "a disruption budget did not allow its eviction",
-            MissReason::Deferred => "its eviction was held",
+            MissReason::Blocked => "a disruption budget did not allow its eviction or restart",
+            MissReason::Deferred => "its eviction or restart was held",
             MissReason::NoRemedy => "none of its remedies was possible",
-            MissReason::Refused => "the API server had not accepted its eviction",
-            MissReason::Terminating => "it was being ended already",
-            MissReason::DryRun => "its eviction was a dry run",
+            MissReason::Refused => "the API server had not accepted the request",
+            MissReason::Terminating => "it was being ended, and had not ended yet",
+            MissReason::DryRun => "the agent was in a dry run",
             MissReason::InvalidGuard => "its guard was invalid",
             MissReason::NodeWide => "the node ran out of memory, no limit of its own was hit",
             MissReason::PodLimit => {

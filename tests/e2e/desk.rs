@@ -292,7 +292,7 @@ pub fn the_second_pod_of_an_owner_is_held_then_evicted() {
     agent.wait_state("db-1", "app", "held");
     let held = world.wait_events("PreOOMEvictionHeld", 2);
     assert!(
-        held[0]["note"].as_str().is_some_and(|n| n.contains("held until") && n.contains("of this owner")),
+        held[0]["note"].as_str().is_some_and(|n| n.contains("Held until") && n.contains("of this owner")),
         "{held:?}"
     );
     assert_eq!(world.evictions().len(), 1);
