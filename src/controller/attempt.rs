@@ -8,7 +8,7 @@ use super::choice::{Send, judge_again};
 use super::core::{Controller, InFlight, Key, Read};
 use super::effects::{Effect, notice_of, notify};
 use super::entry::{Entry, GroupState, Stage, above_targets, urgency};
-use super::remedies::{ReadNode, Seen};
+use super::remedies::{DRIFT, ReadNode, Seen};
 use crate::act::answer::Answer;
 use crate::act::order::{Act, Order};
 use crate::decide::judge::Evidence;
@@ -356,10 +356,11 @@ fn is_still_wanted(entry: &Entry, i: usize, guard: &Guard, attempt: &Attempt, sa
     let (remedy, resize) = (attempt.act.remedy(), &attempt.resize);
     let is_above = matches!(&entry.targets[i].state, GroupState::Watched { above: Some(_), .. });
     let is_listed = guard.remedies.contains(&remedy) && entry.remedies.refusal(&resize.container, remedy).is_none();
-    // Somebody may have raised the limit meanwhile: the smallest change is another one then.
+    // Somebody may have changed the limit meanwhile: the smallest change is another one then.
     let container = entry.pod.containers.iter().find(|c| c.name == resize.container);
-    let mut limits = [sample.own.limit, container.and_then(|c| c.memory.limit)].into_iter().flatten();
-    is_above && is_listed && limits.all(|limit| limit < resize.limit)
+    let limit = [sample.own.limit, container.and_then(|c| c.memory.limit)].into_iter().flatten().max();
+    let is_step = limit.is_none_or(|limit| limit < resize.limit && resize.limit.less(limit) <= DRIFT);
+    is_above && is_listed && is_step
 }
 
 fn answer_words(answer: &Answer) -> String {

@@ -26,7 +26,7 @@ use crate::sampler::TargetId;
 const LOWERED: Duration = Duration::from_secs(600);
 
 /// Restarts change the limit by bytes. What is farther from the limit than this is somebody else's doing.
-const DRIFT: Bytes = Bytes(1 << 12);
+pub(super) const DRIFT: Bytes = Bytes(1 << 12);
 
 /// The label of an answer by which a disruption budget blocks.
 pub(super) const BLOCKED: &str = "blocked";

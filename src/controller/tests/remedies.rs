@@ -559,6 +559,17 @@ fn a_restart_never_lowers_a_limit_that_rose_meanwhile() {
     assert!(!desk.since().contains(&"restart u1".to_owned()), "it is asked anew");
     desk.answer(1, &Answer::Accepted);
     assert_eq!(desk.resizes().last().unwrap().limit, Bytes(200 * MIB + 1));
+    // Nor raises one that was lowered meanwhile by more than the smallest step.
+    let mut pod = restarting("restart");
+    let (mut desk, id) = watching(&pod);
+    desk.crosses(id, 61, 1);
+    desk.since();
+    pod["spec"]["containers"][0]["resources"]["limits"]["memory"] = json!("90Mi");
+    desk.apply(&pod);
+    desk.else_reads = of(61, 90);
+    desk.answer(0, &Answer::Accepted);
+    desk.wait();
+    assert!(!desk.since().contains(&"restart u1".to_owned()), "it is asked anew");
 }
 
 /// What the watch shows after a raise may be older than it.
