@@ -9,6 +9,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::access::confinement::Confinement;
+use crate::act::kubeconfig::readable;
 use crate::config::{Config, LogFormat};
 use crate::decide::ladder::Allowed;
 use crate::decide::restraint::Limits;
@@ -95,7 +96,7 @@ pub struct RunArgs {
     #[arg(long, env = "NODE_NAME", value_name = "NAME")]
     pub node_name: Option<String>,
     /// Kubeconfig for a run outside a cluster; without it, the pod's own service account is used
-    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE[:FILE…]")]
     pub kubeconfig: Option<String>,
     /// Context of the kubeconfig; without it, its current one
     #[arg(long, env = "PRE_OOM_KILLER_CONTEXT", value_name = "NAME")]
@@ -177,11 +178,12 @@ impl RunArgs {
         if context.is_some() && given(self.kubeconfig.clone()).is_none() {
             flags.problems.push(CONTEXT_ALONE.into());
         }
+        let node = given(self.node_name);
+        if node.is_none() {
+            flags.problems.push(NO_NODE.into());
+        }
         let config = Config {
-            node: given(self.node_name).unwrap_or_else(|| {
-                flags.problems.push(NO_NODE.into());
-                String::new()
-            }),
+            node: flags.value(node, String::new(), node_name),
             listen: flags.value(self.listen, any, address),
             dry_run: flags.value(self.dry_run, DryRun::Off, |t| choice("--dry-run", t, dry_runs)),
             confinement: flags.value(self.confinement, Confinement::None, |t| choice("--confinement", t, modes)),
@@ -203,7 +205,7 @@ impl RunArgs {
                 .value(self.sample_by, true, |t| choice("--sample-by", t, [("allocations", true), ("time", false)])),
             log_format: flags.value(self.log_format, LogFormat::Auto, |t| choice("--log-format", t, formats)),
             log: flags.value(self.log, LOG.to_owned(), filter),
-            kubeconfig: flags.value(self.kubeconfig, None, |t| readable(t).map(Some)),
+            kubeconfig: flags.value(self.kubeconfig, Vec::new(), readable),
             context,
             cgroup_root: given(self.cgroup_root).map_or("/sys/fs/cgroup".into(), PathBuf::from),
             pod_uid: given(self.pod_uid),
@@ -234,6 +236,25 @@ impl Flags {
             default
         })
     }
+}
+
+/// What the API server takes as the name of a node: a DNS subdomain (RFC 1123).
+fn node_name(text: &str) -> Result<String, String> {
+    let is_label = |label: &str| {
+        let fits = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+        !label.is_empty() && !label.starts_with('-') && !label.ends_with('-') && label.bytes().all(fits)
+    };
+    let is_name = |text: &str| text.len() <= 253 && text.split('.').all(is_label);
+    if is_name(text) {
+        return Ok(text.to_owned());
+    }
+    // The kubelet makes the machine's name lower-case, too.
+    let meant = text.trim().trim_end_matches('.').to_lowercase();
+    let meant = if is_name(&meant) { format!("\"{meant}\"") } else { "one of `kubectl get nodes`".into() };
+    Err(format!(
+        "--node-name (or NODE_NAME) \"{text}\": no node can have this name, which has to consist of lower-case letters, digits, - and .: \
+         write {meant}"
+    ))
 }
 
 fn choice<T, const N: usize>(flag: &str, text: &str, choices: [(&str, T); N]) -> Result<T, String> {
@@ -277,13 +298,6 @@ fn filter(text: &str) -> Result<String, String> {
     match EnvFilter::try_new(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(format!("--log (or RUST_LOG) \"{text}\": {error}; write `info` or `info,kube=debug`")),
-    }
-}
-
-fn readable(file: &str) -> Result<PathBuf, String> {
-    match std::fs::File::open(file) {
-        Ok(_) => Ok(file.into()),
-        Err(error) => Err(format!("--kubeconfig (or KUBECONFIG) {file}: {error}")),
     }
 }
 

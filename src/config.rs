@@ -13,8 +13,8 @@ use crate::pods::guard::DryRun;
 pub struct Config {
     /// The name of the agent's node.
     pub node: String,
-    /// `None`: the agent runs in the cluster.
-    pub kubeconfig: Option<PathBuf>,
+    /// None: the agent runs in the cluster.
+    pub kubeconfig: Vec<PathBuf>,
     /// `None`: the kubeconfig's current context.
     pub context: Option<String>,
     /// The host's `/sys/fs/cgroup`.

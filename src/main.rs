@@ -80,7 +80,7 @@ mod plugin {
 
     /// The table, and whether any agent answered.
     async fn table(args: &StatusArgs) -> anyhow::Result<(String, bool)> {
-        let (client, query) = args.connect().await?;
+        let (client, query) = args.connect()?;
         if args.watch {
             anyhow::ensure!(stdout().is_terminal(), "--watch needs a terminal; without it, the table is written once");
             watch(client, query, args.interval).await?;

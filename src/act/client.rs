@@ -11,7 +11,6 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use kube::Client;
 use kube::client::{Body, ClientBuilder};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tower::timeout::TimeoutLayer;
@@ -19,6 +18,7 @@ use tower::util::MapResponseLayer;
 use tower::{BoxError, Service};
 use tracing::warn;
 
+use super::kubeconfig::{connection, explained};
 use super::timeouts::{ANSWER_WITHIN, CONNECT_WITHIN, HEADERS_WITHIN, PING_WITHIN};
 use crate::config::Config;
 
@@ -63,18 +63,11 @@ fn is_of_a_proxy(status: StatusCode) -> bool {
 ///
 /// # Errors
 /// If the kubeconfig or the service account cannot be read.
-pub async fn kube_config(config: &Config) -> anyhow::Result<kube::Config> {
-    let kube = match &config.kubeconfig {
-        Some(file) => {
-            let options = KubeConfigOptions { context: config.context.clone(), ..KubeConfigOptions::default() };
-            let shown = file.display();
-            let kubeconfig = Kubeconfig::read_from(file).with_context(|| format!("kubeconfig {shown}"))?;
-            kube::Config::from_custom_kubeconfig(kubeconfig, &options)
-                .await
-                .with_context(|| format!("kubeconfig {shown}"))?
-        }
-        None => kube::Config::incluster()
+pub fn kube_config(config: &Config) -> anyhow::Result<kube::Config> {
+    let kube = match &config.kubeconfig[..] {
+        [] => kube::Config::incluster()
             .context("not in a cluster (no service account): give --kubeconfig for a run outside a cluster")?,
+        files => connection(files, config.context.as_deref())?,
     };
     Ok(fitted(kube))
 }
@@ -246,8 +239,24 @@ fn renewing(kube: kube::Config, contact: &Contact) -> anyhow::Result<(ClientBuil
     Ok((ClientBuilder::new(renewing.clone(), namespace), renewing))
 }
 
-fn fresh(kube: &kube::Config) -> anyhow::Result<Client> {
-    Ok(ClientBuilder::try_from(kube.clone()).context("cannot make an API client")?.build())
+/// A client with connections of its own.
+///
+/// # Errors
+/// When a certificate, a key or a token cannot be read.
+pub fn fresh(kube: &kube::Config) -> anyhow::Result<Client> {
+    let mut kube = kube.clone();
+    let user = &mut kube.auth_info;
+    // kube 5.0.0 would send a line's end with the token, and fail. It reads the file again by itself; this client does so
+    // only when it is made anew, as after a 401.
+    if let (None, Some(file)) = (&user.token, &user.token_file)
+        && let Ok(text) = std::fs::read_to_string(file)
+        && text.trim() != text
+    {
+        user.token = Some(text.trim().into());
+    }
+    let user = user.clone();
+    let builder = ClientBuilder::try_from(kube).map_err(|error| explained(&error, &user))?;
+    Ok(builder.build())
 }
 
 /// Sends each request with the current client of kube, which it replaces after a 401 and on a dead connection.
@@ -329,6 +338,7 @@ mod tests {
     }
 
     use futures::FutureExt;
+    use kube::config::{KubeConfigOptions, Kubeconfig};
     use standin::{Fault, Standin, pod};
     use tokio::time::Instant;
 

@@ -8,11 +8,13 @@
 //! | [`evict`] | how it is sent, and when once more |
 //! | [`warn`] | a warning to the container itself, before any of these |
 //! | [`client`] | the connections: as whom, with which token, what to do about a dead one |
+//! | [`kubeconfig`] | the address and the credentials of a run outside the cluster, as kubectl takes them |
 //! | [`timeouts`] | how long is waited for what |
 
 pub mod answer;
 pub mod client;
 pub mod evict;
+pub mod kubeconfig;
 pub mod order;
 mod resize;
 pub mod timeouts;

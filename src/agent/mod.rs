@@ -168,6 +168,7 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
         pace: Pace::default(),
         contact,
         node: config.node,
+        named_by_hand: !config.kubeconfig.is_empty(),
         silent: config.dry_run == DryRun::Client,
         resizes_by_own: config.remedies.resizes() && config.confinement == Confinement::Impersonation,
         pings: JoinSet::new(),
@@ -201,7 +202,7 @@ struct Clients {
 
 impl Clients {
     async fn of(config: &Config, contact: &Contact) -> anyhow::Result<Clients> {
-        let kube = client::kube_config(config).await?;
+        let kube = client::kube_config(config)?;
         let server = kube.cluster_url.to_string();
         let acting = match config.confinement {
             Confinement::None | Confinement::Policy => kube.clone(),
@@ -245,7 +246,7 @@ fn announce(config: &Config, clients: &Clients, hierarchy: &Hierarchy, listen: S
         raise_budget = config.remedies.resizes().then(|| config.remedies.raise_budget.to_string()),
         "pre-oom-killer starts"
     );
-    if config.kubeconfig.is_none() && config.pod_uid.is_none() {
+    if config.kubeconfig.is_empty() && config.pod_uid.is_none() {
         warn!("POD_UID is not set (downward API, metadata.uid): this agent cannot tell which pod it is itself");
     }
 }

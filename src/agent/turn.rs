@@ -86,6 +86,8 @@ pub(super) struct Agent {
     pub(super) pace: Pace,
     pub(super) contact: Contact,
     pub(super) node: String,
+    /// The node's name is not from the downward API.
+    pub(super) named_by_hand: bool,
     /// Nothing must be sent.
     pub(super) silent: bool,
     /// Resizes have connections of their own: their account is not the one that evicts.
@@ -214,7 +216,16 @@ impl Agent {
                 );
             }
         }
+        let first_list = matches!(change, PodChange::Listed) && !self.controller.listed();
         self.controller.pod_changed(self.clock.now(), change);
+        // In a pod, the node's name is the API server's word; here somebody wrote it.
+        if first_list && self.named_by_hand && self.controller.has_no_pods() {
+            tracing::warn!(
+                "no pod on node {node} has opted in so far; if one should have: is there a node of this name \
+                 (`kubectl get nodes`), and has the pod the label pre-oom-killer=enabled?",
+                node = self.node
+            );
+        }
     }
 
     fn heard(&mut self) {
@@ -278,6 +289,7 @@ impl Agent {
     fn state(&self) -> AgentState {
         AgentState {
             listed: self.controller.listed(),
+            opted_in: !self.controller.has_no_pods(),
             unheard: self.outage.as_ref().map(|outage| outage.unheard.clone()),
             counts: self.controller.counts(),
         }

@@ -147,6 +147,12 @@ impl Controller {
     pub fn listed(&self) -> bool {
         self.listed
     }
+
+    /// Whether no pod of the node has opted in, as far as is known.
+    #[must_use]
+    pub fn has_no_pods(&self) -> bool {
+        self.pods.is_empty()
+    }
 }
 
 pub(super) fn find<'a>(

@@ -94,6 +94,8 @@ pub struct Pages {
 pub struct AgentState {
     /// The first list of pods is complete.
     pub listed: bool,
+    /// A pod of this node has opted in.
+    pub opted_in: bool,
     /// Set while the pods can be neither listed nor watched.
     pub unheard: Option<Unheard>,
     pub counts: Counts,
@@ -364,6 +366,10 @@ fn ready(pages: &Pages) -> (StatusCode, String) {
     }
     match published(pages) {
         // An outage must not make every agent unready: the known pods stay guarded.
+        // A node of a wrong name looks like this, too.
+        Some(AgentState { listed: true, unheard: None, opted_in: false, .. }) => {
+            (StatusCode::OK, format!("ok; no pod on node {} has opted in\n", pages.node))
+        }
         Some(AgentState { listed: true, unheard: None, .. }) => (StatusCode::OK, "ok\n".into()),
         Some(AgentState { listed: true, unheard: Some(Unheard { since, error }), .. }) => {
             let age = pages.clock.now().saturating_sub(since).as_secs();
@@ -572,10 +578,13 @@ mod tests {
         let (pages, _shared, publish) = pages(Duration::from_secs(100));
         assert_eq!(ready(&pages).0, StatusCode::SERVICE_UNAVAILABLE, "not listed yet");
         publish.send_replace(AgentState { listed: true, ..AgentState::default() });
+        let text = format!("ok; no pod on node {} has opted in\n", pages.node);
+        assert_eq!(ready(&pages), (StatusCode::OK, text));
+        publish.send_replace(AgentState { listed: true, opted_in: true, ..AgentState::default() });
         assert_eq!(ready(&pages), (StatusCode::OK, "ok\n".into()));
         let unheard =
             Some(Unheard { since: Duration::from_secs(40), error: "the watch of pods: 410 Gone: why".into() });
-        publish.send_replace(AgentState { listed: true, unheard, ..AgentState::default() });
+        publish.send_replace(AgentState { listed: true, opted_in: true, unheard, ..AgentState::default() });
         let text = "ok; the list of pods is 60 s old: the watch of pods: 410 Gone: why\n".to_owned();
         assert_eq!(ready(&pages), (StatusCode::OK, text));
         drop(publish);

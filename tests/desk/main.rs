@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
 
 mod cluster;
+mod kubeconfig;
 mod real;
 mod view;
 

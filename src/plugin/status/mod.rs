@@ -24,15 +24,14 @@ pub mod table;
 pub mod unguarded;
 pub mod watch;
 
-use std::path::PathBuf;
+use std::ffi::OsString;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::{Args, ValueEnum};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::Client;
 
-use crate::act::client::fitted;
+use crate::act::client::{fitted, fresh};
+use crate::act::kubeconfig::{connection, files};
 use crate::ground::units::duration;
 use query::Query;
 
@@ -40,8 +39,8 @@ use query::Query;
 #[derive(Clone, Debug, Args)]
 pub struct StatusArgs {
     /// Kubeconfig [default: that of kubectl]
-    #[arg(long, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
+    #[arg(long, env = "KUBECONFIG", hide_env = true, value_name = "FILE")]
+    pub kubeconfig: Option<OsString>,
     /// Context of the kubeconfig [default: its current one]
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
@@ -94,13 +93,9 @@ impl StatusArgs {
     ///
     /// # Errors
     /// When there is no kubeconfig, it cannot be read, or has no such context.
-    pub async fn connect(&self) -> anyhow::Result<(Client, Query)> {
-        let kubeconfig = match &self.kubeconfig {
-            Some(file) => Kubeconfig::read_from(file).with_context(|| format!("--kubeconfig {}", file.display())),
-            None => Kubeconfig::read().context("no kubeconfig: name one by --kubeconfig or KUBECONFIG"),
-        }?;
-        let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
-        let config = fitted(Config::from_custom_kubeconfig(kubeconfig, &options).await.context("kubeconfig")?);
+    pub fn connect(&self) -> anyhow::Result<(Client, Query)> {
+        let files = self.kubeconfig.as_deref().map_or_else(Vec::new, files);
+        let config = fitted(connection(&files, self.context.as_deref())?);
         let namespace = match (self.all_namespaces, &self.namespace) {
             (true, _) => None,
             (false, Some(namespace)) => Some(namespace.clone()),
@@ -113,6 +108,6 @@ impl StatusArgs {
             agents_namespace: self.agents_namespace.clone(),
             timeout: self.timeout,
         };
-        Ok((Client::try_from(config).context("cannot make an API client")?, query))
+        Ok((fresh(&config)?, query))
     }
 }
