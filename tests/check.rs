@@ -100,6 +100,57 @@ fn deep_nesting_is_read_or_refused() {
     }
 }
 
+/// One anchor for what all workloads share, as people write who have many of them.
+#[test]
+fn an_anchor_may_be_used_many_times() {
+    let workloads: String = (0..3000).map(|n| format!("- {{name: w{n}, env: *shared}}\n")).collect();
+    let pod = std::fs::read_to_string(fixtures().join("bare-pod.yaml")).unwrap();
+    let text = format!("{pod}\nshared: &shared {{a: b, c: [d, e]}}\nworkloads:\n{workloads}");
+    let output = check(&["-f", "-"], text.as_bytes());
+    assert!(shown(&output).contains("evicted above 60 %"), "{}", shown(&output));
+    assert_eq!(output.status.code(), Some(0));
+}
+
+/// kubectl reads UTF-16 with a byte order mark, and replaces what is no UTF-8.
+#[test]
+fn text_is_read_as_kubectl_reads_it() {
+    let pod = std::fs::read_to_string(fixtures().join("bare-pod.yaml")).unwrap();
+    let utf16 = |mark: [u8; 2], bytes: fn(u16) -> [u8; 2], text: &str| {
+        [mark.to_vec(), text.encode_utf16().flat_map(bytes).collect()].concat()
+    };
+    let latin1 = [b"# Gr\xfc\xdfe\n", pod.as_bytes()].concat();
+    for bytes in [
+        [b"\xef\xbb\xbf", pod.as_bytes()].concat(),
+        utf16([0xff, 0xfe], u16::to_le_bytes, &pod),
+        utf16([0xfe, 0xff], u16::to_be_bytes, &pod),
+        utf16([0xff, 0xfe], u16::to_le_bytes, &format!("# \u{1f600}\r\n{}", pod.replace('\n', "\r\n"))),
+        latin1,
+        pod.replace('\n', "\r\n").into_bytes(),
+    ] {
+        let output = check(&["-f", "-"], &bytes);
+        assert!(shown(&output).contains("evicted above 60 %"), "{}", shown(&output));
+        assert_eq!(output.status.code(), Some(0));
+    }
+    // Without a mark, kubectl does not read it either.
+    let unmarked = utf16([b'#', 0], u16::to_le_bytes, &pod);
+    let output = check(&["-f", "-"], &unmarked);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(shown(&output).contains("byte order mark"), "{}", shown(&output));
+}
+
+/// In a directory, a chart's values beside its objects are no error; a guard in them is named.
+#[test]
+fn the_values_of_a_chart_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::copy(fixtures().join("chart-values.yaml"), dir.path().join("values.yaml")).unwrap();
+    std::fs::write(dir.path().join("other.yaml"), "podLabels: {app: web}\n").unwrap();
+    let output = check(&["-f", dir.path().to_str().unwrap()], b"");
+    let said = shown(&output);
+    assert!(said.contains("values.yaml:4 podAnnotations[") && said.contains("helm template"), "{said}");
+    assert!(!said.contains("other.yaml"), "{said}");
+    assert_eq!(output.status.code(), Some(0), "{said}");
+}
+
 #[test]
 fn the_examples_of_the_documents_are_right() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

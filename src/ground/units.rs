@@ -87,6 +87,7 @@ pub enum PercentError {
 
 impl Percent {
     const ONE: u32 = 1_000_000;
+    pub const HUNDREDTH: Percent = Percent(Percent::ONE);
     pub const TEN: Percent = Percent(10 * Percent::ONE);
 
     /// Reads `60`, `60.5`, `60%`: plain decimal notation, no sign, no exponent.
@@ -134,6 +135,12 @@ impl Percent {
 }
 
 impl Percent {
+    /// Of less than 1 %: what it would be if it was meant as a fraction of one (`0.85`: 85 %).
+    #[must_use]
+    pub fn as_fraction(self) -> Option<Percent> {
+        (self < Percent::HUNDREDTH).then(|| Percent(self.0 * 100))
+    }
+
     /// The smallest whole of which `share` is at most this share; the greatest amount if there is none.
     #[must_use]
     pub fn whole_of(self, share: Bytes) -> Bytes {

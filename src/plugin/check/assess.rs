@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::finding::{Assessment, Code, Severity};
+use super::finding::{Assessment, Code, Finding, Severity};
+use super::limit_range::DefaultLimit;
 use super::namespaces::Namespace;
 use super::objects::Template;
 use super::surroundings::Surroundings;
@@ -20,7 +21,8 @@ use crate::pods::guard::{self, Guard, Problem, Remedy, Warning};
 pub fn assess(template: &Template<'_>, surroundings: &Surroundings<'_>) -> Assessment {
     let decides = template.node.at(&["metadata", "labels", LABEL]).is_some();
     let namespace = surroundings.guarding(template).filter(|_| !decides);
-    let mut check = TemplateCheck { template, namespace, assessment: Assessment::default() };
+    let default = surroundings.default_limit(template);
+    let mut check = TemplateCheck { template, namespace, default, assessment: Assessment::default() };
     if !check.is_patch()
         && check.opted_in()
         && let Some((guard, pod)) = check.guard()
@@ -43,7 +45,7 @@ impl TemplateCheck<'_> {
             return None;
         }
         self.assessment.by_namespace = self.namespace.is_some();
-        let pod = as_pod(self.template, self.namespace)?;
+        let pod = as_pod(self.template, self.namespace, self.default)?;
         let reading = guard::read(&pod)?;
         for warning in reading.warnings {
             match warning {
@@ -52,6 +54,11 @@ impl TemplateCheck<'_> {
                     let text =
                         format!("there is no such annotation, and it has no effect: did you mean {PREFIX}{nearest}?");
                     self.error(Code::AnnotationKey, place, text);
+                }
+                // A namespace's own is reported there, once.
+                Warning::Fraction { key, .. } if self.of_namespace(key).is_some() => {}
+                Warning::Fraction { key, .. } => {
+                    self.error(Code::ThresholdTiny, self.annotation(key), warning.to_string());
                 }
                 Warning::WithoutRaise { key } => {
                     let text = format!("it has no effect, because {PREFIX}{} does not have raise", keys::REMEDIES);
@@ -76,7 +83,8 @@ impl TemplateCheck<'_> {
         for problem in problems {
             // Such a finding says that the key is there, but misspelt or in the wrong place.
             let mut found = self.assessment.findings.iter();
-            let misplaced = found.any(|f| f.message.contains(keys::THRESHOLD) || f.field.contains(keys::THRESHOLD));
+            let of_threshold = |f: &Finding| f.message.contains(keys::THRESHOLD) || f.field.contains(keys::THRESHOLD);
+            let misplaced = found.any(|f| f.code != Code::OldKey && of_threshold(f));
             if problem == Problem::MissingThreshold && misplaced {
                 continue;
             }
@@ -109,6 +117,15 @@ impl TemplateCheck<'_> {
         }
     }
 
+    /// What would be wrong with an annotation if this were its text.
+    fn problem_of(&self, key: &str, text: &str) -> Option<Problem> {
+        let mut pod = as_pod(self.template, self.namespace, self.default)?;
+        let key = key.strip_prefix(PREFIX)?;
+        pod.annotations.insert(key.to_owned(), text.to_owned());
+        let problems = guard::read(&pod)?.guard.err()?;
+        problems.into_iter().find(|problem| problem.key() == Some(key))
+    }
+
     /// The API server takes nothing but text for a label or an annotation.
     fn texts_are_texts(&mut self) -> bool {
         let before = self.assessment.findings.len();
@@ -118,11 +135,11 @@ impl TemplateCheck<'_> {
                 (Some(text), _) if text.contains("{{") => self.error(Code::Unrendered, place, UNRENDERED),
                 (Some(_), _) => {}
                 (None, Some(plain)) => {
-                    self.error(
-                        Code::NotText,
-                        place,
-                        format!("the API server takes only text here: write \"{plain}\", in quotes"),
-                    );
+                    let text = match self.problem_of(key, plain) {
+                        Some(problem) => format!("the API server takes only text here, in quotes; and {problem}"),
+                        None => format!("the API server takes only text here: write \"{plain}\", in quotes"),
+                    };
+                    self.error(Code::NotText, place, text);
                 }
                 (None, None) => {
                     self.error(Code::NotText, place, "the API server takes only text here: write a value in quotes")
@@ -134,9 +151,10 @@ impl TemplateCheck<'_> {
 }
 
 /// Limit and request of memory of a container, or of the pod.
-fn memory(node: &Node) -> serde_json::Value {
+fn memory(node: &Node, default: Option<DefaultLimit<'_>>) -> serde_json::Value {
     let amount = |list| node.at(&["resources", list, "memory"]).and_then(Node::scalar);
-    json!({"limits": {"memory": amount("limits")}, "requests": {"memory": amount("requests")}})
+    let limit = amount("limits").or(default.map(|default| default.amount));
+    json!({"limits": {"memory": limit}, "requests": {"memory": amount("requests")}})
 }
 
 fn resize_policy(container: &Node) -> Vec<serde_json::Value> {
@@ -149,7 +167,7 @@ fn resize_policy(container: &Node) -> Vec<serde_json::Value> {
 }
 
 /// The part of the template that a guard is read from, as a pod.
-fn as_pod(template: &Template<'_>, namespace: Option<Namespace<'_>>) -> Option<Pod> {
+fn as_pod(template: &Template<'_>, namespace: Option<Namespace<'_>>, default: Option<DefaultLimit<'_>>) -> Option<Pod> {
     let texts = template.node.at(&["metadata", "annotations"]).into_iter().flat_map(Node::entries);
     let mut annotations: BTreeMap<String, String> =
         texts.filter_map(|(key, node)| Some((key.strip_prefix(PREFIX)?.to_owned(), node.text()?.to_owned()))).collect();
@@ -167,7 +185,7 @@ fn as_pod(template: &Template<'_>, namespace: Option<Namespace<'_>>) -> Option<P
         let texts = items.iter().map(|c| {
             let text = |key| c.get(key).and_then(Node::scalar);
             json!({"name": text("name").unwrap_or_default(), "restartPolicy": text("restartPolicy"),
-                "resources": memory(c), "resizePolicy": resize_policy(c)})
+                "resources": memory(c, default), "resizePolicy": resize_policy(c)})
         });
         texts.collect()
     };
@@ -175,7 +193,7 @@ fn as_pod(template: &Template<'_>, namespace: Option<Namespace<'_>>) -> Option<P
         "metadata": {"labels": {LABEL: ENABLED}, "annotations": annotations},
         "spec": {"containers": containers("containers"), "initContainers": containers("initContainers"),
             "restartPolicy": template.node.at(&["spec", "restartPolicy"]).and_then(Node::scalar),
-            "resources": template.node.get("spec").map(memory)},
+            "resources": template.node.get("spec").map(|spec| memory(spec, None))},
     });
     Pod::from_json(&pod.to_string()).ok()
 }

@@ -132,6 +132,7 @@ codes! {
     TargetMissing "target-missing",
     TargetUnknown "target-unknown",
     ThresholdInvalid "threshold-invalid",
+    ThresholdTiny "threshold-tiny",
     Unrendered "unrendered",
     ValueInvalid "value-invalid",
 }

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::tree::{Node, ParseError, Tree, parse};
+use super::unknown_kind::guard_in;
 
 /// No manifest is larger. (The API server takes objects of about 1.5 MB; a chart with all its definitions is some MB.)
 pub const LARGEST_FILE: u64 = 32 << 20;
@@ -13,7 +14,7 @@ const MOST_FILES: usize = 20_000;
 const DEEPEST: usize = 32;
 const MOST_DOCUMENTS: usize = 20_000;
 
-/// One object as a file has it.
+/// One object as a file has it; or, where there is no `kind`, something else.
 #[derive(Debug)]
 pub struct Document {
     /// The file as it was named; `stdin` for `-`.
@@ -111,9 +112,14 @@ impl Input {
                 Ok(root) if root.get("kind").and_then(Node::text).is_some() => {
                     self.documents.push(Document { file: file.to_owned(), number, root });
                 }
-                Ok(_) if !named => {}
+                // Such as a chart's values; a guard in them is worth a word.
+                Ok(root) if !named && guard_in(&root).is_none() => {}
+                Ok(root) if !named => self.documents.push(Document { file: file.to_owned(), number, root }),
                 Ok(root) => {
-                    let message = "it is not a Kubernetes object: it has no `kind`".to_owned();
+                    let guard = guard_in(&root).map_or_else(String::new, |(field, line)| {
+                        format!(", but a guard ({field}, line {line}): of a chart's values, give the output of `helm template`")
+                    });
+                    let message = format!("it is not a Kubernetes object: it has no `kind`{guard}");
                     self.refuse(file, Some(number), Some(root.line), message);
                 }
                 // Of a file whose every document is a template, one refusal is enough.
@@ -160,13 +166,25 @@ fn text_of(from: &mut dyn Read) -> Result<String, String> {
     if bytes.len() as u64 > LARGEST_FILE {
         return Err(format!("it is larger than {} MiB, too large for a manifest", LARGEST_FILE >> 20));
     }
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        format!("it is not UTF-8 text (byte {at}): a binary file, or another encoding; give YAML or JSON in UTF-8")
-    })?;
+    let text = decoded(&bytes);
     match text.bytes().position(|b| b == 0) {
-        Some(at) => Err(format!("it is not text (zero byte at {at}); give YAML or JSON in UTF-8")),
+        Some(at) => Err(format!(
+            "it is not text (zero byte at {at}): a binary file, or UTF-16 without a byte order mark; give YAML or JSON in UTF-8"
+        )),
         None => Ok(text),
+    }
+}
+
+/// As kubectl reads text: in UTF-16 where a byte order mark says so, else in UTF-8; what is neither is replaced.
+fn decoded(bytes: &[u8]) -> String {
+    let utf16 = |rest: &[u8], unit: fn([u8; 2]) -> u16| {
+        let units = rest.chunks(2).map(|pair| if let [a, b] = *pair { unit([a, b]) } else { 0xfffd });
+        char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
+    };
+    match bytes {
+        [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),
+        _ => String::from_utf8_lossy(bytes).into_owned(),
     }
 }
 
@@ -297,7 +315,8 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_text_are_refused() {
-        assert!(text_of(&mut &b"kind: \xff"[..]).unwrap_err().contains("not UTF-8 text (byte 6)"));
+        assert_eq!(text_of(&mut &b"kind: \xff"[..]).unwrap(), "kind: \u{fffd}");
+        assert_eq!(text_of(&mut &b"\xff\xfea\0b"[..]).unwrap(), "a\u{fffd}", "it ends within a character");
         assert!(text_of(&mut &b"kind: \0"[..]).unwrap_err().contains("zero byte at 6"));
         let mut endless = Endless(0);
         assert!(text_of(&mut endless).unwrap_err().contains("larger than 32 MiB"));

@@ -8,6 +8,8 @@ use crate::ground::units::{Bytes, parse_memory};
 pub(super) struct Memory<'a> {
     /// Or a text that is not an amount, and whose it is.
     pub(super) limit: Result<Option<Bytes>, NoAmount<'a>>,
+    /// The limit is a LimitRange's.
+    pub(super) by_default: bool,
     pub(super) request: Option<Bytes>,
     pub(super) index: Option<Index>,
 }
@@ -22,8 +24,10 @@ pub(super) type NoAmount<'a> = (&'a str, Option<Index>);
 const LISTS: [&str; 2] = ["containers", "initContainers"];
 
 impl<'a> Memory<'a> {
-    pub(super) fn of(template: &'a Template<'a>, name: Option<&str>) -> Memory<'a> {
+    /// `default`: the limit of containers that have none.
+    pub(super) fn of(template: &'a Template<'a>, name: Option<&str>, default: Option<&'a str>) -> Memory<'a> {
         let spec = template.node.get("spec");
+        let default_of = |node: &Node| default.filter(|_| node.at(&["resources", "limits", "memory"]).is_none());
         let amount = |node: &'a Node, list: &str| {
             let text = node.at(&["resources", list, "memory"]).and_then(Node::scalar);
             text.filter(|text| parse_memory(text) != Ok(Bytes(0))) // 0 is none to the kubelet
@@ -35,9 +39,11 @@ impl<'a> Memory<'a> {
             items.iter().enumerate().map(move |(index, node)| ((list, index), node))
         });
         let Some(name) = name else {
-            let sum = || group_limit(all.clone().map(|((list, _), node)| (list, node)), amount);
+            let limit = |node: &'a Node| amount(node, "limits").or_else(|| default_of(node));
+            let sum = || group_limit(all.clone().map(|((list, _), node)| (list, node)), limit);
             return Memory {
                 limit: pods.map_or_else(|| Ok(sum()), |text| read(text, None)),
+                by_default: false,
                 request: None,
                 index: None,
             };
@@ -45,23 +51,24 @@ impl<'a> Memory<'a> {
         let found = all.clone().find(|(_, node)| node.get("name").and_then(Node::scalar) == Some(name));
         let index = found.map(|(index, _)| index);
         let own = found.and_then(|(_, node)| amount(node, "limits"));
-        let limit = match own.or(pods) {
+        let by_default = if own.or(pods).is_none() { found.and_then(|(_, node)| default_of(node)) } else { None };
+        let limit = match own.or(pods).or(by_default) {
             Some(text) => read(text, index.filter(|_| own.is_some())),
             None => Ok(None),
         };
         let request = found.and_then(|(_, node)| amount(node, "requests")).and_then(|text| parse_memory(text).ok());
-        Memory { limit, request, index }
+        Memory { limit, by_default: by_default.is_some(), request, index }
     }
 }
 
 /// The limit that the kubelet gives the pod's own cgroup: what its containers may use together, if all have a limit.
 fn group_limit<'a>(
     all: impl Iterator<Item = (&'static str, &'a Node)>,
-    amount: impl Fn(&'a Node, &str) -> Option<&'a str>,
+    limit: impl Fn(&'a Node) -> Option<&'a str>,
 ) -> Option<Bytes> {
     let (mut main, mut sidecars, mut starting) = (Bytes(0), Bytes(0), Bytes(0));
     for (list, node) in all {
-        let limit = parse_memory(amount(node, "limits")?).ok()?;
+        let limit = parse_memory(limit(node)?).ok()?;
         if list == "containers" {
             main = main.plus(limit);
         } else if node.get("restartPolicy").and_then(Node::scalar) == Some("Always") {

@@ -6,7 +6,7 @@
 //! | [`input`] | files, directories, stdin → documents |
 //! | [`objects`] | documents → objects and pod templates |
 //! | [`finding`] | what is found, as plain data; all codes |
-//! | [`scale`], [`budget`], [`namespaces`] | objects that have a say: autoscalers, disruption budgets, namespaces that are guarded as a whole |
+//! | [`scale`], [`budget`], [`namespaces`], [`limit_range`] | objects that have a say: autoscalers, disruption budgets, namespaces that are guarded as a whole, default limits |
 //! | [`surroundings`] | all of these that are in the input |
 //! | `template_check` | one template, and what was found about it so far; the next five add to that |
 //! | `opt_in` | whether it has opted in, and all ways to have nearly done so |
@@ -22,6 +22,7 @@ pub mod budget;
 mod consequences;
 pub mod finding;
 pub mod input;
+pub mod limit_range;
 mod memory;
 pub mod namespaces;
 pub mod objects;

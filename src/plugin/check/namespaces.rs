@@ -11,7 +11,7 @@ use super::tree::Node;
 use crate::ground::keys::{self, ENABLED, LABEL, OFF, PREFIX};
 use crate::ground::text::nearest;
 use crate::pods::Pod;
-use crate::pods::guard::{self, NAMESPACE_THRESHOLD};
+use crate::pods::guard::{self, NAMESPACE_THRESHOLD, Reading, Warning};
 
 /// The policy leaves out these namespaces by name: the cluster's own, and the one where the plain manifests put the agent.
 const EXCLUDED: [&str; 2] = [keys::SYSTEM, "pre-oom-killer"];
@@ -115,7 +115,15 @@ impl<'a> Namespace<'a> {
         // A pod that gets all of the namespace's annotations, whatever its containers are.
         let mut stamp = self.stamp(&BTreeMap::from([(keys::TARGET.to_owned(), String::new())]), &[]);
         stamp.insert(keys::TARGET.to_owned(), "*".to_owned());
-        for problem in problems(&stamp) {
+        let reading = reading_of(&stamp);
+        for warning in reading.iter().flat_map(|reading| &reading.warnings) {
+            if let Warning::Fraction { key, .. } = warning
+                && let Some((key, node)) = self.annotations().find(|(own, _)| own == key)
+            {
+                findings.push(self.error(Code::ThresholdTiny, annotation(key, node), warning.to_string()));
+            }
+        }
+        for problem in reading.and_then(|reading| reading.guard.err()).unwrap_or_default() {
             let own = problem.key().and_then(|key| self.annotations().find(|(own, _)| *own == key));
             if let Some((key, node)) = own {
                 findings.push(self.error(Code::of(&problem), annotation(key, node), problem.to_string()));
@@ -168,13 +176,12 @@ fn annotation(key: &str, node: &Node) -> Place {
     (format!("metadata.annotations[{PREFIX}{key}]"), node.line)
 }
 
-fn problems(annotations: &BTreeMap<String, String>) -> Vec<guard::Problem> {
+fn reading_of(annotations: &BTreeMap<String, String>) -> Option<Reading> {
     let annotations: serde_json::Map<_, _> =
         annotations.iter().map(|(key, value)| (format!("{PREFIX}{key}"), json!(value))).collect();
     let pod = json!({
         "metadata": {"labels": {LABEL: ENABLED}, "annotations": annotations},
         "spec": {"containers": [{"name": "app"}]},
     });
-    let reading = Pod::from_json(&pod.to_string()).ok().as_ref().and_then(guard::read);
-    reading.and_then(|reading| reading.guard.err()).unwrap_or_default()
+    Pod::from_json(&pod.to_string()).ok().as_ref().and_then(guard::read)
 }

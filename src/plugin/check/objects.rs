@@ -18,7 +18,7 @@ pub struct Object<'a> {
 #[must_use]
 pub fn objects(documents: &[Document]) -> Vec<Object<'_>> {
     let mut all = Vec::new();
-    for document in documents {
+    for document in documents.iter().filter(|document| document.root.get("kind").is_some()) {
         unfold(document, &document.root, None, DEEPEST_LIST, &mut all);
     }
     all

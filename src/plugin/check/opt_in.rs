@@ -7,9 +7,10 @@ use crate::ground::keys;
 use crate::ground::keys::{ENABLED, LABEL, OFF, PREFIX};
 use crate::ground::text::near;
 
-/// What opts in to preoomkiller-controller, and its threshold.
+/// What opts in to preoomkiller-controller; where the domains of its and its forks' keys begin; its threshold.
 const OLD_LABEL: &str = "preoomkiller-enabled";
-const OLD_THRESHOLD: &str = "preoomkiller.alpha.k8s.zapier.com/memory-threshold";
+const OLD_DOMAIN: &str = "preoomkiller.";
+const OLD_THRESHOLD: &str = "/memory-threshold";
 
 impl<'a> TemplateCheck<'a> {
     /// Whether the template has no containers: then the rest of it is elsewhere.
@@ -130,22 +131,34 @@ impl<'a> TemplateCheck<'a> {
         }
     }
 
-    /// preoomkiller-controller's label and annotation without ours.
+    /// Keys of preoomkiller-controller and its forks where ours are not.
     fn of_the_controller(&mut self) {
         let threshold = format!("{PREFIX}{}", keys::THRESHOLD);
-        for (list, old, new, write) in [
-            ("labels", OLD_LABEL, LABEL, format!("the label `{LABEL}: {ENABLED}`")),
-            ("annotations", OLD_THRESHOLD, threshold.as_str(), format!("the annotation {threshold}")),
+        for (list, new, write) in [
+            ("labels", LABEL, format!("the label `{LABEL}: {ENABLED}`")),
+            ("annotations", threshold.as_str(), format!("the annotation {threshold}")),
         ] {
-            let theirs = self.metadata(list).find(|(key, _)| *key == old);
-            if let Some((_, node)) = theirs.filter(|_| self.metadata(list).all(|(key, _)| key != new)) {
-                let field = self.template.field(&format!("metadata.{list}[{old}]"));
-                let text =
-                    format!("only preoomkiller-controller knows it, and it has no effect here: write {write}, too");
+            let theirs: Vec<_> = self.metadata(list).filter(|(key, _)| is_old(key)).collect();
+            let lacks = self.metadata(list).all(|(key, _)| key != new);
+            for (key, node) in theirs {
+                let ours = key == OLD_LABEL || list == "labels" || key.ends_with(OLD_THRESHOLD);
+                let advice = match (ours, lacks) {
+                    (true, true) => format!(": write {write}, too"),
+                    (true, false) => continue,
+                    (false, _) => String::new(),
+                };
+                let field = self.template.field(&format!("metadata.{list}[{key}]"));
+                let text = format!("only preoomkiller-controller knows it, and it has no effect here{advice}");
                 self.warn(Code::OldKey, (field, node.line), text);
             }
         }
     }
+}
+
+/// `preoomkiller-enabled`, or a key below `preoomkiller.alpha.k8s.zapier.com/`, `preoomkiller.beta.k8s.skillcoder.com/` or the
+/// domain of another fork.
+fn is_old(key: &str) -> bool {
+    key == OLD_LABEL || key.split_once('/').is_some_and(|(domain, _)| domain.starts_with(OLD_DOMAIN))
 }
 
 /// A label's key that was meant to be ours.

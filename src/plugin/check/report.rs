@@ -8,7 +8,7 @@ use super::input::{Input, Unreadable};
 use super::namespaces::Namespace;
 use super::objects::{Object, objects};
 use super::surroundings::Surroundings;
-use super::unknown_kind::unknown_kind;
+use super::unknown_kind::{unknown_kind, values};
 
 /// One pod template that has something to do with us, or an object that may have one.
 #[derive(Debug)]
@@ -79,7 +79,11 @@ impl CheckReport {
             let relevant = !assessment.targets.is_empty() || !assessment.findings.is_empty();
             relevant.then(|| Checked::new(*object, line, assessment))
         });
-        let (checked, templates) = (checked.collect(), surroundings.templates.len());
+        let others = input.documents.iter().filter_map(values).map(|(object, finding)| {
+            let assessment = Assessment { findings: vec![finding], ..Assessment::default() };
+            Checked::new(object, object.node.line, assessment)
+        });
+        let (checked, templates) = (checked.chain(others).collect(), surroundings.templates.len());
         CheckReport { checked, objects: all.len(), templates, unreadable: input.unreadable }
     }
 

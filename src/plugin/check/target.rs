@@ -28,7 +28,7 @@ struct Target<'a> {
 impl TemplateCheck<'_> {
     /// Adds what becomes of a container, or of the pod's own group (no `name`), and what is wrong with that.
     pub(super) fn target(&mut self, guard: &Guard, pod: &Pod, name: Option<&str>) {
-        let memory = Memory::of(self.template, name);
+        let memory = Memory::of(self.template, name, self.default.map(|default| default.amount));
         let target = Target {
             name,
             shown: name.map_or_else(|| "the pod's own cgroup".to_owned(), |n| format!("container \"{n}\"")),
@@ -72,6 +72,10 @@ impl TemplateCheck<'_> {
                 }
                 self.evicted(guard, &target, threshold, before);
             }
+        }
+        if let Some(default) = self.default.filter(|_| memory.by_default) {
+            // Writing to a String cannot fail.
+            let _ = write!(outcome.text, "; its limit is the default of LimitRange/{}", default.from);
         }
         self.assessment.targets.push(outcome);
     }

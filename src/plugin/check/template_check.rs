@@ -1,6 +1,7 @@
 //! The check of one template while it goes on: where its fields are, and what was found.
 
 use super::finding::{Assessment, Code, Finding, Place, Severity};
+use super::limit_range::DefaultLimit;
 use super::namespaces::Namespace;
 use super::objects::{Object, Template};
 use super::tree::Node;
@@ -11,6 +12,8 @@ pub(super) struct TemplateCheck<'a> {
     pub(super) template: &'a Template<'a>,
     /// The namespace whose label guards it.
     pub(super) namespace: Option<Namespace<'a>>,
+    /// The limit of its containers that have none.
+    pub(super) default: Option<DefaultLimit<'a>>,
     pub(super) assessment: Assessment,
 }
 

@@ -104,6 +104,9 @@ pub fn parse(text: &str, line: u64) -> Result<Node, ParseError> {
             max_nodes: MOST_VALUES,
             max_events: 2 * MOST_VALUES,
             max_recorded_anchor_events: MOST_ALIASED,
+            max_aliases: MOST_VALUES,
+            // kubectl knows no such bound, and what aliases unfold to has one of its own.
+            enforce_alias_anchor_ratio: false,
         },
     };
     let error = match read(spaced.as_deref().unwrap_or(text), line, options) {

@@ -1,40 +1,56 @@
-//! Objects of kinds that `check` does not read, though some `metadata` in them has a key of ours.
+//! Guards where `check` cannot judge them: in objects of kinds that it does not read, and in a chart's values.
 
 use super::finding::{Code, Finding, Place, Severity};
+use super::input::Document;
 use super::objects::Object;
 use super::tree::{Node, Tree};
 use crate::ground::keys::{LABEL, PREFIX};
 
-/// Reports an object whose kind `check` does not know, if a `metadata` below its own has a key of ours.
+/// Reports an object whose kind `check` does not know, if something below its metadata has a key of ours.
 pub(super) fn unknown_kind(object: Object<'_>) -> Option<Finding> {
     // The object's own metadata says nothing about pods: charts write their labels to everything.
     let mut below = object.node.entries().filter(|(key, _)| *key != "metadata");
-    let (field, line) = below.find_map(|(key, node)| ours_in(key, node))?;
+    let place = below.find_map(|(key, node)| ours_in(key, node))?;
     let version = object.node.get("apiVersion").and_then(Node::scalar).unwrap_or("no apiVersion");
     let message = format!(
         "check does not read {} ({version}): give it the pods (`kubectl get pods -o yaml`), or the template in a Deployment",
         object.kind
     );
-    Some(Finding::new(object, Severity::Warning, Code::KindUnknown, (field, line), message))
+    Some(Finding::new(object, Severity::Warning, Code::KindUnknown, place, message))
 }
 
-/// The first key of ours in a `metadata`, `podMetadata` or the like, as a path that begins with `key`.
+/// The same of a document that is no object, as one without a name.
+pub(super) fn values(document: &Document) -> Option<(Object<'_>, Finding)> {
+    let Document { file, number, root } = document;
+    if root.get("kind").is_some() {
+        return None;
+    }
+    let object = Object { file, document: *number, kind: "no object", node: root };
+    let message = "check does not read a chart's values: give it the output of `helm template`";
+    Some((object, Finding::new(object, Severity::Warning, Code::KindUnknown, guard_in(root)?, message)))
+}
+
+/// The first key of ours, wherever it is.
+pub(super) fn guard_in(root: &Node) -> Option<Place> {
+    root.entries().find_map(|(key, node)| ours_in(key, node))
+}
+
+/// The first key of ours in a mapping, as a path that begins with `key`. Each operator calls the pods' labels and annotations
+/// something else: `podLabels`, `driver.annotations`, `podMetadata.labels`.
 fn ours_in(key: &str, node: &Node) -> Option<Place> {
-    let own = || {
-        let lists = ["labels", "annotations"].into_iter().filter_map(|list| Some((list, node.get(list)?)));
-        let mut keys = lists.flat_map(|(list, node)| node.entries().map(move |(own, node)| (list, own, node)));
-        keys.find(|(_, own, _)| *own == LABEL || own.starts_with(PREFIX))
-    };
-    if key.ends_with("etadata")
-        && let Some((list, own, node)) = own()
-    {
-        return Some((format!("{key}.{list}[{own}]"), node.line));
+    // A selector guards nothing.
+    if key == "matchLabels" || key.to_ascii_lowercase().ends_with("selector") {
+        return None;
     }
     match &node.value {
-        Tree::Map(_) => {
-            let (path, line) = node.entries().find_map(|(below, node)| ours_in(below, node))?;
+        Tree::Map(_) => node.entries().find_map(|(below, node)| {
+            // A dependency of a chart may have the label's name.
+            if below.starts_with(PREFIX) || below == LABEL && node.scalar().is_some() {
+                return Some((format!("{key}[{below}]"), node.line));
+            }
+            let (path, line) = ours_in(below, node)?;
             Some((format!("{key}.{path}"), line))
-        }
+        }),
         Tree::List(items) => {
             let mut below = items.iter().enumerate();
             below.find_map(|(index, item)| ours_in(&format!("{key}[{index}]"), item))

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use super::rule::{MIN_QUANTITY, Threshold};
 use crate::ground::keys::{self, PREFIX};
-use crate::ground::units::{Bytes, PercentError, QuantityError};
+use crate::ground::units::{Bytes, Percent, PercentError, QuantityError};
 
 /// Why a guard is invalid.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -102,6 +102,9 @@ pub enum Warning {
         /// The most similar of [`keys::ALL`].
         nearest: &'static str,
     },
+    /// Probably meant as a fraction of one.
+    #[error("{key} \"{value}\" is taken as {percent}, less than 1 %: did you mean {meant}?")]
+    Fraction { key: &'static str, value: String, percent: Percent, meant: Percent },
     #[error("annotation {PREFIX}{key} has no effect: {} does not have raise", keys::REMEDIES)]
     WithoutRaise { key: &'static str },
 }

@@ -13,6 +13,8 @@ use crate::pods::pod::{ContainerKind, Pod};
 const MOST_NAMES: usize = 12;
 /// What the annotation `remedies` accepts.
 const REMEDIES: &str = "\"raise\", \"restart\" and \"evict\" in the order in which they shall be tried, each at most once, such as \"raise,evict\"";
+/// The annotations that are a percentage of the limit.
+const PERCENTAGES: [&str; 4] = [keys::THRESHOLD, keys::WARN_THRESHOLD, keys::FORCE_DELETE, keys::RAISE_BY];
 /// At most so many unknown annotations of a pod are reported.
 const MOST_UNKNOWN: usize = 8;
 
@@ -41,7 +43,7 @@ pub fn read(pod: &Pod) -> Option<Reading> {
     if pod.label.as_deref() != Some(keys::ENABLED) {
         return None;
     }
-    Some(Reading { guard: read_guard(pod), warnings: without_effect(pod) })
+    Some(Reading { guard: read_guard(pod), warnings: doubtful(pod) })
 }
 
 /// Reads every annotation, also after one that is invalid.
@@ -159,8 +161,8 @@ impl<'a> Annotations<'a> {
     }
 }
 
-/// Annotations under our prefix without effect: those that do not exist are probably misspelt.
-fn without_effect(pod: &Pod) -> Vec<Warning> {
+/// Annotations under our prefix that do not do what was meant: those that do not exist are probably misspelt.
+fn doubtful(pod: &Pod) -> Vec<Warning> {
     let has_raise = || {
         let remedies = pod.annotations.get(keys::REMEDIES);
         remedies.and_then(|text| remedies::remedies(text)).is_some_and(|all| all.contains(&Remedy::Raise))
@@ -172,7 +174,16 @@ fn without_effect(pod: &Pod) -> Vec<Warning> {
         .take(MOST_UNKNOWN)
         .map(|key| Warning::UnknownKey { key: shortened(key), nearest: nearest(key, &keys::ALL) })
         .chain(without_raise)
+        .chain(PERCENTAGES.into_iter().filter_map(|key| fraction(pod, key)))
         .collect()
+}
+
+/// A percentage below 1 %: valid, but nobody wants it.
+fn fraction(pod: &Pod, key: &'static str) -> Option<Warning> {
+    let value = pod.annotations.get(key)?;
+    let percent = Percent::parse(value).ok()?;
+    let meant = percent.as_fraction()?;
+    Some(Warning::Fraction { key, value: shortened(value), percent, meant })
 }
 
 /// The names of the targets, and whether the pod's own cgroup is one, too.
@@ -475,6 +486,24 @@ mod tests {
         let warnings: Vec<_> = reading.warnings.iter().map(ToString::to_string).collect();
         assert!(warnings[0].ends_with("dryrun is unknown and ignored: did you mean dry-run?"));
         assert!(warnings[1].ends_with("did you mean memory-usage-threshold?"), "{warnings:?}");
+    }
+
+    #[test]
+    fn a_percentage_below_one_is_valid_and_a_warning() {
+        let all = [(keys::THRESHOLD, "0.85"), (keys::FORCE_DELETE, "0.95%"), (keys::SPREAD, "0.05")];
+        let reading = read(&pod(&["app"], &all)).unwrap();
+        assert!(reading.guard.is_ok());
+        let warnings: Vec<_> = reading.warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            warnings,
+            [
+                "memory-usage-threshold \"0.85\" is taken as 0.85 %, less than 1 %: did you mean 85 %?",
+                "force-delete-threshold \"0.95%\" is taken as 0.95 %, less than 1 %: did you mean 95 %?",
+            ]
+        );
+        for text in ["1", "1.5", "60", "512Mi", "0.85x"] {
+            assert_eq!(read(&pod(&["app"], &[(keys::THRESHOLD, text)])).unwrap().warnings, [], "{text}");
+        }
     }
 
     #[test]
