@@ -51,6 +51,13 @@ pub enum Unresolved {
     /// No group has the container's id in its name: not yet, or no longer.
     #[error("no cgroup of this container (yet)")]
     NotFound,
+    /// The group is there, without the files of the memory controller.
+    #[error(
+        "its cgroup {} has no memory controller: a group above it does not pass it on; write +memory to the cgroup.subtree_control of \
+         each, as the kubelet and the runtime do",
+        .0.display()
+    )]
+    NotDelegated(PathBuf),
     /// The pod has a group, but the container has none that is charged (Kata, gVisor), and several containers share the
     /// pod's.
     #[error(
@@ -83,7 +90,8 @@ pub fn resolve(hierarchy: &Hierarchy, machine: &Machine, wants: &[Want]) -> Vec<
         let pod_dir = found.pods.get(&want.pod);
         let Some(id) = &want.container else {
             let dir = pod_dir.ok_or(found.missing())?;
-            return Ok(Groups { own: open(dir)?.ok_or(Unresolved::NotFound)?, pod: None, stands_for_container: false });
+            let own = open(dir)?.ok_or_else(|| without_memory(dir))?;
+            return Ok(Groups { own, pod: None, stands_for_container: false });
         };
         let own = match found.containers.get(id) {
             Some(place) => open(&place.dir)?.map(|own| (place, own)),
@@ -105,10 +113,19 @@ pub fn resolve(hierarchy: &Hierarchy, machine: &Machine, wants: &[Want]) -> Vec<
                 let own = open(dir)?.ok_or(Unresolved::NotFound)?;
                 Ok(Groups { own, pod: None, stands_for_container: true })
             }
+            (None, _) => {
+                Err(found.containers.get(id).map_or_else(|| found.missing(), |place| without_memory(&place.dir)))
+            }
             _ => Err(found.missing()),
         }
     };
     wants.iter().map(&mut one).collect()
+}
+
+/// Why a group whose directory was found cannot be opened.
+fn without_memory(dir: &Path) -> Unresolved {
+    // The kernel makes this file in every group of v2; the directory of a group that goes is gone, too.
+    if dir.join("cgroup.procs").exists() { Unresolved::NotDelegated(dir.to_owned()) } else { Unresolved::NotFound }
 }
 
 #[derive(Debug)]
@@ -285,6 +302,29 @@ mod tests {
         assert!(!found("0\n", false));
         assert!(!found("4096\n", true));
         assert!(found("0\n", true), "Kata and gVisor");
+    }
+
+    /// As where a level above does not pass the memory controller on (`cgroup.subtree_control`).
+    #[test]
+    fn a_group_without_the_memory_controller_is_told_from_one_that_is_not_there() {
+        let uid = "aea56c47-06fc-4784-bd27-9fb88a89f1d8";
+        let root = tempfile::tempdir().unwrap();
+        let own = root.path().join(format!("kubepods/burstable/pod{uid}/{ID}"));
+        let hierarchy = Hierarchy { root: root.path().to_owned(), version: crate::cgroup::Version::V2 };
+        let said =
+            |want: Want| resolve(&hierarchy, &Machine::without_swap(), &[want]).remove(0).unwrap_err().to_string();
+        assert_eq!(said(want(uid)), "no cgroup of this container (yet)");
+        std::fs::create_dir_all(&own).unwrap();
+        // It has gone, but for its directory.
+        assert_eq!(said(want(uid)), "no cgroup of this container (yet)");
+        for dir in [own.parent().unwrap(), &own] {
+            std::fs::write(dir.join("cgroup.procs"), "1\n").unwrap();
+        }
+        for target in [want(uid), Want { container: None, ..want(uid) }] {
+            let said = said(target);
+            assert!(said.contains("has no memory controller") && said.contains("cgroup.subtree_control"), "{said}");
+            assert!(said.contains(&format!("pod{uid}")), "it names the group: {said}");
+        }
     }
 
     fn want(uid: &str) -> Want {

@@ -48,7 +48,8 @@ impl Controller {
                 *why = Some(error.to_string());
                 // It is no news that a group is gone, or not there yet.
                 let news = match error {
-                    Unresolved::NotFound => waited >= SETTLED && !*had_group,
+                    // The kubelet passes the controller on before it starts a container.
+                    Unresolved::NotFound | Unresolved::NotDelegated(_) => waited >= SETTLED && !*had_group,
                     Unresolved::ChargedToPod | Unresolved::TooMany | Unresolved::Unreadable(_) => true,
                 };
                 if news {
