@@ -118,6 +118,13 @@ impl Level {
         self.usage.less(self.stat.map_or(Bytes(0), Stat::clean_cache))
     }
 
+    /// How much of the signal's value is clean cache; `None` if stat was not read.
+    #[must_use]
+    pub fn cache_in(&self, signal: Signal) -> Option<Bytes> {
+        let cache = self.value(signal)?.less(self.value(Signal::Unreclaimable)?);
+        Some(cache.min(self.stat?.clean_cache()))
+    }
+
     /// The signal's value; `None` if it needs stat and stat was not read.
     #[must_use]
     pub fn value(&self, signal: Signal) -> Option<Bytes> {

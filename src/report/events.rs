@@ -10,6 +10,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tracing::warn;
 
+use super::long_name;
 use super::metrics::Metrics;
 use super::notice::{Notice, Subject};
 use crate::ground::text::chain;
@@ -80,6 +81,9 @@ struct Recorders {
 
 impl Recorders {
     async fn publish(&mut self, event: &Event, about: &ObjectReference) -> Result<(), kube::Error> {
+        if long_name::is_long(about) {
+            return long_name::write(&self.client, &self.reporter, event, about).await;
+        }
         let uid = about.uid.as_deref().unwrap_or_default();
         let key = format!("{uid} {} {}", event.reason, event.note.as_deref().unwrap_or_default());
         let known = self.last.iter().position(|(k, _)| *k == key);
@@ -107,8 +111,7 @@ impl Recorders {
 
 /// Writes the Events of the notices until the queue's other end is gone.
 pub async fn write_events(client: Client, instance: Option<String>, mut queue: Queued, metrics: Metrics) {
-    let reporter = Reporter { controller: "pre-oom-killer".into(), instance };
-    let mut recorders = Recorders { client, reporter, last: VecDeque::new() };
+    let mut recorders = Recorders { client, reporter: long_name::reporter(instance), last: VecDeque::new() };
     while let Some(notice) = queue.next().await {
         for (event, about) in events(&notice) {
             let mut written = tokio::time::timeout(EVENT_WITHIN, recorders.publish(&event, &about)).await;
@@ -228,6 +231,7 @@ pub(crate) mod tests {
             growth_at_least: 13_000_000,
             rise: None,
             margin: Some(Bytes(96 << 20)),
+            cache: None,
             tight: false,
             waived: false,
             critical: false,
@@ -291,6 +295,58 @@ pub(crate) mod tests {
                 Subject::NotEvicted { evidence: evidence(), act: Act::Evict, answer, mode: DryRun::Off, asked: false };
             assert!(events(&notice(subject)).is_empty());
         }
+    }
+
+    /// The API server takes no Event whose name is longer, nor an instance of more than 128 bytes.
+    #[tokio::test]
+    async fn the_longest_names_have_events() {
+        let server = standin::Standin::start();
+        server.put_pod(standin::pod("demo", "web").build());
+        let kubeconfig = kube::config::Kubeconfig::from_yaml(&server.kubeconfig()).unwrap();
+        let current = kube::config::KubeConfigOptions::default();
+        let kube = kube::Config::from_custom_kubeconfig(kubeconfig, &current).await.unwrap();
+        let client = Client::try_from(crate::act::client::fitted(kube)).unwrap();
+        for length in [236, 237, 240, 253] {
+            let mut told = notice(Subject::NoLimit);
+            told.pod.name = format!("{}.b{}", "a".repeat(234), "c".repeat(length - 236));
+            let (queue, queued) = queue();
+            assert!(queue.put(told.clone()) && queue.put(told.clone()));
+            drop(queue);
+            write_events(client.clone(), Some("n".repeat(253)), queued, Metrics::new()).await;
+            let about = |event: &serde_json::Value| event["regarding"]["name"] == told.pod.name.as_str();
+            let all: Vec<_> = server.events().into_iter().filter(about).collect();
+            assert!(!all.is_empty(), "{length}");
+            for event in all {
+                let name = event["metadata"]["name"].as_str().unwrap();
+                assert!(name.len() <= 253 && !name.contains("..") && !name.contains("-."), "{length}: {name}");
+                assert_eq!((&event["reason"], &event["type"]), (&"PreOOMInvalidGuard".into(), &"Warning".into()));
+                assert!(event["note"].as_str().unwrap().contains("Not guarded"), "{event}");
+                assert_eq!(event["reportingController"], "pre-oom-killer");
+                assert!(event["reportingInstance"].as_str().unwrap().len() <= 128, "{event}");
+            }
+        }
+    }
+
+    /// What the kernel would reclaim by itself is why some containers are above their threshold.
+    #[test]
+    fn an_eviction_for_page_cache_names_the_signal_without_it() {
+        let evicted = |cache| Subject::Evicted {
+            evidence: Evidence { cache, ..evidence() },
+            act: Act::Evict,
+            mode: DryRun::Off,
+            grace: None,
+            took: Duration::ZERO,
+            passed: Vec::new(),
+        };
+        let note = |cache| events(&notice(evicted(cache)))[0].0.note.clone().unwrap();
+        assert!(!note(None).contains("unreclaimable"));
+        let told = note(Some(Bytes(40 << 20)));
+        assert!(
+            told.ends_with(
+                "); 40Mi of that is page cache, which the kernel would have reclaimed first: memory-signal \"unreclaimable\" leaves it out"
+            ),
+            "{told}"
+        );
     }
 
     #[test]

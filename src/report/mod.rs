@@ -4,6 +4,7 @@ pub mod events;
 pub mod facts;
 pub mod incidents;
 pub mod log;
+mod long_name;
 pub mod metrics;
 pub mod notice;
 mod pace;
