@@ -14,7 +14,7 @@ use super::tree::{Node, UNRENDERED};
 use crate::ground::keys;
 use crate::ground::keys::{ENABLED, LABEL, PREFIX};
 use crate::pods::Pod;
-use crate::pods::guard::{self, Guard, Problem, Remedy, Warning};
+use crate::pods::guard::{self, Guard, Problem, Reading, Remedy, Warning};
 
 /// Checks a template among what surrounds it in the input.
 #[must_use]
@@ -118,12 +118,15 @@ impl TemplateCheck<'_> {
     }
 
     /// What would be wrong with an annotation if this were its text.
-    fn problem_of(&self, key: &str, text: &str) -> Option<Problem> {
+    fn problem_of(&self, key: &str, text: &str) -> Option<String> {
         let mut pod = as_pod(self.template, self.namespace, self.default)?;
         let key = key.strip_prefix(PREFIX)?;
         pod.annotations.insert(key.to_owned(), text.to_owned());
-        let problems = guard::read(&pod)?.guard.err()?;
-        problems.into_iter().find(|problem| problem.key() == Some(key))
+        let Reading { guard, warnings } = guard::read(&pod)?;
+        let is_fraction = |warning: &&Warning| matches!(warning, Warning::Fraction { key: of, .. } if *of == key);
+        let problems = guard.err().unwrap_or_default();
+        let problem = problems.iter().find(|problem| problem.key() == Some(key)).map(Problem::to_string);
+        problem.or_else(|| warnings.iter().find(is_fraction).map(Warning::to_string))
     }
 
     /// The API server takes nothing but text for a label or an annotation.

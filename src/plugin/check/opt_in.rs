@@ -3,6 +3,7 @@
 use super::finding::Code;
 use super::template_check::TemplateCheck;
 use super::tree::{Node, UNRENDERED};
+use super::unknown_kind::stray_in;
 use crate::ground::keys;
 use crate::ground::keys::{ENABLED, LABEL, OFF, PREFIX};
 use crate::ground::text::near;
@@ -109,6 +110,12 @@ impl<'a> TemplateCheck<'a> {
                 let text = format!("there is no such annotation, and it has no effect: did you mean {PREFIX}{meant}?");
                 self.error(Code::AnnotationKey, (field, node.line), text);
             }
+        }
+        if let Some(place) = stray_in(self.template.object.node) {
+            let list = if place.0.ends_with(&format!("[{LABEL}]")) { "labels" } else { "annotations" };
+            let here = self.template.field(&format!("metadata.{list}"));
+            let text = format!("the API server knows no such field, and it has no effect: write it under {here}");
+            self.error(Code::KeyPlace, place, text);
         }
         self.on_owner();
         self.of_the_controller();
