@@ -18,7 +18,7 @@ use tower::util::MapResponseLayer;
 use tower::{BoxError, Service};
 use tracing::warn;
 
-use super::kubeconfig::{connection, explained};
+use super::kubeconfig::{connection, explained, is_token};
 use super::timeouts::{ANSWER_WITHIN, CONNECT_WITHIN, HEADERS_WITHIN, PING_WITHIN};
 use crate::config::Config;
 
@@ -251,11 +251,11 @@ pub fn fresh(kube: &kube::Config) -> anyhow::Result<Client> {
     if let (None, Some(file)) = (&user.token, &user.token_file)
         && let Ok(text) = std::fs::read_to_string(file)
         && text.trim() != text
+        && is_token(text.trim())
     {
         user.token = Some(text.trim().into());
     }
-    let user = user.clone();
-    let builder = ClientBuilder::try_from(kube).map_err(|error| explained(&error, &user))?;
+    let builder = ClientBuilder::try_from(kube.clone()).map_err(|error| explained(&error, &kube))?;
     Ok(builder.build())
 }
 

@@ -17,6 +17,20 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// As kubectl reads text: in UTF-16 where a byte order mark says so, else in UTF-8; what is neither is replaced.
+#[must_use]
+pub fn decoded(bytes: &[u8]) -> String {
+    let utf16 = |rest: &[u8], unit: fn([u8; 2]) -> u16| {
+        let units = rest.chunks(2).map(|pair| if let [a, b] = *pair { unit([a, b]) } else { 0xfffd });
+        char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
+    };
+    match bytes {
+        [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),
+        _ => String::from_utf8_lossy(bytes).into_owned(),
+    }
+}
+
 /// Cuts a text from outside to at most 80 characters.
 #[must_use]
 pub fn shortened(text: &str) -> String {

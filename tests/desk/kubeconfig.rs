@@ -149,6 +149,41 @@ fn a_list_of_files_is_merged_and_a_missing_one_left_out() {
     one_line(desk.status(&empty), &["context"]);
 }
 
+/// Of what is not in use, kubectl needs nothing; of two equal keys it takes the last; and it reads a pipe.
+#[test]
+fn what_is_not_in_use_may_be_incomplete() {
+    let desk = Desk::new();
+    let good = desk.good();
+    for text in [
+        good.replace("contexts: [", "contexts: [{name: other, context: {namespace: x}}, {name: none}, "),
+        good.replace("clusters:\n", "clusters:\n- name: empty\n- name: nothing\n  cluster: {server: \"\"}\n"),
+        good.replace("users:\n", "users:\n- name: nobody\n- name: null-user\n  user: null\n"),
+        good.replace("kind: Config\n", "kind: Config\nkind: Config\npreferences: {}\nextensions: null\n"),
+        good.replace("apiVersion: v1\nkind: Config\n", ""),
+        serde_json::to_string_pretty(&serde_json::json!({
+            "current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+            "clusters": [{"name": "k", "cluster": {"server": desk.server.url()}}],
+            "users": [{"name": "u", "user": {"token": desk.server.token()}}],
+        }))
+        .unwrap()
+        .replace("  ", "\t"),
+    ] {
+        desk.status(&desk.write("config", &text)).unwrap_or_else(|said| panic!("{said}\n{text}"));
+    }
+    let utf16: Vec<u8> = [0xff, 0xfe].into_iter().chain(good.encode_utf16().flat_map(u16::to_le_bytes)).collect();
+    desk.status(&desk.write("config", utf16)).unwrap();
+    desk.status(&desk.write("config", "\u{feff}".to_owned() + &good)).unwrap();
+    // As `KUBECONFIG=<(…)`: it can be read only once.
+    let pipe = desk.dir.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let writer = {
+        let (pipe, good) = (pipe.clone(), good.clone());
+        std::thread::spawn(move || std::fs::write(pipe, good))
+    };
+    desk.status(pipe.to_str().unwrap()).unwrap();
+    writer.join().unwrap().unwrap();
+}
+
 #[test]
 fn only_empty_names_are_no_kubeconfig() {
     let desk = Desk::new();
@@ -250,6 +285,13 @@ fn a_token_may_be_in_a_file_with_a_line_end() {
         // An empty token is none.
         let config = desk.write("config", kubeconfig(&desk.server(), &format!("token: \"\", tokenFile: {file}")));
         desk.status(&config).unwrap();
+    }
+    let token = desk.server.token();
+    desk.status(&desk.write("config", kubeconfig(&desk.server(), &format!("token: \"{token}\\n\"")))).unwrap();
+    desk.write("two", "a\nb\n");
+    for user in ["token: \"a\\nb\"", "tokenFile: two"] {
+        let config = desk.write("config", kubeconfig(&desk.server(), user));
+        one_line(desk.status(&config), &["user \"u\"", "token", "control character"]);
     }
     let config = desk.write("config", kubeconfig(&desk.server(), "tokenFile: nowhere"));
     one_line(desk.status(&config), &["user \"u\"", "tokenFile", "nowhere"]);

@@ -49,11 +49,23 @@ fn names<'a>(all: impl Iterator<Item = &'a String>) -> String {
     }
 }
 
+const NO_TOKEN: &str = "it is empty, or has a line's end or another control character in it";
+
+/// Whether it can be sent; kube 5.0.0 panics if not.
+#[must_use]
+pub fn is_token(text: &str) -> bool {
+    !text.is_empty() && !text.chars().any(char::is_control)
+}
+
 /// Checks what kube would only find out later, and could not say whose it is.
 fn credentials(mut user: AuthInfo, cluster: &Cluster) -> anyhow::Result<AuthInfo> {
     if let (None, Some(file)) = (&user.token, &user.token_file) {
-        std::fs::read_to_string(file).with_context(|| format!("tokenFile {file}"))?;
+        let text = std::fs::read_to_string(file).with_context(|| format!("tokenFile {file}"))?;
+        ensure!(is_token(text.trim()), "tokenFile {file}: it is no token: {NO_TOKEN}");
     }
+    // kube gives its text away in no other way.
+    let written = serde_json::to_value(&user)?;
+    ensure!(written["token"].as_str().is_none_or(is_token), "its token is none: {NO_TOKEN}");
     let certificate = (&user.client_certificate_data, &user.client_certificate);
     bytes("client-certificate", certificate.0.as_deref(), certificate.1.as_deref())?;
     if let (None, Some(file)) = (&user.client_key_data, &user.client_key) {

@@ -1,17 +1,34 @@
 //! The files of a kubeconfig. As for kubectl, `KUBECONFIG` is a list of them: the first that says something wins, and one that
 //! is not there is left out.
+//!
+//! kube 5.0.0 can read them, too, but it reads a file twice in places, refuses one that is incomplete in what is not in use, and
+//! panics at half a character of UTF-16.
 
 use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow, bail, ensure};
-use kube::config::{Kubeconfig, KubeconfigError};
+use anyhow::{Context, anyhow, ensure};
+use kube::config::Kubeconfig;
 use serde_json::{Map, Value};
+use serde_saphyr::DuplicateKeyPolicy;
 
-/// The files of a list such as `KUBECONFIG`; empty names count as none.
+use crate::ground::text::decoded;
+
+/// The fields that are a path, from the directory of the file.
+const PATHS: [&str; 4] = ["certificate-authority", "client-certificate", "client-key", "tokenFile"];
+
+/// The files of a list such as `KUBECONFIG`; empty names count as none. Of an empty list: `~/.kube/config`.
 #[must_use]
-pub fn files(list: &OsStr) -> Vec<PathBuf> {
+pub fn or_default(list: &OsStr) -> Vec<PathBuf> {
+    match files(list) {
+        none if none.is_empty() => std::env::home_dir().map(|home| home.join(".kube/config")).into_iter().collect(),
+        some => some,
+    }
+}
+
+/// The files of a list; empty names count as none.
+fn files(list: &OsStr) -> Vec<PathBuf> {
     // A file may have the list's separator in its name.
     if Path::new(list).is_file() {
         return vec![list.into()];
@@ -19,7 +36,7 @@ pub fn files(list: &OsStr) -> Vec<PathBuf> {
     std::env::split_paths(list).filter(|path| !path.as_os_str().is_empty()).collect()
 }
 
-/// [`files`], if one of them can be opened, and all that are there.
+/// The files of a list, if one of them can be opened, and all that are there.
 ///
 /// # Errors
 /// A sentence that names the files.
@@ -39,74 +56,85 @@ pub fn readable(list: &str) -> Result<Vec<PathBuf>, String> {
 
 /// All files as one.
 pub(super) fn read(files: &[PathBuf]) -> anyhow::Result<Kubeconfig> {
-    if files.is_empty() {
-        let read = Kubeconfig::read().map_err(|error| anyhow!(words(&error)));
-        return tidied(read.context("no kubeconfig (--kubeconfig or KUBECONFIG names one)")?);
-    }
     let (mut all, mut missing) = (Kubeconfig::default(), Vec::new());
     for file in files {
-        let shown = file.display();
-        match one(file) {
-            Ok(next) => all = all.merge(tidied(next)?).with_context(|| format!("kubeconfig {shown}"))?,
-            Err(KubeconfigError::ReadConfig(error, _)) if error.kind() == ErrorKind::NotFound => {
-                missing.push(shown.to_string());
-            }
-            Err(error) => bail!("kubeconfig {shown}: {}", words(&error)),
+        match one(file).with_context(|| format!("kubeconfig {}", file.display()))? {
+            Some(next) => all = all.merge(next)?,
+            None => missing.push(file.display().to_string()),
         }
     }
     ensure!(missing.len() < files.len(), "no kubeconfig: there is no file {}", missing.join(", "));
     Ok(all)
 }
 
-fn one(file: &Path) -> Result<Kubeconfig, KubeconfigError> {
-    // kube 5.0.0 panics at half a character of UTF-16.
-    let is_torn = |bytes: Vec<u8>| bytes.len() % 2 == 1 && matches!(bytes[..], [0xff, 0xfe, ..] | [0xfe, 0xff, ..]);
-    if std::fs::read(file).is_ok_and(is_torn) {
-        let error = std::io::Error::new(ErrorKind::InvalidData, "it ends within a character of UTF-16");
-        return Err(KubeconfigError::ReadConfig(error, file.to_owned()));
+/// `None`: it is not there.
+fn one(file: &Path) -> anyhow::Result<Option<Kubeconfig>> {
+    let bytes = match std::fs::read(file) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let directory = file.parent().unwrap_or(Path::new(""));
+    let mut all = Kubeconfig::default();
+    for document in documents(&decoded(&bytes))?.into_iter().filter(|document| !document.is_null()) {
+        all = all.merge(typed(document, directory)?)?;
     }
-    Kubeconfig::read_from(file)
+    Ok(Some(all))
 }
 
-/// One line, and nothing of the file: it holds secrets.
-fn words(error: &KubeconfigError) -> String {
-    match error {
-        KubeconfigError::ReadConfig(error, _) => error.to_string(),
-        KubeconfigError::Parse(error) => {
-            let said = error.without_snippet().to_string();
-            let said = said.lines().next().unwrap_or_default();
-            format!("it is not the YAML of a kubeconfig: {}", said.strip_prefix("error: ").unwrap_or(said))
-        }
-        other => other.to_string(),
+/// The documents of YAML or JSON. An error is one line, and has nothing of the file in it: that holds secrets.
+fn documents(text: &str) -> anyhow::Result<Vec<Value>> {
+    // In JSON, a tab is a space like any other.
+    if let Ok(json) = serde_json::from_str(text) {
+        return Ok(vec![json]);
     }
+    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
+    serde_saphyr::from_multiple_with_options(text.strip_prefix('\u{feff}').unwrap_or(text), options).map_err(|error| {
+        let said = error.without_snippet().to_string();
+        let said = said.lines().next().unwrap_or_default();
+        anyhow!("it is not valid YAML: {}", said.strip_prefix("error: ").unwrap_or(said))
+    })
 }
 
-/// Takes out what kubectl takes as not written, before files are merged: empty texts; and line ends in data.
-fn tidied(config: Kubeconfig) -> anyhow::Result<Kubeconfig> {
-    let mut config = serde_json::to_value(config)?;
+fn typed(mut config: Value, directory: &Path) -> anyhow::Result<Kubeconfig> {
+    ensure!(config.is_object(), "it is not a kubeconfig");
     if config["current-context"] == "" {
         config["current-context"] = Value::Null;
     }
     for (list, key) in [("clusters", "cluster"), ("users", "user"), ("contexts", "context")] {
         for named in config[list].as_array_mut().into_iter().flatten() {
-            if let Some(fields) = named[key].as_object_mut() {
-                tidy(fields);
+            if let Some(fields) = named.get_mut(key).and_then(Value::as_object_mut) {
+                tidy(fields, directory);
+                // kube's type of a context needs one, even if the context is not in use.
+                if key == "context" {
+                    fields.entry("cluster").or_insert_with(|| "".into());
+                }
             }
         }
     }
-    Ok(serde_json::from_value(config)?)
+    serde_json::from_value(config).map_err(|error| {
+        let said = error.to_string();
+        let said: Vec<_> = said.split('"').step_by(2).collect();
+        anyhow!("it is not a kubeconfig: {}", said.join("…"))
+    })
 }
 
-fn tidy(fields: &mut Map<String, Value>) {
-    const PATHS: [&str; 4] = ["certificate-authority", "client-certificate", "client-key", "tokenFile"];
-    fields.retain(|key, value| {
-        let Value::String(text) = value else { return true };
-        if key.ends_with("-data") {
-            text.retain(|c| !c.is_ascii_whitespace());
+/// Takes out what kubectl takes as not written: empty texts, and line ends in data. Puts the directory before paths.
+fn tidy(fields: &mut Map<String, Value>, directory: &Path) {
+    let absolute = |text: &str| directory.join(text).to_string_lossy().into_owned();
+    fields.retain(|_, value| value != "");
+    for (key, value) in fields.iter_mut() {
+        match value {
+            Value::String(text) if key.ends_with("-data") => text.retain(|c| !c.is_ascii_whitespace()),
+            Value::String(text) if key == "token" => *text = text.trim().to_owned(),
+            Value::String(text) if PATHS.contains(&key.as_str()) => *text = absolute(text),
+            _ => {}
         }
-        // kube has put the file's directory before it.
-        let nothing = text.is_empty() || PATHS.contains(&key.as_str()) && text.ends_with('/');
-        // kube's type of a context needs a cluster.
-        !nothing || key == "cluster"
-    });
+    }
+    // A plugin without a slash in its name is looked for in PATH.
+    if let Some(Value::String(command)) = fields.get_mut("exec").and_then(|exec| exec.get_mut("command"))
+        && command.contains('/')
+    {
+        *command = absolute(command);
+    }
 }

@@ -7,8 +7,8 @@
 //! | `proxy.rs` | which proxy a request to an address takes |
 //! | `refused.rs` | why no client can be made of the credentials, in one line |
 //!
-//! kube 5.0.0 reads and merges the files. It would do the rest, too, but it compares `NO_PROXY` with the proxy's name and not with
-//! the server's, takes an address without a scheme and fails at the first request, and does not say whose file is wrong.
+//! kube 5.0.0 has the types, and merges files. It would do the rest, too, but it compares `NO_PROXY` with the proxy's name and not
+//! with the server's, takes an address without a scheme and panics at the first request, and does not say whose file is wrong.
 
 mod chosen;
 mod files;
@@ -18,17 +18,17 @@ mod refused;
 use std::path::PathBuf;
 
 use anyhow::Context;
-pub use files::{files, readable};
+pub(super) use chosen::is_token;
+pub use files::{or_default, readable};
 pub use refused::explained;
 
-/// The address and the credentials of a context (`None`: the current one) of these files. Without files: of
-/// `~/.kube/config`.
+/// The address and the credentials of a context (`None`: the current one) of these files.
 ///
 /// # Errors
 /// One line that names the file, what is wrong in it, and what to write.
 pub fn connection(files: &[PathBuf], context: Option<&str>) -> anyhow::Result<kube::Config> {
     let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
     let read = files::read(files)?;
-    let shown = if names.is_empty() { "~/.kube/config".into() } else { names.join(", ") };
-    chosen::choose(read, context, &proxy::Environment::read()).with_context(|| format!("kubeconfig {shown}"))
+    chosen::choose(read, context, &proxy::Environment::read())
+        .with_context(|| format!("kubeconfig {}", names.join(", ")))
 }

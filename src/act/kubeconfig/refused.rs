@@ -9,9 +9,10 @@ use crate::ground::text::{chain, shortened};
 /// What to do about a key or a certificate that cannot be used.
 const PLAIN: &str = "give a key without a passphrase (`openssl pkey -in KEY -out NEW`)";
 
-/// kube's error in the words of the kubeconfig; `user` has the credentials.
+/// kube's error in the words of the kubeconfig.
 #[must_use]
-pub fn explained(error: &kube::Error, user: &AuthInfo) -> anyhow::Error {
+pub fn explained(error: &kube::Error, kube: &kube::Config) -> anyhow::Error {
+    let user = &kube.auth_info;
     match (error, &user.exec) {
         (kube::Error::Auth(AuthError::AuthExecStart(error)), Some(exec)) => {
             let hint = exec.install_hint.as_deref().map(one_line).filter(|hint| !hint.is_empty());
@@ -26,8 +27,11 @@ pub fn explained(error: &kube::Error, user: &AuthInfo) -> anyhow::Error {
         (kube::Error::Auth(AuthError::AuthExecParse(_) | AuthError::ExecPluginFailed), Some(exec)) => {
             anyhow!("{} gave no credentials: its output is no ExecCredential with a status", named(exec))
         }
+        (kube::Error::RustlsTls(RustlsTlsError::AddRootCertificate(why)), _) if kube.root_cert.is_some() => {
+            anyhow!("the certificate-authority of the kubeconfig's cluster cannot be used: {why}")
+        }
         (kube::Error::RustlsTls(RustlsTlsError::AddRootCertificate(why)), _) => {
-            anyhow!("no TLS without certificates to trust: {why}: name them as certificate-authority")
+            anyhow!("no TLS without certificates to trust ({why}): name them as certificate-authority")
         }
         (kube::Error::RustlsTls(why), _) if !matches!(why, RustlsTlsError::InvalidServerName(_)) => {
             anyhow!("{} of the kubeconfig's user cannot be used: {}", identity(user), of_identity(why))

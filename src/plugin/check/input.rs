@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::tree::{Node, ParseError, Tree, parse};
 use super::unknown_kind::guard_in;
+use crate::ground::text::decoded;
 
 /// No manifest is larger. (The API server takes objects of about 1.5 MB; a chart with all its definitions is some MB.)
 pub const LARGEST_FILE: u64 = 32 << 20;
@@ -172,19 +173,6 @@ fn text_of(from: &mut dyn Read) -> Result<String, String> {
             "it is not text (zero byte at {at}): a binary file, or UTF-16 without a byte order mark; give YAML or JSON in UTF-8"
         )),
         None => Ok(text),
-    }
-}
-
-/// As kubectl reads text: in UTF-16 where a byte order mark says so, else in UTF-8; what is neither is replaced.
-fn decoded(bytes: &[u8]) -> String {
-    let utf16 = |rest: &[u8], unit: fn([u8; 2]) -> u16| {
-        let units = rest.chunks(2).map(|pair| if let [a, b] = *pair { unit([a, b]) } else { 0xfffd });
-        char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
-    };
-    match bytes {
-        [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
-        [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),
-        _ => String::from_utf8_lossy(bytes).into_owned(),
     }
 }
 

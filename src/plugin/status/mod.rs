@@ -31,7 +31,7 @@ use clap::{Args, ValueEnum};
 use kube::Client;
 
 use crate::act::client::{fitted, fresh};
-use crate::act::kubeconfig::{connection, files};
+use crate::act::kubeconfig::{connection, or_default};
 use crate::ground::units::duration;
 use query::Query;
 
@@ -94,7 +94,7 @@ impl StatusArgs {
     /// # Errors
     /// When there is no kubeconfig, it cannot be read, or has no such context.
     pub fn connect(&self) -> anyhow::Result<(Client, Query)> {
-        let files = self.kubeconfig.as_deref().map_or_else(Vec::new, files);
+        let files = or_default(self.kubeconfig.as_deref().unwrap_or_default());
         let config = fitted(connection(&files, self.context.as_deref())?);
         let namespace = match (self.all_namespaces, &self.namespace) {
             (true, _) => None,
