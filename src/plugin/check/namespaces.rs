@@ -162,13 +162,26 @@ impl<'a> Namespace<'a> {
             let text = format!("there is no such annotation, and it has no effect: did you mean {PREFIX}{nearest}?");
             (Code::AnnotationKey, text)
         } else if node.text().is_none() {
-            (Code::NotText, "the API server takes only text here: write it in quotes".to_owned())
+            let plain = node.scalar().unwrap_or_default();
+            let text = match self.problem_of(key, plain) {
+                Some(problem) => format!("the API server takes only text here, in quotes; and {problem}"),
+                None => format!("the API server takes only text here: write \"{plain}\", in quotes"),
+            };
+            (Code::NotText, text)
         } else if key == keys::INCLUDE_JOBS && !["true", "false"].contains(&node.text().unwrap_or_default()) {
             (Code::ValueInvalid, "write \"true\" or \"false\"".to_owned())
         } else {
             return None;
         };
         Some(self.error(code, annotation(key, node), text))
+    }
+
+    /// What would be wrong with an annotation if this were its text.
+    fn problem_of(&self, key: &str, text: &str) -> Option<String> {
+        let mut stamp = self.stamp(&BTreeMap::new(), &[]);
+        stamp.insert(key.to_owned(), text.to_owned());
+        let problems = reading_of(&stamp)?.guard.err()?;
+        problems.iter().find(|problem| problem.key() == Some(key)).map(guard::Problem::to_string)
     }
 }
 
