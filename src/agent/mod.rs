@@ -23,7 +23,7 @@ use self::turn::Agent;
 use crate::access;
 use crate::access::confinement::Confinement;
 use crate::act::client::{self, Contact, RenewableClient};
-use crate::cgroup::{Allocations, Hierarchy, Machine, StatReader};
+use crate::cgroup::{Alarms, Allocations, Hierarchy, Machine, StatReader};
 use crate::cli::{EXIT_USAGE, RunArgs};
 use crate::config::Config;
 use crate::controller::{Controller, Settings};
@@ -34,7 +34,7 @@ use crate::report::incidents::Incidents;
 use crate::report::metrics::Metrics;
 use crate::report::recent::Recent;
 use crate::report::{Pace, events, stderr};
-use crate::sampler::{AllocationClock, Counters, Sampler};
+use crate::sampler::{AllocationClock, Counters, Sampler, inbox};
 use crate::serve::http::{AgentState, Pages, listen, serve};
 
 /// Reports wait here while the loop is busy. The sampler repeats those that do not fit.
@@ -111,12 +111,13 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
     announce(&config, &clients, &hierarchy, listener.local_addr()?);
 
     let (counters, metrics) = (Arc::new(Counters::default()), Metrics::new());
-    let (commands, obeyed) = std::sync::mpsc::sync_channel(COMMANDS);
+    let (commands, inbox) = inbox(COMMANDS)?;
     let (reporter, reports) = mpsc::channel(REPORTS);
     let stats = StatReader::new();
-    let sampler =
-        Sampler::new(stats.clone(), Arc::clone(&counters), reporter).counting(allocation_clock(&config, &hierarchy));
-    std::thread::Builder::new().name("sampler".into()).spawn(move || sampler.run(clock, &obeyed))?;
+    let sampler = Sampler::new(stats.clone(), Arc::clone(&counters), reporter)
+        .counting(allocation_clock(&config, &hierarchy))
+        .listening(Alarms::open(hierarchy.version));
+    std::thread::Builder::new().name("sampler".into()).spawn(move || sampler.run(clock, &inbox))?;
 
     let (notices, queued) = events::queue();
     let instance = config.pod_name.clone().or(Some(config.node.clone()));

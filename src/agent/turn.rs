@@ -33,7 +33,7 @@ use crate::report::metrics::Metrics;
 use crate::report::notice::Notice;
 use crate::report::recent::Recent;
 use crate::report::{self, Pace, events};
-use crate::sampler::{Command, Counters, Report, TargetId, What, read_all};
+use crate::sampler::{Commands, Counters, Report, TargetId, What, read_all};
 use crate::serve::http::{AgentState, Question, Unheard, Views};
 
 /// While an eviction may come soon, the agent pings over its connection at this interval. The connection is then open,
@@ -69,7 +69,7 @@ pub(super) struct Agent {
     pub(super) writes: RenewableClient,
     /// The agent's own account, where it acts as its node otherwise.
     pub(super) own: RenewableClient,
-    pub(super) commands: std::sync::mpsc::SyncSender<Command>,
+    pub(super) commands: Commands,
     pub(super) counters: Arc<Counters>,
     pub(super) metrics: Metrics,
     pub(super) notices: events::Queue,
@@ -342,7 +342,7 @@ impl Agent {
         match effect {
             Effect::Resolve(id, want) => self.wants.push((id, want)),
             // The thread ends only after this side.
-            Effect::Sampler(command) => drop(self.commands.send(command)),
+            Effect::Sampler(command) => self.commands.send(command),
             Effect::Post(number, order) => self.post(number, order),
             Effect::Warn(id, warning) => {
                 if self.warnings.len() < MOST_WARNINGS {

@@ -3,6 +3,7 @@
 //! A group that is gone is a value (`None`), not an error: reading a kept descriptor of a removed group gives `ENODEV`,
 //! opening one gives `ENOENT`. A read allocates nothing unless it fails.
 
+mod alarms;
 mod allocations;
 mod error;
 mod group;
@@ -17,6 +18,7 @@ mod v1;
 mod v2;
 mod version;
 
+pub use self::alarms::{Alarm, Alarms};
 pub use self::allocations::{Allocations, NotCounted};
 pub use self::error::{Malformed, ReadError, ReadErrorKind};
 pub use self::group::{Group, Machine, peak};

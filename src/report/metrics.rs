@@ -60,6 +60,7 @@ pub struct Metrics {
     invalid: Gauge,
     samples: Counter,
     spared: Counter,
+    alarms: Counter,
     stat_reads: Counter,
     wakeups: Counter,
     /// Containers found above their threshold.
@@ -121,6 +122,11 @@ impl Metrics {
             r,
             "spared_samples",
             "Looks that were not needed, because the node had allocated too little memory",
+        );
+        let alarms = counter(
+            r,
+            "alarms",
+            "Looks that were due at once, because the kernel notified of the container's memory.events (cgroup v2)",
         );
         let stat_reads = counter(r, "stat_reads", "Looks that had to read memory.stat too");
         let wakeups = counter(r, "sampler_wakeups", "Times the sampling thread woke up");
@@ -194,6 +200,7 @@ impl Metrics {
             invalid,
             samples,
             spared,
+            alarms,
             stat_reads,
             wakeups,
             verdicts,
@@ -264,6 +271,7 @@ impl Metrics {
         // The sampling thread keeps its own counts; they are copied here.
         self.samples.inner().store(counters.samples.load(Relaxed), Relaxed);
         self.spared.inner().store(counters.spared.load(Relaxed), Relaxed);
+        self.alarms.inner().store(counters.alarms.load(Relaxed), Relaxed);
         self.stat_reads.inner().store(counters.stat_reads.load(Relaxed), Relaxed);
         self.wakeups.inner().store(counters.wakeups.load(Relaxed), Relaxed);
         let mut page = String::new();

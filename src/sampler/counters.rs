@@ -13,6 +13,8 @@ pub struct Counters {
     pub stat_reads: AtomicU64,
     /// Samples that read the limit, and sometimes also the pod's limit and the kernel's counts of kills.
     pub limit_reads: AtomicU64,
+    /// Samples that were due at once because of the kernel's alarm.
+    pub alarms: AtomicU64,
     /// Times the thread woke up.
     pub wakeups: AtomicU64,
     /// Notified when an eviction may come soon.

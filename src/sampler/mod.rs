@@ -1,10 +1,12 @@
 //! The sampling thread: it reads the targets that are due, judges them, and reports changes.
 //!
 //! It is a thread of its own, so that sampling goes on while TLS, JSON or a slow server keep the async side busy. It
-//! waits only for the next due target or for a command. In the steady state it allocates nothing.
+//! waits only for the next due target, for a command, or for an alarm of the kernel. In the steady state it allocates nothing.
 
 mod allocation;
+mod bells;
 mod counters;
+mod inbox;
 mod kills;
 mod latency;
 mod messages;
@@ -16,22 +18,24 @@ pub use self::view::{Breakdowns, Known, LastSample, Shown};
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::TryRecvError;
 use std::time::Duration;
 
 use tokio::sync::mpsc::Sender;
 
 use self::allocation::Budget;
+use self::bells::Bells;
 use self::reader::Context;
 use self::target::Due;
-use crate::cgroup::StatReader;
+use crate::cgroup::{Alarms, StatReader};
 use crate::decide::allocation::Allocated;
-use crate::decide::schedule::LONGEST_INTERVAL;
+use crate::decide::schedule::{LONGEST_INTERVAL, SHORTEST_INTERVAL};
 use crate::ground::clock::{Clock, Moment};
 use crate::ground::units::Bytes;
 
 pub use self::allocation::AllocationClock;
 pub use self::counters::Counters;
+pub use self::inbox::{Commands, Inbox, inbox};
 pub use self::latency::Latency;
 pub use self::messages::{Command, Report, TargetId, Watch, What};
 pub use self::reader::read_all;
@@ -69,6 +73,7 @@ pub struct Sampler {
     due: Vec<Due>,
     /// The same of what is known of their growth.
     budgets: Vec<Option<Budget>>,
+    bells: Bells,
     /// `None`: samples go by time alone.
     allocations: Option<AllocationClock>,
     stats: StatReader,
@@ -89,6 +94,7 @@ impl Sampler {
             targets: Vec::new(),
             due: Vec::new(),
             budgets: Vec::new(),
+            bells: Bells::default(),
             allocations: None,
             stats,
             counters,
@@ -105,8 +111,15 @@ impl Sampler {
         Sampler { allocations, ..self }
     }
 
-    /// Runs until all senders of commands are gone.
-    pub fn run(mut self, clock: Clock, commands: &Receiver<Command>) {
+    /// Samples a target at once when the kernel notifies of its group.
+    #[must_use]
+    pub fn listening(self, alarms: Option<Alarms>) -> Sampler {
+        Sampler { bells: self.bells.with(alarms), ..self }
+    }
+
+    /// Runs until the sender of commands is gone.
+    pub fn run(mut self, clock: Clock, inbox: &Inbox) {
+        let (mut rings, mut deaf_until) = (false, Moment::ZERO);
         loop {
             let now = clock.now();
             let turned = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
@@ -115,20 +128,40 @@ impl Sampler {
             let next = self.sweep(&|| clock.now());
             // Use half of a core at most, even if every target is near a kill.
             let done = clock.now();
-            let rest = next.saturating_sub(done).max(done.saturating_sub(now));
-            match commands.recv_timeout(rest) {
-                Ok(first) => {
-                    let now = clock.now();
-                    self.obey(first, now);
-                    // Handle all commands that have arrived meanwhile, before the next sweep.
-                    while let Ok(command) = commands.try_recv() {
-                        self.obey(command, now);
-                    }
+            let busy = done.saturating_sub(now);
+            let rest = next.saturating_sub(done).max(busy);
+            if rings {
+                // However many alarms ring, they cause no more wake-ups than one target that is near a kill.
+                deaf_until = done + busy.max(SHORTEST_INTERVAL);
+            }
+            let deaf = deaf_until.saturating_sub(done);
+            rings = match deaf {
+                Duration::ZERO => inbox.wait(rest, self.bells.source()),
+                _ => inbox.wait(rest.min(deaf), None),
+            };
+            let now = clock.now();
+            if rings {
+                self.alarmed(now);
+            }
+            // Handle all commands that have arrived meanwhile, before the next sweep.
+            loop {
+                match inbox.next() {
+                    Ok(command) => self.obey(command, now),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return,
                 }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
+    }
+
+    /// Makes the targets due whose alarms have rung.
+    fn alarmed(&mut self, now: Moment) {
+        let Sampler { bells, targets, due, budgets, counters, .. } = self;
+        bells.take(now, |i| {
+            targets[i].alarmed(now);
+            (due[i], budgets[i]) = (targets[i].next(), None);
+            counters.alarms.fetch_add(1, Relaxed);
+        });
     }
 
     pub fn obey(&mut self, command: Command, now: Moment) {
@@ -138,6 +171,7 @@ impl Sampler {
                 let target = Target::new(*watch, now);
                 self.due.push(target.next());
                 self.budgets.push(None);
+                self.bells.push(now);
                 self.targets.push(target);
             }
             Command::Rule(id, rule, edit) => {
@@ -170,6 +204,7 @@ impl Sampler {
         self.targets.swap_remove(i);
         self.due.swap_remove(i);
         self.budgets.swap_remove(i);
+        self.bells.swap_remove(i);
     }
 
     /// Samples all targets that are due, and those that may share this wake-up. Returns when to call it again, at most
@@ -251,6 +286,8 @@ impl Sampler {
     /// Samples one target. Returns whether its eviction may come soon.
     fn sample(&mut self, index: usize, now: Moment, clock: &dyn Fn() -> Moment) -> bool {
         let target = &mut self.targets[index];
+        // Before it is read, so that nothing is missed in between.
+        self.bells.listen(index, &target.groups().own, now);
         let before = target.last_read().map(|(usage, _)| usage);
         let context = Context { stats: &self.stats, counters: &self.counters, clock };
         let (killed, change) = target.sample(now, &context);
@@ -421,6 +458,96 @@ mod tests {
             }
             (self.sampler.counters.samples.load(Relaxed) - before, told)
         }
+    }
+
+    impl Rig {
+        /// With the kernel's alarms, sampled since a while.
+        fn listening() -> Rig {
+            let rig = Rig::counting("1073741824\n");
+            let sampler = rig.sampler.listening(Alarms::open(Version::V2));
+            let mut rig = Rig { sampler, ..rig };
+            rig.set(20 * MIB, 0);
+            assert_eq!(rig.samples(2_500).1.len(), 0);
+            rig
+        }
+
+        /// What the kernel notifies of.
+        fn count(&self, events: &str) {
+            write(self.dir.path(), "memory.events", events);
+        }
+
+        /// Lets time pass, each millisecond after something was done in it; how often it is sampled, and what is told.
+        fn millis(&mut self, millis: u64, mut each: impl FnMut(&Rig, u64)) -> (u64, Vec<What>) {
+            let before = self.sampler.counters.samples.load(Relaxed);
+            let mut told = Vec::new();
+            for i in 0..millis {
+                each(self, i);
+                self.now += Duration::from_millis(1);
+                let now = self.now;
+                self.sampler.alarmed(now);
+                self.sampler.sweep(&|| now);
+                told.extend(std::iter::from_fn(|| self.reports.try_recv().ok()).map(|r| r.what));
+            }
+            (self.sampler.counters.samples.load(Relaxed) - before, told)
+        }
+    }
+
+    #[test]
+    fn a_kill_that_the_kernel_notifies_of_is_told_at_once() {
+        let mut rig = Rig::listening();
+        rig.millis(10, |_, _| {});
+        assert_eq!(rig.millis(100, |_, _| {}).0, 0, "far, on a node that allocates nothing");
+        rig.count("max 0\noom_kill 3\n");
+        let (samples, told) = rig.millis(1, |_, _| {});
+        assert!(matches!(told[..], [What::Killed { count: 3, .. }]) && samples == 1, "{told:?}");
+        let (samples, told) = rig.millis(900, |_, _| {});
+        assert!(told.is_empty() && samples <= 2, "once: {samples}, {told:?}");
+    }
+
+    #[test]
+    fn alarms_that_ring_all_the_time_cost_no_more_than_the_shortest_interval() {
+        let mut rig = Rig::listening();
+        let high = |rig: &Rig, i| rig.count(&format!("high {i}\nmax 0\noom_kill 0\n"));
+        rig.millis(10, |_, _| {});
+        let (samples, told) = rig.millis(15, high);
+        assert!((2..=15 / 5 + 1).contains(&samples) && told.is_empty(), "{samples}, {told:?}");
+        // What rings for no reason is hardly listened to any more, and sampled as if there were no alarm.
+        let (quiet, _) = rig.millis(30_000, |_, _| {});
+        rig.millis(1_000, high);
+        let (samples, told) = rig.millis(30_000, high);
+        let alarms = rig.sampler.counters.alarms.load(Relaxed);
+        assert!(samples < quiet + 6 * 16 && alarms <= 8 * 16 && told.is_empty(), "{samples}, {quiet}, {alarms}");
+        // A kill is then found by time, and the alarm is heard again once it was calm.
+        rig.count("high 9\nmax 0\noom_kill 1\n");
+        let (_, told) = rig.millis(5_100, |_, _| {});
+        assert!(matches!(told[..], [What::Killed { count: 1, .. }]), "{told:?}");
+        rig.millis(60_000, |_, _| {});
+        rig.count("high 9\nmax 0\noom_kill 2\n");
+        assert!(matches!(rig.millis(1, |_, _| {}).1[..], [What::Killed { count: 1, .. }]));
+    }
+
+    #[test]
+    fn an_alarm_is_of_all_that_share_a_group_and_ends_with_the_last() {
+        let mut rig = Rig::listening();
+        let group = Arc::clone(&rig.sampler.targets[0].groups().own);
+        let watch = Watch {
+            id: TargetId(2),
+            groups: Groups { own: group, pod: None, stands_for_container: true },
+            rule: rule("60"),
+            shown: Arc::default(),
+            latency: Arc::default(),
+        };
+        rig.sampler.obey(Command::Watch(Box::new(watch)), rig.now);
+        rig.millis(4, |_, _| {});
+        let ring = |rig: &mut Rig, i| {
+            rig.count(&format!("high {i}\nmax 0\noom_kill 0\n"));
+            rig.millis(5, |_, _| {}).0
+        };
+        assert_eq!(ring(&mut rig, 1), 2);
+        rig.sampler.obey(Command::Forget(TargetId(1)), rig.now);
+        assert_eq!(ring(&mut rig, 2), 1);
+        rig.sampler.obey(Command::Forget(TargetId(2)), rig.now);
+        assert_eq!((ring(&mut rig, 3), rig.sampler.bells.source().is_some()), (0, true));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::messages::{Report, TargetId, Watch, What};
 use super::reader::{Context, Reader};
 use super::view::{LastSample, Shown};
 use crate::cgroup::ReadError;
+use crate::cgroup::resolve::Groups;
 use crate::decide::allocation::Allowance;
 use crate::decide::judge::{Evidence, History, Verdict};
 use crate::decide::schedule::{LONGEST_INTERVAL, SHORTEST_INTERVAL, Schedule, crossing, time_left};
@@ -111,6 +112,8 @@ pub struct Target {
     warned: bool,
     /// The same is to be reported.
     warning: Option<Evidence>,
+    /// The kernel has notified of its group since the last sample.
+    alarmed: bool,
     /// An eviction may come soon.
     near: bool,
     /// Since when its end is awaited.
@@ -139,6 +142,7 @@ impl Target {
             below_at: None,
             warned: false,
             warning: None,
+            alarmed: false,
             near: false,
             followed: None,
             settled: None,
@@ -151,7 +155,8 @@ impl Target {
     /// [`Target::reported`] prevents a change from being reported again.
     pub(super) fn sample(&mut self, now: Moment, with: &Context<'_>) -> (Option<What>, Option<(What, Reported)>) {
         let own = self.reader.own(now, with);
-        if let (Some(interval), Ok(Some(own))) = (self.settled, &own)
+        let alarmed = std::mem::take(&mut self.alarmed);
+        if let (Some(interval), Ok(Some(own)), false) = (self.settled, &own, alarmed)
             && self.reader.is_unchanged(*own, now)
         {
             self.unchanged(now, interval);
@@ -163,7 +168,7 @@ impl Target {
             Some(own) => self.reader.rest(own, now, &schedule, with),
             None => Ok(None),
         });
-        let killed = self.killed(now, &read);
+        let killed = self.killed(now, &read, alarmed);
         let changed = self.judge(now, read);
         self.keep_breakdown(now, changed.as_ref().map(|(what, _)| what));
         (killed, changed)
@@ -327,13 +332,13 @@ impl Target {
     }
 
     /// Checks for kills by the kernel since the last read: once a second (once in 5 s far from the limit), and whenever
-    /// much of its memory is gone, because a kill may be the reason.
-    fn killed(&mut self, now: Moment, read: &Result<Option<Sample>, ReadError>) -> Option<What> {
+    /// much of its memory is gone or the kernel notifies of the group, because a kill may be the reason.
+    fn killed(&mut self, now: Moment, read: &Result<Option<Sample>, ReadError>, alarmed: bool) -> Option<What> {
         let is = read.as_ref().ok()?.as_ref()?.own.usage.0;
         let was = self.reader.last().map_or(0, |last| last.own.usage.0);
         // What looks like a dip may be a kill, too; killed processes give their memory back bit by bit.
         let fell = is < was - was / 8 || (matches!(self.reported, Reported::Above(_)) && is < was);
-        if !self.reader.has_read_limits(now) && !fell {
+        if !self.reader.has_read_limits(now) && !fell && !alarmed {
             return None;
         }
         let (count, hit, together) = self.kills.read(self.reader.groups(), now)?;
@@ -346,6 +351,13 @@ impl Target {
             last.sample.pod = Some(Level { usage: after.usage.max(before), ..after });
         }
         Some(What::Killed { count, together, hit, last })
+    }
+
+    /// The kernel notifies of its group: it is due at once, but not more often than a container that is near a kill.
+    pub(super) fn alarmed(&mut self, now: Moment) {
+        let after_last = self.reader.last().map_or(now, |last| last.at + SHORTEST_INTERVAL);
+        let at = self.due.at.min(now.max(after_last));
+        (self.alarmed, self.due) = (true, Due { at, early: at.min(self.due.early) });
     }
 
     pub fn reported(&mut self, reported: Reported) {
@@ -389,6 +401,10 @@ impl Target {
     #[must_use]
     pub fn due(&self) -> Moment {
         self.due.at
+    }
+
+    pub(super) fn groups(&self) -> &Groups {
+        self.reader.groups()
     }
 
     pub(super) fn id(&self) -> TargetId {
