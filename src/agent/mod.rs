@@ -266,7 +266,7 @@ fn allocation_clock(config: &Config, hierarchy: &Hierarchy) -> Option<Allocation
     }
 }
 
-/// Raises the limit of descriptors: each container needs four to six, and as many for the pod's group above it.
+/// Raises the limit of descriptors: each container needs four to seven, and as many for the pod's group above it.
 fn raise_file_limit() {
     let raised =
         getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));

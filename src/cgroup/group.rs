@@ -32,6 +32,8 @@ pub struct Group {
     kills: Option<File>,
     /// Only on v1; v2 counts them in the file of the kills.
     failed_charges: Option<File>,
+    /// Only on v2.
+    high: Option<File>,
     swap: Option<Swap>,
     /// Only on v1: a process that moves in brings what it was charged elsewhere (`memory.move_charge_at_immigrate`).
     takes_charges: bool,
@@ -56,11 +58,24 @@ impl Group {
         };
         let swap = machine.swap.clone().filter(|_| version == Version::V2).map(Swap::new);
         let failed_charges = if version == Version::V1 { open(files.failed_charges)? } else { None };
+        let high = if version == Version::V2 { open(v2::HIGH)? } else { None };
         let (times, kills) = ((machine.magnified)(dir), open(files.kills)?);
         let takes_charges = version == Version::V1 && v1::takes_charges(dir);
         let (dir, pace) = (dir.to_owned(), Mutex::default());
-        let group = Group { dir, version, times, usage, limit, stat, kills, failed_charges, swap, takes_charges, pace };
-        Ok(Some(group))
+        Ok(Some(Group {
+            dir,
+            version,
+            times,
+            usage,
+            limit,
+            stat,
+            kills,
+            failed_charges,
+            high,
+            swap,
+            takes_charges,
+            pace,
+        }))
     }
 
     /// Whether it can be charged memory that was allocated, and charged to another group, before.
@@ -100,6 +115,15 @@ impl Group {
             Limit::Bytes(bytes) => Limit::Bytes(bytes.times(self.times)),
             Limit::Max => Limit::Max,
         }))
+    }
+
+    /// v2's `memory.high`, at which the kernel slows the group down; `None` if it has none, is gone, or the file cannot be read. No
+    /// verdict depends on it.
+    #[must_use]
+    pub fn high(&self) -> Option<Bytes> {
+        let mut buffer = [0; NUMBER_BUFFER];
+        let high = self.parsed(self.high.as_ref()?, v2::HIGH, &mut buffer, |text| self.version.parse_limit(text));
+        high.ok()??.bytes().map(|high| high.times(self.times))
     }
 
     /// The cache in it; `None` if it is gone. This is the most expensive read: the kernel gathers its per-CPU counters
@@ -281,6 +305,7 @@ mod tests {
             &[
                 ("memory.current", b"62914560\n"),
                 ("memory.max", b"134217728\n"),
+                ("memory.high", b"100000000\n"),
                 (
                     "memory.stat",
                     b"anon 1\nfile 2\nkernel_stack 3\npagetables 4\npercpu 1\nsock 9\nshmem 2\nfile_dirty 5\nfile_writeback 6\ninactive_file 100\nactive_file 200\nslab_reclaimable 7\nslab 8\n",
@@ -291,6 +316,7 @@ mod tests {
         );
         assert_eq!(group.usage().unwrap(), Some(Bytes(62_914_560)));
         assert_eq!(group.limit().unwrap(), Some(Limit::Bytes(Bytes(128 << 20))));
+        assert_eq!(group.high(), Some(Bytes(100_000_000)));
         let stat = group.stat().unwrap().unwrap();
         assert_eq!(stat.clean_cache(), Bytes(100 + 200 - 5 - 6 + 7));
         let expected = Kills { killed: 3, together: Some(0), limit_hit: Some(1), hit_below: 0 };
@@ -328,7 +354,7 @@ mod tests {
         std::fs::write(dir.path().join("memory.move_charge_at_immigrate"), "1\n").unwrap();
         let other = Group::open(dir.path(), Version::V1, &Machine::without_swap()).unwrap().unwrap();
         assert!(other.takes_charges());
-        assert_eq!(group.limit().unwrap(), Some(Limit::Max));
+        assert_eq!((group.limit().unwrap(), group.high()), (Some(Limit::Max), None));
         assert_eq!(group.stat().unwrap().unwrap().clean_cache(), Bytes(289));
         assert_eq!(group.kills(None).map(|k| k.killed), Some(2));
         assert_eq!(group.failed_charges(), Some(9));

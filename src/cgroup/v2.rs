@@ -15,6 +15,7 @@ pub(super) const FILES: Files = Files {
 };
 
 pub(super) const OWN_EVENTS: &str = "memory.events.local";
+pub(super) const HIGH: &str = "memory.high";
 pub(super) const SWAP_CURRENT: &str = "memory.swap.current";
 pub(super) const SWAP_MAX: &str = "memory.swap.max";
 

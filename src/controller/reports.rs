@@ -55,6 +55,7 @@ impl Controller {
             // A pod without a limit as a whole is no fault of the guard: each of its containers is guarded by its own
             // limit, and a container without one gets its own Event.
             What::NoLimit if container.is_none() => {}
+            What::Throttled(throttled) => notify(&mut self.effects, entry, container, Subject::Throttled(throttled)),
             What::NoLimit => notify(&mut self.effects, entry, container, Subject::NoLimit),
             What::BeyondLimit => notify(&mut self.effects, entry, container, Subject::BeyondLimit),
             What::Unreadable(error) => {

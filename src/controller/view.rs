@@ -12,7 +12,7 @@ use crate::ground::keys;
 use crate::pods::Owner;
 use crate::pods::guard::DryRun;
 use crate::report::notice::Subject;
-use crate::sampler::{Shown, TargetId};
+use crate::sampler::{LastSample, Shown, TargetId};
 use crate::serve::wire::{GuardState, GuardView, MemoryView};
 
 /// Why a percentage for the pod as a whole has no meaning, if `*` sets one.
@@ -90,6 +90,7 @@ fn view_of_target(entry: &Entry, target: &Guarded, now: Moment) -> (GuardView, O
             slow_growth: last.slow_growth,
             age_ms: millis(now.saturating_sub(last.sample.at)),
             next_ms: millis(last.next.saturating_sub(now)),
+            high: last.high.map(|b| b.0),
             oom_kills: last.oom_kills,
             ..MemoryView::default()
         });
@@ -165,7 +166,15 @@ fn state_of(entry: &Entry, target: &Guarded, now: Moment) -> (GuardState, String
         _ if above.is_some() => {
             (GuardState::Over, "above its threshold; the pod is being acted on for another container".into())
         }
-        _ => (GuardState::Watching, "below its threshold".into()),
+        _ => match view.last() {
+            Some(LastSample { throttled: true, high: Some(high), .. }) => {
+                let why = format!(
+                    "below its threshold, and the kernel slows it down at its memory.high of {high}: it may never get to its threshold"
+                );
+                (GuardState::Throttled, why)
+            }
+            _ => (GuardState::Watching, "below its threshold".into()),
+        },
     }
 }
 

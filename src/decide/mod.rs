@@ -10,4 +10,5 @@ pub mod ladder;
 pub mod past;
 pub mod restraint;
 pub mod schedule;
+pub mod throttle;
 pub mod warn;

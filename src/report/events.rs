@@ -336,6 +336,7 @@ pub(crate) mod tests {
             mode: DryRun::Off,
             grace: None,
             took: Duration::ZERO,
+            too_late: false,
             passed: Vec::new(),
         };
         let note = |cache| events(&notice(evicted(cache)))[0].0.note.clone().unwrap();

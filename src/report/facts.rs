@@ -50,6 +50,10 @@ impl Subject {
             Subject::Warned { evidence, relieved, .. } => Facts { relieved: Some(*relieved), ..of(evidence) },
             Subject::Deferred { evidence, reason, .. } => Facts { cause: Some(reason.label().into()), ..of(evidence) },
             Subject::Slow { growth, .. } => Facts { growth: Some(*growth), ..Facts::default() },
+            Subject::Throttled(throttled) => {
+                let (usage, threshold) = (Some(throttled.usage.0), Some(throttled.threshold.0));
+                Facts { usage, threshold, ..Facts::default() }
+            }
             Subject::Missed { reason, last_sample, .. } => Facts {
                 cause: Some(reason.label().into()),
                 ..last_sample.as_ref().map(|last| of_sample(&last.0)).unwrap_or_default()

@@ -186,6 +186,8 @@ mod tests {
             verdict: Verdict::Below,
             next: at,
             oom_kills: None,
+            high: None,
+            throttled: false,
         };
         let known = Known { last, past, breakdowns: crate::sampler::Breakdowns::default() };
         Story::new(known, Surroundings { others: vec![("proxy".into(), Bytes(5 * MIB))], ..Surroundings::default() })

@@ -13,6 +13,7 @@ use crate::decide::eligibility::Never;
 use crate::decide::judge::Evidence;
 use crate::decide::ladder::Reasons;
 use crate::decide::restraint::Reason;
+use crate::decide::throttle::Throttled;
 use crate::ground::units::Bytes;
 use crate::pods::guard::{DryRun, Problem, Remedy, Warning};
 use crate::pods::{Owner, PodRef};
@@ -129,6 +130,8 @@ pub enum Subject {
     NoLimit,
     /// The threshold is a quantity that is not below the limit.
     BeyondLimit,
+    /// The kernel slows the container down at `memory.high`, below its threshold.
+    Throttled(Throttled),
     /// The container's group was not found.
     Unresolved(String),
     /// The container's group cannot be read.
@@ -222,6 +225,7 @@ impl Subject {
             Subject::Missed { .. } => "PreOOMMissed",
             Subject::InvalidGuard(_) | Subject::NoLimit | Subject::BeyondLimit => "PreOOMInvalidGuard",
             Subject::GuardWarning(_) => "PreOOMGuardWarning",
+            Subject::Throttled(_) => "PreOOMThrottled",
             Subject::Never(_) | Subject::Unresolved(_) | Subject::Unreadable(_) => "PreOOMNotGuarded",
         }
     }

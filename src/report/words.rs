@@ -9,6 +9,7 @@ use crate::act::order::Act;
 use crate::act::warn::Warned;
 use crate::decide::judge::Evidence;
 use crate::decide::ladder::NotPossible;
+use crate::decide::throttle::Throttled;
 use crate::ground::units::Bytes;
 use crate::pods::guard::{DryRun, Remedy};
 use crate::sampler::LastSample;
@@ -282,6 +283,9 @@ impl Subject {
             Subject::GuardWarning(warning) => warning.to_string(),
             Subject::NoLimit => "Not guarded: the threshold is a percentage, and neither the container nor its pod has a memory limit: set a limit, or write a quantity such as \"512Mi\"".into(),
             Subject::BeyondLimit => "Not guarded: the threshold is not below the memory limit, so it can never be crossed: write a smaller one".into(),
+            Subject::Throttled(Throttled { high, threshold, usage }) => format!(
+                "The kernel slows it down before it can be evicted: its memory.high of {high} is not above its threshold of {threshold}, and it stays there (usage {usage}). Write a threshold below memory.high, or raise memory.high (with the kubelet's MemoryQoS, by a higher memory request or limit)"
+            ),
             Subject::Unresolved(why) | Subject::Unreadable(why) => format!("Not guarded: {why}"),
         }
     }
@@ -293,6 +297,7 @@ impl Subject {
             Subject::NotEvicted { act, answer, asked, .. } => answer_words(*act, answer, *asked),
             Subject::Deferred { reason, .. } => format!("held: {reason}"),
             Subject::Slow { .. } => "slow".into(),
+            Subject::Throttled(Throttled { high, threshold, .. }) => format!("throttled at {high} below {threshold}"),
             Subject::NoRemedy { reasons, .. } => reasons_words(reasons),
             other => other.words(),
         }

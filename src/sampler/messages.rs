@@ -9,6 +9,7 @@ use crate::cgroup::resolve::Groups;
 use crate::cgroup::{Hit, ReadError};
 use crate::decide::judge::Evidence;
 use crate::decide::schedule::time_left;
+use crate::decide::throttle::Throttled;
 use crate::pods::guard::Rule;
 
 /// Identifies a target on both sides; an id is never reused.
@@ -63,6 +64,8 @@ pub enum What {
     Worsened(Evidence),
     /// It is above its threshold for warnings. Reported again once it has fallen well below.
     Warned(Evidence),
+    /// The kernel slows it down below its threshold. Reported once.
+    Throttled(Throttled),
     /// It is no longer above its threshold.
     Dipped,
     /// The threshold is a percentage, and there is no limit.

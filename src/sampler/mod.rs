@@ -299,6 +299,10 @@ impl Sampler {
             let what = What::Warned(evidence);
             self.found.push(Change { time_left: what.time_left(), index, what, reported: None });
         }
+        if let Some(throttled) = target.take_throttled() {
+            let what = What::Throttled(throttled);
+            self.found.push(Change { time_left: what.time_left(), index, what, reported: None });
+        }
         if let Some((what, reported)) = change {
             self.found.push(Change { time_left: what.time_left(), index, what, reported: Some(reported) });
         }
@@ -313,7 +317,7 @@ impl Sampler {
         self.found.sort_unstable_by_key(|found| found.time_left);
         for Change { index, what, reported, .. } in self.found.drain(..) {
             let target = &mut self.targets[index];
-            let is_warning = matches!(what, What::Warned(_));
+            let (is_warning, is_throttled) = (matches!(what, What::Warned(_)), matches!(what, What::Throttled(_)));
             let taken = self.reports.try_send(target.report(what)).is_ok();
             match (taken, reported) {
                 (true, Some(reported)) => {
@@ -325,6 +329,7 @@ impl Sampler {
                     self.due[index] = target.next();
                 }
                 (false, None) if is_warning => target.warn_again(),
+                (false, None) if is_throttled => target.report_throttled_again(),
                 (false, None) => target.report_kills_again(),
                 _ => {}
             }
@@ -386,6 +391,7 @@ mod tests {
         fn new(limit: &str) -> Rig {
             let dir = tempfile::tempdir().unwrap();
             write(dir.path(), "memory.max", limit);
+            write(dir.path(), "memory.high", "max\n");
             write(dir.path(), "memory.events", "max 0\noom_kill 0\n");
             let (sender, reports) = mpsc::channel(4);
             let mut rig = Rig {
@@ -524,6 +530,42 @@ mod tests {
         rig.millis(60_000, |_, _| {});
         rig.count("high 9\nmax 0\noom_kill 2\n");
         assert!(matches!(rig.millis(1, |_, _| {}).1[..], [What::Killed { count: 1, .. }]));
+    }
+
+    /// Its guard is told once that it will hardly do anything; and again when it is edited, or was not heard.
+    #[test]
+    fn what_crawls_at_its_high_below_its_threshold_is_told_once() {
+        let mut rig = Rig::new("1073741824\n");
+        rig.set(512 * MIB, 0);
+        rig.samples(12_000);
+        assert!(!rig.view.last().unwrap().throttled, "it has no memory.high");
+        write(rig.dir.path(), "memory.high", "536870912\n");
+        let told = rig.samples(30_000).1;
+        let [What::Throttled(throttled)] = &told[..] else { panic!("{told:?}") };
+        let (high, usage) = (Bytes(512 * MIB), Bytes(512 * MIB));
+        assert_eq!((throttled.high, throttled.usage, throttled.threshold.0 / MIB), (high, usage, 614));
+        let last = rig.view.last().unwrap();
+        assert!(last.throttled && last.high == Some(high));
+        // The kernel has another one within a second.
+        write(rig.dir.path(), "memory.high", "max\n");
+        rig.set(513 * MIB, 0);
+        assert_eq!(rig.samples(1_500).1.len(), 0);
+        assert_eq!(rig.view.last().map(|last| (last.throttled, last.high)), Some((false, None)));
+        // Not heard: the channel is full.
+        write(rig.dir.path(), "memory.high", "536870912\n");
+        rig.sampler.obey(Command::Rule(TargetId(1), rule("70"), 1), rig.now);
+        for _ in 0..4 {
+            let other = Report { id: TargetId(9), edit: 0, what: What::NoLimit };
+            rig.sampler.reports.try_send(other).unwrap();
+        }
+        let until = rig.now + Duration::from_secs(20);
+        while rig.now < until {
+            let now = rig.now;
+            rig.now = rig.sampler.sweep(&|| now);
+        }
+        let told = rig.samples(12_000).1;
+        let throttled = told.iter().filter(|what| matches!(what, What::Throttled(_))).count();
+        assert_eq!(throttled, 1, "{told:?}");
     }
 
     #[test]

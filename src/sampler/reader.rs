@@ -69,6 +69,8 @@ pub(super) struct Reader {
     failed_charges: Option<(u64, u64)>,
     pod_read_at: Moment,
     limit_read_at: Moment,
+    /// [`Group::high`] of the container's group, as read with its limit.
+    high: Option<Bytes>,
     /// When the pod's limit and the counts of kills were last read.
     others_read_at: Moment,
     inputs: Inputs,
@@ -84,6 +86,7 @@ impl Reader {
             failed_charges: None,
             pod_read_at: Moment::ZERO,
             limit_read_at: Moment::ZERO,
+            high: None,
             others_read_at: Moment::ZERO,
             inputs: Inputs::Cache,
         }
@@ -99,6 +102,10 @@ impl Reader {
 
     pub(super) fn limit_read_at(&self) -> Moment {
         self.limit_read_at
+    }
+
+    pub(super) fn high(&self) -> Option<Bytes> {
+        self.high
     }
 
     /// Keeps the sample to compare the next one with it.
@@ -139,6 +146,11 @@ impl Reader {
         let Some(last) = self.last.filter(|_| !is_old(self.limit_read_at, LIMIT_AGE, now)) else {
             with.counters.limit_reads.fetch_add(1, Relaxed);
             self.limit_read_at = now;
+            let high = self.groups.own.high();
+            if std::mem::replace(&mut self.high, high) != high {
+                // What it holds is compared with it, so the cache is read, too.
+                (self.inputs, self.stat_read_of) = (Inputs::Cache, None);
+            }
             return level(&self.groups.own, now);
         };
         Ok(self.groups.own.usage()?.map(|usage| {

@@ -13,6 +13,7 @@ use crate::cgroup::resolve::Groups;
 use crate::decide::allocation::Allowance;
 use crate::decide::judge::{Evidence, History, Verdict};
 use crate::decide::schedule::{LONGEST_INTERVAL, SHORTEST_INTERVAL, Schedule, crossing, time_left};
+use crate::decide::throttle::{Throttle, Throttled};
 use crate::ground::clock::Moment;
 use crate::ground::memory::{Level, Sample};
 use crate::ground::units::Bytes;
@@ -112,6 +113,9 @@ pub struct Target {
     warned: bool,
     /// The same is to be reported.
     warning: Option<Evidence>,
+    throttle: Throttle,
+    /// That the kernel slows it down is to be reported.
+    throttled: Option<Throttled>,
     /// The kernel has notified of its group since the last sample.
     alarmed: bool,
     /// An eviction may come soon.
@@ -142,6 +146,8 @@ impl Target {
             below_at: None,
             warned: false,
             warning: None,
+            throttle: Throttle::default(),
+            throttled: None,
             alarmed: false,
             near: false,
             followed: None,
@@ -216,6 +222,10 @@ impl Target {
         let verdict = self.history.observe(&self.rule, &sample, self.latency.p90());
         let known = self.reader.with_last_cache(&sample);
         self.warn(&known);
+        let high = self.reader.high();
+        let threshold = self.rule.threshold_of(&known).filter(|_| verdict == Verdict::Below);
+        let throttled = self.throttle.observe(high, threshold, &known);
+        self.throttled = throttled.filter(|_| self.throttle.is_news());
         let mut last = LastSample {
             sample,
             value: known.own.value(self.rule.signal),
@@ -225,6 +235,8 @@ impl Target {
             slow_growth: self.history.trend().slow(),
             verdict,
             next: now,
+            high,
+            throttled: throttled.is_some(),
             oom_kills: self.kills.of_container(),
         };
         self.schedule(now, &known, &last);
@@ -260,6 +272,16 @@ impl Target {
     pub(super) fn warn_again(&mut self) {
         self.warned = false;
         self.settled = None;
+    }
+
+    /// The kernel slows it down, which is to be reported.
+    pub(super) fn take_throttled(&mut self) -> Option<Throttled> {
+        self.throttled.take()
+    }
+
+    /// The same could not be reported; a later sample finds it again.
+    pub(super) fn report_throttled_again(&mut self) {
+        self.throttle.report_again();
     }
 
     /// Sets when to sample next, whether an eviction may come soon, and whether the target has settled.
@@ -368,6 +390,7 @@ impl Target {
         self.rule = rule;
         self.edit = edit;
         self.warned = false;
+        self.throttle.report_again();
         self.history.judged_anew();
         self.reported = Reported::Outdated;
         self.settled = None;

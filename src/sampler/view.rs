@@ -40,6 +40,10 @@ pub struct LastSample {
     pub verdict: Verdict,
     /// When it is sampled next.
     pub next: Moment,
+    /// v2's `memory.high`.
+    pub high: Option<Bytes>,
+    /// The kernel slows it down there, below its threshold.
+    pub throttled: bool,
     /// The kernel's count of kills in this group.
     pub oom_kills: Option<u64>,
 }
@@ -111,6 +115,8 @@ impl Shown {
             slow_growth: None,
             verdict: Verdict::Below,
             next: sample.at,
+            high: None,
+            throttled: false,
             oom_kills: None,
         };
         self.set(last, last.value);

@@ -67,7 +67,7 @@ const PAGE: &str = include_str!("page.html");
 /// else, and it cannot turn a string into markup. (A test compares the hashes with the page, and writes them.)
 const POLICY: &str = "default-src 'none'; \
     style-src 'sha256-fWXZu4Lbt6RXWT+MrmT5CkJgkJ/WQt95WNfafaIcLJc='; \
-    script-src 'sha256-L2ANJn0Qzbz/A2+i3O7DeAwRMYWXzN7wQfdyr1FEOqw='; \
+    script-src 'sha256-iCvfFx/VOY8pU9YmUt2kmtT/6N8YjZho5hL45q0jcSs='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
 

@@ -95,6 +95,8 @@ pub struct MemoryView {
     pub age_ms: u64,
     /// In how many milliseconds it is sampled next.
     pub next_ms: u64,
+    /// v2's `memory.high`, at which the kernel slows it down; null: none.
+    pub high: Option<u64>,
     /// How many kills the kernel has counted in this group.
     pub oom_kills: Option<u64>,
     /// For how long the agent has watched it, in seconds.
@@ -214,6 +216,8 @@ pub struct Facts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GuardState {
     Watching,
+    /// Below its threshold, and slowed down by the kernel at `memory.high`.
+    Throttled,
     /// Above its threshold, but not yet for `sustained-for`.
     Sustaining,
     /// The agent waits for the server's answer.
@@ -255,8 +259,9 @@ impl GuardState {
     /// All states except the server's answers, which are in [`Answer::LABELS`].
     ///
     /// [`Answer::LABELS`]: crate::act::answer::Answer::LABELS
-    pub const ALL: [GuardState; 18] = [
+    pub const ALL: [GuardState; 19] = [
         GuardState::Watching,
+        GuardState::Throttled,
         GuardState::Sustaining,
         GuardState::Evicting,
         GuardState::Raising,
@@ -280,6 +285,7 @@ impl GuardState {
     pub fn as_str(&self) -> &str {
         match self {
             GuardState::Watching => "watching",
+            GuardState::Throttled => "throttled",
             GuardState::Sustaining => "sustaining",
             GuardState::Evicting => "evicting",
             GuardState::Raising => "raising",
@@ -334,7 +340,7 @@ mod tests {
     use super::*;
 
     /// Every field is set: as an agent of this version writes it, key by key.
-    const WHOLE: &str = r#"{"dryRun":"off","guards":[{"cgroup":"/g","container":"c","dryRun":"server","guardedBy":"namespace","latency":{"evict":3,"evictions":4,"raise":1,"restart":2},"memory":{"aboveInSeconds":14,"ageMs":9,"fastestSecond":18,"growingSeconds":13,"growth":-6,"growthPerMinute":-12,"history":{"day":[2,null],"minutes":[null,1]},"kernelPeak":17,"knownSeconds":11,"limit":3,"nextMs":10,"oomKills":8,"peak":15,"room":5,"slowGrowth":-7,"threshold":4,"usage":1,"usagePeak":16,"value":2},"namespace":"n","never":"mirror","owner":"Job/j","pod":"p","remedies":["raise","evict"],"signal":"usage","state":"held","threshold":"60 %","uid":"u","why":"w"},{"memory":{"aboveInSeconds":null,"ageMs":0,"fastestSecond":null,"growingSeconds":null,"growth":null,"growthPerMinute":null,"kernelPeak":null,"knownSeconds":0,"limit":null,"nextMs":0,"oomKills":null,"peak":null,"room":null,"slowGrowth":null,"threshold":null,"usage":0,"usagePeak":null,"value":null},"namespace":"","pod":"","state":"failing","uid":"","why":""}],"listAgeSeconds":1,"listed":true,"node":"a","recent":[{"answer":"accepted","at":"2026-11-24T03:00:00Z","cause":"too-fast","container":"c","dryRun":"client","growth":5,"limit":3,"namespace":"n","number":1,"owner":"Job/j","pod":"p","raisedTo":10,"reason":"PreOOMEvicted","relieved":-11,"room":7,"signal":"usage","slowGrowth":6,"threshold":4,"tookMs":8.5,"uid":"u","usage":2,"value":1,"words":"w"},{"at":"","namespace":"","number":2,"pod":"","reason":"","uid":"","words":""}],"started":"2026-11-24T02:00:00Z","version":"0.1.0"}"#;
+    const WHOLE: &str = r#"{"dryRun":"off","guards":[{"cgroup":"/g","container":"c","dryRun":"server","guardedBy":"namespace","latency":{"evict":3,"evictions":4,"raise":1,"restart":2},"memory":{"aboveInSeconds":14,"ageMs":9,"fastestSecond":18,"growingSeconds":13,"growth":-6,"growthPerMinute":-12,"high":19,"history":{"day":[2,null],"minutes":[null,1]},"kernelPeak":17,"knownSeconds":11,"limit":3,"nextMs":10,"oomKills":8,"peak":15,"room":5,"slowGrowth":-7,"threshold":4,"usage":1,"usagePeak":16,"value":2},"namespace":"n","never":"mirror","owner":"Job/j","pod":"p","remedies":["raise","evict"],"signal":"usage","state":"held","threshold":"60 %","uid":"u","why":"w"},{"memory":{"aboveInSeconds":null,"ageMs":0,"fastestSecond":null,"growingSeconds":null,"growth":null,"growthPerMinute":null,"high":null,"kernelPeak":null,"knownSeconds":0,"limit":null,"nextMs":0,"oomKills":null,"peak":null,"room":null,"slowGrowth":null,"threshold":null,"usage":0,"usagePeak":null,"value":null},"namespace":"","pod":"","state":"failing","uid":"","why":""}],"listAgeSeconds":1,"listed":true,"node":"a","recent":[{"answer":"accepted","at":"2026-11-24T03:00:00Z","cause":"too-fast","container":"c","dryRun":"client","growth":5,"limit":3,"namespace":"n","number":1,"owner":"Job/j","pod":"p","raisedTo":10,"reason":"PreOOMEvicted","relieved":-11,"room":7,"signal":"usage","slowGrowth":6,"threshold":4,"tookMs":8.5,"uid":"u","usage":2,"value":1,"words":"w"},{"at":"","namespace":"","number":2,"pod":"","reason":"","uid":"","words":""}],"started":"2026-11-24T02:00:00Z","version":"0.1.0"}"#;
 
     #[test]
     fn what_is_written_is_read_and_written_the_same() {

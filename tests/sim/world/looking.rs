@@ -181,6 +181,7 @@ impl World<'_> {
             What::Unreadable(_) => "report: unreadable",
             What::Gone => "report: gone",
             What::Warned(_) => "report: warned",
+            What::Throttled(_) => "report: throttled",
         };
         self.count(what);
         if let Some(meant) = self.meant.get_mut(&report.id).filter(|m| m.edit == report.edit) {

@@ -26,6 +26,7 @@ impl World<'_> {
             Subject::GuardWarning(_) => ("warning", "told: warning"),
             Subject::NoLimit => ("no limit", "told: no limit"),
             Subject::BeyondLimit => ("beyond limit", "told: beyond limit"),
+            Subject::Throttled(_) => ("throttled", "told: throttled"),
             Subject::Unresolved(_) => ("unresolved", "told: unresolved"),
             Subject::Unreadable(_) => ("unreadable", "told: unreadable"),
             Subject::Never(_) => ("never", "told: never"),
