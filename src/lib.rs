@@ -15,7 +15,8 @@
 //! | what is kept of a pod; its JSON; the list and the watch | [`pods`] |
 //! | where a container's cgroup is | [`cgroup::resolve`] |
 //! | what the kernel's files say, in v1 and in v2 | [`cgroup`]; swap: `cgroup/swap.rs`; a slow `memory.stat`: `cgroup/slow.rs` |
-//! | when a container is sampled | [`decide::schedule`]; when that can wait: [`decide::allocation`], `sampler/allocation.rs` |
+//! | when a container is sampled | [`decide::schedule`]; when that can wait: [`decide::allocation`], `sampler/allocation.rs`; when the kernel's alarm rings: `cgroup/alarms.rs`, `sampler/bells.rs` |
+//! | what crawls at `memory.high` | [`decide::throttle`] |
 //! | what a sample reads, what is reported of it | [`sampler`]: `reader.rs`, `target.rs` |
 //! | when a container is above its threshold, its deadline | [`decide::judge`]; how fast it grows: [`decide::growth`] |
 //! | which remedy is tried, and how far a raise goes | [`decide::ladder`]; followed in the kernel's files: `controller/attempt.rs`; what is remembered: `controller/remedies.rs` |

@@ -169,7 +169,7 @@ fn state_of(entry: &Entry, target: &Guarded, now: Moment) -> (GuardState, String
         _ => match view.last() {
             Some(LastSample { throttled: true, high: Some(high), .. }) => {
                 let why = format!(
-                    "below its threshold, and the kernel slows it down at its memory.high of {high}: it may never get to its threshold"
+                    "below its threshold, and the kernel slows it down at its memory.high of {high}: it reaches its threshold late, or never"
                 );
                 (GuardState::Throttled, why)
             }

@@ -8,7 +8,7 @@ use crate::ground::clock::Moment;
 
 /// An alarm that was silent for this long has a new cause when it rings.
 const CALM: Duration = Duration::from_secs(1);
-/// So often an alarm may ring without being calm. The kernel counts a limit that is hit some ms before a kill, so the first one is
+/// So often an alarm may ring without being calm, and without a kill. The kernel counts a limit that is hit some ms before a kill, so the first one is
 /// not always the one that matters. A container that is full of page cache, or at its `memory.high`, rings every 10 ms for as long
 /// as it reads files or grows (measured); its samples go by time as without an alarm.
 const MOST_IN_A_ROW: u32 = 16;
@@ -83,6 +83,12 @@ impl Bells {
             Some(alarm) => (bell.alarm, bell.rang_at, bell.in_a_row) = (Some(alarm), now, 0),
             None => bell.again_at = now + LONGEST_PAUSE,
         }
+    }
+
+    /// The alarm of a target had a reason: there was a kill.
+    pub(super) fn was_right(&mut self, index: usize) {
+        let bell = &mut self.bells[index];
+        (bell.in_a_row, bell.pause) = (0, SHORTEST_PAUSE);
     }
 
     /// Calls `each` with the targets whose alarms have rung.

@@ -293,6 +293,7 @@ impl Sampler {
         let (killed, change) = target.sample(now, &context);
         self.due[index] = target.next();
         if let Some(what) = killed {
+            self.bells.was_right(index);
             self.found.push(Change { time_left: what.time_left(), index, what, reported: None });
         }
         if let Some(evidence) = target.take_warning() {
@@ -566,6 +567,33 @@ mod tests {
         let told = rig.samples(12_000).1;
         let throttled = told.iter().filter(|what| matches!(what, What::Throttled(_))).count();
         assert_eq!(throttled, 1, "{told:?}");
+    }
+
+    /// Forty alarms that ring as fast as it goes wake the thread no more often than one container that is near a kill.
+    #[test]
+    fn many_alarms_are_taken_together() {
+        let rigs: Vec<Rig> = (0..40).map(|_| Rig::new("1073741824\n")).collect();
+        let (sender, _reports) = mpsc::channel(4);
+        let counters = Arc::<Counters>::default();
+        let mut sampler = Sampler::new(StatReader::default(), Arc::clone(&counters), sender);
+        sampler = sampler.listening(Alarms::open(Version::V2));
+        for (id, rig) in (0..).zip(&rigs) {
+            let groups = Groups { pod: None, ..rig.sampler.targets[0].groups().clone() };
+            let (rule, shown, latency) = (rule("60"), Arc::default(), Arc::default());
+            sampler
+                .obey(Command::Watch(Box::new(Watch { id: TargetId(id), groups, rule, shown, latency })), Moment::ZERO);
+        }
+        let (commands, inbox) = inbox(1).unwrap();
+        let clock = Clock::start();
+        let thread = std::thread::spawn(move || sampler.run(clock, &inbox));
+        while clock.now() < Duration::from_millis(300) {
+            rigs.iter().for_each(|rig| rig.count("high 1\noom_kill 0\n"));
+        }
+        let (alarms, wakeups) = (counters.alarms.load(Relaxed), counters.wakeups.load(Relaxed));
+        drop(commands);
+        thread.join().unwrap();
+        assert!(alarms > 100, "{alarms}");
+        assert!(wakeups < 2 * 300 / 5 + 20, "{wakeups} for {alarms} alarms");
     }
 
     #[test]
