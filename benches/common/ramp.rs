@@ -63,6 +63,9 @@ pub struct Ended {
     pub detected: Option<Duration>,
     /// From the verdict to the server's reading the POST.
     pub reacted: Option<Duration>,
+    /// Its parts: from the sample until the agent's loop has the verdict, until the request is begun, and until the server has
+    /// read it.
+    pub parts: Option<[Duration; 3]>,
 }
 
 const THRESHOLD: f64 = 0.60;
@@ -141,6 +144,7 @@ impl Ramp {
             from_post: posted.map(|at| end.saturating_duration_since(at)),
             detected: None,
             reacted: None,
+            parts: None,
         }
     }
 }
@@ -175,16 +179,23 @@ fn post(node: &Node, name: &str, uid: &str) -> Instant {
 pub fn add_verdicts(agent: &Agent, node: &Node, ended: &mut [Ended]) {
     let lines = agent.lines();
     for ramp in ended {
-        let verdict = lines.iter().find(|l| l["message"] == "above its threshold" && l["pod"] == ramp.name.as_str());
-        let verdict = verdict.and_then(|line| {
+        let line = |words: &str| lines.iter().find(|l| l["message"] == words && l["pod"] == ramp.name.as_str());
+        let written = |line: &serde_json::Value| {
             let at: jiff::Timestamp = line["timestamp"].as_str()?.parse().ok()?;
-            Some(SystemTime::from(at) - Duration::from_micros(line["read_us_ago"].as_u64()?))
-        });
+            Some(SystemTime::from(at))
+        };
+        let heard = line("above its threshold");
+        let (at, age) = (heard.and_then(written), heard.and_then(|line| line["read_us_ago"].as_u64()));
+        let age = age.map(Duration::from_micros);
+        let verdict = at.zip(age).map(|(at, age)| at - age);
         // A verdict can be sooner than the observer: they look at different moments.
         ramp.detected = verdict.zip(ramp.crossed).map(|(at, crossed)| at.duration_since(crossed).unwrap_or_default());
         let posts = node.server.requests_to("POST", &format!("/{}/eviction", ramp.name));
         let posted = posts.first().map(|post| post.time);
         ramp.reacted = posted.zip(verdict).map(|(post, at)| post.duration_since(at).unwrap_or_default());
+        let begun = line("sends a request").and_then(written);
+        let between = |from: SystemTime, to: SystemTime| to.duration_since(from).unwrap_or_default();
+        ramp.parts = (|| Some([age?, between(at?, begun?), between(begun?, posted?)]))();
     }
 }
 

@@ -360,7 +360,10 @@ impl Agent {
         let line = if order.resize.is_some() { &self.own } else { &self.writes };
         let (line, sent) = (line.clone(), order.clone());
         let request = Request { number, order, since: self.clock.now() };
-        self.posts.spawn(request, async move { evict(line.client(), line.another(), &sent).await });
+        self.posts.spawn(request, async move {
+            debug!(namespace = sent.pod.namespace, pod = sent.pod.name, act = ?sent.act, "sends a request");
+            evict(line.client(), line.another(), &sent).await
+        });
     }
 
     /// A TCP and TLS handshake uses up part of the time that an eviction has; a dead connection uses up all of it.

@@ -14,6 +14,10 @@ pub(super) const SLOW: Duration = Duration::from_millis(100);
 /// for a CPU.
 pub(super) const SLOW_TWICE: Duration = Duration::from_millis(20);
 
+/// A file that took this long twice in a row is read during at most a tenth of the time ([`PACE`]): on machines with many CPUs,
+/// or on busy ones. Below it, a read each 5 ms takes less than that.
+pub(super) const COSTLY: Duration = Duration::from_micros(500);
+
 /// After this many quick reads in a row, a slow file is read in place again.
 pub(super) const QUICK_AGAIN: u32 = 5;
 
@@ -43,6 +47,8 @@ pub(super) struct StatPace {
     pub(super) in_a_row: u32,
     /// How long the last read took.
     pub(super) took: Duration,
+    /// The lesser of the times that the last two reads took: a single one may only show that this thread waited for a CPU.
+    both_took: Duration,
     /// The result of the last read.
     pub(super) last: Option<Result<Option<Reading>, ReadError>>,
     /// Another thread reads it, or is about to.
@@ -56,9 +62,16 @@ impl StatPace {
         self.is_slow.then_some(self.took)
     }
 
+    /// Whether the last result has to do, because a read now would take more than its part of the time.
+    pub(super) fn is_paced(&self, now: Moment) -> bool {
+        let read = matches!(self.last, Some(Ok(Some(reading))) if now < reading.until + self.both_took * PACE);
+        read && self.both_took >= COSTLY
+    }
+
     /// Records a finished read.
     pub(super) fn ended(&mut self, from: Moment, until: Moment, found: StatResult) {
         let took = until.saturating_sub(from);
+        self.both_took = took.min(self.took);
         self.took = took;
         self.not_before = until + took * PACE;
         let against = if self.is_slow { took < SLOW_TWICE } else { took >= SLOW_TWICE };

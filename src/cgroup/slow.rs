@@ -93,6 +93,9 @@ impl StatReader {
                 }
                 known.asked = false;
             }
+            if known.is_paced(now()) {
+                return known.answer();
+            }
             drop(known);
             let from = now();
             let found = (self.pool.0.read)(group);
@@ -367,9 +370,29 @@ mod tests {
         let reading = rig.reading();
         assert_eq!((reading.least_usage, reading.most_usage), (Bytes(7), Bytes(9)));
         assert_eq!((reading.from, reading.until, reading.took), (ms(1000), ms(1003), ms(3)));
-        rig.reading();
+        rig.takes(0);
+        (0..9).for_each(|_| {
+            rig.reading();
+        });
         assert!(rig.in_place());
-        assert_eq!((rig.reads.load(SeqCst), rig.group.slow_for()), (2, None));
+        assert_eq!((rig.reads.load(SeqCst), rig.group.slow_for()), (10, None), "one long read means nothing");
+    }
+
+    /// Its reads take at most a tenth of the time, still in place; what was read last has to do meanwhile.
+    #[test]
+    fn a_file_that_takes_milliseconds_is_read_no_more_often_than_ten_of_its_times() {
+        let rig = Rig::new();
+        rig.takes(3);
+        rig.reading();
+        rig.reading();
+        let begun = (rig.reads.load(SeqCst), rig.clock.load(SeqCst));
+        for _ in 0..200 {
+            rig.pass(5);
+            rig.reading();
+        }
+        let (reads, passed) = (rig.reads.load(SeqCst) - begun.0, rig.clock.load(SeqCst) - begun.1);
+        assert!(rig.in_place() && rig.group.slow_for().is_none());
+        assert!(reads * 3 * 10 <= passed as usize && reads * 40 >= passed as usize, "{reads} in {passed} ms");
     }
 
     #[test]

@@ -96,7 +96,6 @@ fn evidence() -> Evidence {
         growth_at_least: 7,
         rise: None,
         margin: Some(Bytes(39 * MIB)),
-        cache: None,
         tight: false,
         waived: false,
         critical: false,

@@ -134,7 +134,10 @@ impl fmt::Display for Classified {
             Why::Rose(rise, took) => write!(f, "it grew {rise} within {}", span(took)),
             Why::Grew(slow) => slow.fmt(f),
             Why::Cache(cache) => {
-                write!(f, "{cache} of it are file cache, which memory-signal \"unreclaimable\" does not count")
+                write!(
+                    f,
+                    "{cache} of it is page cache, which the kernel would have reclaimed first; memory-signal \"unreclaimable\" leaves it out"
+                )
             }
             Why::Shared(shared) => write!(f, "{shared} more shared memory: tmpfs, /dev/shm, emptyDir of medium Memory"),
             Why::Others(others) => write!(f, "others in the pod hold {others} of the pod's limit"),
@@ -204,7 +207,7 @@ mod tests {
         let cache = Inputs { cache: Bytes(15 * MIB), ..of(&flat, 70) };
         assert_eq!(
             words(&cache),
-            "cache: 15Mi of it are file cache, which memory-signal \"unreclaimable\" does not count"
+            "cache: 15Mi of it is page cache, which the kernel would have reclaimed first; memory-signal \"unreclaimable\" leaves it out"
         );
         let shmem = |mib: u64| Some(Breakdown { shmem: Bytes(mib * MIB), ..Breakdown::default() });
         let tmpfs = Inputs { memory: shmem(35), before: shmem(5), ..of(&spike, 60) };

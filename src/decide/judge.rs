@@ -32,9 +32,6 @@ pub struct Evidence {
     pub rise: Option<i64>,
     /// The margin to a kill.
     pub margin: Option<Bytes>,
-    /// How much of the value is clean cache, which the kernel reclaims before it kills, if that is more than the excess:
-    /// without it, the container would not be above its threshold.
-    pub cache: Option<Bytes>,
     /// See [`Sample::is_tight`].
     pub tight: bool,
     /// `sustained-for` was waived, because the container would not have lived that long.
@@ -124,7 +121,6 @@ impl History {
             growth_at_least: self.trend.at_least(),
             rise: self.trend.last_rises(),
             margin: sample.margin(),
-            cache: sample.own.cache_in(rule.signal).filter(|cache| *cache > value.less(threshold)),
             tight: sample.is_tight(),
             waived: false,
             critical: rule.is_critical(sample),
@@ -205,33 +201,6 @@ pub(crate) mod tests {
         assert_eq!(evidence.value, Bytes(60 * MIB + 1));
         assert_eq!(evidence.margin, Some(Bytes(40 * MIB - 1)));
         assert_eq!(evidence.growth, None);
-    }
-
-    #[test]
-    fn an_excess_that_clean_cache_makes_up_is_known_as_such() {
-        let cache = |signal, active, dirty, slab| {
-            let stat = Stat {
-                inactive_file: Bytes(5 * MIB),
-                active_file: Bytes(active * MIB),
-                dirty: Bytes(dirty * MIB),
-                slab_reclaimable: Bytes(slab * MIB),
-                ..Stat::default()
-            };
-            let own = Level { stat: Some(stat), ..level(80 * MIB, Some(100 * MIB), 0) };
-            match judge(&Rule { signal, ..rule("60") }, &sample(0, own)) {
-                Verdict::Above(evidence) => evidence.cache.map(|cache| cache.0 / MIB),
-                other => panic!("{other:?}"),
-            }
-        };
-        // 15Mi above the threshold.
-        assert_eq!(cache(Signal::WorkingSet, 16, 0, 0), Some(16));
-        assert_eq!(cache(Signal::WorkingSet, 10, 0, 6), Some(16));
-        assert_eq!(cache(Signal::WorkingSet, 15, 0, 0), None, "it would be above without it, by a byte at least");
-        assert_eq!(cache(Signal::WorkingSet, 30, 25, 0), None, "dirty cache is not reclaimed at once");
-        // 20Mi above it.
-        assert_eq!(cache(Signal::Usage, 16, 0, 0), Some(21));
-        assert_eq!(cache(Signal::Usage, 15, 0, 0), None);
-        assert_eq!(cache(Signal::Unreclaimable, 10, 0, 0), None);
     }
 
     #[test]

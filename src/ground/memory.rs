@@ -197,3 +197,27 @@ pub const TORN: Duration = Duration::from_millis(2);
 
 /// A margin below this part of the limit is the deadline, whatever growth seems to be.
 const TIGHT_PART: u64 = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of 80 bytes, 5 are inactive cache.
+    #[test]
+    fn clean_cache_counts_in_each_signal_but_one() {
+        let cache = |signal, active, dirty, slab| {
+            let stat = Stat {
+                inactive_file: Bytes(5),
+                active_file: Bytes(active),
+                dirty: Bytes(dirty),
+                slab_reclaimable: Bytes(slab),
+                ..Stat::default()
+            };
+            let (usage, swap_left) = (Bytes(80), Bytes(0));
+            Level { usage, most_usage: usage, limit: None, stat: Some(stat), swap_left }.cache_in(signal).unwrap().0
+        };
+        assert_eq!((cache(Signal::WorkingSet, 16, 0, 0), cache(Signal::WorkingSet, 10, 0, 6)), (16, 16));
+        assert_eq!(cache(Signal::WorkingSet, 30, 25, 0), 10, "dirty cache is not reclaimed at once");
+        assert_eq!((cache(Signal::Usage, 16, 0, 0), cache(Signal::Unreclaimable, 10, 0, 0)), (21, 0));
+    }
+}

@@ -231,7 +231,6 @@ pub(crate) mod tests {
             growth_at_least: 13_000_000,
             rise: None,
             margin: Some(Bytes(96 << 20)),
-            cache: None,
             tight: false,
             waived: false,
             critical: false,
@@ -325,29 +324,6 @@ pub(crate) mod tests {
                 assert!(event["reportingInstance"].as_str().unwrap().len() <= 128, "{event}");
             }
         }
-    }
-
-    /// What the kernel would reclaim by itself is why some containers are above their threshold.
-    #[test]
-    fn an_eviction_for_page_cache_names_the_signal_without_it() {
-        let evicted = |cache| Subject::Evicted {
-            evidence: Evidence { cache, ..evidence() },
-            act: Act::Evict,
-            mode: DryRun::Off,
-            grace: None,
-            took: Duration::ZERO,
-            too_late: false,
-            passed: Vec::new(),
-        };
-        let note = |cache| events(&notice(evicted(cache)))[0].0.note.clone().unwrap();
-        assert!(!note(None).contains("unreclaimable"));
-        let told = note(Some(Bytes(40 << 20)));
-        assert!(
-            told.ends_with(
-                "); 40Mi of that is page cache, which the kernel would have reclaimed first: memory-signal \"unreclaimable\" leaves it out"
-            ),
-            "{told}"
-        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::decide::class::{Classified, Inputs, classify, rise};
 use crate::decide::past::SlowGrowth;
 use crate::ground::memory::{Breakdown, Sample, Signal};
 use crate::ground::units::Bytes;
-use crate::sampler::{Known, LastSample};
+use crate::sampler::Known;
 
 /// A breakdown of this age says nothing of the moment of a notice.
 const FRESH: Duration = Duration::from_secs(60);
@@ -79,7 +79,7 @@ fn digest(known: &Known, surroundings: &Surroundings) -> Digest {
         past,
         value,
         threshold: last.threshold,
-        cache: clean_cache_in(surroundings.signal, last),
+        cache: last.sample.own.cache_in(surroundings.signal).unwrap_or_default(),
         memory,
         before: before.map(|(_, before)| before),
         others: surroundings.of_pod.then_some(others),
@@ -87,16 +87,6 @@ fn digest(known: &Known, surroundings: &Surroundings) -> Digest {
     });
     let before = before.map(|(then, before)| (at.saturating_sub(then), before));
     Digest { classified, slow_growth, memory, before, rest_of_pod }
-}
-
-/// Clean file cache that counts in the signal.
-fn clean_cache_in(signal: Signal, last: &LastSample) -> Bytes {
-    let Some(stat) = last.sample.own.stat else { return Bytes(0) };
-    match signal {
-        Signal::Usage => stat.clean_cache(),
-        Signal::WorkingSet => stat.clean_cache().less(stat.inactive_file),
-        Signal::Unreclaimable => Bytes(0),
-    }
 }
 
 /// What is in the pod's group besides the guarded containers.

@@ -158,16 +158,6 @@ fn warned_words(evidence: &Evidence, answer: &Warned, relieved: i64) -> String {
     format!("{done}: {}", evidence_words(evidence))
 }
 
-/// `; 40Mi of that is page cache, …`, if the container would not have been above its threshold without it.
-fn cache_words(e: &Evidence) -> String {
-    let words = |cache| {
-        format!(
-            "; {cache} of that is page cache, which the kernel would have reclaimed first: memory-signal \"unreclaimable\" leaves it out"
-        )
-    };
-    e.cache.map(words).unwrap_or_default()
-}
-
 /// `; passed over: raise (its limit has reached raise-limit-to)`, after why a pod was evicted.
 fn passed_words(reasons: &[(Remedy, NotPossible)]) -> String {
     let words: Vec<String> = reasons.iter().map(|(remedy, why)| format!("{} ({why})", remedy.as_str())).collect();
@@ -259,7 +249,7 @@ impl Subject {
                 };
                 let grace = grace.map_or(String::new(), |s| format!(", grace {s} s"));
                 let passed = passed_words(passed);
-                format!("{done}{grace}: {}{}{passed}", evidence_words(evidence), cache_words(evidence))
+                format!("{done}{grace}: {}{passed}", evidence_words(evidence))
             }
             Subject::Raised { .. } | Subject::Restarted { .. } | Subject::GaveUp { .. } | Subject::Warned { .. } | Subject::NotWarned(_) | Subject::NoRemedy { .. } => remedy_words(self),
             Subject::NotEvicted { evidence, act, answer, asked, .. } => {
