@@ -37,13 +37,14 @@ mod plugin {
     use std::process::ExitCode;
 
     use pre_oom_killer::cli::colours;
-    use pre_oom_killer::plugin::check::print::{self, Paint};
+    use pre_oom_killer::plugin::check::print;
     use pre_oom_killer::plugin::check::report::CheckReport;
     use pre_oom_killer::plugin::check::{CheckArgs, CheckFormat};
     use pre_oom_killer::plugin::sanitize::{json_text, printable};
     use pre_oom_killer::plugin::status::survey::survey;
     use pre_oom_killer::plugin::status::watch::watch;
     use pre_oom_killer::plugin::status::{StatusArgs, StatusFormat, table};
+    use pre_oom_killer::plugin::terminal::Paint;
 
     /// Judges manifests.
     pub fn check(args: &CheckArgs) -> ExitCode {

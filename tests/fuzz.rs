@@ -242,9 +242,10 @@ fn manifests() {
 #[cfg(feature = "plugin")]
 fn fuzz_manifests() {
     use pre_oom_killer::plugin::check::input::Input;
-    use pre_oom_killer::plugin::check::print::{Paint, json, text as shown, unreadable};
+    use pre_oom_killer::plugin::check::print::{json, text as shown, unreadable};
     use pre_oom_killer::plugin::check::report::CheckReport;
     use pre_oom_killer::plugin::check::tree;
+    use pre_oom_killer::plugin::terminal::Paint;
 
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/manifests");
     let files: Vec<String> =

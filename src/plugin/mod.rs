@@ -1,5 +1,7 @@
 //! The commands that people run on their own machines. The image is built without them (feature `plugin`).
 
+pub mod agents;
 pub mod check;
 pub mod sanitize;
 pub mod status;
+pub mod terminal;

@@ -166,7 +166,7 @@ pub fn a_policy_that_fails_stops_no_pod(cluster: &Cluster) -> Completion {
 /// of `status-reader.yaml` that is all it asks for.
 #[cfg(feature = "plugin")]
 pub fn pods_made_before_the_label_are_named(cluster: &Cluster) -> Completion {
-    use pre_oom_killer::plugin::status::query::Query;
+    use pre_oom_killer::plugin::agents::query::Query;
     use pre_oom_killer::plugin::status::unguarded::unguarded;
 
     if let Some(ignored) = too_old(cluster) {

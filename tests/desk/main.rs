@@ -13,8 +13,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use cluster::{Cluster, now};
+use pre_oom_killer::plugin::agents::query::Query;
 use pre_oom_killer::plugin::sanitize::json_text;
-use pre_oom_killer::plugin::status::query::Query;
 use pre_oom_killer::plugin::status::survey::{Survey, survey};
 use pre_oom_killer::plugin::status::table::{json, text};
 use standin::pod;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use pre_oom_killer::plugin::status::query::Query;
+use pre_oom_killer::plugin::agents::query::Query;
 use pre_oom_killer::plugin::status::rows::rows;
 use serde_json::Value;
 use standin::cgroups::Tree;

@@ -1,6 +1,6 @@
 //! The live view on a terminal in memory: what it shows, and what its keys do.
 
-use pre_oom_killer::plugin::status::query::Query;
+use pre_oom_killer::plugin::agents::query::Query;
 use pre_oom_killer::plugin::status::screen::{KeyEffect, Screen};
 use pre_oom_killer::plugin::status::survey::Survey;
 use ratatui::Terminal;

@@ -1,6 +1,6 @@
 //! A report as text, with or without colours, and as JSON.
 
-use std::fmt::{self, Display, Write};
+use std::fmt::{self, Write};
 
 use serde_json::{Value, json};
 use unicode_width::UnicodeWidthStr;
@@ -9,29 +9,12 @@ use super::finding::{Finding, Severity};
 use super::report::{CheckReport, Checked};
 use crate::ground::keys;
 use crate::plugin::sanitize::printable;
+use crate::plugin::terminal::{Paint, folded};
 
 /// The JSON's form; a number larger by one says that something that was there has changed.
 pub const JSON_VERSION: u32 = 1;
 
-/// Text in colour or plain, folded or not.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Paint {
-    /// On a terminal that wants it.
-    pub colours: bool,
-    /// A terminal's width, at which messages are folded.
-    pub width: Option<u16>,
-}
-
 impl Paint {
-    fn with(self, code: &str, text: impl Display) -> String {
-        if self.colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
-    }
-
-    /// The terminal's width without so many columns.
-    fn less(self, columns: usize) -> Option<usize> {
-        self.width.map(|width| usize::from(width).saturating_sub(columns))
-    }
-
     fn severity(self, severity: Severity) -> String {
         match severity {
             Severity::Error => self.with("1;31", "error  "),
@@ -106,22 +89,6 @@ fn one(out: &mut String, checked: &Checked, paint: Paint) -> fmt::Result {
 
 /// What a message is set in by: the width of a severity.
 const INDENT: usize = 10;
-
-/// At most `width` wide lines, folded at spaces; words that are too long stay whole.
-fn folded(text: &str, width: Option<usize>) -> Vec<String> {
-    let Some(width) = width else { return vec![text.to_owned()] };
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split(' ') {
-        match lines.last_mut() {
-            Some(line) if line.width() + 1 + word.width() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
-}
 
 fn summary(report: &CheckReport) -> String {
     let many = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });

@@ -5,8 +5,8 @@ use k8s_openapi::api::events::v1::Event;
 use kube::Client;
 use kube::api::ListParams;
 
-use super::lists::{api_in, list_up_to};
-use super::query::Query;
+use crate::plugin::agents::lists::{api_in, list_up_to};
+use crate::plugin::agents::query::Query;
 use crate::serve::wire::RecentView;
 
 /// So many Events of each reason are searched for the last eviction; an Event lives for an hour.

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::evictions::PastEviction;
-use super::query::Query;
 use super::survey::Survey;
 use crate::decide::schedule::time_left;
 use crate::ground::units::Bytes;
+use crate::plugin::agents::query::Query;
 use crate::plugin::sanitize::printable;
 use crate::serve::wire::{GuardState, GuardView, Word};
 

@@ -12,11 +12,12 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Paragraph, Row as TableRow, StatefulWidget, Table, TableState, Widget, Wrap};
 
 use super::columns::{Column, Fitted, fitted};
-use super::query::Query;
 use super::rows::{Row, SortBy, rough, rows, sort};
 use super::survey::Survey;
-use super::table::{evictions_unknown, silent};
+use super::table::evictions_unknown;
 use crate::ground::units::Bytes;
+use crate::plugin::agents::query::Query;
+use crate::plugin::agents::told::silent;
 use crate::plugin::sanitize::printable;
 
 /// Lines for agents that do not answer; the rest are counted.
@@ -55,7 +56,7 @@ pub enum KeyEffect {
 impl Screen {
     pub fn show(&mut self, survey: &Survey, query: &Query, now: Timestamp) {
         self.rows = rows(survey, query);
-        self.silent = silent(survey, query);
+        self.silent = silent(&survey.agents, query);
         self.agents = survey.agents.len();
         self.taken = Some(now);
         self.failure = survey.evictions.as_ref().err().map(|why| evictions_unknown(why));

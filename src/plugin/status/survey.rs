@@ -7,11 +7,12 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::api::ListParams;
 
-use super::agents::{AgentAnswer, agents};
 use super::evictions::{PastEviction, evictions};
-use super::lists::{api_in, list_metadata};
-use super::query::Query;
 use super::unguarded::{UnguardedWorkload, unguarded};
+use crate::plugin::agents::ask::{AgentAnswer, GUARDS, ask_each};
+use crate::plugin::agents::find::find;
+use crate::plugin::agents::lists::{api_in, list_metadata};
+use crate::plugin::agents::query::Query;
 use crate::serve::wire::GuardsPage;
 
 #[derive(Clone, Debug)]
@@ -71,6 +72,11 @@ pub async fn survey_agents(client: &Client, query: &Query) -> anyhow::Result<Sur
     let (agents, selected) = futures::join!(agents(client, query), selected(client, query));
     let (agents, not_asked) = agents?;
     Ok(Survey { agents, not_asked, selected: selected?, evictions: Ok(Vec::new()), unguarded: Ok(Vec::new()) })
+}
+
+async fn agents(client: &Client, query: &Query) -> anyhow::Result<(Vec<AgentAnswer>, Vec<String>)> {
+    let found = find(client, query).await?;
+    Ok((ask_each(client, &found, GUARDS, query.timeout).await, found.not_asked))
 }
 
 async fn selected(client: &Client, query: &Query) -> anyhow::Result<Option<BTreeSet<String>>> {

@@ -1,25 +1,22 @@
 //! Rows and agents as text and JSON.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use unicode_width::UnicodeWidthStr;
 
-use super::agents::{AGENTS, AgentAnswer};
 use super::columns::{COLUMNS, text_or_dash};
-use super::query::Query;
 use super::rows::{Row, rough, rows};
 use super::survey::Survey;
 use super::unguarded::UnguardedWorkload;
 use crate::ground::units::Bytes;
+use crate::plugin::agents::query::Query;
+use crate::plugin::agents::told::{agents_json, not_asked, silent};
 use crate::plugin::sanitize::printable;
+use crate::plugin::terminal::aligned;
 
 /// The JSON's form; a number larger by one says that something that was there has changed.
 pub const JSON_VERSION: u32 = 1;
-/// Pods that only look like agents are named up to this number: whoever can create one can create many.
-const MOST_NOT_ASKED: usize = 5;
 /// Workloads that are not guarded yet are named up to this number.
 const MOST_UNGUARDED: usize = 20;
 /// The columns that only the wide table has.
@@ -37,7 +34,7 @@ pub fn text(survey: &Survey, query: &Query, wide: bool, now: Timestamp) -> Strin
         let hint = if query.namespace.is_some() { "; -A shows those of all namespaces" } else { "" };
         out += &format!("No guarded containers{place}{hint}.\n");
     }
-    for line in silent(survey, query).into_iter().chain(not_asked(survey)).chain(unguarded(survey)) {
+    for line in silent(&survey.agents, query).into_iter().chain(not_asked(&survey.not_asked)).chain(unguarded(survey)) {
         out += &line;
         out.push('\n');
     }
@@ -45,41 +42,6 @@ pub fn text(survey: &Survey, query: &Query, wide: bool, now: Timestamp) -> Strin
         out += &format!("{}.\n", evictions_unknown(why));
     }
     out
-}
-
-/// A line for each agent that does not say what it guards, or one that says that there are no agents.
-#[must_use]
-pub fn silent(survey: &Survey, query: &Query) -> Vec<String> {
-    if survey.agents.is_empty() {
-        let named = |what: &str, name: &Option<String>| {
-            name.as_ref().map_or_else(String::new, |n| format!(" {what} {}", printable(n)))
-        };
-        let (namespace, node) = (named("in namespace", &query.agents_namespace), named("on node", &query.node));
-        return vec![format!(
-            "No agents: no DaemonSet has a pod with the label {AGENTS}{namespace}{node}. Is pre-oom-killer installed in this cluster (README, Install)?"
-        )];
-    }
-    let line = |agent: &AgentAnswer| {
-        let why = match &agent.answer {
-            Ok(page) if page.listed => return None,
-            _ if agent.terminating => "its pod is terminating",
-            Ok(_) => "it has not listed the pods of its node yet",
-            Err(why) => why,
-        };
-        let name = format!("{}/{}", agent.namespace, agent.name);
-        Some(format!("No answer for node {} from {}: {}", printable(&agent.node), printable(&name), printable(why)))
-    };
-    survey.agents.iter().filter_map(line).collect()
-}
-
-fn not_asked(survey: &Survey) -> Vec<String> {
-    let others = survey.not_asked.iter().take(MOST_NOT_ASKED);
-    let mut lines: Vec<String> =
-        others.map(|other| format!("Not asked, although it has the agents' label: {}.", printable(other))).collect();
-    if let Some(more) = survey.not_asked.len().checked_sub(MOST_NOT_ASKED).filter(|more| *more > 0) {
-        lines.push(format!("{more} more pods with that label were not asked either."));
-    }
-    lines
 }
 
 fn unguarded(survey: &Survey) -> Vec<String> {
@@ -139,47 +101,13 @@ fn wide_cells(row: &Row) -> [String; WIDE.len()] {
     ]
 }
 
-fn aligned(lines: &[Vec<String>]) -> String {
-    let columns = lines.first().map_or(0, Vec::len);
-    let width = |column: usize| lines.iter().map(|line| line[column].width()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut out = String::new();
-    for line in lines {
-        let mut text = String::new();
-        for ((cell, width), title) in line.iter().zip(&widths).zip(&lines[0]) {
-            // The share belongs to the bar before it.
-            let gap = match title.as_str() {
-                _ if text.is_empty() => 0,
-                "" => 1,
-                _ => 2,
-            };
-            let _ = write!(text, "{:gap$}{cell}{:pad$}", "", "", pad = width - cell.width());
-        }
-        let _ = writeln!(out, "{}", text.trim_end());
-    }
-    out
-}
-
 /// The same for programs: raw numbers, raw names.
 #[must_use]
 pub fn json(survey: &Survey, query: &Query) -> Value {
-    let agents: Vec<Value> = (survey.agents.iter())
-        .map(|agent| {
-            let (page, error) = (agent.answer.as_ref().ok(), agent.answer.as_ref().err());
-            json!({
-                "namespace": agent.namespace,
-                "name": agent.name,
-                "node": agent.node,
-                "version": page.map(|p| &p.version),
-                "listed": page.map(|p| p.listed),
-                "error": error,
-            })
-        })
-        .collect();
     json!({
         "version": JSON_VERSION,
         "guards": rows(survey, query),
-        "agents": agents,
+        "agents": agents_json(&survey.agents),
         "notAsked": survey.not_asked,
         "unguarded": survey.unguarded.as_ref().ok(),
         "unguardedUnknown": survey.unguarded.as_ref().err(),

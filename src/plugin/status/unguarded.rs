@@ -9,9 +9,9 @@ use kube::api::{ListParams, PartialObjectMeta};
 use kube::{Api, Client};
 use serde::Serialize;
 
-use super::lists::{AT_ONCE, list_metadata};
-use super::query::Query;
 use crate::ground::keys::{self, ENABLED, LABEL, MIRROR, PREFIX};
+use crate::plugin::agents::lists::{AT_ONCE, list_metadata};
+use crate::plugin::agents::query::Query;
 use crate::pods::Owner;
 
 /// So many pods of a namespace are searched. If there are more, a rollout restart of their owners replaces those, too.

@@ -10,9 +10,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::evictions::evictions;
-use super::query::Query;
 use super::screen::{KeyEffect, Screen};
 use super::survey::{Survey, survey_agents};
+use crate::plugin::agents::query::Query;
 
 /// Keys that were pressed and are not obeyed yet.
 const KEYS: usize = 64;

@@ -11,9 +11,9 @@ use crate::ground::text::chain;
 
 const PAGE: u32 = 500;
 /// Requests at the same time: those for a thousand nodes take seconds, and the API server has others to serve.
-pub(super) const AT_ONCE: usize = 16;
+pub(in crate::plugin) const AT_ONCE: usize = 16;
 
-pub(super) async fn list<K: Clone + DeserializeOwned + Debug>(
+pub(in crate::plugin) async fn list<K: Clone + DeserializeOwned + Debug>(
     api: &Api<K>,
     params: ListParams,
     timeout: Duration,
@@ -22,7 +22,7 @@ pub(super) async fn list<K: Clone + DeserializeOwned + Debug>(
 }
 
 /// Lists objects, and stops after the page with which there are `most`.
-pub(super) async fn list_up_to<K: Clone + DeserializeOwned + Debug>(
+pub(in crate::plugin) async fn list_up_to<K: Clone + DeserializeOwned + Debug>(
     most: usize,
     api: &Api<K>,
     params: ListParams,
@@ -32,7 +32,7 @@ pub(super) async fn list_up_to<K: Clone + DeserializeOwned + Debug>(
 }
 
 /// Lists the metadata of objects, and stops after the page with which there are `most`.
-pub(super) async fn list_metadata<K: Clone + DeserializeOwned + Debug>(
+pub(in crate::plugin) async fn list_metadata<K: Clone + DeserializeOwned + Debug>(
     most: usize,
     api: &Api<K>,
     params: ListParams,
@@ -70,7 +70,7 @@ fn in_words(error: &kube::Error) -> String {
 }
 
 /// The objects of a namespace, or of all.
-pub(super) fn api_in<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+pub(in crate::plugin) fn api_in<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where
     K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
 {

@@ -1,0 +1,63 @@
+//! Text as a terminal shows it: in colours, folded, in columns.
+
+use std::fmt::{Display, Write};
+
+use unicode_width::UnicodeWidthStr;
+
+/// Text in colour or plain, folded or not.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Paint {
+    /// On a terminal that wants it.
+    pub colours: bool,
+    /// A terminal's width, at which messages are folded.
+    pub width: Option<u16>,
+}
+
+impl Paint {
+    pub(super) fn with(self, code: &str, text: impl Display) -> String {
+        if self.colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
+    }
+
+    /// The terminal's width without so many columns.
+    pub(super) fn less(self, columns: usize) -> Option<usize> {
+        self.width.map(|width| usize::from(width).saturating_sub(columns))
+    }
+}
+
+/// At most `width` wide lines, folded at spaces; words that are too long stay whole.
+pub(super) fn folded(text: &str, width: Option<usize>) -> Vec<String> {
+    let Some(width) = width else { return vec![text.to_owned()] };
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.width() + 1 + word.width() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// A table: the first line has the titles. A column without a title belongs to the one before it.
+pub(super) fn aligned(lines: &[Vec<String>]) -> String {
+    let columns = lines.first().map_or(0, Vec::len);
+    let width = |column: usize| lines.iter().map(|line| line[column].width()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut out = String::new();
+    for line in lines {
+        let mut text = String::new();
+        for ((cell, width), title) in line.iter().zip(&widths).zip(&lines[0]) {
+            let gap = match title.as_str() {
+                _ if text.is_empty() => 0,
+                "" => 1,
+                _ => 2,
+            };
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{:gap$}{cell}{:pad$}", "", "", pad = width - cell.width());
+        }
+        let _ = writeln!(out, "{}", text.trim_end());
+    }
+    out
+}
