@@ -52,10 +52,20 @@ pub enum Command {
     /// Show what all agents of a cluster see
     #[cfg(feature = "plugin")]
     Status(crate::plugin::status::StatusArgs),
+    /// Explain what led to a container's last eviction or kill, and what to change
+    #[cfg(feature = "plugin")]
+    Why(crate::plugin::why::WhyArgs),
 }
 
 /// The name by which kubectl finds the program for `kubectl preoom`.
 const PLUGIN: &str = "kubectl-preoom";
+
+/// What the user calls the program, by the first word of the command line.
+#[must_use]
+pub fn program(first: Option<&String>) -> &'static str {
+    let name = first.and_then(|word| Path::new(word).file_name()).and_then(|name| name.to_str());
+    if name == Some(PLUGIN) { "kubectl preoom" } else { "pre-oom-killer" }
+}
 
 impl Cli {
     /// Parses a command line. As a plugin of kubectl, the program calls itself `kubectl preoom` and hides `run`.
@@ -63,11 +73,10 @@ impl Cli {
     /// # Errors
     /// For wrong usage; clap also returns help and version as errors.
     pub fn read(words: Vec<String>) -> Result<Cli, clap::Error> {
-        let program = words.first().and_then(|w| Path::new(w).file_name()).and_then(|n| n.to_str()).unwrap_or_default();
+        let program = program(words.first());
         let mut command = Cli::command();
-        if program == PLUGIN {
-            command =
-                command.name("kubectl preoom").bin_name("kubectl preoom").mut_subcommand("run", |run| run.hide(true));
+        if program != command.get_name() {
+            command = command.name(program).bin_name(program).mut_subcommand("run", |run| run.hide(true));
         }
         Cli::from_arg_matches(&command.try_get_matches_from_mut(words)?)
     }
@@ -75,7 +84,7 @@ impl Cli {
 
 /// What a build without the feature `plugin` says about the other commands.
 #[cfg(not(feature = "plugin"))]
-pub const NO_PLUGIN: &str = "this build of pre-oom-killer, as its image has it, has no commands `check` and `status`: take the \
+pub const NO_PLUGIN: &str = "this build of pre-oom-killer, as its image has it, has no commands for people: take the \
                            program of the release, or build it with cargo's default features";
 
 /// Whether to write colours: not if <https://no-color.org> forbids them, and not to a terminal that has none.
@@ -84,6 +93,15 @@ pub const NO_PLUGIN: &str = "this build of pre-oom-killer, as its image has it, 
 pub fn colours(terminal: bool) -> bool {
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     terminal && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Whether the terminal shows more than ASCII, as the locale says.
+#[must_use]
+#[allow(clippy::disallowed_methods, reason = "the environment is read here")]
+pub fn utf8() -> bool {
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default().to_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
 }
 
 /// The flags of `run`, as written.

@@ -5,3 +5,4 @@ pub mod check;
 pub mod sanitize;
 pub mod status;
 pub mod terminal;
+pub mod why;

@@ -2,6 +2,7 @@
 
 use std::fmt::{Display, Write};
 
+use jiff::Timestamp;
 use unicode_width::UnicodeWidthStr;
 
 /// Text in colour or plain, folded or not.
@@ -21,6 +22,40 @@ impl Paint {
     /// The terminal's width without so many columns.
     pub(super) fn less(self, columns: usize) -> Option<usize> {
         self.width.map(|width| usize::from(width).saturating_sub(columns))
+    }
+}
+
+/// A width for what is drawn where nobody says how wide the terminal is.
+const COLUMNS: u16 = 80;
+
+/// How a text is to look.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Look {
+    pub paint: Paint,
+    /// The terminal shows more than ASCII.
+    pub utf8: bool,
+    /// What the user calls the program: `kubectl preoom`, for commands to copy.
+    pub program: &'static str,
+    pub now: Timestamp,
+}
+
+impl Look {
+    pub(super) fn columns(&self) -> usize {
+        self.paint.width.unwrap_or(COLUMNS).into()
+    }
+
+    pub(super) fn char(&self, utf8: char, ascii: char) -> char {
+        if self.utf8 { utf8 } else { ascii }
+    }
+
+    /// The text in lines that fit, with so many spaces before each; and with `first` before the first.
+    pub(super) fn paragraph(&self, first: &str, indent: usize, text: &str) -> String {
+        let lines = folded(text, self.paint.less(indent));
+        let indented = lines.iter().enumerate().map(|(n, line)| match n {
+            0 => format!("{first:indent$}{line}\n"),
+            _ => format!("{:indent$}{line}\n", ""),
+        });
+        indented.collect()
     }
 }
 

@@ -22,12 +22,17 @@ pub fn now() -> Timestamp {
     "2026-11-24T03:00:00Z".parse().unwrap()
 }
 
-/// Bodies by agent; none: it hangs.
-type Bodies = Arc<Mutex<BTreeMap<String, Option<String>>>>;
+/// Bodies by agent, and by path; none: it hangs.
+type Bodies = Arc<Mutex<BTreeMap<String, Option<BTreeMap<String, String>>>>>;
+pub const GUARDS: &str = "/api/guards";
+pub const GUARDS_WITH_HISTORY: &str = "/api/guards?history=1";
+pub const INCIDENTS: &str = "/api/incidents";
 
 pub struct Cluster {
     pub server: Standin,
     bodies: Bodies,
+    /// The paths that each agent was asked for.
+    asked: Arc<Mutex<BTreeMap<String, Vec<String>>>>,
     at_once: Arc<(AtomicUsize, AtomicUsize)>,
     slow: Duration,
 }
@@ -35,7 +40,13 @@ pub struct Cluster {
 impl Cluster {
     /// A server without objects.
     pub fn empty(slow: Duration) -> Cluster {
-        Cluster { server: Standin::start(), bodies: Bodies::default(), at_once: Arc::default(), slow }
+        Cluster {
+            server: Standin::start(),
+            bodies: Bodies::default(),
+            asked: Arc::default(),
+            at_once: Arc::default(),
+            slow,
+        }
     }
 
     pub fn start() -> Cluster {
@@ -85,7 +96,18 @@ impl Cluster {
 
     /// From now on the agent answers this.
     pub fn say(&self, agent: &str, body: &str) {
-        self.bodies.lock().unwrap().insert(agent.into(), Some(body.into()));
+        self.say_at(agent, GUARDS, body);
+    }
+
+    /// The same at another path.
+    pub fn say_at(&self, agent: &str, path: &str, body: &str) {
+        let mut bodies = self.bodies.lock().unwrap();
+        bodies.get_mut(agent).unwrap().get_or_insert_default().insert(path.into(), body.into());
+    }
+
+    /// The paths that an agent was asked for.
+    pub fn asked(&self, agent: &str) -> Vec<String> {
+        self.asked.lock().unwrap().get(agent).cloned().unwrap_or_default()
     }
 
     /// The greatest number of requests at the same time.
@@ -101,7 +123,9 @@ impl Cluster {
         Client::try_from(config).unwrap()
     }
 
-    fn agent(&self, name: &str, node: &str, body: Option<String>) {
+    /// An agent that answers this at [`GUARDS`], and nothing elsewhere.
+    pub fn agent(&self, name: &str, node: &str, body: Option<String>) {
+        let body = body.map(|body| [(GUARDS.to_owned(), body)].into());
         self.bodies.lock().unwrap().insert(name.into(), body);
         self.add(name, node, self.serve(name));
     }
@@ -123,7 +147,8 @@ impl Cluster {
     pub fn pretend(&self, namespace: &str, owner: &str, name: &str, node: &str) {
         let mut web = guard("shop", "web-58f6dff65f-p9cf2", "app", ("watching", "pretended"), [1, 153, 256, 0]);
         web["owner"] = "Deployment/web".into();
-        self.bodies.lock().unwrap().insert(name.into(), Some(page(node, json!([web]))));
+        self.bodies.lock().unwrap().insert(name.into(), None);
+        self.say(name, &page(node, json!([web])));
         self.add_in(namespace, owner, name, node, self.serve(name));
     }
 
@@ -152,29 +177,37 @@ impl Cluster {
         assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
     }
 
-    /// A server that answers every request with the agent's body; without one, it keeps the connection open and sends nothing.
+    /// A server that answers with the agent's body of that path; without any, it keeps the connection open and sends nothing.
     fn serve(&self, name: &str) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (name, bodies, at_once, slow) = (name.to_owned(), self.bodies.clone(), self.at_once.clone(), self.slow);
+        let paths = self.asked.clone();
         std::thread::spawn(move || {
             let mut open = Vec::new();
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
                 let mut request = [0; 4096];
                 let read = stream.read(&mut request).unwrap();
-                assert!(request[..read].starts_with(b"GET /api/guards HTTP/1.1\r\n"));
+                let head = String::from_utf8_lossy(&request[..read]).into_owned();
+                let path = head.strip_prefix("GET ").and_then(|rest| rest.split_once(" HTTP/1.1\r\n")).unwrap().0;
+                paths.lock().unwrap().entry(name.clone()).or_default().push(path.to_owned());
                 let asked = at_once.0.fetch_add(1, Ordering::SeqCst) + 1;
                 at_once.1.fetch_max(asked, Ordering::SeqCst);
                 std::thread::sleep(slow);
                 at_once.0.fetch_sub(1, Ordering::SeqCst);
-                let Some(body) = bodies.lock().unwrap()[&name].clone() else {
+                let Some(all) = bodies.lock().unwrap()[&name].clone() else {
                     open.push(stream);
                     continue;
                 };
+                // As an agent answers that does not know the path.
+                let (code, body) = match all.get(path) {
+                    Some(body) => ("200 OK", body.as_str()),
+                    None => ("404 Not Found", "here are /, /metrics, /healthz, /readyz and /api/guards\n"),
+                };
                 let _ = write!(
                     stream,
-                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                    "HTTP/1.1 {code}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
                     body.len()
                 );
             }

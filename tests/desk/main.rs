@@ -7,7 +7,9 @@
 mod cluster;
 mod kubeconfig;
 mod real;
+mod stories;
 mod view;
+mod why;
 
 use std::process::Command;
 use std::time::{Duration, Instant};

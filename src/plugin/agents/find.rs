@@ -84,3 +84,10 @@ fn real_agents(found: Vec<Pod>, namespace: Option<&str>) -> anyhow::Result<(Vec<
     others.sort_unstable();
     Ok((agents, others))
 }
+
+impl Found {
+    /// Only the agents whose pods have such names are asked from now on.
+    pub fn retain(&mut self, wanted: impl Fn(&str) -> bool) {
+        self.agents.retain(|pod| pod.metadata.name.as_deref().is_some_and(&wanted));
+    }
+}

@@ -2,8 +2,8 @@
 
 use crate::answers;
 use crate::reply::Reply;
-use crate::state::State;
-use serde_json::Value;
+use crate::state::{Inner, State};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// A PodDisruptionBudget with what its controller knows of it.
@@ -46,6 +46,22 @@ impl Pdb {
         let labels = &pod["metadata"]["labels"];
         self.namespace == namespace && self.match_labels.iter().all(|(key, value)| labels[key] == value.as_str())
     }
+}
+
+/// The budgets of a namespace, or of all, on one page.
+pub(crate) fn list(inner: &Inner, namespace: &str) -> Reply {
+    let items: Vec<Value> = inner.read(|state| {
+        let here = state.budgets.values().filter(|budget| namespace.is_empty() || budget.namespace == namespace);
+        here.map(|budget| {
+            let mut spec = json!({"selector": {"matchLabels": budget.match_labels}});
+            let amounts = [("minAvailable", budget.min_available), ("maxUnavailable", budget.max_unavailable)];
+            amounts.iter().filter_map(|(key, n)| Some((*key, (*n)?))).for_each(|(key, n)| spec[key] = n.into());
+            json!({"metadata": {"name": budget.name, "namespace": budget.namespace}, "spec": spec})
+        })
+        .collect()
+    });
+    let version = "policy/v1";
+    Reply::json(200, json!({"kind": "PodDisruptionBudgetList", "apiVersion": version, "metadata": {}, "items": items}))
 }
 
 /// Asks the budgets of `pod` for one disruption and, unless it is a `dry_run`, takes it.

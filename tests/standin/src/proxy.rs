@@ -23,10 +23,12 @@ pub(crate) async fn forward(inner: &Inner, call: &Call) -> Result<Reply, Reply> 
         return Err(call.with_vars("", "", &[("name", name)], |vars| answers::NOT_FOUND.reply(vars)));
     }
     let path = call.path.split_once("/proxy").map_or("/", |(_, rest)| if rest.is_empty() { "/" } else { rest });
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(&call.query).finish();
+    let path = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
     let Some(to) = to else {
         return Err(unreachable(&format!("dial tcp 10.0.0.1:{port}: connect: connection refused")));
     };
-    get(to, path).await.map_err(|error| unreachable(&error.to_string()))
+    get(to, &path).await.map_err(|error| unreachable(&error.to_string()))
 }
 
 /// As the server says it (apiserver's `proxy` handler, 1.36).

@@ -5,7 +5,7 @@ use crate::answers;
 use crate::reply::Reply;
 use crate::state::Inner;
 use crate::who::Who;
-use crate::{events, evict, list, pods, proxy, resize, watch};
+use crate::{events, evict, list, pdb, pods, proxy, resize, watch};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Instant;
@@ -218,6 +218,7 @@ async fn try_answer(inner: &Arc<Inner>, call: &Call) -> Result<Reply, Reply> {
         (("", "pods", "resize", true), "PATCH") => resize::patch(inner, call, &who).await,
         (("", "pods", "resize", true), "GET") => pods::get(inner, call),
         (("", "pods", "proxy", true), "GET") => proxy::forward(inner, call).await,
+        (("policy", "poddisruptionbudgets", "", false), "GET") => Ok(pdb::list(inner, &call.about.namespace)),
         (("" | "events.k8s.io", "events", "", false), "GET") => events::list(inner, call),
         (("" | "events.k8s.io", "events", "", false), "POST") => events::create(inner, call),
         (("" | "events.k8s.io", "events", "", true), "GET") => events::get(inner, call),
