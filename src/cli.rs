@@ -55,6 +55,9 @@ pub enum Command {
     /// Explain what led to a container's last eviction or kill, and what to change
     #[cfg(feature = "plugin")]
     Why(crate::plugin::why::WhyArgs),
+    /// Say which threshold or limit each workload needs
+    #[cfg(feature = "plugin")]
+    Recommend(crate::plugin::recommend::RecommendArgs),
 }
 
 /// The name by which kubectl finds the program for `kubectl preoom`.

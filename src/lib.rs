@@ -42,6 +42,7 @@
 //! | `check`: manifests before they are applied | `plugin/check/` |
 //! | `status`: all agents of a cluster in one table | `plugin/status/` |
 //! | `why`: what led to a container's last incident | `plugin/why/` |
+//! | `recommend`: which threshold or limit a workload needs | `plugin/recommend/` |
 //! | how these find the agents, and ask them | `plugin/agents/` |
 //! | what of others' text reaches a terminal | `plugin/sanitize.rs` |
 

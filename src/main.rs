@@ -24,6 +24,8 @@ fn main() -> ExitCode {
         Ok(Cli { command: Command::Status(args) }) => plugin::status(&args),
         #[cfg(feature = "plugin")]
         Ok(Cli { command: Command::Why(args) }) => plugin::why(&args, program),
+        #[cfg(feature = "plugin")]
+        Ok(Cli { command: Command::Recommend(args) }) => plugin::recommend(&args, program),
         Err(error) => {
             // Help and version are errors to clap, too.
             let usage = error.use_stderr();
@@ -41,9 +43,12 @@ mod plugin {
     use std::process::ExitCode;
 
     use pre_oom_killer::cli::{colours, utf8};
+    use pre_oom_killer::plugin::agents::query::Query;
     use pre_oom_killer::plugin::check::print;
     use pre_oom_killer::plugin::check::report::CheckReport;
     use pre_oom_killer::plugin::check::{CheckArgs, CheckFormat};
+    use pre_oom_killer::plugin::recommend::findings::{Wanted, findings};
+    use pre_oom_killer::plugin::recommend::{self, RecommendArgs};
     use pre_oom_killer::plugin::sanitize::{json_text, printable};
     use pre_oom_killer::plugin::status::survey::survey;
     use pre_oom_killer::plugin::status::watch::watch;
@@ -94,6 +99,21 @@ mod plugin {
                 None => why::text::text(&case, &inquiry, args.all, &look(program)),
             };
             Ok((text, case.is_known()))
+        })
+    }
+
+    /// Says what each workload needs.
+    pub fn recommend(args: &RecommendArgs, program: &'static str) -> ExitCode {
+        ask(async {
+            let (client, query) = args.cluster.connect()?;
+            let query = Query { selector: args.selector.clone(), ..query };
+            let wanted = Wanted { named: args.named.clone(), query };
+            let findings = findings(&client, &wanted).await?;
+            let text = match args.output {
+                Some(StatusFormat::Json) => json_text(&recommend::json::json(&findings, program)),
+                form => recommend::table::text(&findings, &wanted, form == Some(StatusFormat::Wide), &look(program)),
+            };
+            Ok((text, findings.answered()))
         })
     }
 

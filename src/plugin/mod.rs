@@ -2,6 +2,7 @@
 
 pub mod agents;
 pub mod check;
+pub mod recommend;
 pub mod sanitize;
 pub mod status;
 pub mod terminal;

@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write};
 
 use jiff::Timestamp;
-use unicode_width::UnicodeWidthStr;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Text in colour or plain, folded or not.
 #[derive(Clone, Copy, Debug, Default)]
@@ -95,4 +95,33 @@ pub(super) fn aligned(lines: &[Vec<String>]) -> String {
         let _ = writeln!(out, "{}", text.trim_end());
     }
     out
+}
+
+/// Cuts the middle out of a text that is too wide: the names of an owner's pods differ at their ends.
+pub(super) fn middle(text: String, width: usize) -> String {
+    if text.width() <= width || width < 3 {
+        return text;
+    }
+    let end = (width - 1) / 2;
+    let fits = |most: usize, c: &char, taken: &mut usize| {
+        *taken += c.width().unwrap_or(0);
+        *taken <= most
+    };
+    let (mut left, mut right) = (0, 0);
+    let head: String = text.chars().take_while(|c| fits(width - 1 - end, c, &mut left)).collect();
+    let tail: Vec<char> = text.chars().rev().take_while(|c| fits(end, c, &mut right)).collect();
+    head.chars().chain(['…']).chain(tail.into_iter().rev()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_keeps_both_ends() {
+        assert_eq!(middle("web-7d9c5b8f6c-x39".into(), 11), "web-7…c-x39");
+        assert_eq!(middle("web".into(), 3), "web");
+        assert_eq!(middle("日本語日本語".into(), 7), "日…語");
+        assert_eq!(middle("long".into(), 2), "long");
+    }
 }

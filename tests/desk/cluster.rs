@@ -105,6 +105,11 @@ impl Cluster {
         bodies.get_mut(agent).unwrap().get_or_insert_default().insert(path.into(), body.into());
     }
 
+    /// From now on the agent does not know this path.
+    pub fn forget(&self, agent: &str, path: &str) {
+        self.bodies.lock().unwrap().get_mut(agent).unwrap().as_mut().unwrap().remove(path);
+    }
+
     /// The paths that an agent was asked for.
     pub fn asked(&self, agent: &str) -> Vec<String> {
         self.asked.lock().unwrap().get(agent).cloned().unwrap_or_default()

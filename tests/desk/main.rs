@@ -1,4 +1,4 @@
-//! `pre-oom-killer status` against the stand-in API server and three agents behind its pod proxy, one of which hangs.
+//! `pre-oom-killer status`, `why` and `recommend` against the stand-in API server and three agents behind its pod proxy, one of which hangs.
 //! The expected output is in `snapshots/`; `tests/check.rs` says how to update it.
 
 #![cfg(feature = "plugin")]
@@ -7,6 +7,7 @@
 mod cluster;
 mod kubeconfig;
 mod real;
+mod recommend;
 mod stories;
 mod view;
 mod why;
@@ -16,9 +17,12 @@ use std::time::{Duration, Instant};
 
 use cluster::{Cluster, now};
 use pre_oom_killer::plugin::agents::query::Query;
+use pre_oom_killer::plugin::recommend::budgets::Covered;
+use pre_oom_killer::plugin::recommend::findings::{Wanted, findings};
 use pre_oom_killer::plugin::sanitize::json_text;
 use pre_oom_killer::plugin::status::survey::{Survey, survey};
 use pre_oom_killer::plugin::status::table::{json, text};
+use pre_oom_killer::plugin::why::case::{Inquiry, inquire};
 use standin::pod;
 
 /// Long enough for an agent that answers, and short enough to wait for one that does not.
@@ -152,24 +156,32 @@ async fn an_answer_for_another_node_is_refused() {
     assert!(shown.contains("it answers for node node-a") && !shown.contains("over"), "{shown}");
 }
 
-/// `status` uses each permission of `daemonset/status-reader.yaml`, and needs no other.
+/// `status`, `why` and `recommend` use each permission of `daemonset/status-reader.yaml`, and need no other.
 #[tokio::test]
-async fn the_permissions_for_people_are_exactly_those_that_status_uses() {
+async fn the_permissions_for_people_are_exactly_those_that_the_commands_use() {
     const GROUP: &str = "apiGroup: rbac.authorization.k8s.io\n    kind: Group\n    name: platform-engineers";
     const ACCOUNT: &str = "kind: ServiceAccount\n    name: pre-oom-killer\n    namespace: pre-oom-killer";
     let manifests = include_str!("../../daemonset/status-reader.yaml");
     assert_eq!(manifests.matches(GROUP).count(), 2, "both bindings");
-    let cluster = Cluster::start();
+    let cluster = stories::workloads();
     cluster.server.grant(&manifests.replace(GROUP, ACCOUNT));
-    let query = Query { selector: Some("app=web".into()), ..all() };
+    let query = Query { selector: Some("app=web".into()), timeout: Duration::from_millis(700), ..all() };
+    let named = "deploy/web".parse().unwrap();
+    let inquiry = Inquiry { named, container: None, query: Query { selector: None, ..query.clone() } };
+    let wanted = Wanted { named: None, query: query.clone() };
     let known = async || {
-        let survey = survey(&cluster.client().await, &query).await.ok()?;
-        (survey.pages().count() == 2 && survey.evictions.is_ok() && survey.unguarded.is_ok()).then_some(())
+        let client = cluster.client().await;
+        let (survey, case, findings) =
+            futures::join!(survey(&client, &query), inquire(&client, &inquiry), findings(&client, &wanted));
+        let (survey, case, findings) = (survey.ok()?, case.ok()?, findings.ok()?);
+        let status = survey.pages().count() == 2 && survey.evictions.is_ok() && survey.unguarded.is_ok();
+        let recommended = findings.all.len() == 1 && findings.all[0].budget == Covered::Missing;
+        (status && case.is_known() && recommended).then_some(())
     };
     assert!(known().await.is_some());
     assert!(cluster.server.unused_grants().is_empty(), "{:?}", cluster.server.unused_grants());
     let grants = cluster.server.grants();
-    assert_eq!(grants.len(), 4, "{grants:?}");
+    assert_eq!(grants.len(), 5, "{grants:?}");
     for grant in grants {
         cluster.server.revoke(&grant);
         assert!(known().await.is_none(), "it does without {grant:?}");
@@ -268,6 +280,84 @@ async fn an_unusable_answer_is_shown() {
         let shown = text(&asked(&cluster, &query).await, &query, false, now());
         assert!(shown.contains(said), "{shown}");
     }
+}
+
+/// One line, and no panic: without a kubeconfig, with a server that does not listen, and with one that is no API server.
+#[test]
+fn without_a_cluster_each_command_says_so_in_a_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, server: &str| {
+        let path = dir.path().join(name);
+        let text = format!(
+            r#"{{"apiVersion": "v1", "kind": "Config", "current-context": "c", "contexts": [{{"name": "c", "context":
+            {{"cluster": "c", "user": "u"}}}}], "clusters": [{{"name": "c", "cluster": {{"server": "{server}"}}}}],
+            "users": [{{"name": "u", "user": {{}}}}]}}"#
+        );
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let unreachable = file("unreachable", &format!("http://{closed}"));
+    for (kubeconfig, why) in [
+        (dir.path().join("missing"), "kubeconfig"),
+        (unreachable, "cannot list the agents' pods"),
+        (file("no-url", "not a url"), "kubeconfig"),
+    ] {
+        for words in [
+            &["status"][..],
+            &["why", "deploy/web"],
+            &["why", "web-1", "-o", "json"],
+            &["recommend"],
+            &["recommend", "-A", "-o", "json"],
+        ] {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_pre-oom-killer"));
+            let output = command.args(words).env("KUBECONFIG", &kubeconfig).env_remove("HOME").output().unwrap();
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 1), "{words:?}: {stderr}");
+            assert!(stderr.starts_with("error: ") && stderr.contains(why), "{words:?}: {stderr}");
+            assert!(output.stdout.is_empty(), "{words:?}");
+        }
+    }
+}
+
+#[test]
+fn the_program_explains_and_recommends() {
+    let cluster = stories::workloads();
+    let dir = tempfile::tempdir().unwrap();
+    let kubeconfig = dir.path().join("config");
+    std::fs::write(&kubeconfig, cluster.server.kubeconfig()).unwrap();
+    let run = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pre-oom-killer"));
+        command
+            .args(words)
+            .args(["-n", "shop", "--timeout", "700ms"])
+            .env("KUBECONFIG", &kubeconfig)
+            .env("LC_ALL", "C.UTF-8");
+        let output = command.output().unwrap();
+        let shown = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), shown(output.stdout), shown(output.stderr))
+    };
+    let (code, shown, stderr) = run(&["why", "deploy/web"]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert!(shown.contains("\nleak: it grew 3Mi a minute for 30 min\n") && shown.contains('█'), "{shown}");
+    assert!(shown.contains("`pre-oom-killer recommend deploy/web -n shop`"), "{shown}");
+    let (code, shown, _) = run(&["why", "deploy/nothing"]);
+    assert!(code == Some(1) && shown.contains("no agent guards it now"), "{shown}");
+    let (_, shown, _) = run(&["why", "web", "--all", "-o", "json"]);
+    let value: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(value["incidents"].as_array().unwrap().len(), 2);
+    let (code, shown, stderr) = run(&["recommend"]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert!(shown.starts_with("WORKLOAD") && shown.contains("sts/search"), "{shown}");
+    let (_, shown, _) = run(&["recommend", "sts/search", "-o", "json"]);
+    let value: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(value["recommendations"][0]["recommended"]["threshold"], "65");
+    assert_eq!(
+        (run(&["why"]).0, run(&["why", "a/b/c"]).0, run(&["recommend", "-o", "yaml"]).0),
+        (Some(64), Some(64), Some(64))
+    );
+    let writes = cluster.server.requests().into_iter().filter(|request| request.method != "GET").count();
+    assert_eq!(writes, 0, "it only reads");
 }
 
 #[test]

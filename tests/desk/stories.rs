@@ -6,17 +6,21 @@ use std::time::Duration;
 use pre_oom_killer::serve::incident::{BreakdownView, CurveView, IncidentView, IncidentsPage, OtherView, StepView};
 use pre_oom_killer::serve::wire::{Facts, GuardView, GuardsPage, HistoryView, LatencyView, MemoryView};
 
-use crate::cluster::{Cluster, GUARDS, GUARDS_WITH_HISTORY, INCIDENTS};
+use crate::cluster::{Cluster, GUARDS_WITH_HISTORY, INCIDENTS};
 
 pub const KIB: u64 = 1 << 10;
 pub const MIB: u64 = 1 << 20;
 
 /// Two agents that remember incidents, and one that hangs.
 pub fn cluster() -> Cluster {
+    cluster_of(guards_of_a(), guards_of_b())
+}
+
+fn cluster_of(guards_a: Vec<GuardView>, guards_b: Vec<GuardView>) -> Cluster {
     let cluster = Cluster::empty(Duration::ZERO);
     let pages = [
-        ("agent-a", "node-a", "2026-11-23T22:40:00Z", vec![evicted_leak(), earlier_leak()], guards_of_a()),
-        ("agent-b", "node-b", "2026-11-24T02:48:00Z", vec![missed_spike(), cache(), hostile()], guards_of_b()),
+        ("agent-a", "node-a", "2026-11-23T22:40:00Z", vec![evicted_leak(), earlier_leak()], guards_a),
+        ("agent-b", "node-b", "2026-11-24T02:48:00Z", vec![missed_spike(), cache(), hostile()], guards_b),
     ];
     for (name, node, started, incidents, guards) in pages {
         cluster.agent(name, node, None);
@@ -35,7 +39,6 @@ pub fn cluster() -> Cluster {
         cluster.say(name, &serde_json::to_string(&without).unwrap());
         cluster.say_at(name, GUARDS_WITH_HISTORY, &serde_json::to_string(&guards).unwrap());
         cluster.say_at(name, INCIDENTS, &serde_json::to_string(&incidents).unwrap());
-        assert_eq!(GUARDS, "/api/guards");
     }
     cluster.agent("agent-c", "node-c", None);
     cluster
@@ -299,4 +302,88 @@ fn guards_of_b() -> Vec<GuardView> {
         growth: 0,
         latency: QUICK,
     })]
+}
+
+/// The same agents, with workloads of each kind.
+pub fn workloads() -> Cluster {
+    const ASSUMED: LatencyView = LatencyView { raise: 70, restart: 175, evict: 160, evictions: 0 };
+    const SLOW: LatencyView = LatencyView { raise: 70, restart: 25_015, evict: 25_000, evictions: 7 };
+    let day = 86_400;
+    let web = |name, threshold, known_seconds| {
+        let name = ("shop", name, "app");
+        let web = Guarded {
+            name,
+            owner: Some("Deployment/web"),
+            threshold,
+            limit: 256,
+            peak: 153,
+            known_seconds,
+            growth: 3 * MIB as i64,
+            latency: QUICK,
+        };
+        GuardView { remedies: vec!["raise".into(), "evict".into()], ..guard(&web) }
+    };
+    let alone = |name, owner, threshold, limit, peak, known_seconds, growth: u64, latency| {
+        guard(&Guarded { name, owner, threshold, limit, peak, known_seconds, growth: growth as i64, latency })
+    };
+    let mut endless = alone(("shop", "cache-0", "redis"), None, ("60 %", 600), 1024, 400, 8 * 3600, 0, ASSUMED);
+    let memory = endless.memory.as_mut().unwrap();
+    (memory.limit, memory.threshold) = (None, None);
+    endless.state = pre_oom_killer::serve::wire::GuardState::NoLimit;
+    let invalid = GuardView {
+        namespace: "shop".into(),
+        pod: "broken-1".into(),
+        uid: "uid-of-broken-1".into(),
+        owner: Some("Deployment/broken".into()),
+        state: pre_oom_killer::serve::wire::GuardState::Invalid,
+        why: "memory-usage-threshold \"60m\" is invalid: write a quantity such as \"512Mi\"".into(),
+        ..GuardView::default()
+    };
+    let hostile =
+        alone(("shop", "x\u{1b}[2J", "c\u{202e}\n"), Some("Job/\u{9b}31m"), ("60 %", 60), 100, 30, day, 0, QUICK);
+    let mut a = guards_of_a();
+    a.extend([
+        web("web-58f6dff65f-1", ("60 %", 153), 14_000),
+        web("web-58f6dff65f-2", ("57.5 %", 147), 14_000),
+        alone(("shop", "thumbnails-0", "resize"), Some("StatefulSet/thumbnails"), ("60 %", 38), 64, 24, day, 0, QUICK),
+        endless,
+        invalid,
+    ]);
+    let mut b = guards_of_b();
+    b.extend([
+        web("web-58f6dff65f-3", ("60 %", 153), 1_200),
+        alone(
+            ("shop", "search-0", "search"),
+            Some("StatefulSet/search"),
+            ("60 %", 614),
+            1024,
+            600,
+            day,
+            120 * MIB,
+            SLOW,
+        ),
+        alone(("shop", "import-7xk2p", "import"), Some("Job/import"), ("70 %", 358), 512, 200, 750, 0, ASSUMED),
+        alone(
+            ("shop", "queue-with-a-rather-long-name-0", "broker-and-sidecar"),
+            Some("StatefulSet/queue-with-a-rather-long-name"),
+            ("700Mi", 700),
+            1024,
+            680,
+            day,
+            0,
+            QUICK,
+        ),
+        alone(("batch", "train-1", "main"), Some("Job/train"), ("80 %", 1638), 2048, 900, day, 600 * MIB, QUICK),
+        hostile,
+    ]);
+    let cluster = cluster_of(a.clone(), b.clone());
+    for guard in a.iter().chain(&b) {
+        let app = guard.owner.as_deref().and_then(|owner| owner.split('/').nth(1)).unwrap_or("none");
+        if app.is_ascii() {
+            let pod = standin::pod(&guard.namespace, &guard.pod).uid(&guard.uid).label("app", app);
+            cluster.server.put_pod(pod.node("node-a").container("app", "256Mi").build());
+        }
+    }
+    cluster.server.put_pdb(standin::Pdb::blocking("shop", "cart", &[("app", "cart")]));
+    cluster
 }

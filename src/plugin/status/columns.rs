@@ -1,10 +1,11 @@
 //! The columns that the table and the live view share.
 
 use jiff::Timestamp;
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_width::UnicodeWidthStr;
 
 use super::rows::{Row, bar};
 use crate::plugin::sanitize::printable;
+use crate::plugin::terminal::middle;
 
 #[derive(Clone, Copy)]
 pub(super) struct Column {
@@ -85,34 +86,5 @@ impl Fitted {
     /// The text of a row's cell, cut to the width.
     pub(super) fn cell(&self, row: &Row, now: Timestamp) -> String {
         middle((self.column.cell)(row, now, self.width), self.width.into())
-    }
-}
-
-/// Cuts the middle out of a text that is too wide: the names of an owner's pods differ at their ends.
-fn middle(text: String, width: usize) -> String {
-    if text.width() <= width || width < 3 {
-        return text;
-    }
-    let end = (width - 1) / 2;
-    let fits = |most: usize, c: &char, taken: &mut usize| {
-        *taken += c.width().unwrap_or(0);
-        *taken <= most
-    };
-    let (mut left, mut right) = (0, 0);
-    let head: String = text.chars().take_while(|c| fits(width - 1 - end, c, &mut left)).collect();
-    let tail: Vec<char> = text.chars().rev().take_while(|c| fits(end, c, &mut right)).collect();
-    head.chars().chain(['…']).chain(tail.into_iter().rev()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_name_keeps_both_ends() {
-        assert_eq!(middle("web-7d9c5b8f6c-x39".into(), 11), "web-7…c-x39");
-        assert_eq!(middle("web".into(), 3), "web");
-        assert_eq!(middle("日本語日本語".into(), 7), "日…語");
-        assert_eq!(middle("long".into(), 2), "long");
     }
 }
