@@ -28,6 +28,9 @@ impl Paint {
 /// A width for what is drawn where nobody says how wide the terminal is.
 const COLUMNS: u16 = 80;
 
+/// A space at which no line is folded.
+const GLUE: &str = "\u{a0}";
+
 /// How a text is to look.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Look {
@@ -48,9 +51,14 @@ impl Look {
         if self.utf8 { utf8 } else { ascii }
     }
 
-    /// The text in lines that fit, with so many spaces before each; and with `first` before the first.
+    /// The text in lines that fit, with so many spaces before each; and with `first` before the first. What is between
+    /// backticks is to be copied, and stays on one line.
     pub(super) fn paragraph(&self, first: &str, indent: usize, text: &str) -> String {
-        let lines = folded(text, self.paint.less(indent));
+        let parts = text.split('`').enumerate();
+        let glued: Vec<String> =
+            parts.map(|(n, part)| if n % 2 == 1 { part.replace(' ', GLUE) } else { part.to_owned() }).collect();
+        let lines = folded(&glued.join("`"), self.paint.less(indent));
+        let lines: Vec<String> = lines.into_iter().map(|line| line.replace(GLUE, " ")).collect();
         let indented = lines.iter().enumerate().map(|(n, line)| match n {
             0 => format!("{first:indent$}{line}\n"),
             _ => format!("{:indent$}{line}\n", ""),
@@ -116,6 +124,15 @@ pub(super) fn middle(text: String, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_stays_on_one_line() {
+        let look = Look { paint: Paint { colours: false, width: Some(24) }, ..Look::default() };
+        let text = look.paragraph("- ", 2, "See why: `a long command -n x` and go on with it.");
+        assert_eq!(text, "- See why:\n  `a long command -n x`\n  and go on with it.\n");
+        let piped = Look::default().paragraph("- ", 2, "An odd ` one, and one `b c`");
+        assert_eq!(piped, "- An odd ` one, and one `b c`\n");
+    }
 
     #[test]
     fn a_long_name_keeps_both_ends() {

@@ -40,7 +40,7 @@ const WHOLE: u8 = 2;
 const COLUMNS: [Column; 14] = [
     column("NAMESPACE", 0, 8, |of| printable(&of.name.namespace)),
     column("WORKLOAD", 0, 16, |of| printable(&of.name.short())),
-    column("CONTAINER", 0, 6, |of| printable(of.name.container.as_deref().unwrap_or("*"))),
+    column("CONTAINER", 0, 6, container),
     column("PODS", 6, 0, |of| of.workload.pods.len().to_string()),
     column("KNOWN", 0, 0, |of| if of.workload.lasts.is_zero() { "-".into() } else { age(of.workload.lasts) }),
     column("PEAK", 2, 0, |of| or_dash(of.workload.peak.or(of.workload.usage_peak))),
@@ -129,6 +129,15 @@ fn narrowest(column: &(Column, Vec<String>)) -> usize {
         widest(column)
     } else {
         widest(column).min(column.0.narrowest.max(column.0.title.width()))
+    }
+}
+
+/// `*`: the pods' own groups.
+fn container(of: &Recommendation) -> String {
+    match &of.name.container {
+        Some(name) => printable(name),
+        None if of.reckoned.is_none() => "-".into(),
+        None => "*".into(),
     }
 }
 

@@ -30,12 +30,9 @@ pub struct Curve {
     pub end: String,
 }
 
-/// A horizontal line at a value.
+/// A horizontal line in a colour.
 #[derive(Clone, Copy)]
-struct Rule {
-    at: u64,
-    colour: &'static str,
-}
+struct Rule(&'static str);
 
 impl Curve {
     /// With the values in KiB, as the agents send them.
@@ -76,10 +73,8 @@ impl Curve {
             self.threshold.map(row_of).map(|row| if Some(row) == limit { row.saturating_sub(1) } else { row });
         let rows = (0..=HEIGHT).rev().map(|row| {
             let (rule, label) = match row {
-                row if limit == Some(row) => (self.limit.map(|at| Rule { at, colour: "31" }), labels[0].as_deref()),
-                row if threshold == Some(row) => {
-                    (self.threshold.map(|at| Rule { at, colour: "33" }), labels[1].as_deref())
-                }
+                row if limit == Some(row) => (Some(Rule("31")), labels[0].as_deref()),
+                row if threshold == Some(row) => (Some(Rule("33")), labels[1].as_deref()),
                 _ => (None, None),
             };
             let axis = look.char(if rule.is_some() { '┤' } else { '│' }, if rule.is_some() { '+' } else { '|' });
@@ -121,14 +116,14 @@ impl Curve {
     }
 }
 
-/// A row of the curve. Where the value is not above the rule, the rule is seen.
+/// A row of the curve. Where the curve is below it, the rule is seen.
 fn painted(columns: &[Option<u64>], rule: Option<Rule>, (row, top): (usize, u64), look: &Look) -> String {
     const EIGHTHS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     const ASCII: [char; 9] = [' ', '.', '.', ':', ':', ':', '#', '#', '#'];
-    let under = |value: &Option<u64>| rule.is_some_and(|rule| value.is_none_or(|value| value <= rule.at));
-    let runs = columns.chunk_by(|a, b| under(a) == under(b)).map(|run| match rule.filter(|_| under(&run[0])) {
-        Some(rule) => look.paint.with(rule.colour, look.char('─', '-').to_string().repeat(run.len())),
-        None => run.iter().map(|value| eighths(*value, row, top)).map(|n| look.char(EIGHTHS[n], ASCII[n])).collect(),
+    let filled: Vec<usize> = columns.iter().map(|value| eighths(*value, row, top)).collect();
+    let runs = filled.chunk_by(|a, b| (*a == 0) == (*b == 0)).map(|run| match rule.filter(|_| run[0] == 0) {
+        Some(rule) => look.paint.with(rule.0, look.char('─', '-').to_string().repeat(run.len())),
+        None => run.iter().map(|n| look.char(EIGHTHS[*n], ASCII[*n])).collect(),
     });
     runs.collect()
 }
@@ -207,11 +202,11 @@ mod tests {
     }
 
     #[test]
-    fn the_threshold_is_seen_until_the_curve_is_above_it() {
+    fn the_threshold_is_seen_until_the_curve_comes_near() {
         let crossing: Vec<_> = (0..60).map(|n| Some((31 + n) * MIB)).collect();
         let lines = curve(crossing).lines(&look(80, true));
         let rule = lines.iter().find(|line| line.starts_with("threshold")).unwrap();
-        assert_eq!(rule.matches('─').count(), 30, "{rule}");
+        assert_eq!(rule.matches('─').count(), 21, "above it in the same row: {rule}");
         assert_eq!(
             ["-30 s", "-90 s", "-2 min", "-4.5 min", "-6 h"],
             [30, 90, 120, 270, 21_600].map(|s| format!("-{}", mark_label(s))).map(|s| s.leak() as &str)

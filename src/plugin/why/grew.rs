@@ -14,6 +14,9 @@ pub(super) fn grew(incident: &IncidentView) -> String {
     let mut all: Vec<(&str, u64, Option<u64>)> =
         now.iter().enumerate().map(|(n, (name, now))| (*name, *now, before.as_ref().map(|b| b[n].1))).collect();
     all.retain(|(_, now, before)| *now > 0 || before.is_some_and(|before| before > 0));
+    if all.is_empty() {
+        return String::new();
+    }
     let grew = |(_, now, before): &(&str, u64, Option<u64>)| i128::from(*now) - i128::from(before.unwrap_or(0));
     all.sort_by_key(|row| std::cmp::Reverse(grew(row)));
     let ago = incident.before_seconds.map(|s| format!("{} before", span(Duration::from_secs(s))));
