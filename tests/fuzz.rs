@@ -230,6 +230,61 @@ fn flags() {
     });
 }
 
+/// What agents answer, also of other versions, and whatever answers in their place: people read it, whatever is in it.
+#[cfg(feature = "plugin")]
+#[test]
+fn pages_of_agents() {
+    use pre_oom_killer::plugin::agents::query::Query;
+    use pre_oom_killer::plugin::recommend::budgets::Covered;
+    use pre_oom_killer::plugin::recommend::findings::{Findings, Recommendation, Wanted};
+    use pre_oom_killer::plugin::recommend::{self, reckon::reckon, workloads::workloads};
+    use pre_oom_killer::plugin::terminal::{Look, Paint};
+    use pre_oom_killer::plugin::why;
+    use pre_oom_killer::plugin::why::case::{Case, Inquiry, Of};
+    use pre_oom_killer::serve::incident::IncidentsPage;
+    use pre_oom_killer::serve::wire::GuardsPage;
+
+    const INCIDENT: &str = r#"{"started":"2026-11-24T02:48:00Z","incidents":[{"at":"2026-11-24T02:48:42.007Z","namespace":"n","pod":"p","uid":"u","owner":"Job/j","container":"c","class":"leak","why":"w","knownSeconds":4000,"growthPerMinute":-9223372036854775808,"growingSeconds":18446744073709551615,"beforeSeconds":9,"minutes":{"eachSeconds":1,"usage":[1,18446744073709551615],"value":[1,null,9,18446744073709551615]},"day":{"eachSeconds":18446744073709551615,"value":[5,6]},"memory":{"anonymous":18446744073709551615},"memoryBefore":{"slab":18446744073709551615},"others":[{"container":"o","usage":1}],"restOfPod":2,"threshold":3,"limit":2,"value":4,"growth":9223372036854775807,"steps":[{"at":"0001-01-01T00:00:00Z","reason":"PreOOMMissed","words":"it filled faster than it could be evicted","tookMs":1e308},{"at":"9999-12-30T22:00:00Z"}]}]}"#;
+    const GUARDS: &str = r#"{"started":"9999-12-30T22:00:00Z","guards":[{"namespace":"n","pod":"p","uid":"u","owner":"Job/j","container":"c","threshold":"60 %","remedies":["raise","x"],"latency":{"raise":18446744073709551615,"restart":1,"evict":18446744073709551615,"evictions":1},"memory":{"usage":1,"value":18446744073709551615,"limit":1,"threshold":0,"growth":9223372036854775807,"knownSeconds":18446744073709551615,"growthPerMinute":-9223372036854775808,"growingSeconds":1,"aboveInSeconds":18446744073709551615,"peak":18446744073709551615,"fastestSecond":18446744073709551615,"history":{"minutes":[1,null,18446744073709551615],"day":[]}}},{"uid":"v","threshold":"1Mi","memory":{"knownSeconds":3600,"threshold":1048576,"peak":0}}]}"#;
+    let look = Look { paint: Paint { colours: false, width: Some(80) }, utf8: true, ..Look::default() };
+    let plain = |all: &str| assert_eq!(all.chars().find(|c| c.is_control() && *c != '\n'), None);
+    let inquiry = Inquiry { named: "p".parse().unwrap(), container: None, query: Query::default() };
+    let show = |incidents: &IncidentsPage, guards: &GuardsPage| {
+        let started = incidents.started.parse().ok();
+        let incident = |it: &_| Of { node: "a".into(), started, it: Clone::clone(it) };
+        let guard = |it: &_| Of { node: "a".into(), started: guards.started.parse().ok(), it: Clone::clone(it) };
+        let case = Case {
+            incidents: incidents.incidents.iter().map(incident).collect(),
+            guards: Vec::new(),
+            agents: Vec::new(),
+            not_asked: Vec::new(),
+        };
+        let quiet = Case { incidents: Vec::new(), guards: guards.guards.iter().map(guard).collect(), ..case.clone() };
+        for case in [&case, &quiet] {
+            plain(&why::text::text(case, &inquiry, true, &look));
+            let _ = why::json::json(case, true, "x");
+        }
+        let all = workloads(guards.guards.iter(), incidents.incidents.iter()).into_iter().map(|(name, workload)| {
+            let reckoned = workload.known().map(|known| (known.clone(), reckon(&known)));
+            Recommendation { name, workload, reckoned, budget: Covered::Missing }
+        });
+        let (agents, without_incidents) = (Vec::new(), Vec::new());
+        let findings =
+            Findings { all: all.collect(), agents, not_asked: Vec::new(), without_incidents, budgets_unknown: None };
+        plain(&recommend::table::text(&findings, &Wanted::default(), false, &look));
+        let _ = recommend::json::json(&findings, "x");
+    };
+    // Each draws several screens, so a tenth of the executions.
+    let count = executions() / 10;
+    let found = fuzz(count, &[INCIDENT, GUARDS], |bytes| {
+        let incidents = serde_json::from_slice(bytes).or_else(|_| serde_json::from_str(INCIDENT)).unwrap();
+        let guards = serde_json::from_slice(bytes).or_else(|_| serde_json::from_str(GUARDS)).unwrap();
+        show(&incidents, &guards);
+    });
+    println!("pages of agents: {count} executions, not coverage-guided");
+    assert_eq!(found, None, "why or recommend panics");
+}
+
 /// YAML is slow to read, so a twentieth of the executions.
 #[cfg(feature = "plugin")]
 #[test]

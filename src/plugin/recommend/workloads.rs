@@ -12,6 +12,9 @@ use crate::report::notice::MissReason;
 use crate::serve::incident::IncidentView;
 use crate::serve::wire::{GuardView, LatencyView, MemoryView};
 
+/// No remedy takes longer than the longest grace period that a guard may ask for.
+const LONGEST: Duration = Duration::from_secs(86_400);
+
 /// A container of a workload.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name {
@@ -185,7 +188,7 @@ impl Workload {
 
     fn latencies(&self) -> Latencies {
         let spread = |millis| {
-            let takes = Duration::from_millis(millis);
+            let takes = Duration::from_millis(millis).min(LONGEST);
             Spread { p50: takes, p90: takes }
         };
         Latencies::new(spread(self.latency.raise), spread(self.latency.restart), spread(self.latency.evict))
