@@ -198,6 +198,10 @@ mod tests {
                 assert!(utf8 || lines.iter().all(|line| line.is_ascii()));
             }
         }
+        for points in 1..400 {
+            let lines = curve(vec![Some(MIB); points]).lines(&look(80, true));
+            assert!(lines.iter().all(|line| line.chars().count() <= 80), "{points}\n{}", lines.join("\n"));
+        }
         assert!(curve(spike).lines(&look(1, true)).len() > 3);
     }
 
