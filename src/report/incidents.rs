@@ -51,6 +51,7 @@ impl Incidents {
             reason: notice.subject.reason().into(),
             words: cut(notice.words()),
             answer: facts.answer.clone(),
+            cause: facts.cause.clone(),
             took_ms: facts.took_ms,
         };
         let goes_on = self.0.iter_mut().find(|incident| incident.is_about(notice) && at <= incident.last + APART);
@@ -220,6 +221,12 @@ mod tests {
             (3, "1970-01-01T00:11:40.007Z", "1970-01-01T00:00:00.007Z")
         );
         assert_eq!((steps(0), steps(2)), (vec!["PreOOMEvictionSlow"], vec!["PreOOMEvictionSlow", "PreOOMMissed"]));
+        let causes: Vec<_> = all[2].steps.iter().map(|step| step.cause.as_deref()).collect();
+        assert_eq!(
+            (causes, &all[2].facts.cause),
+            (vec![None, Some("too-fast")], &None),
+            "of each, not only of the first"
+        );
         assert_eq!((all[2].class.as_deref(), all[2].why.as_str()), (Some("leak"), "it grew 15Mi a minute for 4 min"));
         assert_eq!((all[1].class.as_deref(), all[1].known_seconds), (Some("spike"), 5));
         assert_eq!(

@@ -115,6 +115,9 @@ pub struct StepView {
     /// The server's answer: the metrics' label `answer`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<Word>,
+    /// Why it is deferred, or why it was missed: the metrics' label `reason`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Word>,
     /// From the request to the answer, or to the effect in the kernel, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub took_ms: Option<f64>,

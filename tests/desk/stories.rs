@@ -138,7 +138,7 @@ fn earlier_leak() -> IncidentView {
 
 /// The agent had just started; a kill that nothing could prevent.
 fn missed_spike() -> IncidentView {
-    let words = "The container was OOM-killed by the kernel and not evicted before: it filled faster than it could be evicted (last read 3 ms before: usage 61.2Mi, limit 64Mi, growing 812Mi/s)";
+    let words = "The container was OOM-killed by the kernel and not evicted before: it filled faster than anything could be done (last read 3 ms before: usage 61.2Mi, limit 64Mi, growing 812Mi/s)";
     IncidentView {
         at: "2026-11-24T02:48:42.007Z".into(),
         namespace: "shop".into(),
@@ -160,7 +160,7 @@ fn missed_spike() -> IncidentView {
             growth: Some(812 * MIB as i64),
             ..Facts::default()
         },
-        steps: vec![step("02:48:42.007", "PreOOMMissed", words)],
+        steps: vec![StepView { cause: Some("too-fast".into()), ..step("02:48:42.007", "PreOOMMissed", words) }],
         ..IncidentView::default()
     }
 }
@@ -207,6 +207,7 @@ fn hostile() -> IncidentView {
             reason: "\u{1b}[2J".into(),
             words: "a\u{1b}[2Jb\nc".into(),
             answer: Some("\u{9b}".into()),
+            cause: Some("\u{1b}c".into()),
             took_ms: Some(1.0),
         }],
         ..IncidentView::default()

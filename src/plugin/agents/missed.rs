@@ -15,39 +15,33 @@ pub fn is_missed(incident: &IncidentView) -> bool {
 /// Why that was not prevented; none: it was no kill, or for a reason that this version does not know.
 #[must_use]
 pub fn miss_reason(incident: &IncidentView) -> Option<MissReason> {
-    let step = incident.steps.iter().rfind(|step| step.reason == MISSED)?;
-    // The labels are those of the first step.
-    let first = incident.steps.first().is_some_and(|first| first.reason == MISSED);
-    let cause = incident.facts.cause.as_deref().filter(|_| first);
-    let is_it = |reason: &MissReason| match cause {
-        Some(cause) => reason.label() == cause,
-        None => step.words.contains(reason.words()),
-    };
-    MissReason::ALL.into_iter().find(is_it)
+    let cause = incident.steps.iter().rfind(|step| step.reason == MISSED)?.cause.as_deref()?;
+    MissReason::ALL.into_iter().find(|reason| reason.label() == cause)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::serve::incident::StepView;
-    use crate::serve::wire::Facts;
 
     #[test]
     fn the_reason_is_that_of_the_kill_not_of_what_came_before_it() {
-        let step = |reason: &'static str, words: &str| StepView {
+        let step = |reason: &'static str, cause: &'static str| StepView {
             reason: reason.into(),
-            words: words.into(),
+            cause: Some(cause.into()),
             ..StepView::default()
         };
-        let killed = "The container was OOM-killed by the kernel and not evicted before: it filled faster than it could be evicted (never read)";
-        let facts = |cause: &'static str| Facts { cause: Some(cause.into()), ..Facts::default() };
-        let of = |facts: Facts, steps: Vec<StepView>| IncidentView { facts, steps, ..IncidentView::default() };
-        let at_once = of(facts("sustaining"), vec![step(MISSED, killed)]);
-        assert_eq!((is_missed(&at_once), miss_reason(&at_once)), (true, Some(MissReason::Sustaining)));
-        let held = of(facts("held"), vec![step("PreOOMEvictionHeld", "Eviction held"), step(MISSED, killed)]);
-        assert_eq!(miss_reason(&held), Some(MissReason::TooFast));
-        let evicted = of(facts("held"), vec![step("PreOOMEvicted", "Evicted")]);
+        let of = |steps: Vec<StepView>| IncidentView { steps, ..IncidentView::default() };
+        let held = of(vec![step("PreOOMEvictionHeld", "owner-turn"), step(MISSED, "held")]);
+        assert_eq!((is_missed(&held), miss_reason(&held)), (true, Some(MissReason::Deferred)));
+        // Several processes, killed one after the other.
+        let again = of(vec![step(MISSED, "sustaining"), step("PreOOMEvicted", "x"), step(MISSED, "terminating")]);
+        assert_eq!(miss_reason(&again), Some(MissReason::Terminating));
+        let evicted = of(vec![step("PreOOMEvictionHeld", "held"), step("PreOOMEvicted", "too-fast")]);
         assert_eq!((is_missed(&evicted), miss_reason(&evicted)), (false, None));
-        assert_eq!(miss_reason(&of(facts("new"), vec![step(MISSED, "another version")])), None);
+        let newer = of(vec![step(MISSED, "of another version")]);
+        assert_eq!((is_missed(&newer), miss_reason(&newer)), (true, None));
+        let silent = of(vec![StepView { cause: None, ..step(MISSED, "") }]);
+        assert_eq!((is_missed(&silent), miss_reason(&silent)), (true, None));
     }
 }

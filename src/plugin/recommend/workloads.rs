@@ -245,14 +245,8 @@ mod tests {
             owner: Some("Deployment/web".into()),
             container: Some("app".into()),
             class: Some(class.into()),
-            steps: vec![StepView { reason: reason.into(), ..StepView::default() }],
-            facts: Facts {
-                cause: Some("too-fast".into()),
-                limit: Some(100),
-                threshold: Some(60),
-                growth: Some(9),
-                ..Facts::default()
-            },
+            steps: vec![StepView { reason: reason.into(), cause: Some("too-fast".into()), ..StepView::default() }],
+            facts: Facts { limit: Some(100), threshold: Some(60), growth: Some(9), ..Facts::default() },
             day: CurveView { value: vec![Some(70), None, Some(62), Some(150)], ..CurveView::default() },
             minutes: CurveView {
                 each_seconds: 1,

@@ -76,7 +76,7 @@ fn by_miss(reason: MissReason, of: &Of<IncidentView>, program: &str) -> String {
     let namespace = printable(&of.it.namespace);
     match reason {
         MissReason::TooFast => format!(
-            "It was faster than an eviction: lower memory-usage-threshold or raise the limit; {recommend} says to what."
+            "It was faster than anything could be done: lower memory-usage-threshold or raise the limit; {recommend} says to what."
         ),
         MissReason::Sustaining => "Shorten the annotation sustained-for, or leave it out.".into(),
         MissReason::Blocked => format!(
@@ -110,9 +110,10 @@ mod tests {
     fn incident(class: &'static str, cause: Option<&'static str>) -> Of<IncidentView> {
         let step = StepView {
             reason: if cause.is_some() { "PreOOMMissed" } else { "PreOOMEvicted" }.into(),
+            cause: cause.map(Into::into),
             ..StepView::default()
         };
-        let facts = Facts { cause: cause.map(Into::into), limit: Some(256 << 20), ..Facts::default() };
+        let facts = Facts { limit: Some(256 << 20), ..Facts::default() };
         let it = IncidentView {
             namespace: "shop".into(),
             pod: "web-1".into(),
