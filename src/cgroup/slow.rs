@@ -421,15 +421,17 @@ mod tests {
         for _ in 0..5 {
             for (takes, slow) in [(99, false), (19, false)] {
                 rig.takes(takes);
+                rig.pass(1_000);
                 rig.reading();
                 assert_eq!(rig.group.slow_for().is_some(), slow);
             }
         }
-        rig.takes(20);
-        rig.reading();
-        assert_eq!(rig.group.slow_for(), None);
-        rig.reading();
-        assert_eq!(rig.group.slow_for(), Some(ms(20)));
+        for expected in [None, Some(ms(20))] {
+            rig.takes(20);
+            rig.pass(1_000);
+            rig.reading();
+            assert_eq!(rig.group.slow_for(), expected);
+        }
     }
 
     #[test]
@@ -446,6 +448,7 @@ mod tests {
             assert!(!rig.in_place());
         }
         assert_eq!(rig.group.slow_for(), None);
+        rig.pass(10_000);
         rig.reading();
         assert!(rig.in_place());
     }
