@@ -138,7 +138,7 @@ fn earlier_leak() -> IncidentView {
 
 /// The agent had just started; a kill that nothing could prevent.
 fn missed_spike() -> IncidentView {
-    let words = "The container was OOM-killed by the kernel and not evicted before: it filled faster than anything could be done (last read 3 ms before: usage 61.2Mi, limit 64Mi, growing 812Mi/s)";
+    let words = "The container was OOM-killed by the kernel: it filled faster than anything could be done (last read 3 ms before: usage 61.2Mi, limit 64Mi, growing 812Mi/s)";
     IncidentView {
         at: "2026-11-24T02:48:42.007Z".into(),
         namespace: "shop".into(),

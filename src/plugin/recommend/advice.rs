@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::budgets::Covered;
 use super::findings::Recommendation;
-use super::reckon::{Known, Reckoned, Verdict, quantity};
+use super::reckon::{Known, NOTICED, Reckoned, Verdict, quantity};
 use crate::decide::class::span;
 use crate::ground::keys;
 use crate::ground::units::Bytes;
@@ -84,7 +84,7 @@ fn is_below(known: &Known, reckoned: &Reckoned) -> bool {
 
 fn why_headroom(known: &Known, reckoned: &Reckoned) -> String {
     let evict = known.latencies.of(Remedy::Evict);
-    let by_growth = Bytes::at_rate(known.growth, evict.saturating_add(Duration::from_secs(1)));
+    let by_growth = Bytes::at_rate(known.growth, evict.saturating_add(NOTICED));
     if by_growth < reckoned.headroom {
         return format!("a kill was faster than the agent with {}", known.missed.unwrap_or_default());
     }
