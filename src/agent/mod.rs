@@ -162,6 +162,7 @@ pub async fn run_on(config: Config, machine: Machine) -> anyhow::Result<()> {
         notices,
         recent: Recent::default(),
         incidents: Incidents::default(),
+        to_tell: Vec::new(),
         wants: Vec::new(),
         walk: Tasks::new(),
         warnings: Tasks::new(),

@@ -75,6 +75,8 @@ pub(super) struct Agent {
     pub(super) notices: events::Queue,
     pub(super) recent: Recent,
     pub(super) incidents: Incidents,
+    /// What is still to be reported of this turn.
+    pub(super) to_tell: Vec<Notice>,
     /// To be searched for in the next walk.
     pub(super) wants: Vec<(TargetId, Want)>,
     /// At most one walk at a time.
@@ -175,6 +177,7 @@ impl Agent {
             }
             published = false;
             self.act();
+            self.tell().await;
         }
         self.drain(signals, &mut questions).await
     }
@@ -314,12 +317,10 @@ impl Agent {
             let machine = &self.machine;
             let mut read = |_: TargetId, groups: &Groups| read_all(groups, &stats, &|| clock.now());
             self.controller.decide(clock.now(), &mut read, &mut || machine.memory());
-            let mut effects = self.controller.effects();
+            let effects = self.controller.effects();
             if effects.is_empty() {
                 break;
             }
-            // What is said of a request waits for it, not the other way round.
-            effects.sort_by_key(|effect| matches!(effect, Effect::Notify(_)));
             for effect in effects {
                 self.carry_out(effect);
             }
@@ -351,7 +352,19 @@ impl Agent {
                     self.controller.warned(id, Warned::Failed("too many warnings at once".into()));
                 }
             }
-            Effect::Notify(notice) => self.notify(*notice),
+            Effect::Notify(notice) => self.to_tell.push(*notice),
+        }
+    }
+
+    /// Reports what has happened. The requests of this turn have begun by then: what is said waits for them, not the other way
+    /// round.
+    async fn tell(&mut self) {
+        if self.to_tell.is_empty() {
+            return;
+        }
+        tokio::task::yield_now().await;
+        for notice in std::mem::take(&mut self.to_tell) {
+            self.notify(notice);
         }
     }
 

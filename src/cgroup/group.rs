@@ -151,6 +151,12 @@ impl Group {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner).slow_for()
     }
 
+    /// Whether its `memory.stat` takes so long to read that nothing but a verdict is worth it.
+    #[must_use]
+    pub fn is_costly(&self) -> bool {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner).is_costly()
+    }
+
     /// How many processes the kernel killed for lack of memory, and for which limit. `before` is what was read last:
     /// counts that cannot have changed since are not read again. `None` if the group is gone, the kernel does not count
     /// (before 4.13), or the file cannot be read. A failure is no error, because guarding does not depend on the counts.

@@ -62,6 +62,10 @@ impl StatPace {
         self.is_slow.then_some(self.took)
     }
 
+    pub(super) fn is_costly(&self) -> bool {
+        self.is_slow || self.both_took >= COSTLY
+    }
+
     /// Whether the last result has to do, because a read now would take more than its part of the time.
     pub(super) fn is_paced(&self, now: Moment) -> bool {
         let read = matches!(self.last, Some(Ok(Some(reading))) if now < reading.until + self.both_took * PACE);

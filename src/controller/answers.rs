@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::attempt::is_killed;
 use super::core::{Controller, InFlight, Key, key_of};
 use super::effects::{Effect, notice_of, notify};
-use super::entry::{Entry, Failure, Leaving, Stage, Unsettled, above_targets, failures, growth_of, undecided, urgency};
+use super::entry::{Entry, Failure, Leaving, Stage, above_targets, failures, growth_of, undecided, urgency};
 use crate::act::answer::Answer;
 use crate::act::order::Act;
 use crate::decide::restraint::{OwnerKey, Reason, Reservation};
@@ -48,8 +49,11 @@ impl Controller {
         let subject = match answer {
             Answer::Accepted => {
                 let passed = request.passed.clone();
-                let is_it = |u: &&Unsettled| Some(u.container.as_str()) == request.container.as_deref();
-                let too_late = self.pods.get(key).is_some_and(|entry| entry.unsettled.iter().find(is_it).is_some());
+                let entry = self.pods.get(key);
+                let target =
+                    entry.and_then(|e| e.targets.iter().find(|t| t.name.container() == request.container.as_deref()));
+                let killed = entry.zip(target).zip(request.container.as_deref());
+                let too_late = killed.is_some_and(|((entry, target), name)| is_killed(entry, target.id, name));
                 Subject::Evicted { evidence, act, mode, grace: request.grace, took, passed, too_late }
             }
             answer => Subject::NotEvicted { evidence, act, answer: answer.clone(), mode, asked: false },
@@ -165,7 +169,7 @@ impl Controller {
     pub fn heard(&mut self, now: Moment) {
         for (key, entry) in &mut self.pods {
             if entry.remedies.heard()
-                && let Stage::Retrying { at, .. } = &mut entry.stage
+                && let Stage::Retrying { at, .. } | Stage::Deferred { look_at: at, .. } = &mut entry.stage
             {
                 *at = (*at).min(now);
                 self.open.insert(key.clone());
@@ -220,7 +224,8 @@ impl Controller {
             match growth_of(entry, target) {
                 Some(growth) if growth > 0 => {
                     let subject = Subject::Slow { since: now.saturating_sub(since), growth };
-                    notify(&mut self.effects, entry, None, subject);
+                    let container = entry.container_of(target);
+                    notify(&mut self.effects, entry, container, subject);
                 }
                 Some(_) => {
                     if let Stage::Leaving(leaving) = &mut entry.stage {

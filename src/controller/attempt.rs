@@ -7,7 +7,7 @@ use super::answers::{DEFAULT_GRACE, KILL_MARGIN};
 use super::choice::{Send, judge_again};
 use super::core::{Controller, InFlight, Key, Read};
 use super::effects::{Effect, notice_of, notify};
-use super::entry::{Entry, GroupState, Stage, above_targets, urgency};
+use super::entry::{Entry, GroupState, Name, Stage, above_targets, urgency};
 use super::remedies::{DRIFT, ReadNode, Seen};
 use crate::act::answer::Answer;
 use crate::act::order::{Act, Order};
@@ -143,18 +143,22 @@ impl Controller {
         }
         let age = now.saturating_sub(attempt.progress.began);
         let is_ending = attempt.is_ending(&entry.pod, age);
-        let is_last = possible.filter(|_| !is_ending).is_some_and(|(evidence, mut remaining)| {
+        let latencies = self.latencies.ladder(&key.0);
+        let (mut is_last, mut spare) = (false, None);
+        if let Some((evidence, mut remaining)) = possible {
             remaining.retain(|other| *other != remedy);
-            remaining.contains(&Remedy::Evict) && self.is_urgent_elsewhere(key, entry, i)
-                || attempt.progress.gives_way(now, &evidence, &remaining, &self.latencies.ladder(&key.0))
-        });
+            is_last = remaining.contains(&Remedy::Evict) && self.is_urgent_elsewhere(key, entry, i)
+                || !is_ending && attempt.progress.gives_way(now, &evidence, &remaining, &latencies);
+            spare = attempt.progress.spare(now, &evidence, &remaining, &latencies);
+        }
         if is_last || age >= GIVE_UP && !is_ending {
             self.give_up(now, key, age);
             return false;
         }
         if let Some(Stage::Trying(attempt)) = self.pods.get_mut(key).map(|e| &mut e.stage) {
             let each = if age < EARLY { EARLY_LOOK_EACH } else { LOOK_EACH };
-            attempt.look_at = now + if age < LATE { each } else { LATE_LOOK_EACH };
+            let late = spare.map_or(LATE_LOOK_EACH, |spare| spare.clamp(LOOK_EACH, LATE_LOOK_EACH));
+            attempt.look_at = now + if age < LATE { each } else { late };
         }
         true
     }
@@ -225,8 +229,9 @@ impl Controller {
         let Stage::Trying(mut attempt) = std::mem::replace(&mut entry.stage, Stage::Idle) else { return };
         let (remedy, container) = (attempt.act.remedy(), attempt.resize.container.clone());
         entry.remedies.fail(attempt.target, remedy, now, None, |_| AGAIN);
-        if after >= GIVE_UP {
-            let words = "it had no effect".to_owned();
+        let put_off = entry.pod.resize_pending.as_ref().map(|reason| format!("the kubelet has put it off: {reason}"));
+        if after >= GIVE_UP || put_off.is_some() {
+            let words = put_off.unwrap_or_else(|| "it had no effect".to_owned());
             entry.remedies.refuse(&container, remedy, entry.pod.generation, words);
         }
         // The next one takes the place of a restart whose token it has.
@@ -257,7 +262,7 @@ impl Controller {
             },
         };
         let container = attempt.resize.container.as_str();
-        let is_killed = entry.unsettled.iter().any(|unsettled| unsettled.container == container);
+        let is_killed = is_killed(entry, id, container);
         if attempt.act != Act::Restart || attempt.asks || attempt.agreed.is_some() || is_killed {
             return; // it has ended by itself, or by the kernel
         }
@@ -338,8 +343,12 @@ impl Attempt {
     /// eviction would cost the rest of the pod.
     fn is_ending(&self, pod: &Pod, age: Duration) -> bool {
         let grace = Duration::from_secs(u64::from(pod.grace.unwrap_or(DEFAULT_GRACE)));
-        let is_sent = self.act == Act::Restart && self.order.is_none() && self.agreed.is_none() && !self.asks;
-        is_sent && pod.resizing && age < grace + KILL_MARGIN
+        self.is_sent() && pod.resizing && age < grace + KILL_MARGIN
+    }
+
+    /// The server has accepted a restart.
+    pub(super) fn is_sent(&self) -> bool {
+        self.act == Act::Restart && self.order.is_none() && self.agreed.is_none() && !self.asks
     }
 
     /// Whether the kernel has the limit that was asked for. The container's own file is the last to change (measured).
@@ -361,6 +370,13 @@ fn is_still_wanted(entry: &Entry, i: usize, guard: &Guard, attempt: &Attempt, sa
     let limit = [sample.own.limit, container.and_then(|c| c.memory.limit)].into_iter().flatten().max();
     let is_step = limit.is_none_or(|limit| limit < resize.limit && resize.limit.less(limit) <= DRIFT);
     is_above && is_listed && is_step
+}
+
+/// The kernel has killed processes of this target's container, or the container as a whole.
+pub(super) fn is_killed(entry: &Entry, target: TargetId, container: &str) -> bool {
+    let name = entry.targets.iter().find(|t| t.id == target).map(|t| &t.name);
+    let is_whole = matches!(name, Some(Name::Container(_, id)) if entry.kills.contains(id));
+    is_whole || entry.unsettled.iter().any(|unsettled| unsettled.container == container)
 }
 
 fn answer_words(answer: &Answer) -> String {

@@ -21,7 +21,7 @@ use crate::sampler::{Command, TargetId};
 /// How soon to check whether an earlier request was answered meanwhile.
 const ANSWER_CHECK: Duration = Duration::from_millis(200);
 /// How often a held restart is considered again: its deadline comes before that of an eviction, which is the one that the
-/// sampler reports.
+/// sampler reports. A raise is not held, but may become possible meanwhile.
 const HELD_LOOK_EACH: Duration = Duration::from_millis(100);
 /// How soon to check whether a remedy has become possible: the node has memory again, or a budget allows it.
 const NO_REMEDY_CHECK: Duration = Duration::from_secs(1);
@@ -149,8 +149,13 @@ impl Controller {
                 let until = self.wall.saturating_add(until).unwrap_or(Timestamp::MAX);
                 let subject = Subject::Deferred { evidence, until, reason: deferral.reason };
                 notify(&mut self.effects, entry, container, subject);
-                let restarts = entry.guard.as_ref().is_ok_and(|guard| guard.remedies.contains(&Remedy::Restart));
-                let look_at = if restarts { until_moment.min(now + HELD_LOOK_EACH) } else { until_moment };
+                let lists = |remedy| entry.guard.as_ref().is_ok_and(|guard| guard.remedies.contains(&remedy));
+                let each = match (lists(Remedy::Restart), lists(Remedy::Raise)) {
+                    (true, _) => Some(now + HELD_LOOK_EACH),
+                    (false, true) => Some(next_try.map_or(now + NO_REMEDY_CHECK, |at| at.min(now + NO_REMEDY_CHECK))),
+                    (false, false) => None,
+                };
+                let look_at = each.map_or(until_moment, |at| at.min(until_moment));
                 Stage::Deferred { target, deferral, look_at }
             }
             (None, Some(target), Some(at)) => Stage::Retrying { target, at },
@@ -342,6 +347,7 @@ fn read_again(
         evidence.growth = seen.growth;
         evidence.slow_growth = seen.slow_growth;
         evidence.growth_at_least = seen.growth_at_least;
+        evidence.burst_at_least = seen.burst_at_least;
         evidence.rise = seen.rise;
         evidence.waived = seen.waived;
     }

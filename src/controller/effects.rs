@@ -8,7 +8,7 @@ use crate::act::warn::Warning;
 use crate::cgroup::resolve::Want;
 use crate::report::notice::{MissReason, Notice, Subject};
 use crate::report::story::{Story, Surroundings};
-use crate::sampler::{Command, Shown, TargetId};
+use crate::sampler::{Command, Known, TargetId};
 
 /// What the caller has to do.
 #[derive(Debug)]
@@ -31,17 +31,16 @@ pub(super) fn notify_bad_ids(effects: &mut Vec<Effect>, entry: &mut Entry) {
 
 pub(super) fn notice_of(entry: &Entry, container: Option<String>, subject: Subject) -> Notice {
     let target = entry.targets.iter().find(|target| target.name.container() == container.as_deref());
-    let shown = target.and_then(|target| match &target.state {
-        GroupState::Watched { view, .. } => Some(view),
+    let known = target.filter(|_| subject.is_about_an_eviction()).and_then(|target| match &target.state {
+        GroupState::Watched { view, .. } => view.known(),
         GroupState::Resolving { .. } => None,
     });
-    notice(entry, container, subject, shown)
+    notice(entry, container, subject, known)
 }
 
-/// `shown`: what is known of the container that it is about.
-pub(super) fn notice(entry: &Entry, container: Option<String>, subject: Subject, shown: Option<&Arc<Shown>>) -> Notice {
+/// `known`: what is known of the container that it is about.
+pub(super) fn notice(entry: &Entry, container: Option<String>, subject: Subject, known: Option<Known>) -> Notice {
     let (pod, owner) = (entry.pod.id.clone(), entry.pod.owner.clone());
-    let known = shown.filter(|_| subject.is_about_an_eviction()).and_then(|shown| shown.known());
     let story = known.map(|known| {
         let reason = match subject {
             Subject::Missed { reason, .. } => Some(reason),

@@ -20,7 +20,7 @@ use crate::ground::clock::Moment;
 use crate::pods::guard::{DryRun, Guard, Problem};
 use crate::pods::{ContainerId, ContainerKind, Pod};
 use crate::report::notice::MissReason;
-use crate::sampler::{LastSample, Shown, TargetId};
+use crate::sampler::{Known, LastSample, Shown, TargetId};
 
 /// After this time, a running container without a charged group has none: Kata, gVisor.
 pub(super) const SETTLED: Duration = Duration::from_secs(2);
@@ -371,6 +371,8 @@ pub(super) struct Unsettled {
     pub(super) count: u64,
     pub(super) reason: MissReason,
     pub(super) last_sample: Option<Box<(LastSample, Duration)>>,
+    /// What was known of the container then.
+    pub(super) known: Option<Box<Known>>,
     /// When it counts as having gone on without the killed processes; `None`: its group is gone, and only the status
     /// decides.
     pub(super) goes_on_at: Option<Moment>,

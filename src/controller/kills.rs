@@ -13,12 +13,12 @@ use crate::cgroup::Hit;
 use crate::decide::eligibility::Never;
 use crate::decide::judge::Verdict;
 use crate::ground::clock::Moment;
-use crate::ground::memory::Sample;
+use crate::ground::memory::{Level, Sample};
 use crate::ground::units::Bytes;
 use crate::pods::ContainerId;
 use crate::pods::guard::DryRun;
 use crate::report::notice::{MissReason, Subject};
-use crate::sampler::LastSample;
+use crate::sampler::{Known, LastSample};
 
 /// For how many of a pod's last containers kills are remembered, to count each once.
 pub(super) const MOST_KILLS: usize = 16;
@@ -71,17 +71,22 @@ pub(super) fn counted(
     let reason = match (hit, miss_reason(entry, Some(target), dry_run)) {
         (Hit::Node, _) => MissReason::NodeWide,
         (Hit::Inside, MissReason::TooFast) => MissReason::InnerLimit,
+        (Hit::Unclear, MissReason::TooFast) if is_far(last_sample.map(|l| l.sample)) => MissReason::NodeWide,
         (Hit::Pod | Hit::Unclear, MissReason::TooFast) if is_pods_doing(entry, last_sample.map(|l| l.sample)) => {
             MissReason::PodLimit
         }
         (_, reason) => reason,
     };
     let last_sample = last_sample.map(|last_sample| Box::new((last_sample, now.saturating_sub(last_sample.sample.at))));
+    let known = match &target.state {
+        GroupState::Watched { view, .. } => view.known().map(Box::new),
+        GroupState::Resolving { .. } => None,
+    };
     let goes_on_at = Some(now + GOES_ON);
     match entry.unsettled.iter_mut().find(|u| u.id == id) {
         Some(known) => (known.count, known.goes_on_at) = (known.count.saturating_add(count), goes_on_at),
         None => {
-            let fresh = Unsettled { container, id: id.clone(), count, reason, last_sample, goes_on_at };
+            let fresh = Unsettled { container, id: id.clone(), count, reason, last_sample, known, goes_on_at };
             entry.unsettled.push(fresh);
         }
     }
@@ -112,22 +117,23 @@ fn settle(effects: &mut Vec<Effect>, entry: &mut Entry, known: impl Fn(&Unsettle
             entry.unsettled.push(unsettled);
             continue;
         };
-        let Unsettled { container, id, count, reason, last_sample, .. } = unsettled;
+        let Unsettled { container, id, count, reason, last_sample, known, .. } = unsettled;
         if whole {
             remember(entry, &id);
         }
         let subject = Subject::Missed { reason, last_sample, count, whole };
-        notify_missed(effects, entry, container, &id, subject);
+        let known = known.map(|known| *known).or_else(|| known_of(entry, &container, &id));
+        effects.push(Effect::Notify(Box::new(notice(entry, Some(container), subject, known))));
     }
 }
 
-fn notify_missed(effects: &mut Vec<Effect>, entry: &Entry, container: String, id: &ContainerId, subject: Subject) {
+/// What is known of an instance of a container.
+fn known_of(entry: &Entry, container: &str, id: &ContainerId) -> Option<Known> {
     let is_it = |t: &&Guarded| matches!(&t.name, Name::Container(_, of) if of == id);
-    let shown = match entry.targets.iter().find(is_it).map(|target| &target.state) {
-        Some(GroupState::Watched { view, .. }) => Some(view),
-        _ => entry.last_samples.get(&container).filter(|(of, ..)| of == id).map(|(_, view, _)| view),
-    };
-    effects.push(Effect::Notify(Box::new(notice(entry, Some(container), subject, shown))));
+    match entry.targets.iter().find(is_it).map(|target| &target.state) {
+        Some(GroupState::Watched { view, .. }) => view.known(),
+        _ => entry.last_samples.get(container).filter(|(of, ..)| of == id).and_then(|(_, view, _)| view.known()),
+    }
 }
 
 /// Reports the kills that are new in a pod's status.
@@ -171,7 +177,8 @@ pub(super) fn notify_kills(effects: &mut Vec<Effect>, entry: &mut Entry, dry_run
         let last_sample =
             last_sample.map(|last_sample| Box::new((last_sample, now.saturating_sub(last_sample.sample.at))));
         let subject = Subject::Missed { reason, last_sample, count: 1, whole: true };
-        notify_missed(effects, entry, name, &id, subject);
+        let known = known_of(entry, &name, &id);
+        effects.push(Effect::Notify(Box::new(notice(entry, Some(name), subject, known))));
     }
 }
 
@@ -200,6 +207,12 @@ fn is_pods_doing(entry: &Entry, sample: Option<Sample>) -> bool {
     own_left.less(pod_left) >= Bytes(limit.0 / OTHERS_PART).max(OTHERS_LEAST)
 }
 
+/// Whether neither limit was near: where the kernel does not count what was hit (cgroup v1 under a kubelet), a kill was the node's.
+fn is_far(sample: Option<Sample>) -> bool {
+    let far = |level: Level| level.limit.is_none_or(|limit| level.usage.times(2) < limit);
+    sample.is_some_and(|sample| far(sample.own) && sample.pod.is_none_or(far))
+}
+
 /// Whether the pod was close to its limit.
 fn was_pod_full(sample: Option<Sample>) -> bool {
     let pod = sample.and_then(|s| s.pod);
@@ -215,6 +228,7 @@ pub(super) fn miss_reason(entry: &Entry, target: Option<&Guarded>, dry_run: DryR
         _ if dry_run.max(guard.dry_run) != DryRun::Off => return MissReason::DryRun,
         (Stage::Deferred { .. }, _) => return MissReason::Deferred,
         (Stage::NoRemedy { .. }, _) => return MissReason::NoRemedy,
+        (Stage::Trying(attempt), _) if attempt.is_sent() => return MissReason::Terminating,
         (Stage::Retrying { .. }, Some(failure)) if failure.blocked => return MissReason::Blocked,
         (Stage::Retrying { .. }, _) => return MissReason::Refused,
         _ => {}

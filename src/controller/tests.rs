@@ -94,6 +94,7 @@ fn evidence() -> Evidence {
         growth: Some(7),
         slow_growth: None,
         growth_at_least: 7,
+        burst_at_least: 0,
         rise: None,
         margin: Some(Bytes(39 * MIB)),
         tight: false,

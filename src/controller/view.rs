@@ -171,7 +171,7 @@ fn state_of(entry: &Entry, target: &Guarded, now: Moment) -> (GuardState, String
                 let why = format!(
                     "below its threshold, and the kernel slows it down at its memory.high of {high}: it reaches its threshold late, or never"
                 );
-                (GuardState::Throttled, why)
+                (GuardState::AtMemoryHigh, why)
             }
             _ => (GuardState::Watching, "below its threshold".into()),
         },

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::past::{Past, SlowGrowth};
+use super::past::{BLOCK, Past, SlowGrowth};
 use crate::ground::memory::Breakdown;
 use crate::ground::units::Bytes;
 
@@ -81,6 +81,8 @@ pub struct Inputs<'a> {
     pub memory: Option<Breakdown>,
     /// When the rise began.
     pub before: Option<Breakdown>,
+    /// Shared memory at the last sample.
+    pub shmem: Option<Bytes>,
     /// What others hold in a pod whose own limit is the near one.
     pub others: Option<Bytes>,
     /// The node ran out of memory.
@@ -90,42 +92,57 @@ pub struct Inputs<'a> {
 /// `None` if too little is known.
 #[must_use]
 pub fn classify(inputs: &Inputs<'_>) -> Option<Classified> {
-    let Inputs { past, value, threshold, cache, memory, before, others, of_node } = *inputs;
+    let Inputs { past, value, threshold, cache, memory, before, others, of_node, .. } = *inputs;
     if of_node {
         return Some(Classified { class: Class::Node, why: Why::Node });
     }
     if let Some(others) = others {
         return Some(Classified { class: Class::Siblings, why: Why::Others(others) });
     }
-    if threshold.is_some_and(|threshold| value > threshold && value.less(cache) <= threshold) {
+    let rose = rise(past, value);
+    let is_by_cache = threshold.is_some_and(|threshold| value > threshold && value.less(cache) <= threshold);
+    if is_by_cache && is_mostly_cache(inputs, rose.map_or(value, |(rise, _)| rise)) {
         return Some(Classified { class: Class::Cache, why: Why::Cache(cache) });
     }
-    let (rise, took) = rise(past, value).filter(|(rise, _)| *rise >= LEAST_RISE)?;
-    let shared = memory.map(|is| is.shmem.less(before.unwrap_or_default().shmem)).unwrap_or_default();
-    if shared > Bytes(0) && shared.times(2) > rise {
+    let is_shared = memory.map(|memory| memory.shmem).or(inputs.shmem).unwrap_or_default();
+    let shared = is_shared.less(before.map_or(Bytes(0), |before| before.shmem));
+    if let Some((rise, _)) = rose
+        && shared > Bytes(0)
+        && shared.times(2) > rise
+    {
         return Some(Classified { class: Class::Tmpfs, why: Why::Shared(shared) });
     }
     let slow = past.slow_growth().filter(|slow| slow.a_minute > 0 && slow.lasted >= LEAK_LASTS);
-    Some(match slow {
-        // Growth of minutes that explains at least half of what it rose is no spike.
-        Some(slow) if explains(slow, rise, took) => Classified { class: Class::Leak, why: Why::Grew(slow) },
-        _ if took >= LEAK_LASTS => Classified { class: Class::Leak, why: Why::Rose(rise, took) },
-        _ => Classified { class: Class::Spike, why: Why::Rose(rise, took) },
-    })
+    if let Some(slow) = slow.filter(|slow| explains(*slow, past, value)) {
+        return Some(Classified { class: Class::Leak, why: Why::Grew(slow) });
+    }
+    let (rise, took) = rose.filter(|(rise, _)| *rise >= LEAST_RISE)?;
+    let class = if took >= LEAK_LASTS { Class::Leak } else { Class::Spike };
+    Some(Classified { class, why: Why::Rose(rise, took) })
 }
 
-/// How far the signal has risen from its lowest in the last minutes, and in what time.
+/// Most of what grew is clean cache; where it is not known what grew, most of what is there.
+fn is_mostly_cache(inputs: &Inputs<'_>, rise: Bytes) -> bool {
+    match inputs.memory.zip(inputs.before) {
+        Some((is, was)) => is.file().less(was.file()).times(2) >= rise,
+        None => inputs.cache.times(2) >= inputs.value,
+    }
+}
+
+/// How far the signal has risen from its lowest in the last five minutes, and in what time.
 #[must_use]
 pub fn rise(past: &Past, value: Bytes) -> Option<(Bytes, Duration)> {
-    let (_, least) = past.least()?;
+    let least = past.least(BLOCK)?;
     let rise = value.less(least);
     let began = past.last_below(least.plus(Bytes(rise.0 / BEGINS)))?;
     Some((rise, began))
 }
 
-fn explains(slow: SlowGrowth, rise: Bytes, took: Duration) -> bool {
-    let by_minutes = u64::try_from(slow.a_minute).unwrap_or(0) / 60 * took.as_secs();
-    Bytes(by_minutes).times(2) >= rise
+/// Whether growth over minutes to hours makes at least half of what the signal has risen in that time.
+fn explains(slow: SlowGrowth, past: &Past, value: Bytes) -> bool {
+    let Some(least) = past.least(slow.lasted) else { return false };
+    let by_minutes = u64::try_from(slow.a_minute).unwrap_or(0).saturating_mul(slow.lasted.as_secs()) / 60;
+    Bytes(by_minutes).times(2) >= value.less(least)
 }
 
 impl fmt::Display for Classified {
@@ -188,6 +205,7 @@ mod tests {
             cache: Bytes(0),
             memory: None,
             before: None,
+            shmem: None,
             others: None,
             of_node: false,
         }
@@ -203,8 +221,9 @@ mod tests {
         assert_eq!(words(&of(&leak, 60)), "leak: it grew 256Ki a minute for 4 h");
         let spike = past(200, |n| if n < 195 { 20 } else { 20 + (n - 195) * 8 } * MIB);
         assert_eq!(words(&of(&spike, 60)), "spike: it grew 40Mi within 5 s");
-        let flat = past(200, |_| 70 * MIB);
-        let cache = Inputs { cache: Bytes(15 * MIB), ..of(&flat, 70) };
+        let file = |mib: u64| Some(Breakdown { active_file: Bytes(mib * MIB), ..Breakdown::default() });
+        let read = past(200, |n| if n < 190 { 50 } else { 70 } * MIB);
+        let cache = Inputs { cache: Bytes(15 * MIB), memory: file(17), before: file(1), ..of(&read, 70) };
         assert_eq!(
             words(&cache),
             "cache: 15Mi of it is page cache, which the kernel would have reclaimed first; memory-signal \"unreclaimable\" leaves it out"
@@ -228,6 +247,28 @@ mod tests {
             (words(&of(&Past::new(Duration::ZERO), 61)), words(&of(&past(9, |_| 61 * MIB), 61))),
             ("unknown".into(), "unknown".into())
         );
+    }
+
+    /// The pages of a program and its libraries are always there.
+    #[test]
+    fn cache_that_was_there_before_is_not_what_grew() {
+        let leak = past(4 * 3600, |n| n * MIB / 240);
+        let file = Some(Breakdown { active_file: Bytes(8 * MIB), ..Breakdown::default() });
+        let overshoot = Inputs { threshold: Some(Bytes(59 * MIB)), cache: Bytes(8 * MIB), ..of(&leak, 60) };
+        assert!(words(&Inputs { memory: file, before: file, ..overshoot }).starts_with("leak"));
+        assert!(words(&overshoot).starts_with("leak"), "nor where nothing is known of before");
+    }
+
+    /// As leaks often are: very slow, in steps, or below the saw of a garbage collector.
+    #[test]
+    fn leaks_of_all_kinds_are_leaks() {
+        let slow = past(20 * 3600, |n| 40 * MIB + n * MIB * 15 / 100 / 60);
+        let stairs = past(6 * 3600, |n| (10 + n / 600 * 3) * MIB);
+        let saw = past(6 * 3600, |n| (10 + n / 120 + n % 40 / 4) * MIB);
+        for (name, past, value) in [("slow", &slow, 220), ("stairs", &stairs, 118), ("saw", &saw, 199)] {
+            let said = words(&Inputs { threshold: Some(Bytes((value - 1) * MIB)), ..of(past, value) });
+            assert!(said.starts_with("leak: it grew"), "{name}: {said}");
+        }
     }
 
     #[test]

@@ -15,9 +15,12 @@ use crate::ground::units::Bytes;
 const SAMPLES: usize = 16;
 /// The fast growth covers at most this time, or as many samples as it needs if they are farther apart.
 const WINDOW: Duration = Duration::from_millis(250);
-/// A lower bound of the fast growth rests on the samples up to these before the last, whichever says most …
-const SPANS: [usize; 4] = [2, 4, 8, SAMPLES - 1];
-/// … and on samples that lie so far apart: over half a second, what may be missing in the kernel's figures makes 8 MiB a second.
+/// A burst shows within so many samples before the last.
+const BURST: [usize; 2] = [4, 8];
+/// How much may be missing in the kernel's figures on a machine of 16 busy CPUs; see [`UNSETTLED`]. A burst has to be beyond that.
+const BURST_UNSETTLED: i128 = 2 * (4 << 20) - 2 * UNSETTLED as i128;
+/// A lower bound of the fast growth also rests on samples that lie so far apart: over half a second, what may be missing in the
+/// kernel's figures makes 14 MiB a second.
 const COARSE_EACH: Duration = Duration::from_millis(60);
 const COARSE: usize = 8;
 const COARSE_WINDOW: Duration = Duration::from_millis(500);
@@ -225,18 +228,38 @@ impl Trend {
         [self.fast_at_least(), self.seconds.slope, self.minute.slope].into_iter().flatten().fold(0, i64::max)
     }
 
-    /// The greatest of the bounds over the last 3, 5, 9 and 16 samples, and over the last half of a second: a fast ramp shows
-    /// within few samples, and a slower one needs longer to be told from what may still be missing in the kernel's figures.
+    /// The greater of the bounds over the last 16 samples and over the last half of a second, in each third of which it has to go
+    /// on.
     fn fast_at_least(&self) -> Option<i64> {
         let last = self.back(0)?;
         let is_recent = |look: &Observed| last.until.saturating_sub(look.from) <= WINDOW;
-        let spans =
-            SPANS.map(|n| steady_at_least(last, |i| self.back(i).filter(|look| i <= n && (i <= 2 || is_recent(look)))));
-        let coarse = steady_at_least(last, |i| match i {
-            0 => Some(last),
-            i => self.coarse_back(i - 1).filter(|look| last.until.saturating_sub(look.from) <= COARSE_WINDOW),
-        });
-        spans.into_iter().chain([coarse]).flatten().max()
+        let fine = steady_at_least(last, 0, |i| self.back(i).filter(|look| i <= 2 || is_recent(look)));
+        fine.max(self.coarse_at_least(last))
+    }
+
+    /// A lower bound of growth that has gone on for 20 to 40 ms only: what it says is too late where there is time to wait for
+    /// more. 0 without.
+    #[must_use]
+    pub fn burst_at_least(&self) -> i64 {
+        let Some(last) = self.back(0) else { return 0 };
+        let spans = BURST.map(|n| steady_at_least(last, BURST_UNSETTLED, |i| self.back(i).filter(|_| i <= n)));
+        spans.into_iter().flatten().fold(0, i64::max)
+    }
+
+    fn coarse_at_least(&self, last: Observed) -> Option<i64> {
+        let is_recent = |look: &Observed| last.until.saturating_sub(look.from) <= COARSE_WINDOW;
+        let points =
+            (0..COARSE).map_while(|n| self.coarse_back(n).filter(is_recent)).take_while(|look| look.from < last.from);
+        let count = points.clone().count();
+        let at = |third: usize| points.clone().nth((count - 1) * third / 3);
+        if count < 6 {
+            return None;
+        }
+        let (first, second, oldest) = (at(1)?, at(2)?, at(3)?);
+        let least = |from: Observed, to: Observed| rate(to.least() - from.most(), to.until.checked_sub(from.from)?);
+        [(oldest, second), (second, first), (first, last)]
+            .into_iter()
+            .try_fold(i64::MAX, |most, (from, to)| Some(most.min(least(from, to)?)))
     }
 
     /// The point `n` before the last of the coarse ones.
@@ -270,8 +293,8 @@ impl Trend {
 
 /// A lower bound of the growth over what `back` has, the newest first: the minimum over four spans, which are both halves of the
 /// time, the whole without its first sample, and the whole without its last. Growth must therefore continue, and a single wrong
-/// sample makes no growth. `None` with fewer than three samples.
-fn steady_at_least(last: Observed, back: impl Fn(usize) -> Option<Observed>) -> Option<i64> {
+/// sample makes no growth. `None` with fewer than three samples. `missing`: what else may be missing in two samples.
+fn steady_at_least(last: Observed, missing: i128, back: impl Fn(usize) -> Option<Observed>) -> Option<i64> {
     let mut n = 2;
     let mut first = back(n)?;
     while let Some(look) = back(n + 1) {
@@ -279,7 +302,8 @@ fn steady_at_least(last: Observed, back: impl Fn(usize) -> Option<Observed>) -> 
     }
     let half = last.from.checked_sub(first.from)? / 2;
     let middle = (1..n).filter_map(&back).min_by_key(|l| l.from.abs_diff(first.from + half))?;
-    let least = |from: Observed, to: Observed| rate(to.least() - from.most(), to.until.checked_sub(from.from)?);
+    let least =
+        |from: Observed, to: Observed| rate(to.least() - from.most() - missing, to.until.checked_sub(from.from)?);
     let pairs = [(first, middle), (middle, last), (back(n - 1)?, last), (first, back(1)?)];
     pairs.into_iter().try_fold(i64::MAX, |most, (from, to)| Some(most.min(least(from, to)?)))
 }
@@ -357,17 +381,38 @@ mod tests {
         }
     }
 
-    /// A fast ramp is sure within three samples. A slower one needs longer, and is then known to within 8 MiB a second.
+    /// A fast ramp shows as a burst within 20 ms. A slower one needs longer, and is then known to within 20 MiB a second.
     #[test]
     fn the_bound_comes_near_the_growth_soon() {
         let after = |millis: u64, rate: u64| {
             let flat = (0..=20).map(|i| (i * 5, 20 * MIB));
             let ramp = (1..=millis / 5).map(|i| (100 + i * 5, 20 * MIB + rate * MIB * i * 5 / 1000));
-            trend(flat.chain(ramp)).at_least() / i64::try_from(MIB).unwrap()
+            trend(flat.chain(ramp))
         };
-        assert_eq!((after(5, 1024), after(10, 1024)), (0, 623));
-        assert!((40..=64).contains(&after(500, 64)), "{}", after(500, 64));
-        assert!((18..=32).contains(&after(550, 32)), "{}", after(550, 32));
+        let burst = |millis, rate| after(millis, rate).burst_at_least() / i64::try_from(MIB).unwrap();
+        assert_eq!((burst(15, 1400), burst(20, 1400)), (0, 600));
+        assert_eq!(
+            (burst(40, 256), burst(40, 700)),
+            (0, 300),
+            "no growth is sure that soon that what is missing explains"
+        );
+        let sure = |millis, rate| after(millis, rate).at_least() / i64::try_from(MIB).unwrap();
+        assert_eq!(sure(20, 1400), 0);
+        assert!((44..=64).contains(&sure(600, 64)), "{}", sure(600, 64));
+        assert!((12..=32).contains(&sure(600, 32)), "{}", sure(600, 32));
+    }
+
+    /// Two large allocations are no growth that goes on.
+    #[test]
+    fn two_steps_within_half_a_second_are_no_sure_growth() {
+        for apart in (100..=400).step_by(20) {
+            for late in (0..=200).step_by(20) {
+                let first = 1000 - late - apart;
+                let usage = |at: u64| 155 + 24 * (u64::from(at >= first) + u64::from(at >= first + apart));
+                let trend = trend((0..=200).map(|i| (i * 5, usage(i * 5) * MIB)));
+                assert_eq!(trend.fast_at_least().unwrap().max(0), 0, "{apart} ms apart, {late} ms ago");
+            }
+        }
     }
 
     /// The reads of one look may lie apart: then it says no more than what holds for all of that time.

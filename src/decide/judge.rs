@@ -27,6 +27,8 @@ pub struct Evidence {
     pub slow_growth: Option<i64>,
     /// The greatest of the lower bounds of growth, in bytes a second, never below 0. Urgent decisions rest on it.
     pub growth_at_least: i64,
+    /// A lower bound of growth that has gone on for 20 to 40 ms only: it counts where there is no time to wait for more.
+    pub burst_at_least: i64,
     /// How fast usage rose in each of the last two intervals between samples, in bytes a second: the lesser of the two.
     /// A ramp that has just begun shows here first.
     pub rise: Option<i64>,
@@ -66,14 +68,21 @@ impl Evidence {
         if self.tight {
             return Some(Duration::ZERO);
         }
-        let left = time_left(self.margin, Some(self.growth_at_least))?;
-        Some(left.saturating_sub(latency).saturating_sub(DEADLINE_MARGIN))
+        let left = |growth, margin| {
+            let left = time_left(self.margin, Some(growth))?;
+            Some(left.saturating_sub(latency).saturating_sub(margin))
+        };
+        let burst = left(self.burst_at_least, BURST_MARGIN).filter(Duration::is_zero);
+        [left(self.growth_at_least, DEADLINE_MARGIN), burst].into_iter().flatten().min()
     }
 }
 
 /// How long before the last apparently sufficient moment an eviction is sent. Growth may rise, and an answer may be
 /// late (a stall of 1.4 s was seen in one of twenty, on a disk that was busy).
 pub const DEADLINE_MARGIN: Duration = Duration::from_millis(500);
+
+/// The same for growth that has just begun: until more is known of it, and an eviction is on its way.
+const BURST_MARGIN: Duration = Duration::from_millis(35);
 
 /// What we remember of a container: how its memory changed, and since when it is above its threshold. It has a fixed
 /// size.
@@ -119,6 +128,7 @@ impl History {
             growth: self.trend.fast(),
             slow_growth: self.trend.slow(),
             growth_at_least: self.trend.at_least(),
+            burst_at_least: self.trend.burst_at_least(),
             rise: self.trend.last_rises(),
             margin: sample.margin(),
             tight: sample.is_tight(),

@@ -38,9 +38,6 @@ pub const EVICT: Spread = Spread { p50: Duration::from_millis(60), p90: Duration
 const QUESTION: Duration = Duration::from_millis(15);
 /// What was used up since a remedy began is spread over this time at least: a single step is no growth yet.
 const SEEN_OVER: Duration = Duration::from_millis(20);
-/// More than this is no single step, and is spread over a shorter time: a ramp of 1 GiB/s has used it up after 4 ms.
-const STEP: Bytes = Bytes(4 << 20);
-const RAMP_SEEN_OVER: Duration = Duration::from_millis(3);
 
 /// What this agent may do besides evicting, and how far its raises may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -490,6 +487,21 @@ impl Progress {
             && is_last_moment(others, Some(left), latencies)
     }
 
+    /// How long the margin can still do without another sample: until the last moment of the quickest of the others, should growth
+    /// rise as far as it may.
+    #[must_use]
+    pub fn spare(
+        &self,
+        now: Moment,
+        evidence: &Evidence,
+        others: &[Remedy],
+        latencies: &Latencies,
+    ) -> Option<Duration> {
+        let next = latencies.quickest(others)?;
+        let left = time_at(self.growth(now, evidence.margin), evidence)?;
+        Some(left.saturating_sub(latencies.of(next) + REACTION))
+    }
+
     /// The growth may have turned out to be such that the other would come too late. This one may not, or have the better odds.
     fn is_better_than(&self, next: Remedy, now: Moment, left: Duration, latencies: &Latencies) -> bool {
         let mostly = (self.began + latencies.spread(self.choice.remedy).p50).saturating_sub(now);
@@ -500,8 +512,7 @@ impl Progress {
     /// The growth to reckon with now: what was expected at worst or, if that is more, what was seen since.
     fn growth(&self, now: Moment, margin: Option<Bytes>) -> u64 {
         let used = self.margin.zip(margin).map_or(Bytes(0), |(before, now)| before.less(now));
-        let least = if used > STEP { RAMP_SEEN_OVER } else { SEEN_OVER };
-        self.growth.max(used.within(now.saturating_sub(self.began).max(least)))
+        self.growth.max(used.within(now.saturating_sub(self.began).max(SEEN_OVER)))
     }
 }
 
@@ -564,7 +575,7 @@ mod tests {
             progress.gives_way(now, &Evidence { margin: margin(left), ..began }, &[Remedy::Evict], &latencies)
         };
         assert!(!gives_way(27, 58), "it comes in 15 ms, and there are 39");
-        assert!(gives_way(8, 92), "an eviction is in time");
+        assert!(gives_way(20, 85), "an eviction is in time, just");
         assert!(gives_way(50, 30) && gives_way(90, 98), "it should have come");
     }
 
@@ -610,7 +621,6 @@ mod tests {
         assert_eq!((at(1000, 100 * MIB), at(2000, 100 * MIB - 30), at(2000, 200 * MIB)), (40, 40, 40));
         assert_eq!(at(1500, 100 * MIB - 30), 60);
         assert_eq!((at(1002, 97 * MIB), at(1100, 97 * MIB)), (150 * MIB, 30 * MIB), "a single step is no growth yet");
-        assert_eq!((at(1002, 95 * MIB), at(1005, 95 * MIB)), (5 * MIB * 1000 / 3, 1000 * MIB), "this is");
     }
 
     fn evidence() -> Evidence {

@@ -82,6 +82,10 @@ pub struct Past {
     unit: u8,
     seconds: Ring<SECONDS>,
     day: Ring<BLOCKS>,
+    /// The last known signal.
+    last: Option<(Moment, Bytes)>,
+    /// The fastest rise of the signal between two known ones, in bytes a second, and the block it was in.
+    fastest: (u64, u32),
 }
 
 /// How a signal grew over minutes to hours.
@@ -105,7 +109,7 @@ pub struct Curve {
 impl Past {
     #[must_use]
     pub const fn new(began: Moment) -> Past {
-        Past { began, unit: LEAST_UNIT, seconds: Ring::new(), day: Ring::new() }
+        Past { began, unit: LEAST_UNIT, seconds: Ring::new(), day: Ring::new(), last: None, fastest: (0, 0) }
     }
 
     /// How long it has been watched.
@@ -125,6 +129,26 @@ impl Past {
         let second = u32::try_from(self.age(at).as_secs()).unwrap_or(u32::MAX);
         self.seconds.raise(second, seen);
         self.day.raise(second / SECONDS as u32, seen);
+        if let Some(value) = value {
+            self.rise(at, value, second / SECONDS as u32);
+        }
+    }
+
+    /// Keeps the fastest rise of a day. What comes within a second counts as of a second.
+    fn rise(&mut self, at: Moment, value: Bytes, block: u32) {
+        let Some((then, before)) = self.last else {
+            self.last = Some((at, value));
+            return;
+        };
+        let passed = at.saturating_sub(then);
+        if passed < Duration::from_secs(1) {
+            return;
+        }
+        self.last = Some((at, value));
+        let rate = value.less(before).within(passed);
+        if rate >= self.fastest.0 || block >= self.fastest.1 + BLOCKS as u32 {
+            self.fastest = (rate, block);
+        }
     }
 
     fn bytes(&self, units: u16) -> Option<Bytes> {
@@ -139,15 +163,10 @@ impl Past {
         (self.bytes(most.usage), self.bytes(most.value))
     }
 
-    /// The fastest rise of the signal from one second to the next within the last five minutes, in bytes.
+    /// The fastest rise of the signal between two known ones within the last day, in bytes a second.
     #[must_use]
-    pub fn fastest_second(&self) -> Option<Bytes> {
-        let all: Vec<_> = self.seconds.all().collect();
-        let rises = all.windows(2).filter_map(|two| {
-            let [(_, before), (_, after)] = two else { return None };
-            Some(self.bytes(after.value)?.less(self.bytes(before.value)?))
-        });
-        rises.max()
+    pub fn fastest(&self) -> u64 {
+        self.fastest.0
     }
 
     /// The last five minutes, in parts of so many seconds.
@@ -178,7 +197,8 @@ impl Past {
     #[must_use]
     pub fn slow_growth(&self) -> Option<SlowGrowth> {
         let minutes = self.slope(&self.seconds, Duration::from_secs(1), SECONDS);
-        let hours = [6, 12, 24, 48, 96, BLOCKS].map(|n| self.slope(&self.day, BLOCK, n));
+        let hours =
+            [6, 12, 24, 48, 96, BLOCKS].map(|n| self.slope(&self.day, BLOCK, n).filter(|it| self.goes_on(*it, n)));
         let all: Vec<SlowGrowth> = [minutes].into_iter().chain(hours).flatten().collect();
         let first = all.iter().find(|growth| growth.a_minute != 0).or(all.first())?;
         let is_same = |growth: &&SlowGrowth| {
@@ -187,6 +207,19 @@ impl Past {
         };
         let lasted = all.iter().filter(is_same).map(|growth| growth.lasted).max().unwrap_or(first.lasted);
         Some(SlowGrowth { lasted, ..*first })
+    }
+
+    /// Whether growth over the last `n` blocks still goes on in the last quarter of them: at a quarter of its rate at least.
+    fn goes_on(&self, growth: SlowGrowth, n: usize) -> bool {
+        let known: Vec<_> = self.day.all().filter_map(|(ago, seen)| Some((ago, self.bytes(seen.value)?))).collect();
+        let quarter = u32::try_from(n.min(known.len()).div_ceil(4)).unwrap_or(u32::MAX);
+        let is = known.last().map(|(_, value)| *value);
+        let was = known.iter().rfind(|(ago, _)| *ago >= quarter).map(|(_, value)| *value);
+        let Some((is, was)) = is.zip(was) else { return false };
+        let minutes = i64::from(quarter) * i64::try_from(BLOCK.as_secs() / 60).unwrap_or(i64::MAX);
+        let expected = growth.a_minute.saturating_mul(minutes) / 4;
+        let risen = is.0.cast_signed() - was.0.cast_signed();
+        expected == 0 || (risen.signum() == expected.signum() && risen.abs() >= expected.abs())
     }
 
     /// The median of the slopes of all pairs of the last points; 0 unless three quarters of them agree on the direction.
@@ -223,12 +256,19 @@ impl Past {
         Some(Duration::from_secs(u64::from(ago)))
     }
 
-    /// The least of the signal that was known in the last five minutes, and how long ago that was.
+    /// The least of the signal that was known within this time: over more than five minutes, of the peaks of each five.
     #[must_use]
-    pub fn least(&self) -> Option<(Duration, Bytes)> {
-        let known = self.seconds.all().filter_map(|(ago, seen)| Some((ago, self.bytes(seen.value)?)));
-        let (ago, value) = known.min_by_key(|(ago, value)| (*value, *ago))?;
-        Some((Duration::from_secs(u64::from(ago)), value))
+    pub fn least(&self, within: Duration) -> Option<Bytes> {
+        let least = |seen: u16, least: Option<Bytes>| match (self.bytes(seen), least) {
+            (Some(seen), Some(least)) => Some(seen.min(least)),
+            (seen, least) => seen.or(least),
+        };
+        if within <= BLOCK {
+            return self.seconds.all().fold(None, |most, (_, seen)| least(seen.value, most));
+        }
+        let blocks = within.as_secs() / BLOCK.as_secs();
+        let recent = self.day.all().filter(|(ago, _)| u64::from(*ago) <= blocks);
+        recent.fold(None, |most, (_, seen)| least(seen.value, most))
     }
 }
 
@@ -258,7 +298,7 @@ mod tests {
 
     #[test]
     fn it_is_no_larger_than_promised() {
-        assert!(size_of::<Past>() <= 2400, "{}", size_of::<Past>());
+        assert!(size_of::<Past>() <= 2457, "{}", size_of::<Past>());
     }
 
     #[test]
@@ -308,6 +348,30 @@ mod tests {
         assert!(late.slow_growth().unwrap().lasted <= Duration::from_secs(1800), "{:?}", late.slow_growth());
     }
 
+    /// What has stopped growing is not said to grow for as long again.
+    #[test]
+    fn growth_that_has_stopped_is_none() {
+        for (grew, flat) in [(14, 10), (5, 3), (1, 1)] {
+            let minutes = 60 * grew;
+            let past = past((grew + flat) * 3600, |n| 100 * MIB + (n / 60).min(minutes) * MIB);
+            assert_eq!(past.slow_growth().map(|growth| growth.a_minute), Some(0), "{grew} h, and then {flat} h");
+        }
+        let past = past(3600, |n| 100 * MIB + (n / 60).min(40) * MIB);
+        assert_eq!(past.slow_growth().map(|growth| growth.a_minute), Some(0), "40 min, and then 20");
+    }
+
+    #[test]
+    fn the_fastest_rise_is_kept_for_a_day() {
+        let past = |seconds| past(seconds, |n| if n < 10 { 10 * MIB } else { 74 * MIB });
+        assert_eq!((past(20).fastest(), past(3600).fastest()), (64 * MIB, 64 * MIB));
+        assert_eq!(past(86_400 + 600).fastest(), 0);
+        let mut rarely = Past::new(second(0));
+        for n in 0..=40 {
+            rarely.remember(second(n), Bytes(n * MIB), (n % 10 == 0).then_some(Bytes(n * MIB)));
+        }
+        assert_eq!(rarely.fastest(), MIB, "known each ten seconds");
+    }
+
     #[test]
     fn a_peak_stays_for_a_day_and_no_longer() {
         let past_of = |seconds| past(seconds, |n| if n == 10 { 500 * MIB } else { 100 * MIB });
@@ -330,9 +394,9 @@ mod tests {
         assert_eq!(curve.value[8], None);
         let curve = past.minutes(5);
         assert_eq!((curve.each, curve.value), (Duration::from_secs(5), vec![of(2), of(9)]));
-        assert_eq!(past.fastest_second(), of(1));
+        assert_eq!(past.fastest(), MIB, "5 MiB in 5 seconds, and 1 in each other");
         assert_eq!(past.last_below(Bytes(5 * MIB)), Some(Duration::from_secs(7)));
-        assert_eq!(past.least(), Some((Duration::from_secs(9), Bytes(0))));
+        assert_eq!(past.least(BLOCK), of(0));
         // After a long pause, nothing of before is left in the minutes.
         past.remember(second(5000), Bytes(MIB), None);
         assert_eq!(past.minutes(1).usage.iter().flatten().count(), 1);
@@ -354,7 +418,7 @@ mod tests {
                 prop_assert!(kept <= *value && value - kept <= (most >> 14).max(8192), "{value} {kept}");
             }
             prop_assert!(past.peak().0.unwrap().0 <= most);
-            let _ = (past.slow_growth(), past.least(), past.day(3), past.fastest_second());
+            let _ = (past.slow_growth(), past.least(BLOCK), past.day(3), past.fastest());
         }
     }
 }

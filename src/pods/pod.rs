@@ -185,6 +185,8 @@ pub struct Pod {
     pub resized: Resized,
     /// The condition `PodResizeInProgress`, without an error: the kubelet is carrying a resize out.
     pub resizing: bool,
+    /// The reason of the condition `PodResizePending`: `Deferred` or `Infeasible`.
+    pub resize_pending: Option<String>,
     /// `status.podIP`.
     pub ip: Option<IpAddr>,
     /// `spec.hostNetwork`: its address is its node's.

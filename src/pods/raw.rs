@@ -54,6 +54,7 @@ pub(super) fn head_only(id: PodRef, why: String) -> Pod {
         generation: 0,
         resized: Resized::Never,
         resizing: false,
+        resize_pending: None,
         ip: None,
         host_network: false,
         host_ips: Vec::new(),
@@ -90,6 +91,7 @@ impl RawPod<'_> {
             generation: meta.generation.unwrap_or_default(),
             resized: managers.0,
             resizing: status.conditions.0.iter().any(RawCondition::is_resizing),
+            resize_pending: status.conditions.0.iter().find_map(RawCondition::pending),
             ip: status.pod_ip.as_deref().and_then(|ip| ip.parse().ok()),
             host_network: spec.host_network == Some(true),
             host_ips: status.host_ips(),
@@ -304,7 +306,15 @@ struct RawCondition {
     reason: Option<String>,
 }
 
+/// A condition's reason is one word.
+const MOST_REASON: usize = 64;
+
 impl RawCondition {
+    fn pending(&self) -> Option<String> {
+        let is_it = self.kind == "PodResizePending" && self.status == "True";
+        is_it.then(|| self.reason.as_deref().unwrap_or("Pending").chars().take(MOST_REASON).collect())
+    }
+
     /// A resize that failed has the reason `Error`.
     fn is_resizing(&self) -> bool {
         self.kind == "PodResizeInProgress" && self.status == "True" && self.reason.as_deref().unwrap_or("").is_empty()

@@ -229,6 +229,7 @@ pub(crate) mod tests {
             growth: Some(13_000_000),
             slow_growth: None,
             growth_at_least: 13_000_000,
+            burst_at_least: 0,
             rise: None,
             margin: Some(Bytes(96 << 20)),
             tight: false,

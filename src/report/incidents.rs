@@ -21,12 +21,15 @@ const MOST: usize = 50;
 const MOST_STEPS: usize = 16;
 /// After this time without news of a container, the next one is another incident.
 const APART: Duration = Duration::from_secs(600);
+/// The same after it was raised, restarted or killed: what comes then began anew.
+const AFTERWARDS: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default)]
 pub struct Incidents(VecDeque<Incident>);
 
-#[derive(Debug)]
-struct Incident {
+/// One container above its threshold, or killed, and what came of it.
+#[derive(Clone, Debug)]
+pub struct Incident {
     at: Timestamp,
     last: Timestamp,
     namespace: String,
@@ -54,19 +57,23 @@ impl Incidents {
             cause: facts.cause.clone(),
             took_ms: facts.took_ms,
         };
-        let goes_on = self.0.iter_mut().find(|incident| incident.is_about(notice) && at <= incident.last + APART);
+        let goes_on = self.0.iter_mut().find(|incident| incident.is_about(notice) && incident.goes_on(at));
         if let Some(incident) = goes_on {
             incident.last = at;
             if incident.steps.len() >= MOST_STEPS {
                 incident.steps.pop();
             }
             incident.steps.push(step);
-            // A kill says more of the class than what came before it.
-            incident.story = notice
-                .story
-                .clone()
-                .filter(|story| story.surroundings.of_pod || story.surroundings.of_node)
-                .or(incident.story.take());
+            // A kill says more of the class than what came before it. What the memory consisted of is read after a verdict was
+            // reported, so the first notice may lack it.
+            let is_better = |story: &Arc<Story>| {
+                let old = incident.story.as_ref().map(|story| story.digest());
+                let of_others = story.surroundings.of_pod || story.surroundings.of_node;
+                of_others || old.is_none_or(|old| old.memory.is_none() && story.digest().memory.is_some())
+            };
+            if let Some(story) = notice.story.as_ref().filter(|story| is_better(story)) {
+                incident.story = Some(Arc::clone(story));
+            }
             return;
         }
         self.0.truncate(MOST - 1);
@@ -86,8 +93,8 @@ impl Incidents {
 
     /// All that are kept, the newest first.
     #[must_use]
-    pub fn all(&self) -> Vec<IncidentView> {
-        self.0.iter().map(Incident::view).collect()
+    pub fn all(&self) -> Vec<Incident> {
+        self.0.iter().cloned().collect()
     }
 }
 
@@ -96,7 +103,16 @@ impl Incident {
         self.uid == notice.pod.uid.0 && self.container == notice.container
     }
 
-    fn view(&self) -> IncidentView {
+    /// Whether what happens at this moment belongs to it. What was done, or a kill, ends it.
+    fn goes_on(&self, at: Timestamp) -> bool {
+        const ENDS: [&str; 3] = ["PreOOMRaised", "PreOOMRestarted", "PreOOMMissed"];
+        let is_done = self.steps.last().is_some_and(|step| ENDS.contains(&&*step.reason));
+        at <= self.last + if is_done { AFTERWARDS } else { APART }
+    }
+
+    /// As `/api/incidents` has it. It takes some time, which is the reader's.
+    #[must_use]
+    pub fn view(&self) -> IncidentView {
         let mut view = IncidentView {
             at: millis(self.at),
             namespace: self.namespace.clone(),
@@ -214,7 +230,7 @@ mod tests {
             &notice("a", 5, Subject::Missed { reason: MissReason::TooFast, last_sample: None, count: 1, whole: true }),
         );
         incidents.keep(at(700), &notice("a", 5, slow(3)));
-        let all = incidents.all();
+        let all: Vec<IncidentView> = incidents.all().iter().map(Incident::view).collect();
         let steps = |i: usize| all[i].steps.iter().map(|step| &*step.reason).collect::<Vec<_>>();
         assert_eq!(
             (all.len(), all[0].at.as_str(), all[2].at.as_str()),
@@ -243,7 +259,7 @@ mod tests {
             incidents.keep(at(0), &notice(&n.to_string(), 5, slow(1)));
         }
         (0..1000).for_each(|n| incidents.keep(at(1), &notice("999", 5, slow(n))));
-        let all = incidents.all();
+        let all: Vec<IncidentView> = incidents.all().iter().map(Incident::view).collect();
         assert_eq!((all.len(), all[0].steps.len(), all[49].uid.as_str()), (MOST, MOST_STEPS, "950"));
         assert!(all[0].steps[MOST_STEPS - 1].words.contains(", 999 s after"), "{}", all[0].steps[MOST_STEPS - 1].words);
     }

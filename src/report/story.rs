@@ -82,6 +82,7 @@ fn digest(known: &Known, surroundings: &Surroundings) -> Digest {
         cache: last.sample.own.cache_in(surroundings.signal).unwrap_or_default(),
         memory,
         before: before.map(|(_, before)| before),
+        shmem: last.sample.own.stat.map(|stat| stat.shmem),
         others: surroundings.of_pod.then_some(others),
         of_node: surroundings.of_node,
     });

@@ -197,11 +197,7 @@ fn remedy_words(subject: &Subject) -> String {
                 ),
                 false => format!("The {} had no effect", remedy.as_str()),
             };
-            format!(
-                "{what} within {}; later, no time would be left for the next remedy: {}",
-                short(*after),
-                evidence_words(evidence)
-            )
+            format!("{what} within {}; the next remedy begins: {}", short(*after), evidence_words(evidence))
         }
         Subject::Warned { evidence, answer, relieved } => warned_words(evidence, answer, *relieved),
         Subject::NotWarned(why) => format!("Not warned: {why}"),

@@ -85,6 +85,8 @@ pub struct Sampler {
     gone: bool,
     /// When the sampler last notified that an eviction may come soon.
     near_notified_at: Option<Moment>,
+    /// The target whose breakdown may be read next.
+    next_breakdown: usize,
 }
 
 impl Sampler {
@@ -102,6 +104,7 @@ impl Sampler {
             found: Vec::new(),
             gone: false,
             near_notified_at: None,
+            next_breakdown: 0,
         }
     }
 
@@ -244,6 +247,7 @@ impl Sampler {
         }
         self.report(began);
         self.forget_the_gone();
+        self.keep_a_breakdown(began);
         next
     }
 
@@ -316,6 +320,12 @@ impl Sampler {
     /// sample finds again what did not fit.
     fn report(&mut self, now: Moment) {
         self.found.sort_unstable_by_key(|found| found.time_left);
+        let above: Vec<usize> = self
+            .found
+            .iter()
+            .filter(|found| matches!(found.what, What::Above { .. }))
+            .map(|found| found.index)
+            .collect();
         for Change { index, what, reported, .. } in self.found.drain(..) {
             let target = &mut self.targets[index];
             let (is_warning, is_throttled) = (matches!(what, What::Warned(_)), matches!(what, What::Throttled(_)));
@@ -335,6 +345,15 @@ impl Sampler {
                 _ => {}
             }
         }
+        above.into_iter().for_each(|index| self.targets[index].keep_breakdown(now, true));
+    }
+
+    /// Reads the breakdown of one target, if it is old: one in each sweep, so that no other has to wait.
+    fn keep_a_breakdown(&mut self, now: Moment) {
+        if let Some(target) = self.targets.get(self.next_breakdown) {
+            target.keep_breakdown(now, false);
+        }
+        self.next_breakdown = (self.next_breakdown + 1) % self.targets.len().max(1);
     }
 
     fn forget_the_gone(&mut self) {

@@ -35,6 +35,9 @@ const WARN_AGAIN_PART: u64 = 20;
 /// (measured). A half causes two wake-ups where a quarter causes five.
 const EARLY_PART: u32 = 2;
 
+/// After this time nothing is learned from an end any more; what was asked for may have been refused.
+const FOLLOWED_FOR: Duration = Duration::from_secs(120);
+
 /// How soon an end is noticed that is awaited for so long: within a sixteenth of that time.
 fn follow_interval(waited: Duration) -> Duration {
     (waited / 16).clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL)
@@ -175,16 +178,14 @@ impl Target {
             None => Ok(None),
         });
         let killed = self.killed(now, &read, alarmed);
-        let changed = self.judge(now, read);
-        self.keep_breakdown(now, changed.as_ref().map(|(what, _)| what));
-        (killed, changed)
+        (killed, self.judge(now, read))
     }
 
-    /// Reads what people want to know of the memory: every five minutes, and when the container is above its threshold.
-    fn keep_breakdown(&self, now: Moment, changed: Option<&What>) {
+    /// Reads what people want to know of the memory: every five minutes, and when the container was found above its threshold. To
+    /// be called after that was reported.
+    pub(super) fn keep_breakdown(&self, now: Moment, is_above: bool) {
         let own = &self.reader.groups().own;
-        let is_above = matches!(changed, Some(What::Above { .. }));
-        if (is_above || self.shown.wants_breakdown(now)) && own.slow_for().is_none() {
+        if (is_above || self.shown.wants_breakdown(now)) && !own.is_costly() {
             let breakdown = own.breakdown();
             match is_above {
                 true => self.shown.found_above(now, breakdown),
@@ -300,6 +301,7 @@ impl Target {
             },
             _ => schedule.next(known),
         };
+        self.followed = self.followed.filter(|since| now.saturating_sub(*since) < FOLLOWED_FOR);
         let follow = self.followed.map(|since| follow_interval(now.saturating_sub(since)));
         let interval = follow.map_or(interval, |follow| follow.min(interval));
         let is_quiet = verdict == Verdict::Below

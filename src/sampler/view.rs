@@ -4,13 +4,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::decide::judge::Verdict;
-use crate::decide::past::{BLOCK, Past};
+use crate::decide::past::{BLOCK, Past, SlowGrowth};
 use crate::ground::clock::Moment;
 use crate::ground::memory::{Breakdown, Sample};
 use crate::ground::units::Bytes;
 
 /// One of the breakdowns is an hour old.
 const HOUR: Duration = Duration::from_secs(3600);
+
+/// The slow growth is worked out again after this time: it rests on minutes, and takes some 50 µs.
+const SLOW_EACH: Duration = Duration::from_secs(10);
 
 /// What is shown of a target to people.
 #[derive(Debug, Default)]
@@ -21,6 +24,8 @@ struct Kept {
     last: Option<LastSample>,
     past: Option<Past>,
     breakdowns: Breakdowns,
+    /// The slow growth, and when it was worked out.
+    slow_growth: Option<(Moment, Option<SlowGrowth>)>,
 }
 
 /// The last sample.
@@ -55,12 +60,16 @@ pub struct Breakdowns {
     first: Option<(Moment, Breakdown)>,
     hour: Option<(Moment, Breakdown)>,
     minutes: Option<(Moment, Breakdown)>,
+    /// When it was last read, or could not be.
+    read_at: Option<Moment>,
     /// When it was last found above its threshold.
     pub above: Option<(Moment, Breakdown)>,
 }
 
 impl Breakdowns {
-    fn keep(&mut self, at: Moment, read: Breakdown) {
+    fn keep(&mut self, at: Moment, read: Option<Breakdown>) {
+        self.read_at = Some(at);
+        let Some(read) = read else { return };
         let is_older = |kept: Option<(Moment, Breakdown)>| kept.is_none_or(|(then, _)| at >= then + HOUR);
         if is_older(self.hour) {
             self.hour = self.minutes;
@@ -101,6 +110,20 @@ impl Shown {
     pub fn known(&self) -> Option<Known> {
         let kept = self.lock();
         Some(Known { last: kept.last?, past: kept.past.clone()?, breakdowns: kept.breakdowns })
+    }
+
+    /// The growth over minutes to hours of what is known, at most ten seconds old.
+    #[must_use]
+    pub fn slow_growth(&self, known: &Known) -> Option<SlowGrowth> {
+        let now = known.last.sample.at;
+        if let Some((then, growth)) = self.lock().slow_growth
+            && now < then + SLOW_EACH
+        {
+            return growth;
+        }
+        let growth = known.past.slow_growth();
+        self.lock().slow_growth = Some((now, growth));
+        growth
     }
 
     /// Stores a sample with this growth in bytes per second, for tests of readers.
@@ -150,11 +173,11 @@ impl Shown {
 
     /// Whether it is time to keep another breakdown.
     pub(super) fn wants_breakdown(&self, now: Moment) -> bool {
-        self.lock().breakdowns.minutes.is_none_or(|(then, _)| now >= then + BLOCK)
+        self.lock().breakdowns.read_at.is_none_or(|then| now >= then + BLOCK)
     }
 
     pub(super) fn keep_breakdown(&self, at: Moment, breakdown: Option<Breakdown>) {
-        self.lock().breakdowns.keep(at, breakdown.unwrap_or_default());
+        self.lock().breakdowns.keep(at, breakdown);
     }
 
     pub(super) fn found_above(&self, at: Moment, breakdown: Option<Breakdown>) {
@@ -172,7 +195,7 @@ mod tests {
         let minute = |n: u64| Duration::from_secs(60 * n);
         let of = |n: u64| Breakdown { anonymous: Bytes(n), ..Breakdown::default() };
         assert_eq!(kept.before(minute(0)), None);
-        (0..=30).for_each(|n| kept.keep(minute(5 * n), of(5 * n)));
+        (0..=30).for_each(|n| kept.keep(minute(5 * n), Some(of(5 * n))));
         let before = |n: u64| kept.before(minute(n)).unwrap().1.anonymous.0;
         assert_eq!((before(150), before(149)), (150, 110), "the one of an hour was kept an hour after the last");
         assert_eq!((before(109), before(0)), (0, 0));

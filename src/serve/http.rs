@@ -28,13 +28,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tracing::error;
 
-use super::incident::{IncidentView, IncidentsPage};
+use super::incident::IncidentsPage;
 use super::past;
 use super::wire::{GuardView, GuardsPage, RecentView};
 use crate::cgroup;
 use crate::decide::schedule::LONGEST_INTERVAL;
 use crate::ground::clock::{Clock, Moment};
 use crate::pods::guard::DryRun;
+use crate::report::incidents::Incident;
 use crate::report::metrics::Counts;
 use crate::report::metrics::Metrics;
 use crate::sampler::{Counters, Shown};
@@ -67,7 +68,7 @@ const PAGE: &str = include_str!("page.html");
 /// else, and it cannot turn a string into markup. (A test compares the hashes with the page, and writes them.)
 const POLICY: &str = "default-src 'none'; \
     style-src 'sha256-fWXZu4Lbt6RXWT+MrmT5CkJgkJ/WQt95WNfafaIcLJc='; \
-    script-src 'sha256-iCvfFx/VOY8pU9YmUt2kmtT/6N8YjZho5hL45q0jcSs='; \
+    script-src 'sha256-yKvhhgYvSe4tE+7ou/vUKqAhjokMq+ydaQlAoMiUNYc='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
 
@@ -122,7 +123,7 @@ pub enum Question {
     /// For `/api/guards`.
     Guards(oneshot::Sender<Views>),
     /// For `/api/incidents`.
-    Incidents(oneshot::Sender<Vec<IncidentView>>),
+    Incidents(oneshot::Sender<Vec<Incident>>),
 }
 
 /// The loop's answer for `/api/guards`.
@@ -333,7 +334,7 @@ async fn answer(request: &Request<Incoming>, peer: IpAddr, pages: &Pages) -> Res
                     node: pages.node.clone(),
                     version: env!("CARGO_PKG_VERSION").into(),
                     started: pages.started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-                    incidents,
+                    incidents: incidents.iter().map(Incident::view).collect(),
                 });
                 page(StatusCode::OK, "application/json", format!("{body}\n"))
             }
@@ -403,8 +404,10 @@ async fn ask<T>(pages: &Pages, question: impl FnOnce(oneshot::Sender<T>) -> Ques
 }
 
 fn with_past(mut view: GuardView, shown: Option<&Shown>, history: bool) -> GuardView {
-    if let (Some(memory), Some(known)) = (&mut view.memory, shown.and_then(Shown::known)) {
-        past::add(memory, &known, history);
+    if let (Some(memory), Some((shown, known))) =
+        (&mut view.memory, shown.and_then(|shown| Some((shown, shown.known()?))))
+    {
+        past::add(memory, &known, shown.slow_growth(&known), history);
         memory.kernel_peak =
             view.cgroup.as_ref().filter(|_| history).and_then(|dir| cgroup::peak(Path::new(dir))).map(|peak| peak.0);
     }

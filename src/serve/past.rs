@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::wire::{HistoryView, MemoryView};
+use crate::decide::past::SlowGrowth;
 use crate::ground::units::Bytes;
 use crate::sampler::Known;
 
@@ -11,16 +12,15 @@ const SECONDS: usize = 5;
 const BLOCKS: usize = 3;
 
 /// Adds what is known of the past; with `history`, the curves as well.
-pub fn add(view: &mut MemoryView, known: &Known, history: bool) {
+pub fn add(view: &mut MemoryView, known: &Known, growth: Option<SlowGrowth>, history: bool) {
     let (usage_peak, peak) = known.past.peak();
-    let growth = known.past.slow_growth();
     view.known_seconds = known.past.age(known.last.sample.at).as_secs();
     view.growth_per_minute = growth.map(|growth| growth.a_minute);
     view.growing_seconds = growth.map(|growth| growth.lasted.as_secs());
     view.above_in_seconds = above_in(view).map(|left| left.as_secs());
     view.peak = peak.map(|peak| peak.0);
     view.usage_peak = usage_peak.map(|peak| peak.0);
-    view.fastest_second = known.past.fastest_second().map(|rise| rise.0);
+    view.fastest_second = Some(known.past.fastest());
     let kib = |all: Vec<Option<Bytes>>| all.into_iter().map(|n| n.map(|n| n.0 >> 10)).collect();
     view.history = history.then(|| HistoryView {
         minutes: kib(known.past.minutes(SECONDS).value),

@@ -115,7 +115,7 @@ pub struct MemoryView {
     /// The most that usage ever was, as the kernel remembers it (`memory.peak`; v1: `memory.max_usage_in_bytes`). Page cache
     /// counts. Only with `?history=1`.
     pub kernel_peak: Option<u64>,
-    /// The fastest rise of the signal from one second to the next within the last five minutes.
+    /// The fastest rise of the signal between two known samples, at least a second apart, within the last day, in bytes a second.
     pub fastest_second: Option<u64>,
     /// The signal of the last five minutes and of the last day; only with `?history=1`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -217,7 +217,7 @@ pub struct Facts {
 pub enum GuardState {
     Watching,
     /// Below its threshold, and slowed down by the kernel at `memory.high`.
-    Throttled,
+    AtMemoryHigh,
     /// Above its threshold, but not yet for `sustained-for`.
     Sustaining,
     /// The agent waits for the server's answer.
@@ -261,7 +261,7 @@ impl GuardState {
     /// [`Answer::LABELS`]: crate::act::answer::Answer::LABELS
     pub const ALL: [GuardState; 19] = [
         GuardState::Watching,
-        GuardState::Throttled,
+        GuardState::AtMemoryHigh,
         GuardState::Sustaining,
         GuardState::Evicting,
         GuardState::Raising,
@@ -285,7 +285,7 @@ impl GuardState {
     pub fn as_str(&self) -> &str {
         match self {
             GuardState::Watching => "watching",
-            GuardState::Throttled => "throttled",
+            GuardState::AtMemoryHigh => "at-memory-high",
             GuardState::Sustaining => "sustaining",
             GuardState::Evicting => "evicting",
             GuardState::Raising => "raising",

@@ -125,7 +125,7 @@ pub fn what_crawls_below_its_threshold_is_told_as_that() {
     let agent = world.agent(&[]);
     let mut hog = place.hog();
     hog.ramp(64 * MIB, 0);
-    let guard = agent.wait_state("web", "app", "throttled");
+    let guard = agent.wait_state("web", "app", "at-memory-high");
     assert_eq!(guard["memory"]["high"], 32 * MIB, "{guard}");
     let note = world.wait_events("PreOOMThrottled", 1)[0]["note"].as_str().unwrap_or_default().to_owned();
     assert!(note.contains("memory.high of 32Mi") && note.contains("threshold of 51.2Mi"), "{note}");
@@ -134,7 +134,7 @@ pub fn what_crawls_below_its_threshold_is_told_as_that() {
     assert!(hog.ended().is_none() && world.evictions().is_empty());
     // Without the brake, it is like any other.
     std::fs::write(place.group.dir().join("memory.high"), "max").expect("no brake");
-    agent.wait_until("it moves", |a| (a.guard("web", "app")["state"] != "throttled").then_some(()));
+    agent.wait_until("it moves", |a| (a.guard("web", "app")["state"] != "at-memory-high").then_some(()));
 }
 
 /// How long a container that is left to its fate takes from 60 % of its limit to its kill.
