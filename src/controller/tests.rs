@@ -646,6 +646,37 @@ fn a_container_that_is_killed_as_a_whole_is_one_kill() {
     assert_eq!(kills_told(&mut desk), []);
 }
 
+/// The kernel was first: the Event of the eviction says so, whichever way the kill was counted.
+#[test]
+fn an_eviction_that_came_too_late_says_so() {
+    for together in [false, true] {
+        let (mut desk, id) = watching();
+        desk.above(id);
+        desk.report(id, What::Killed { count: 1, together, hit: Hit::Own, last: None });
+        desk.answer(0, &Answer::Accepted);
+        let too_late = desk.seen.iter().any(|e| {
+            matches!(e, Effect::Notify(notice) if matches!(notice.subject, Subject::Evicted { too_late: true, .. }))
+        });
+        assert!(too_late, "{together}");
+    }
+}
+
+/// Where the kernel does not count what was hit, a kill far from both limits was the node's.
+#[test]
+fn a_kill_far_from_its_limits_was_the_nodes() {
+    let of = |usage: u64| {
+        let (mut desk, id) = watching();
+        let GroupState::Watched { view, .. } = &desk.controller.pods.values().next().unwrap().targets[0].state else {
+            panic!()
+        };
+        view.show(sample(usage * MIB), 0);
+        let last = view.last().map(Box::new);
+        desk.report(id, What::Killed { count: 1, together: true, hit: Hit::Unclear, last });
+        kills_told(&mut desk)
+    };
+    assert_eq!((of(49), of(51)), (vec![(1, true, MissReason::NodeWide)], vec![(1, true, MissReason::TooFast)]));
+}
+
 /// What others in the pod hold is not this container's doing, and no threshold of its own helps.
 #[test]
 fn a_kill_for_the_pods_limit_or_an_inner_one_is_told_as_that() {

@@ -306,6 +306,49 @@ fn a_raise_that_is_put_off_is_waited_for_while_there_is_time() {
     assert_eq!(desk.since(), ["tell PreOOMRemedyFailed", "post u1"], "in the end it has failed");
 }
 
+/// However late it is, the last moment of the eviction is not missed between two looks.
+#[test]
+fn a_raise_that_is_put_off_is_looked_at_in_time() {
+    let (mut desk, id) = watching(&raising("raise,evict"));
+    desk.crosses(id, 61, 4);
+    desk.answer(0, &Answer::Accepted);
+    let begun = desk.now;
+    // 15 MiB a second, almost four times what was seen, and in bytes.
+    while !desk.resizes().is_empty()
+        && desk.seen.iter().all(|e| !matches!(e, Effect::Post(_, order) if order.act == Act::Evict))
+    {
+        let at = desk.controller.next_tick().unwrap();
+        let used = (15.9 * (at - begun).as_secs_f64() * MIB as f64) as u64;
+        let mut sample = of(61, 100);
+        sample.own.usage = Bytes(61 * MIB + used);
+        sample.own.most_usage = sample.own.usage;
+        desk.else_reads = sample;
+        desk.wait();
+        assert!(desk.now < begun + Duration::from_secs(10));
+    }
+    let left = 39.0 / 15.9 - (desk.now - begun).as_secs_f64();
+    assert!((0.160..0.200).contains(&left), "an eviction takes 160 ms, and {left} are left");
+}
+
+/// The kubelet has put a raise off. It is not asked for again in the next rise.
+#[test]
+fn a_raise_that_was_put_off_is_not_repeated_until_the_spec_changes() {
+    let mut pod = raising("raise,evict");
+    let (mut desk, id) = watching(&pod);
+    desk.crosses(id, 61, 20);
+    desk.answer(0, &Answer::Accepted);
+    pod["metadata"]["generation"] = json!(2);
+    pod["status"]["conditions"] = json!([{"type": "PodResizePending", "status": "True", "reason": "Deferred"}]);
+    desk.apply(&pod);
+    desk.looks_for(2_000, |ms| 61 + 20 * ms / 1000);
+    assert_eq!(desk.since(), ["raise u1", "tell PreOOMRemedyFailed", "post u1"]);
+    desk.answer(1, &Answer::Blocked { budget: None, message: "m".into(), retry_after: None });
+    desk.report(id, What::Dipped);
+    desk.crosses(id, 61, 1);
+    desk.looks_for(60_000, |_| 61);
+    assert!(!desk.since().contains(&"raise u1".to_owned()));
+}
+
 #[test]
 fn a_refusal_stands_until_the_spec_changes() {
     let (mut desk, id) = watching(&raising("raise,evict"));
@@ -460,6 +503,29 @@ fn another_container_does_not_wait_for_a_raise() {
     desk.crosses(side, 61, 300);
     desk.looks_for(10, |_| 61);
     assert!(desk.since().contains(&"raise u1".to_owned()), "the quickest for the other one");
+}
+
+/// Nor for the grace period of a restart.
+#[test]
+fn another_container_does_not_wait_for_the_end_of_a_restart() {
+    let mut pod = restarting("restart,evict");
+    pod["metadata"]["annotations"][format!("{PREFIX}target-container-name")] = json!("app,side");
+    let mut side = pod["spec"]["containers"][0].clone();
+    side["name"] = json!("side");
+    pod["spec"]["containers"].as_array_mut().unwrap().push(side);
+    let running = json!({"name": "side", "containerID": format!("x://{}", "b".repeat(64)), "state": {"running": {}}});
+    pod["status"]["containerStatuses"].as_array_mut().unwrap().push(running);
+    pod["status"]["conditions"] = json!([{"type": "PodResizeInProgress", "status": "True"}]);
+    let mut desk = Desk::new();
+    desk.apply(&pod);
+    let [app, side] = desk.watched()[..] else { panic!() };
+    desk.crosses(app, 61, 1);
+    desk.answer(0, &Answer::Accepted);
+    desk.answer(1, &Answer::Accepted);
+    desk.since();
+    desk.crosses(side, 61, 100);
+    desk.looks_for(20, |_| 61);
+    assert_eq!(desk.since(), ["tell PreOOMRemedyFailed", "post u1"]);
 }
 
 #[test]
