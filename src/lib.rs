@@ -19,7 +19,7 @@
 //! | what crawls at `memory.high` | [`decide::throttle`] |
 //! | what a sample reads, what is reported of it | [`sampler`]: `reader.rs`, `target.rs` |
 //! | when a container is above its threshold, its deadline | [`decide::judge`]; how fast it grows: [`decide::growth`] |
-//! | which remedy is tried, and how far a raise goes | [`decide::ladder`]; followed in the kernel's files: `controller/attempt.rs`; what is remembered: `controller/remedies.rs` |
+//! | which remedy is tried | [`decide::ladder`]; how far a raise goes: [`decide::step`]; when the next one begins: [`decide::progress`]; followed in the kernel's files: `controller/attempt.rs`; what is remembered: `controller/remedies.rs` |
 //! | warnings | [`act::warn`]; where they may go: [`decide::warn`]; when: `controller/warning.rs` |
 //! | who is never evicted | [`decide::eligibility`] |
 //! | back-off, turn, budgets, minimum age, what keeps dying young | [`decide::restraint`] |

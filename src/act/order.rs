@@ -9,7 +9,7 @@ use kube::api::PostParams;
 use kube::core::Request;
 
 use super::resize;
-use crate::decide::ladder::Resize;
+use crate::decide::step::Resize;
 use crate::pods::PodRef;
 use crate::pods::guard::Remedy;
 

@@ -6,7 +6,7 @@ use kube::api::{Patch, PatchParams};
 use kube::core::Request;
 use serde_json::{Map, Value, json};
 
-use crate::decide::ladder::Resize;
+use crate::decide::step::Resize;
 use crate::ground::keys::FIELD_MANAGER;
 use crate::ground::units::Bytes;
 use crate::pods::PodRef;

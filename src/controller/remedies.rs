@@ -9,11 +9,9 @@ use super::entry::{Entry, Stage};
 use super::kills::OTHERS_PART;
 use crate::act::order::Act;
 use crate::decide::judge::Evidence;
-use crate::decide::ladder::{
-    Choice, NodeMargin, NotPossible, RaiseInputs, Reasons, Resize, choose, node_margin, raise, restart, time_at,
-    worst_growth,
-};
+use crate::decide::ladder::{Choice, NotPossible, Reasons, choose, time_at, worst_growth};
 use crate::decide::restraint::{GENERATIONS, QUIET};
+use crate::decide::step::{NodeMargin, RaiseInputs, Resize, node_margin, raise, restart};
 use crate::ground::clock::Moment;
 use crate::ground::memory::{NodeMemory, Sample};
 use crate::ground::units::Bytes;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::act::warn::Warned;
-use crate::decide::ladder::Resize;
+use crate::decide::step::Resize;
 use crate::pods::guard::Remedy;
 
 /// A pod `u1` with one container of 100Mi (as the samples have it), and these annotations besides a threshold of 60 %.

@@ -3,9 +3,8 @@
 use super::finding::{Code, Place, Severity};
 use super::template_check::TemplateCheck;
 use super::tree::Node;
-use crate::decide::ladder::{
-    self, Latencies, NodeLimit, NodeMargin, NotPossible, RaiseInputs, fastest_in_time, restart,
-};
+use crate::decide::ladder::{self, Latencies, NotPossible, fastest_in_time};
+use crate::decide::step::{self, NodeLimit, NodeMargin, RaiseInputs, restart};
 use crate::ground::keys;
 use crate::ground::units::Bytes;
 use crate::pods::guard::{Guard, Remedy, Threshold};
@@ -100,7 +99,7 @@ fn is_possible(guard: &Guard, pod: &Pod, container: Option<&Container>, remedy: 
     };
     let node = NodeMargin { bytes: Bytes(u64::MAX), limit: NodeLimit::Budget };
     let inputs = RaiseInputs { raise, growth: 0, threshold, value: Bytes(0), kernel: None, node };
-    ladder::raise(pod, container, &inputs, &assumed()).map(drop)
+    step::raise(pod, container, &inputs, &assumed()).map(drop)
 }
 
 fn is_of_policy(why: &NotPossible) -> bool {
