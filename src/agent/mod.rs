@@ -1,5 +1,6 @@
 //! Connects all parts, and handles the shutdown in two signals.
 
+mod pings;
 mod signals;
 mod tasks;
 mod turn;

@@ -11,7 +11,7 @@ use crate::act::order::Act;
 use crate::decide::judge::Evidence;
 use crate::decide::ladder::{Choice, NotPossible, Reasons, choose, time_at, worst_growth};
 use crate::decide::restraint::{GENERATIONS, QUIET};
-use crate::decide::step::{NodeMargin, RaiseInputs, Resize, node_margin, raise, restart};
+use crate::decide::step::{NodeMargin, RaiseInputs, Resize, is_shared, node_margin, raise, restart};
 use crate::ground::clock::Moment;
 use crate::ground::memory::{NodeMemory, Sample};
 use crate::ground::units::Bytes;
@@ -388,11 +388,6 @@ pub(super) struct Seen<'a> {
     pub(super) sample: &'a Sample,
     /// The eviction of the pod does not back off.
     pub(super) may_evict: bool,
-}
-
-/// Shared memory is most of what it holds: a restart does not free it.
-fn is_shared(sample: &Sample) -> bool {
-    sample.own.stat.is_some_and(|stat| stat.shmem.times(2) > sample.own.net_usage())
 }
 
 /// The pod's limit is nearer than the container's own by more than a sandbox explains: others in the pod fill it.

@@ -1,7 +1,7 @@
 //! How far a raise goes, within all its bounds, and the smallest change that restarts a container. Pure.
 
 use super::ladder::{Allowed, Latencies, NotPossible, REACTION};
-use crate::ground::memory::NodeMemory;
+use crate::ground::memory::{NodeMemory, Sample};
 use crate::ground::units::{Bytes, Percent};
 use crate::pods::guard::{Raise, Remedy};
 use crate::pods::{Container, ContainerKind, Pod};
@@ -138,6 +138,12 @@ pub fn restart(pod: &Pod, container: &Container, kernel: Bytes) -> Result<Resize
         return Err(NotPossible::NeverRestarted);
     }
     Ok(resize(pod, container, limit.plus(RESTART_STEP)))
+}
+
+/// Shared memory is most of what it holds: a restart does not free it.
+#[must_use]
+pub fn is_shared(sample: &Sample) -> bool {
+    sample.own.stat.is_some_and(|stat| stat.shmem.times(2) > sample.own.net_usage())
 }
 
 /// The limit of a container that can be resized.

@@ -6,11 +6,13 @@
 mod allocation;
 mod bells;
 mod counters;
+mod due;
 mod inbox;
 mod kills;
 mod latency;
 mod messages;
 mod reader;
+mod reported;
 mod target;
 mod view;
 
@@ -25,8 +27,8 @@ use tokio::sync::mpsc::Sender;
 
 use self::allocation::Budget;
 use self::bells::Bells;
+use self::due::Due;
 use self::reader::Context;
-use self::target::Due;
 use crate::cgroup::{Alarms, StatReader};
 use crate::decide::allocation::Allocated;
 use crate::decide::schedule::{LONGEST_INTERVAL, SHORTEST_INTERVAL};
@@ -39,7 +41,8 @@ pub use self::inbox::{Commands, Inbox, inbox};
 pub use self::latency::Latency;
 pub use self::messages::{Command, Report, TargetId, Watch, What};
 pub use self::reader::read_all;
-pub use self::target::{Reported, Target, Urgency};
+pub use self::reported::{Reported, Urgency};
+pub use self::target::Target;
 
 /// Findings are reported after this time even if the sweep has not ended, because some of its reads may be slow.
 const REPORT_WITHIN: Duration = Duration::from_millis(1);

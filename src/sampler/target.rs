@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::due::{Due, FOLLOWED_FOR, follow_interval};
 use super::kills::KillCounts;
 use super::latency::Latency;
 use super::messages::{Report, TargetId, Watch, What};
 use super::reader::{Context, Reader};
+use super::reported::{Reported, Urgency};
 use super::view::{LastSample, Shown};
 use crate::cgroup::ReadError;
 use crate::cgroup::resolve::Groups;
@@ -31,73 +33,6 @@ const SOON: Duration = Duration::from_secs(2);
 const UNREADABLE_INTERVAL: Duration = LONGEST_INTERVAL;
 /// A warning is repeated after the signal has fallen by this part below its threshold, and crosses it again: 5 %.
 const WARN_AGAIN_PART: u64 = 20;
-/// A sample may come early by this part of its interval, to share a wake-up. A wake-up costs as much as ten samples
-/// (measured). A half causes two wake-ups where a quarter causes five.
-const EARLY_PART: u32 = 2;
-
-/// After this time nothing is learned from an end any more; what was asked for may have been refused.
-const FOLLOWED_FOR: Duration = Duration::from_secs(120);
-
-/// How soon an end is noticed that is awaited for so long: within a sixteenth of that time.
-fn follow_interval(waited: Duration) -> Duration {
-    (waited / 16).clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL)
-}
-
-/// What was last reported about a target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reported {
-    Nothing,
-    /// It has to be reported again, whatever its state is now.
-    Outdated,
-    /// [`What::Above`], or [`What::Worsened`] since.
-    Above(Urgency),
-    /// [`What::NoLimit`].
-    NoLimit,
-    /// [`What::BeyondLimit`].
-    BeyondLimit,
-    /// [`What::Unreadable`].
-    Unreadable,
-    /// [`What::Gone`].
-    Gone,
-}
-
-/// How urgent an eviction is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Urgency {
-    /// The eviction cannot wait any longer.
-    at_deadline: bool,
-    /// The container is past `force-delete-threshold`.
-    critical: bool,
-}
-
-impl Urgency {
-    const HIGHEST: Urgency = Urgency { at_deadline: true, critical: true };
-
-    fn of(evidence: &Evidence, latency: Duration) -> Urgency {
-        let at_deadline = evidence.deadline(latency) == Some(Duration::ZERO);
-        Urgency { at_deadline, critical: evidence.critical }
-    }
-
-    fn and(self, other: Urgency) -> Urgency {
-        Urgency { at_deadline: self.at_deadline || other.at_deadline, critical: self.critical || other.critical }
-    }
-}
-
-/// When a target is sampled next.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Due {
-    pub(super) at: Moment,
-    /// From this moment on it may share another target's wake-up.
-    pub(super) early: Moment,
-}
-
-impl Due {
-    pub(super) fn within(now: Moment, interval: Duration) -> Due {
-        let at = now + interval;
-        Due { at, early: at - interval / EARLY_PART }
-    }
-}
-
 #[derive(Debug)]
 pub struct Target {
     id: TargetId,

@@ -3,4 +3,5 @@
 pub mod http;
 pub mod incident;
 pub mod past;
+mod slots;
 pub mod wire;
