@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::target::Due;
+use super::due::Due;
 use crate::cgroup::Allocations;
 use crate::decide::allocation::{Allocated, Allowance, Uncounted};
 use crate::decide::schedule::LONGEST_INTERVAL;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::due::{Due, FOLLOWED_FOR, follow_interval};
+use super::due::{CLOSE, Due, FOLLOWED_FOR, REPORTED_INTERVAL, SOON, UNREADABLE_INTERVAL, follow_interval};
 use super::kills::KillCounts;
 use super::latency::Latency;
 use super::messages::{Report, TargetId, Watch, What};
@@ -14,23 +14,13 @@ use crate::cgroup::ReadError;
 use crate::cgroup::resolve::Groups;
 use crate::decide::allocation::Allowance;
 use crate::decide::judge::{Evidence, History, Verdict};
-use crate::decide::schedule::{LONGEST_INTERVAL, SHORTEST_INTERVAL, Schedule, crossing, time_left};
+use crate::decide::schedule::{SHORTEST_INTERVAL, Schedule, crossing, time_left};
 use crate::decide::throttle::{Throttle, Throttled};
 use crate::ground::clock::Moment;
 use crate::ground::memory::{Level, Sample};
 use crate::ground::units::Bytes;
 use crate::pods::guard::{Rule, Threshold};
 
-/// The interval of a container that was reported as above its threshold. Its eviction may be deferred; three samples
-/// show that no time is left for that. While its usage rises, it is sampled as often as any container near a kill.
-const REPORTED_INTERVAL: Duration = Duration::from_millis(10);
-/// A container that is sampled more often than this may be evicted in a moment, and so may one that would cross its
-/// threshold within [`SOON`] at its growth. A connection should be open by then.
-const CLOSE: Duration = Duration::from_millis(30);
-/// See [`CLOSE`].
-const SOON: Duration = Duration::from_secs(2);
-/// The interval of a container with a file that cannot be read.
-const UNREADABLE_INTERVAL: Duration = LONGEST_INTERVAL;
 /// A warning is repeated after the signal has fallen by this part below its threshold, and crosses it again: 5 %.
 const WARN_AGAIN_PART: u64 = 20;
 #[derive(Debug)]
