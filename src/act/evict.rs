@@ -190,7 +190,7 @@ mod tests {
                 begin.elapsed()
             });
             let expected = Duration::from_millis(millis);
-            assert!(took >= expected && took < expected + Duration::from_millis(90), "{row}: {took:?}");
+            assert!(took >= expected && took < expected + Duration::from_millis(250), "{row}: {took:?}");
             assert_eq!(begun.get(), 1 + usize::from(twice), "{row}");
         }
     }
