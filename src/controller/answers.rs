@@ -40,6 +40,7 @@ impl Controller {
         self.note_due(&key);
     }
 
+    // From the answer to what follows from it, in one line of thought: longer than a screen.
     fn take_answer(&mut self, now: Moment, order: u64, request: InFlight, answer: &Answer, key: &Key) {
         if request.act.remedy() != Remedy::Evict && request.mode == DryRun::Off {
             return self.resize_answered(now, order, request, answer, key);
@@ -188,26 +189,16 @@ impl Controller {
     pub(super) fn eviction_due(&mut self, now: Moment, key: &Key) {
         let away = self.away;
         let Some(entry) = self.pods.get_mut(key) else { return };
-        let leaving = match &mut entry.stage {
-            Stage::Retrying { at, .. } if *at <= now => {
-                self.open.insert(key.clone());
-                return;
-            }
-            Stage::Deferred { look_at, .. } if *look_at <= now => {
-                self.open.insert(key.clone());
-                return;
-            }
-            Stage::NoRemedy { at, .. } if *at <= now => {
-                self.open.insert(key.clone());
-                return;
-            }
-            Stage::Trying(attempt) if attempt.look_at <= now => {
-                self.open.insert(key.clone());
-                return;
-            }
-            Stage::Leaving(leaving) => leaving,
-            _ => return,
+        let is_open = match &entry.stage {
+            Stage::Retrying { at, .. } | Stage::NoRemedy { at, .. } | Stage::Deferred { look_at: at, .. } => *at <= now,
+            Stage::Trying(attempt) => attempt.look_at <= now,
+            _ => false,
         };
+        if is_open {
+            self.open.insert(key.clone());
+            return;
+        }
+        let Stage::Leaving(leaving) = &mut entry.stage else { return };
         if leaving.mark_by.is_some_and(|at| at <= now) {
             if away {
                 // Without the watch nothing shows whether the pod is marked. Check again later.
