@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::budgets::Covered;
 use super::findings::Recommendation;
-use super::reckon::{Known, NOTICED, Reckoned, Verdict, quantity};
+use super::reckon::{Because, Known, Reckoned, Verdict, quantity};
 use crate::decide::class::span;
 use crate::ground::keys;
 use crate::ground::units::Bytes;
@@ -83,12 +83,14 @@ fn is_below(known: &Known, reckoned: &Reckoned) -> bool {
 }
 
 fn why_headroom(known: &Known, reckoned: &Reckoned) -> String {
-    let evict = known.latencies.of(Remedy::Evict);
-    let by_growth = Bytes::at_rate(known.growth, evict.saturating_add(NOTICED));
-    if by_growth < reckoned.headroom {
-        return format!("a kill was faster than the agent with {}", known.missed.unwrap_or_default());
+    match reckoned.because {
+        Because::Growth => {
+            let evict = known.latencies.of(Remedy::Evict);
+            format!("it grew up to {}/s, and an eviction takes {}", Bytes(known.growth), takes(evict))
+        }
+        Because::Missed => format!("a kill was faster than the agent with {}", known.missed.unwrap_or_default()),
+        Because::Limit => "with less than a twentieth of the limit left, a kill can come at once".into(),
     }
-    format!("it grew up to {}/s, and an eviction takes {}", Bytes(known.growth), takes(evict))
 }
 
 /// `160 ms`, `25 s`.

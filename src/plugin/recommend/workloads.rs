@@ -9,7 +9,7 @@ use crate::ground::units::{Bytes, Percent};
 use crate::plugin::agents::missed::{is_missed, miss_reason};
 use crate::plugin::agents::named::short;
 use crate::report::notice::MissReason;
-use crate::serve::incident::IncidentView;
+use crate::serve::incident::{CurveView, IncidentView};
 use crate::serve::wire::{GuardView, LatencyView, MemoryView};
 
 /// No remedy takes longer than the longest grace period that a guard may ask for.
@@ -148,7 +148,8 @@ impl Workload {
     fn happened(&mut self, incident: &IncidentView) {
         let facts = &incident.facts;
         let slow = [incident.growth_per_minute.map(|growth| growth / 60), facts.growth, facts.slow_growth];
-        self.grew(slow.into_iter().flatten().chain(fastest_second(incident)));
+        let curves = [&incident.minutes, &incident.day];
+        self.grew(slow.into_iter().flatten().chain(curves.into_iter().filter_map(fastest)));
         if is_missed(incident) {
             let headroom = facts.limit.zip(facts.threshold).map(|(limit, threshold)| limit.saturating_sub(threshold));
             self.missed.push((miss_reason(incident), headroom));
@@ -208,11 +209,14 @@ fn growth(memory: &MemoryView) -> impl Iterator<Item = i64> {
     [memory.growth, memory.slow_growth, minutes, fastest].into_iter().flatten()
 }
 
-/// The fastest rise from one second to the next.
-fn fastest_second(incident: &IncidentView) -> Option<i64> {
-    let points = incident.minutes.value.windows(2).filter(|_| incident.minutes.each_seconds == 1);
-    let rises = points.filter_map(|two| Some(two[1]?.saturating_sub(two[0]?)));
-    i64::try_from(rises.max()?.saturating_mul(1024)).ok()
+/// The fastest rise between two known points, in bytes a second.
+fn fastest(curve: &CurveView) -> Option<i64> {
+    let known: Vec<(u64, u64)> = (0..).zip(&curve.value).filter_map(|(at, kib)| Some((at, (*kib)?))).collect();
+    let rises = known.windows(2).filter_map(|two| {
+        let seconds = (two[1].0 - two[0].0).saturating_mul(curve.each_seconds);
+        two[1].1.saturating_sub(two[0].1).saturating_mul(1024).checked_div(seconds)
+    });
+    i64::try_from(rises.max()?).ok()
 }
 
 /// `60 %`, as agents write it.
@@ -223,7 +227,7 @@ fn percent(text: &str) -> Option<Percent> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::incident::{CurveView, StepView};
+    use crate::serve::incident::StepView;
     use crate::serve::wire::Facts;
 
     fn guard(uid: &str, threshold: &str, memory: MemoryView) -> GuardView {
@@ -319,7 +323,15 @@ mod tests {
         let guards = [guard("a", "60 %", MemoryView { peak: Some(150), ..MemoryView::default() })];
         let web = of(&guards, &[incident("leak", "PreOOMEvicted"), incident("spike", "PreOOMMissed")]);
         assert_eq!((web.acted, web.missed.clone()), (1, vec![(Some(MissReason::TooFast), Some(40))]));
-        assert_eq!(web.growth, 3 * 1024, "from one second to the next; 8 KiB were in two");
+        assert_eq!(web.growth, 4 * 1024, "8 KiB in two seconds");
+        let rare = |value, each_seconds| {
+            let minutes = CurveView { each_seconds, value, ..CurveView::default() };
+            let incident = IncidentView { minutes, day: CurveView::default(), ..incident("spike", "PreOOMEvicted") };
+            of(&guards, &[incident]).growth
+        };
+        let ten = [Some(100)].into_iter().chain([None; 9]).chain([Some(5_000_100), Some(1)]).collect();
+        assert_eq!(rare(ten, 1), 500_000 * 1024, "where the signal was read every ten seconds");
+        assert_eq!(rare(vec![Some(0), Some(3000)], 300), 10 * 1024);
         let known = web.known().unwrap();
         assert_eq!((known.peak, known.missed), (Bytes(62 * 1024), Some(Bytes(40))), "what it held before the leak");
         let spike = of(&guards, &[incident("spike", "PreOOMEvicted")]);
