@@ -107,7 +107,7 @@ mod plugin {
         ask(async {
             let (client, query) = args.cluster.connect()?;
             let query = Query { selector: args.selector.clone(), ..query };
-            let wanted = Wanted { named: args.named.clone(), query };
+            let wanted = Wanted { named: args.named.clone(), query, now: jiff::Timestamp::now() };
             let findings = findings(&client, &wanted).await?;
             let text = match args.output {
                 Some(StatusFormat::Json) => json_text(&recommend::json::json(&findings, program)),

@@ -264,10 +264,12 @@ fn pages_of_agents() {
             plain(&why::text::text(case, &inquiry, true, &look));
             let _ = why::json::json(case, true, "x");
         }
-        let all = workloads(guards.guards.iter(), incidents.incidents.iter()).into_iter().map(|(name, workload)| {
-            let reckoned = workload.known().map(|known| (known.clone(), reckon(&known)));
-            Recommendation { name, workload, reckoned, budget: Covered::Missing }
-        });
+        let all = workloads(guards.guards.iter(), incidents.incidents.iter(), look.now).into_iter().map(
+            |(name, workload)| {
+                let reckoned = workload.known().map(|known| (known.clone(), reckon(&known)));
+                Recommendation { name, workload, reckoned, budget: Covered::Missing }
+            },
+        );
         let (agents, without_incidents) = (Vec::new(), Vec::new());
         let findings =
             Findings { all: all.collect(), agents, not_asked: Vec::new(), without_incidents, budgets_unknown: None };

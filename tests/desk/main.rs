@@ -168,7 +168,7 @@ async fn the_permissions_for_people_are_exactly_those_that_the_commands_use() {
     let query = Query { selector: Some("app=web".into()), timeout: Duration::from_millis(700), ..all() };
     let named = "deploy/web".parse().unwrap();
     let inquiry = Inquiry { named, container: None, query: Query { selector: None, ..query.clone() } };
-    let wanted = Wanted { named: None, query: query.clone() };
+    let wanted = Wanted { named: None, query: query.clone(), now: now() };
     let known = async || {
         let client = cluster.client().await;
         let (survey, case, findings) =

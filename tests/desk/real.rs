@@ -120,7 +120,7 @@ async fn a_running_agent_explains_what_it_did() {
     assert!(memory.history.is_some_and(|history| history.minutes.last() == Some(&Some(100 * 1024))));
 
     // Nothing is recommended on so little.
-    let found = findings(&client, &Wanted { named: None, query: all() }).await.unwrap();
+    let found = findings(&client, &Wanted { named: None, query: all(), now: jiff::Timestamp::now() }).await.unwrap();
     let (_, reckoned) = found.all[0].reckoned.as_ref().unwrap();
     assert!(matches!(reckoned.verdict, Verdict::TooEarly(_)), "{reckoned:?}");
 

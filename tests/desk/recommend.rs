@@ -9,14 +9,14 @@ use pre_oom_killer::plugin::recommend::table::text;
 use pre_oom_killer::plugin::sanitize::json_text;
 use pre_oom_killer::plugin::terminal::Paint;
 
-use crate::cluster::{Cluster, INCIDENTS};
+use crate::cluster::{Cluster, INCIDENTS, now};
 use crate::stories::workloads;
 use crate::why::{fits, look};
 use crate::{TIMEOUT, snapshot};
 
 fn wanted() -> Wanted {
     let query = Query { namespace: Some("shop".into()), timeout: Duration::from_millis(700), ..Query::default() };
-    Wanted { named: None, query }
+    Wanted { named: None, query, now: now() }
 }
 
 async fn asked(cluster: &Cluster, wanted: &Wanted) -> Findings {

@@ -72,8 +72,10 @@ fn by_verdict(of: &Recommendation, known: &Known, reckoned: &Reckoned) -> Option
 
 fn needs(of: &Recommendation, known: &Known) -> String {
     match of.workload.before_leaks {
-        Some(_) => format!("It held {} before it leaked", known.peak),
-        None => format!("Its peak is {}", known.peak),
+        _ if known.besides >= known.peak => format!("One of its pods held {}", known.besides),
+        Some(before) if before >= known.peak.0 => format!("It held {} before it leaked", known.peak),
+        _ if of.workload.peak.is_none() => format!("Its peak is at most {} (its usage)", known.peak),
+        _ => format!("Its peak is {}", known.peak),
     }
 }
 
@@ -118,7 +120,7 @@ fn instead(known: &Known, reckoned: &Reckoned) -> Option<String> {
 fn leaks(of: &Recommendation, reckoned: &Reckoned, program: &str) -> Option<String> {
     let before = of.workload.before_leaks.filter(|_| !matches!(reckoned.verdict, Verdict::TooEarly(_)))?;
     Some(format!(
-        "It leaks, and no threshold mends that (`{program} why {} -n {}`). What it held before the leak counts, {}, not where the leak was stopped.",
+        "It leaks, and no threshold mends that (`{program} why {} -n {}`). What it held before the leak counts, {}, not where the leak was stopped. If it grew with its load, it is no leak, and it needs a threshold above what the load needs.",
         of.name.short(),
         of.name.namespace,
         Bytes(before)

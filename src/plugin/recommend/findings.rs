@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::anyhow;
+use jiff::Timestamp;
 use kube::Client;
 
 use super::budgets::{Covered, Labels, budgets, covered, labels};
@@ -20,6 +21,7 @@ use crate::serve::wire::{GuardView, GuardsPage};
 pub struct Wanted {
     pub named: Option<Named>,
     pub query: Query,
+    pub now: Timestamp,
 }
 
 /// What is recommended for a container of a workload.
@@ -73,7 +75,7 @@ pub async fn findings(client: &Client, wanted: &Wanted) -> anyhow::Result<Findin
     let guards = agents.iter().flat_map(|agent| agent.answer.iter().flat_map(|page| &page.guards));
     let guards = guards.filter(|guard| wanted.is_asked(guard, &labels));
     let happened = incidents.iter().flat_map(|agent| agent.answer.iter().flat_map(|page| &page.incidents));
-    let all = workloads(guards, happened);
+    let all = workloads(guards, happened, wanted.now);
     let pods = pods_of(&all);
     let recommend = |(name, workload): (Name, Workload)| {
         let reckoned = workload.known().map(|known| (known.clone(), reckon(&known)));

@@ -33,10 +33,12 @@ const GIB: u64 = 1 << 30;
 /// What is known of one container of a workload, over all its pods.
 #[derive(Clone, Debug)]
 pub struct Known {
-    /// How long the pod was watched that was watched longest.
+    /// For how long at least one of its pods was watched.
     pub lasts: Duration,
     /// *p*: what it needs at most.
     pub peak: Bytes,
+    /// The threshold has to be above this, too.
+    pub besides: Bytes,
     /// *r*: the fastest that it grew, in bytes a second.
     pub growth: u64,
     /// *E* is what nine of ten evictions take.
@@ -111,7 +113,7 @@ impl Known {
 /// What to write for a container.
 #[must_use]
 pub fn reckon(known: &Known) -> Reckoned {
-    let above = Bytes(known.peak.times(PEAK).0 / 100);
+    let above = Bytes(known.peak.times(PEAK).0 / 100).max(known.besides);
     let evict = known.latencies.of(Remedy::Evict);
     let missed = known.missed.map_or(0, |headroom| headroom.times(MISSED).0 / 100);
     let growth = Bytes::at_rate(known.growth, evict.saturating_add(NOTICED));
@@ -302,6 +304,7 @@ mod tests {
         Known {
             lasts: Duration::from_secs(86_400),
             peak: Bytes(600 * MIB),
+            besides: Bytes(0),
             growth: 2 * MIB,
             latencies: evicts_in(25_900),
             limit: Some(Bytes(1024 * MIB)),

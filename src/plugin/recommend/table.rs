@@ -43,7 +43,7 @@ const COLUMNS: [Column; 14] = [
     column("CONTAINER", 0, 6, container),
     column("PODS", 6, 0, |of| of.workload.pods.len().to_string()),
     column("KNOWN", 0, 0, |of| if of.workload.lasts.is_zero() { "-".into() } else { age(of.workload.lasts) }),
-    column("PEAK", 2, 0, |of| or_dash(of.workload.peak.or(of.workload.usage_peak))),
+    column("PEAK", 2, 0, peak),
     column("GROWTH", 4, 0, |of| format!("{}/s", Bytes(of.workload.growth))),
     column("EVICTION", 5, 0, eviction),
     column("LIMIT", 3, 0, |of| or_dash(of.workload.limit)),
@@ -143,6 +143,14 @@ fn container(of: &Recommendation) -> String {
 
 fn or_dash(bytes: Option<u64>) -> String {
     bytes.map_or_else(|| "-".into(), |bytes| Bytes(bytes).to_string())
+}
+
+/// `<=`: the signal was never read, and is no more than the usage.
+fn peak(of: &Recommendation) -> String {
+    match (of.workload.peak, of.workload.usage_peak) {
+        (None, Some(usage)) => format!("<={}", Bytes(usage)),
+        (peak, _) => or_dash(peak),
+    }
 }
 
 /// How long an eviction takes; `?`: it is assumed.
