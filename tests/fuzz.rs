@@ -236,7 +236,7 @@ fn flags() {
 fn pages_of_agents() {
     use pre_oom_killer::plugin::agents::query::Query;
     use pre_oom_killer::plugin::recommend::budgets::Covered;
-    use pre_oom_killer::plugin::recommend::findings::{Findings, Recommendation, Wanted};
+    use pre_oom_killer::plugin::recommend::findings::{Findings, Incomplete, Recommendation, Wanted};
     use pre_oom_killer::plugin::recommend::{self, reckon::reckon, workloads::workloads};
     use pre_oom_killer::plugin::terminal::{Look, Paint};
     use pre_oom_killer::plugin::why;
@@ -256,6 +256,7 @@ fn pages_of_agents() {
         let case = Case {
             incidents: incidents.incidents.iter().map(incident).collect(),
             guards: Vec::new(),
+            raises: false,
             agents: Vec::new(),
             not_asked: Vec::new(),
         };
@@ -267,7 +268,7 @@ fn pages_of_agents() {
         let all = workloads(guards.guards.iter(), incidents.incidents.iter(), look.now).into_iter().map(
             |(name, workload)| {
                 let reckoned = workload.known().map(|known| (known.clone(), reckon(&known)));
-                Recommendation { name, workload, reckoned, budget: Covered::Missing }
+                Recommendation { name, workload, reckoned, budget: Covered::Missing, incomplete: Incomplete::default() }
             },
         );
         let (agents, without_incidents) = (Vec::new(), Vec::new());

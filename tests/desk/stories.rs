@@ -13,14 +13,31 @@ pub const MIB: u64 = 1 << 20;
 
 /// Two agents that remember incidents, and one that hangs.
 pub fn cluster() -> Cluster {
-    cluster_of(guards_of_a(), guards_of_b())
+    let query = Guarded {
+        name: ("search", "query-1", "query"),
+        owner: Some("StatefulSet/query"),
+        threshold: ("60 %", 153),
+        limit: 256,
+        peak: 100,
+        known_seconds: 600,
+        growth: 0,
+        latency: QUICK,
+    };
+    let raises = GuardView { remedies: vec!["raise".into(), "evict".into()], ..guard(&query) };
+    cluster_of(guards_of_a(), guards_of_b().into_iter().chain([raises]).collect())
 }
 
 fn cluster_of(guards_a: Vec<GuardView>, guards_b: Vec<GuardView>) -> Cluster {
     let cluster = Cluster::empty(Duration::ZERO);
     let pages = [
         ("agent-a", "node-a", "2026-11-23T22:40:00Z", vec![evicted_leak(), earlier_leak()], guards_a),
-        ("agent-b", "node-b", "2026-11-24T02:48:00Z", vec![missed_spike(), cache(), hostile()], guards_b),
+        (
+            "agent-b",
+            "node-b",
+            "2026-11-24T02:48:00Z",
+            vec![missed_spike(), cache(), evicted_spike(), hostile()],
+            guards_b,
+        ),
     ];
     for (name, node, started, incidents, guards) in pages {
         cluster.agent(name, node, None);
@@ -186,6 +203,22 @@ fn cache() -> IncidentView {
         },
         steps: vec![step("02:55:00.500", "PreOOMEvicted", "Evicted")],
         ..IncidentView::default()
+    }
+}
+
+/// Of a pod that is gone; the others list a raise by now.
+fn evicted_spike() -> IncidentView {
+    IncidentView {
+        at: "2026-11-24T02:52:00.000Z".into(),
+        pod: "query-0".into(),
+        uid: "uid-query".into(),
+        owner: Some("StatefulSet/query".into()),
+        container: Some("query".into()),
+        class: Some("spike".into()),
+        why: "it grew 60Mi within 5 s".into(),
+        known_seconds: 0,
+        minutes: CurveView::default(),
+        ..cache()
     }
 }
 

@@ -105,6 +105,23 @@ async fn a_kill_that_was_not_prevented_is_explained_by_its_reason() {
     snapshot("why-cache-80", &shown(&case, &cache, false, 80));
 }
 
+/// What it lists now, the incident of a pod that is gone does not say.
+#[tokio::test]
+async fn a_raise_is_not_advised_to_a_workload_that_lists_one() {
+    let cluster = cluster();
+    let query = Inquiry { query: Query { namespace: Some("search".into()), ..about("x").query }, ..about("sts/query") };
+    let case = asked(&cluster, &query).await;
+    assert!(case.raises && cluster.asked("agent-b").len() == 2 && cluster.asked("agent-c").len() == 1);
+    let now = shown(&case, &query, false, 160);
+    assert!(
+        now.contains("recommend sts/query -n search` says which threshold") && !now.contains("raise,evict"),
+        "{now}"
+    );
+    assert!(now.contains("\nNothing was known of its past. The agent was started 4 min before"), "{now}");
+    let before = shown(&Case { raises: false, ..case }, &query, false, 160);
+    assert!(before.contains("raise-limit-to: \"512Mi\""), "{before}");
+}
+
 #[tokio::test]
 async fn a_pod_without_an_incident_is_shown_as_it_is_now() {
     let cluster = cluster();

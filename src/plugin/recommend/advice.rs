@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::budgets::Covered;
+use super::budgets::{Covered, advised};
 use super::findings::Recommendation;
 use super::reckon::{Because, Known, Reckoned, Verdict, quantity};
 use crate::decide::class::span;
@@ -28,9 +28,10 @@ pub(super) fn advice(of: &Recommendation, program: &str) -> Vec<String> {
     }
     all.extend(missed(of, program));
     if of.budget == Covered::Missing {
-        let pods = of.workload.pods.len();
+        let (pods, least) = (of.workload.pods.len(), if of.incomplete.pods { "at least " } else { "" });
+        let budget = advised(&of.name.workload, pods);
         all.push(format!(
-            "It has {pods} pods and no PodDisruptionBudget, so all of them could be evicted at once: add one with maxUnavailable: 1."
+            "It has {least}{pods} pods and no PodDisruptionBudget, so all of them could be evicted at once: add one with {budget}."
         ));
     }
     all

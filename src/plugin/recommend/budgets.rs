@@ -29,7 +29,7 @@ pub type Labels = BTreeMap<String, BTreeMap<String, String>>;
 pub enum Covered {
     /// By these.
     By(BTreeSet<String>),
-    /// It has one pod, of which a budget would allow no eviction at all.
+    /// It has one pod, of which a budget would allow no eviction at all; or a DaemonSet runs one on each node.
     NotNeeded,
     Missing,
     NotKnown,
@@ -71,10 +71,15 @@ pub async fn labels(
     Ok(found.into_iter().filter_map(of).collect())
 }
 
-/// Whether one of the budgets selects a pod of these.
+/// Whether one of the budgets selects a pod of these. `workload`: `Deployment/web`.
 #[must_use]
-pub fn covered(pods: &BTreeSet<String>, namespace: &str, labels: &Labels, budgets: Option<&[Budget]>) -> Covered {
-    if pods.len() < 2 {
+pub fn covered(
+    pods: &BTreeSet<String>,
+    (namespace, workload): (&str, &str),
+    labels: &Labels,
+    budgets: Option<&[Budget]>,
+) -> Covered {
+    if pods.len() < 2 || kind(workload) == "DaemonSet" {
         return Covered::NotNeeded;
     }
     let known: Vec<_> = pods.iter().filter_map(|uid| labels.get(uid)).collect();
@@ -87,10 +92,40 @@ pub fn covered(pods: &BTreeSet<String>, namespace: &str, labels: &Labels, budget
     if names.is_empty() { Covered::Missing } else { Covered::By(names) }
 }
 
+/// What to write in a budget for so many pods. The disruption controller knows how many there should be only of kinds with a
+/// scale; for the others it takes nothing but a number of pods that must be left.
+#[must_use]
+pub fn advised(workload: &str, pods: usize) -> String {
+    match kind(workload) {
+        "Deployment" | "ReplicaSet" | "StatefulSet" | "ReplicationController" => "maxUnavailable: 1".into(),
+        _ => format!("minAvailable: {}", pods.saturating_sub(1)),
+    }
+}
+
+fn kind(workload: &str) -> &str {
+    workload.split('/').next().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+    const WEB: (&str, &str) = ("shop", "Deployment/web");
+
+    /// As `check` says of budgets that never allow an eviction.
+    #[test]
+    fn only_kinds_with_a_scale_are_told_to_bound_what_is_unavailable() {
+        for (workload, expected) in [
+            ("Deployment/web", "maxUnavailable: 1"),
+            ("StatefulSet/db", "maxUnavailable: 1"),
+            ("ReplicaSet/web", "maxUnavailable: 1"),
+            ("Job/import", "minAvailable: 2"),
+            ("Rollout/web", "minAvailable: 2"),
+        ] {
+            assert_eq!(advised(workload, 3), expected, "{workload}");
+        }
+    }
 
     fn budget(namespace: &str, selector: Option<&str>) -> Budget {
         let selector = selector.map(|text| serde_json::from_str::<LabelSelector>(text).unwrap());
@@ -102,7 +137,7 @@ mod tests {
         let uids = |all: &[&str]| all.iter().map(|uid| (*uid).to_owned()).collect::<BTreeSet<_>>();
         let web: BTreeMap<_, _> = [("app".to_owned(), "web".to_owned())].into();
         let labels: Labels = [("a".to_owned(), web.clone()), ("b".to_owned(), web)].into();
-        let of = |budgets: &[Budget]| covered(&uids(&["a", "b"]), "shop", &labels, Some(budgets));
+        let of = |budgets: &[Budget]| covered(&uids(&["a", "b"]), WEB, &labels, Some(budgets));
         for (selector, covers) in [
             (r#"{"matchLabels": {"app": "web"}}"#, true),
             (r#"{"matchLabels": {"app": "db"}}"#, false),
@@ -116,8 +151,10 @@ mod tests {
             assert_eq!(covered == Covered::Missing, !covers, "{selector}");
         }
         assert_eq!(of(&[budget("shop", None), budget("other", Some("{}"))]), Covered::Missing);
-        assert_eq!(covered(&uids(&["a"]), "shop", &labels, Some(&[])), Covered::NotNeeded);
-        assert_eq!(covered(&uids(&["a", "b"]), "shop", &labels, None), Covered::NotKnown);
-        assert_eq!(covered(&uids(&["x", "y"]), "shop", &labels, Some(&[])), Covered::NotKnown, "gone since");
+        assert_eq!(covered(&uids(&["a"]), WEB, &labels, Some(&[])), Covered::NotNeeded);
+        assert_eq!(covered(&uids(&["a", "b"]), WEB, &labels, None), Covered::NotKnown);
+        assert_eq!(covered(&uids(&["x", "y"]), WEB, &labels, Some(&[])), Covered::NotKnown, "gone since");
+        let each_node = covered(&uids(&["a", "b"]), ("shop", "DaemonSet/web"), &labels, Some(&[]));
+        assert_eq!(each_node, Covered::NotNeeded);
     }
 }

@@ -32,6 +32,14 @@ pub struct Recommendation {
     /// None: too little is known to reckon with.
     pub reckoned: Option<(Known, Reckoned)>,
     pub budget: Covered,
+    pub incomplete: Incomplete,
+}
+
+/// What may be missing, because an agent did not say it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Incomplete {
+    pub pods: bool,
+    pub incidents: bool,
 }
 
 /// All of them, and what is missing in them.
@@ -77,11 +85,14 @@ pub async fn findings(client: &Client, wanted: &Wanted) -> anyhow::Result<Findin
     let happened = incidents.iter().flat_map(|agent| agent.answer.iter().flat_map(|page| &page.incidents));
     let all = workloads(guards, happened, wanted.now);
     let pods = pods_of(&all);
+    let pods_missing = agents.iter().any(|agent| agent.answer.as_ref().map_or(true, |page| !page.listed));
+    let incidents_missing = pods_missing || incidents.iter().any(|agent| agent.answer.is_err());
+    let incomplete = Incomplete { pods: pods_missing, incidents: incidents_missing };
     let recommend = |(name, workload): (Name, Workload)| {
         let reckoned = workload.known().map(|known| (known.clone(), reckon(&known)));
         let pods = &pods[&(name.namespace.clone(), name.workload.clone())];
-        let budget = covered(pods, &name.namespace, &labels, budgets.as_deref().ok());
-        Recommendation { name, workload, reckoned, budget }
+        let budget = covered(pods, (&name.namespace, &name.workload), &labels, budgets.as_deref().ok());
+        Recommendation { name, workload, reckoned, budget, incomplete }
     };
     let all = all.into_iter().map(recommend).collect();
     let unknown = |agent: AgentAnswer<IncidentsPage>| Some((agent.node, agent.answer.err()?));

@@ -39,6 +39,7 @@ fn recommendation(of: &Recommendation, program: &str) -> Value {
         "workload": name.workload,
         "container": name.container,
         "pods": workload.pods.len(),
+        "podsIncomplete": of.incomplete.pods,
         "knownSeconds": workload.lasts.as_secs(),
         "peak": workload.peak,
         "usagePeak": workload.usage_peak,

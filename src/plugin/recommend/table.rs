@@ -41,7 +41,7 @@ const COLUMNS: [Column; 14] = [
     column("NAMESPACE", 0, 8, |of| printable(&of.name.namespace)),
     column("WORKLOAD", 0, 16, |of| printable(&of.name.short())),
     column("CONTAINER", 0, 6, container),
-    column("PODS", 6, 0, |of| of.workload.pods.len().to_string()),
+    column("PODS", 6, 0, |of| at_least(of.workload.pods.len(), of.incomplete.pods)),
     column("KNOWN", 0, 0, |of| if of.workload.lasts.is_zero() { "-".into() } else { age(of.workload.lasts) }),
     column("PEAK", 2, 0, peak),
     column("GROWTH", 4, 0, |of| format!("{}/s", Bytes(of.workload.growth))),
@@ -50,7 +50,7 @@ const COLUMNS: [Column; 14] = [
     column("NOW", 0, 0, now),
     column("RECOMMENDED", 0, 0, recommended),
     column("IN TIME", 1, 0, in_time),
-    column("MISSED", 8, 0, |of| of.workload.missed.len().to_string()),
+    column("MISSED", 8, 0, |of| at_least(of.workload.missed.len(), of.incomplete.incidents)),
     column("BUDGET", 7, 0, budget),
 ];
 
@@ -139,6 +139,11 @@ fn container(of: &Recommendation) -> String {
         None if of.reckoned.is_none() => "-".into(),
         None => "*".into(),
     }
+}
+
+/// `3+`: an agent did not answer, and may know of more.
+fn at_least(n: usize, incomplete: bool) -> String {
+    format!("{n}{}", if incomplete { "+" } else { "" })
 }
 
 fn or_dash(bytes: Option<u64>) -> String {

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use kube::Client;
 
-use crate::plugin::agents::ask::{AgentAnswer, GUARDS_WITH_HISTORY, INCIDENTS, Page, ask_each};
+use super::advice::may_be_raised;
+use crate::plugin::agents::ask::{AgentAnswer, GUARDS, GUARDS_WITH_HISTORY, INCIDENTS, Page, ask_each};
 use crate::plugin::agents::find::find;
 use crate::plugin::agents::named::Named;
 use crate::plugin::agents::query::Query;
@@ -29,6 +30,8 @@ pub struct Case {
     pub incidents: Vec<Of<IncidentView>>,
     /// What is guarded now, the nearest to its threshold first. Asked only where no incident is known.
     pub guards: Vec<Of<GuardView>>,
+    /// The workload of the latest incident lists the remedy `raise` now. Asked only where that may be advised.
+    pub raises: bool,
     pub agents: Vec<AgentAnswer<IncidentsPage>>,
     /// Pods with the agents' label that were not asked; with the reason.
     pub not_asked: Vec<String>,
@@ -65,13 +68,27 @@ pub async fn inquire(client: &Client, inquiry: &Inquiry) -> anyhow::Result<Case>
     let mut found = find(client, &inquiry.query).await?;
     let agents = ask_each::<IncidentsPage>(client, &found, INCIDENTS, timeout).await;
     let incidents = incidents(&agents, inquiry);
-    let mut guards = Vec::new();
-    if incidents.is_empty() {
-        // Whoever did not answer in time is not waited for again.
-        found.retain(|name| agents.iter().any(|agent| agent.name == name && agent.answer.is_ok()));
-        guards = guards_of(&ask_each(client, &found, GUARDS_WITH_HISTORY, timeout).await, inquiry);
+    let (mut guards, mut raises) = (Vec::new(), false);
+    // Whoever did not answer in time is not waited for again.
+    found.retain(|name| agents.iter().any(|agent| agent.name == name && agent.answer.is_ok()));
+    match incidents.first() {
+        None => guards = guards_of(&ask_each(client, &found, GUARDS_WITH_HISTORY, timeout).await, inquiry),
+        Some(latest) if may_be_raised(&latest.it) => {
+            let now = ask_each::<GuardsPage>(client, &found, GUARDS, timeout).await;
+            let mut all = answers(&now).flat_map(|(_, page)| &page.guards);
+            raises = all.any(|guard| is_like(guard, &latest.it) && guard.remedies.iter().any(|name| name == "raise"));
+        }
+        Some(_) => {}
     }
-    Ok(Case { incidents, guards, agents, not_asked: found.not_asked })
+    Ok(Case { incidents, guards, raises, agents, not_asked: found.not_asked })
+}
+
+/// A pod of the same workload, and its same container.
+fn is_like(guard: &GuardView, incident: &IncidentView) -> bool {
+    let workload = |owner: Option<&str>, pod: &str| owner.unwrap_or(pod).to_owned();
+    guard.namespace == incident.namespace
+        && guard.container == incident.container
+        && workload(guard.owner.as_deref(), &guard.pod) == workload(incident.owner.as_deref(), &incident.pod)
 }
 
 fn incidents(agents: &[AgentAnswer<IncidentsPage>], inquiry: &Inquiry) -> Vec<Of<IncidentView>> {

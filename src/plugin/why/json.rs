@@ -14,9 +14,9 @@ pub const JSON_VERSION: u32 = 1;
 #[must_use]
 pub fn json(case: &Case, all: bool, program: &str) -> Value {
     let most = if all { usize::MAX } else { 1 };
-    let incidents = case.incidents.iter().take(most).map(|of| {
+    let incidents = case.incidents.iter().take(most).enumerate().map(|(n, of)| {
         let mut value = told(of);
-        value["advice"] = json!(advice(of, program));
+        value["advice"] = json!(advice(of, case.raises && n == 0, program));
         value
     });
     json!({

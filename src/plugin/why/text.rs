@@ -25,7 +25,7 @@ pub(super) const DAY_FROM: Duration = Duration::from_secs(600);
 #[must_use]
 pub fn text(case: &Case, inquiry: &Inquiry, all: bool, look: &Look) -> String {
     let mut out = match (case.incidents.first(), case.guards.first()) {
-        (Some(latest), _) => incident(latest, look) + &earlier(&case.incidents[1..], all, look),
+        (Some(latest), _) => incident(latest, case.raises, look) + &earlier(&case.incidents[1..], all, look),
         (None, Some(guard)) => guarded(guard, &case.guards[1..], look),
         (None, None) if case.answered() => nothing(case, inquiry, look),
         (None, None) => String::new(),
@@ -38,7 +38,7 @@ pub fn text(case: &Case, inquiry: &Inquiry, all: bool, look: &Look) -> String {
     out + &lines
 }
 
-fn incident(of: &Of<IncidentView>, look: &Look) -> String {
+fn incident(of: &Of<IncidentView>, raises: bool, look: &Look) -> String {
     let incident = &of.it;
     let container = (incident.container.as_deref(), incident.owner.as_deref());
     let mut out = heading(&of.node, &incident.namespace, &incident.pod, container, look);
@@ -65,7 +65,7 @@ fn incident(of: &Of<IncidentView>, look: &Look) -> String {
     out += &section(if compared { "What grew" } else { "What it held" }, &grew(incident), look);
     out += &others(incident).map_or_else(String::new, |text| look.paragraph("  ", 2, &text));
     out += &section("What was done", &steps(incident, look), look);
-    let advice: String = advice(of, look.program).iter().map(|text| look.paragraph("- ", 2, text)).collect();
+    let advice: String = advice(of, raises, look.program).iter().map(|text| look.paragraph("- ", 2, text)).collect();
     out + &section("What to change", &advice, look)
 }
 
@@ -116,12 +116,15 @@ fn class(incident: &IncidentView, look: &Look) -> String {
 /// For how long it was watched before, and whether that is because the agent had just started.
 fn watched(of: &Of<IncidentView>, at: Option<Timestamp>) -> String {
     let known = Duration::from_secs(of.it.known_seconds);
-    let known = if known >= DAY { "a day or more".into() } else { span(known) };
-    let text = format!("The agent had watched it for {known}");
+    let text = match known.as_secs() {
+        0 => "Nothing was known of its past".to_owned(),
+        _ if known >= DAY => "The agent had watched it for a day or more".to_owned(),
+        _ => format!("The agent had watched it for {}", span(known)),
+    };
     let before = of.started.zip(at).and_then(|(started, at)| Duration::try_from(at.duration_since(started)).ok());
     match before.filter(|before| *before < DAY) {
         Some(before) => {
-            format!("{text}. It was started {} before, and knows nothing of the time before that.", span(before))
+            format!("{text}. The agent was started {} before, and knows nothing of the time before that.", span(before))
         }
         None => format!("{text}."),
     }
