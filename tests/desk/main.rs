@@ -9,6 +9,7 @@ mod kubeconfig;
 mod real;
 mod recommend;
 mod stories;
+mod told;
 mod view;
 mod why;
 
@@ -339,7 +340,7 @@ fn the_program_explains_and_recommends() {
     };
     let (code, shown, stderr) = run(&["why", "deploy/web"]);
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
-    assert!(shown.contains("\nleak: it grew 3Mi a minute for 30 min\n") && shown.contains('█'), "{shown}");
+    assert!(shown.contains("\nleak: it grew 614Ki a minute for 4 h\n") && shown.contains('█'), "{shown}");
     assert!(shown.contains("`pre-oom-killer recommend deploy/web -n shop`"), "{shown}");
     let (code, shown, _) = run(&["why", "deploy/nothing"]);
     assert!(code == Some(1) && shown.contains("no agent guards it now"), "{shown}");

@@ -1,12 +1,19 @@
 //! Three agents that remember incidents, or hang: what `why` and `recommend` are tried with. All pages are written from the
-//! structs that the agents write.
+//! structs that the agents write, and incidents by their code.
 
 use std::time::Duration;
 
+use pre_oom_killer::decide::ladder::NotPossible;
+use pre_oom_killer::decide::restraint::Reason;
+use pre_oom_killer::ground::memory::Breakdown;
+use pre_oom_killer::ground::units::Bytes;
+use pre_oom_killer::pods::guard::Remedy;
+use pre_oom_killer::report::notice::{MissReason, Subject};
 use pre_oom_killer::serve::incident::{BreakdownView, CurveView, IncidentView, IncidentsPage, OtherView, StepView};
 use pre_oom_killer::serve::wire::{Facts, GuardView, GuardsPage, HistoryView, LatencyView, MemoryView};
 
 use crate::cluster::{Cluster, GUARDS_WITH_HISTORY, INCIDENTS};
+use crate::told::{Container, memory};
 
 pub const KIB: u64 = 1 << 10;
 pub const MIB: u64 = 1 << 20;
@@ -61,165 +68,117 @@ fn cluster_of(guards_a: Vec<GuardView>, guards_b: Vec<GuardView>) -> Cluster {
     cluster
 }
 
+/// A curve of somebody's own.
 fn curve(each_seconds: u64, points: usize, value: impl Fn(usize) -> u64) -> CurveView {
-    let usage = (0..points).map(|n| Some((value(n) + 6 * MIB) / KIB)).collect();
-    // Where it is far from its threshold, the signal is read every ten seconds.
-    let known = |n: usize| each_seconds > 1 || n.is_multiple_of(10) || n + 30 > points;
-    let value = (0..points).map(|n| known(n).then(|| value(n) / KIB)).collect();
-    CurveView { each_seconds, usage, value }
+    let value: Vec<Option<u64>> = (0..points).map(|n| Some(value(n) / KIB)).collect();
+    CurveView { each_seconds, usage: value.clone(), value }
 }
 
-fn step(at: &str, reason: &'static str, words: &str) -> StepView {
-    StepView { at: format!("2026-11-24T{at}Z"), reason: reason.into(), words: words.into(), ..StepView::default() }
-}
+const WEB: Container = Container {
+    namespace: "shop",
+    pod: "web-58f6dff65f-p9cf2",
+    uid: "uid-web",
+    owner: ("Deployment", "web"),
+    name: "app",
+    limit: 256 * MIB,
+    threshold: 256 * MIB * 6 / 10,
+    watched: 14_650,
+    value: |n| 62 * MIB + n.saturating_sub(5470) * 10_480,
+    growth: 12 * KIB as i64,
+    slow_growth: Some(10 * KIB as i64),
+    memory: Breakdown {
+        anonymous: Bytes(141 * MIB),
+        active_file: Bytes(8 * MIB),
+        inactive_file: Bytes(6 * MIB),
+        shmem: Bytes(0),
+        slab: Bytes(3 * MIB),
+        kernel: Bytes(MIB),
+        sockets: Bytes(0),
+    },
+    others: &[("proxy", 31 * MIB)],
+    pod_usage: 62 * MIB + 9180 * 10_480 + 6 * MIB + 33 * MIB,
+};
 
-/// Raised once, and evicted when the higher limit was near, too.
+/// Held, because another of its pods was evicted shortly before, and then evicted.
 fn evicted_leak() -> IncidentView {
-    let raised = StepView {
-        took_ms: Some(43.7),
-        ..step(
-            "02:44:10.102",
-            "PreOOMRaised",
-            "Memory limit raised from 256Mi to 320Mi within 43 ms, before the kernel's OOM killer: working-set 153.7Mi is above the threshold of 153.6Mi (usage 159.7Mi, limit 256Mi, growing 51.2Ki/s, 50Ki/s over the last minute, 96.3Mi left before an OOM kill)",
-        )
-    };
-    let evicted = StepView {
-        answer: Some("accepted".into()),
-        took_ms: Some(5.2),
-        ..step(
-            "02:47:12.345",
-            "PreOOMEvicted",
-            "Evicted: working-set 192.1Mi is above the threshold of 192Mi (usage 198Mi, limit 320Mi, growing 220Ki/s, 214Ki/s over the last minute, 122Mi left before an OOM kill); passed over: raise (its limit has reached raise-limit-to)",
-        )
-    };
-    IncidentView {
-        at: "2026-11-24T02:44:10.102Z".into(),
-        namespace: "shop".into(),
-        pod: "web-58f6dff65f-p9cf2".into(),
-        uid: "uid-web".into(),
-        owner: Some("Deployment/web".into()),
-        container: Some("app".into()),
-        class: Some("leak".into()),
-        why: "it grew 3Mi a minute for 30 min".into(),
-        known_seconds: 14_650,
-        growth_per_minute: Some(3 * MIB as i64),
-        growing_seconds: Some(1800),
-        minutes: curve(1, 300, |n| 138 * MIB + n as u64 * 3 * MIB / 60),
-        day: curve(300, 49, |n| if n < 18 { 62 * MIB } else { (62 + (n as u64 - 18) * 3) * MIB }),
-        memory: Some(BreakdownView {
-            anonymous: 141 * MIB,
-            active_file: 8 * MIB,
-            inactive_file: 6 * MIB,
-            slab: 3 * MIB,
-            kernel: MIB,
-            ..BreakdownView::default()
-        }),
-        memory_before: Some(BreakdownView {
-            anonymous: 50 * MIB,
-            active_file: 8 * MIB,
-            inactive_file: 10 * MIB,
-            slab: 3 * MIB,
-            kernel: MIB,
-            ..BreakdownView::default()
-        }),
-        before_seconds: Some(1830),
-        others: vec![OtherView { container: "proxy".into(), usage: 31 * MIB }],
-        rest_of_pod: Some(2 * MIB),
-        facts: Facts {
-            signal: Some("working-set".into()),
-            value: Some(153 * MIB + 700 * KIB),
-            usage: Some(159 * MIB + 700 * KIB),
-            threshold: Some(256 * MIB * 6 / 10),
-            limit: Some(256 * MIB),
-            growth: Some(51 * KIB as i64),
-            slow_growth: Some(50 * KIB as i64),
-            ..Facts::default()
-        },
-        steps: vec![raised, evicted],
-    }
+    let until = "2026-11-24T02:47:12Z".parse().unwrap();
+    let held = Subject::Deferred { evidence: WEB.evidence(), until, reason: Reason::Turn };
+    let after = Container { watched: WEB.watched + 182, ..WEB };
+    let evicted = after.evicted(vec![(Remedy::Raise, NotPossible::AtBound)]);
+    let incident = WEB.incident(vec![("02:44:10.102", held), ("02:47:12.345", evicted)]);
+    let before = BreakdownView { anonymous: 50 * MIB, inactive_file: 10 * MIB, ..incident.memory.clone().unwrap() };
+    IncidentView { memory_before: Some(before), before_seconds: Some(14_600), ..incident }
 }
 
 fn earlier_leak() -> IncidentView {
-    IncidentView {
-        at: "2026-11-24T01:12:00.001Z".into(),
-        pod: "web-58f6dff65f-aaaaa".into(),
-        uid: "uid-web-a".into(),
-        steps: vec![step(
-            "01:12:00.001",
-            "PreOOMEvicted",
-            "Evicted: working-set 153.8Mi is above the threshold of 153.6Mi",
-        )],
-        ..evicted_leak()
-    }
+    let other = Container { pod: "web-58f6dff65f-aaaaa", uid: "uid-web-a", ..WEB };
+    other.incident(vec![("01:12:00.001", other.evicted(Vec::new()))])
 }
 
 /// The agent had just started; a kill that nothing could prevent.
 fn missed_spike() -> IncidentView {
-    let words = "The container was OOM-killed by the kernel: it filled faster than anything could be done (last read 3 ms before: usage 61.2Mi, limit 64Mi, growing 812Mi/s)";
-    IncidentView {
-        at: "2026-11-24T02:48:42.007Z".into(),
-        namespace: "shop".into(),
-        pod: "thumbnails-0".into(),
-        uid: "uid-thumbnails".into(),
-        owner: Some("StatefulSet/thumbnails".into()),
-        container: Some("resize".into()),
-        class: Some("spike".into()),
-        why: "it grew 49Mi within a second".into(),
-        known_seconds: 41,
-        minutes: curve(1, 42, |n| if n < 41 { 12 * MIB } else { 61 * MIB }),
-        day: curve(300, 1, |_| 61 * MIB),
-        memory: Some(BreakdownView { anonymous: 58 * MIB, active_file: MIB, ..BreakdownView::default() }),
-        facts: Facts {
-            cause: Some("too-fast".into()),
-            usage: Some(61 * MIB),
-            limit: Some(64 * MIB),
-            threshold: Some(64 * MIB * 6 / 10),
-            growth: Some(812 * MIB as i64),
-            ..Facts::default()
-        },
-        steps: vec![StepView { cause: Some("too-fast".into()), ..step("02:48:42.007", "PreOOMMissed", words) }],
-        ..IncidentView::default()
-    }
+    let thumbnails = Container {
+        namespace: "shop",
+        pod: "thumbnails-0",
+        uid: "uid-thumbnails",
+        owner: ("StatefulSet", "thumbnails"),
+        name: "resize",
+        limit: 64 * MIB,
+        threshold: 64 * MIB * 6 / 10,
+        watched: 41,
+        value: |n| if n < 41 { 12 * MIB } else { 61 * MIB },
+        growth: 812 * MIB as i64,
+        slow_growth: None,
+        memory: memory(58, 1, 0),
+        others: &[],
+        pod_usage: 61 * MIB,
+    };
+    thumbnails.incident(vec![("02:48:42.007", thumbnails.killed(MissReason::TooFast))])
 }
+
+const INDEX: Container = Container {
+    namespace: "search",
+    pod: "index-0",
+    uid: "uid-index",
+    owner: ("StatefulSet", "index"),
+    name: "index",
+    limit: 256 * MIB,
+    threshold: 174 * MIB,
+    watched: 420,
+    value: |n| (70 + n / 4) * MIB,
+    growth: 256 * KIB as i64,
+    slow_growth: Some(256 * KIB as i64),
+    memory: Breakdown {
+        anonymous: Bytes(85 * MIB),
+        active_file: Bytes(90 * MIB),
+        inactive_file: Bytes(4 * MIB),
+        shmem: Bytes(0),
+        slab: Bytes(0),
+        kernel: Bytes(0),
+        sockets: Bytes(0),
+    },
+    others: &[],
+    pod_usage: 179 * MIB,
+};
 
 fn cache() -> IncidentView {
-    IncidentView {
-        at: "2026-11-24T02:55:00.500Z".into(),
-        namespace: "search".into(),
-        pod: "index-0".into(),
-        uid: "uid-index".into(),
-        owner: Some("StatefulSet/index".into()),
-        container: Some("index".into()),
-        class: Some("cache".into()),
-        why: "90Mi of it are file cache, which memory-signal \"unreclaimable\" does not count".into(),
-        known_seconds: 420,
-        minutes: curve(1, 300, |n| (100 + n as u64 / 4) * MIB),
-        facts: Facts {
-            signal: Some("working-set".into()),
-            value: Some(175 * MIB),
-            threshold: Some(174 * MIB),
-            limit: Some(256 * MIB),
-            ..Facts::default()
-        },
-        steps: vec![step("02:55:00.500", "PreOOMEvicted", "Evicted")],
-        ..IncidentView::default()
-    }
+    INDEX.incident(vec![("02:55:00.500", INDEX.evicted(Vec::new()))])
 }
 
-/// Of a pod that is gone; the others list a raise by now.
+/// Of a pod that is gone, and of which nothing was known; the others list a raise by now.
 fn evicted_spike() -> IncidentView {
-    IncidentView {
-        at: "2026-11-24T02:52:00.000Z".into(),
-        pod: "query-0".into(),
-        uid: "uid-query".into(),
-        owner: Some("StatefulSet/query".into()),
-        container: Some("query".into()),
-        class: Some("spike".into()),
-        why: "it grew 60Mi within 5 s".into(),
-        known_seconds: 0,
-        minutes: CurveView::default(),
-        ..cache()
-    }
+    let spike = Container {
+        pod: "query-0",
+        uid: "uid-query",
+        owner: ("StatefulSet", "query"),
+        name: "query",
+        value: |n| if n < 415 { 100 } else { 100 + (n - 415) * 15 } * MIB,
+        memory: memory(175, 0, 4),
+        ..INDEX
+    };
+    let incident = spike.incident(vec![("02:52:00.000", spike.evicted(Vec::new()))]);
+    assert_eq!(incident.class.as_deref(), Some("spike"));
+    IncidentView { known_seconds: 0, ..incident }
 }
 
 /// Names and texts of somebody who wants to reach the terminal.
