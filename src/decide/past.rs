@@ -22,8 +22,8 @@ const MOST_POINTS: usize = 24;
 const FEWEST_POINTS: usize = 5;
 /// Growth over less than this is not slow growth.
 const LEAST_SPAN: Duration = Duration::from_secs(90);
-/// Growth goes on for as long as it stays between half and twice the last one.
-const SAME: i64 = 2;
+/// Growth goes on for as long as it differs from the last one by at most so many tenths.
+const SAME: i64 = 3;
 
 /// What was seen in a second, or the most that was seen in a block, in units; 0: unknown, else one more than the number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -203,7 +203,7 @@ impl Past {
         let first = all.iter().find(|growth| growth.a_minute != 0).or(all.first())?;
         let is_same = |growth: &&SlowGrowth| {
             let (is, was) = (first.a_minute, growth.a_minute);
-            is.signum() == was.signum() && is.abs() <= was.abs() * SAME && was.abs() <= is.abs() * SAME
+            is.signum() == was.signum() && (is - was).abs() <= is.abs().max(was.abs()) / 10 * SAME
         };
         let lasted = all.iter().filter(is_same).map(|growth| growth.lasted).max().unwrap_or(first.lasted);
         Some(SlowGrowth { lasted, ..*first })
@@ -345,7 +345,9 @@ mod tests {
         assert!((2.5..3.5).contains(&(growth.a_minute as f64 / MIB as f64)), "{growth:?}");
         // It began ten minutes ago.
         let late = past(4 * 3600, |n| 100 * MIB + n.saturating_sub(4 * 3600 - 600) * MIB / 2);
-        assert!(late.slow_growth().unwrap().lasted <= Duration::from_secs(1800), "{:?}", late.slow_growth());
+        assert!(late.slow_growth().unwrap().lasted <= Duration::from_secs(900), "{:?}", late.slow_growth());
+        let half = past(4 * 3600, |n| 100 * MIB + n.saturating_sub(3 * 3600 + 1800) * MIB / 2);
+        assert!(half.slow_growth().unwrap().lasted <= Duration::from_secs(2400), "{:?}", half.slow_growth());
     }
 
     /// What has stopped growing is not said to grow for as long again.

@@ -92,8 +92,11 @@ pub fn workloads<'a>(
     now: Timestamp,
 ) -> BTreeMap<Name, Workload> {
     let mut seen = BTreeSet::new();
+    // The agents' rings go back a day; what they keep of incidents may be older. One whose time cannot be read counts.
+    let is_recent = |it: &&IncidentView| it.at.parse::<Timestamp>().map_or(true, |at| now.duration_since(at) <= A_DAY);
     // In a rollout, two agents of a node report the same.
     let incidents: Vec<(Name, &IncidentView)> = incidents
+        .filter(is_recent)
         .filter(|it| seen.insert((it.uid.clone(), it.container.clone(), Some(it.at.clone()))))
         .map(|it| (Name::of(&it.namespace, it.owner.as_deref(), &it.pod, it.container.as_deref()), it))
         .collect();
@@ -123,6 +126,8 @@ pub fn workloads<'a>(
 }
 
 /// The time of so many seconds until then.
+const A_DAY: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
+
 fn until(then: Timestamp, seconds: u64) -> Option<(Timestamp, Timestamp)> {
     let seconds = seconds.min(DAY.as_secs());
     Some((then.checked_sub(Duration::from_secs(seconds)).ok()?, then))
