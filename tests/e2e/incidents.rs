@@ -75,7 +75,7 @@ pub fn real_ramps_of_each_kind_get_their_class() {
     writing.hold(5 * MIB, 0);
     std::thread::sleep(Duration::from_secs(3));
     spiking.ramp(45 * MIB, 8 * MIB);
-    writing.write(&files[1].0, 40 * MIB);
+    writing.write_if_alive(&files[1].0, 40 * MIB);
     filling.write(&files[2].0, LIMIT * 3 / 4);
     killed.ramp(2 * LIMIT, 32 * MIB);
     while !incidents(&agent).iter().any(|one| one["pod"] == "cache") {

@@ -111,7 +111,7 @@ pub fn deferred_raise_is_evicted_in_time() {
         let mut hog = leaking(&place, 30 * MIB, 128 * MIB, pace(4));
         let end = hog.wait(soon()).expect("it ends");
         assert_eq!(end.signal(), Some(SIGTERM), "evicted, not killed: {:?}", world.server.events());
-        assert_eq!((resizes(&world), world.evictions().len()), (vec!["80Mi".to_owned()], 1));
+        assert_eq!((resizes(&world).len(), world.evictions().len()), (1, 1));
         world.wait_events("PreOOMRemedyFailed", 1);
     }
 }

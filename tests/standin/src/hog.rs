@@ -202,6 +202,12 @@ impl Hog {
         assert!(self.wait_word(Duration::from_secs(300)), "the hog ended while writing");
     }
 
+    /// The same for one that may be ended meanwhile.
+    pub fn write_if_alive(&mut self, path: &Path, bytes: u64) {
+        self.order(&format!("write {} {bytes}", path.display()));
+        let _ = self.wait_word(Duration::from_secs(300));
+    }
+
     /// Has it write a file of `bytes`, synced only each `step` bytes and not at the end: dirty cache.
     pub fn write_dirty(&mut self, path: &Path, bytes: u64, step: u64) {
         self.order(&format!("dirty {} {bytes} {step}", path.display()));
