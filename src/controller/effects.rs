@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::entry::{Entry, GroupState, MOST_REPORTED, bad_ids};
+use super::entry::{Entry, Guarded, MOST_REPORTED, bad_ids};
 use crate::act::order::Order;
 use crate::act::warn::Warning;
 use crate::cgroup::resolve::Want;
@@ -31,10 +31,7 @@ pub(super) fn notify_bad_ids(effects: &mut Vec<Effect>, entry: &mut Entry) {
 
 pub(super) fn notice_of(entry: &Entry, container: Option<String>, subject: Subject) -> Notice {
     let target = entry.targets.iter().find(|target| target.name.container() == container.as_deref());
-    let known = target.filter(|_| subject.is_about_an_eviction()).and_then(|target| match &target.state {
-        GroupState::Watched { view, .. } => view.known(),
-        GroupState::Resolving { .. } => None,
-    });
+    let known = target.filter(|_| subject.is_about_an_eviction()).and_then(Guarded::known);
     notice(entry, container, subject, known)
 }
 

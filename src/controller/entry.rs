@@ -88,6 +88,14 @@ impl Guarded {
             GroupState::Resolving { .. } => None,
         }
     }
+
+    /// That, and what it remembers.
+    pub(super) fn known(&self) -> Option<Known> {
+        match &self.state {
+            GroupState::Watched { view, .. } => view.known(),
+            GroupState::Resolving { .. } => None,
+        }
+    }
 }
 
 /// How far the remedy for a pod has come.

@@ -77,13 +77,8 @@ pub(super) fn counted(
         }
         (_, reason) => reason,
     };
-    let known = match &target.state {
-        // What the kill's report says of the pod is newer.
-        GroupState::Watched { view, .. } => {
-            view.known().map(|known| Box::new(Known { last: last_sample.unwrap_or(known.last), ..known }))
-        }
-        GroupState::Resolving { .. } => None,
-    };
+    // What the kill's report says of the pod is newer.
+    let known = target.known().map(|known| Box::new(Known { last: last_sample.unwrap_or(known.last), ..known }));
     let last_sample = last_sample.map(|last_sample| Box::new((last_sample, now.saturating_sub(last_sample.sample.at))));
     let goes_on_at = Some(now + GOES_ON);
     match entry.unsettled.iter_mut().find(|u| u.id == id) {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::past::{BLOCK, Past, SlowGrowth};
+use crate::ground::durations::span;
 use crate::ground::memory::Breakdown;
 use crate::ground::units::Bytes;
 
@@ -73,6 +74,8 @@ enum Why {
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
     pub past: &'a Past,
+    /// Its growth over minutes to hours.
+    pub slow_growth: Option<SlowGrowth>,
     /// The signal, at the last sample.
     pub value: Bytes,
     pub threshold: Option<Bytes>,
@@ -112,7 +115,7 @@ pub fn classify(inputs: &Inputs<'_>) -> Option<Classified> {
     {
         return Some(Classified { class: Class::Tmpfs, why: Why::Shared(shared) });
     }
-    let slow = past.slow_growth().filter(|slow| slow.a_minute > 0 && slow.lasted >= LEAK_LASTS);
+    let slow = inputs.slow_growth.filter(|slow| slow.a_minute > 0 && slow.lasted >= LEAK_LASTS);
     if let Some(slow) = slow.filter(|slow| explains(*slow, past, value)) {
         return Some(Classified { class: Class::Leak, why: Why::Grew(slow) });
     }
@@ -174,17 +177,6 @@ impl fmt::Display for SlowGrowth {
     }
 }
 
-/// `12 s`, `5 min`, `4 h`.
-#[must_use]
-pub fn span(duration: Duration) -> String {
-    match duration.as_secs() {
-        0 => "a second".into(),
-        seconds @ 1..120 => format!("{seconds} s"),
-        seconds @ 120..7200 => format!("{} min", seconds / 60),
-        seconds => format!("{} h", seconds / 3600),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,6 +192,7 @@ mod tests {
     fn of(past: &Past, value: u64) -> Inputs<'_> {
         Inputs {
             past,
+            slow_growth: past.slow_growth(),
             value: Bytes(value * MIB),
             threshold: Some(Bytes(55 * MIB)),
             cache: Bytes(0),

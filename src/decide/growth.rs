@@ -256,10 +256,7 @@ impl Trend {
             return None;
         }
         let (first, second, oldest) = (at(1)?, at(2)?, at(3)?);
-        let least = |from: Observed, to: Observed| rate(to.least() - from.most(), to.until.checked_sub(from.from)?);
-        [(oldest, second), (second, first), (first, last)]
-            .into_iter()
-            .try_fold(i64::MAX, |most, (from, to)| Some(most.min(least(from, to)?)))
+        least_over([(oldest, second), (second, first), (first, last)], 0)
     }
 
     /// The point `n` before the last of the coarse ones.
@@ -272,20 +269,12 @@ impl Trend {
     #[must_use]
     pub fn last_rise(&self) -> Option<u64> {
         let (last, before) = (self.back(0)?, self.back(1)?);
-        let risen = i128::from(last.usage.less(before.usage).0);
-        let rate = rate(risen, last.from.checked_sub(before.from)?)?;
-        u64::try_from(rate).ok().filter(|rate| *rate > 0)
+        u64::try_from(rise(last, before)?).ok().filter(|rate| *rate > 0)
     }
-}
 
-impl Trend {
     /// How fast usage rose in each of the last two intervals, in bytes a second: the lesser of the two.
     #[must_use]
     pub fn last_rises(&self) -> Option<i64> {
-        let rise = |later: Observed, earlier: Observed| {
-            let risen = i128::from(later.usage.0) - i128::from(earlier.usage.0);
-            rate(risen, later.from.checked_sub(earlier.from)?)
-        };
         let (last, middle, first) = (self.back(0)?, self.back(1)?, self.back(2)?);
         Some(rise(last, middle)?.min(rise(middle, first)?))
     }
@@ -302,10 +291,21 @@ fn steady_at_least(last: Observed, missing: i128, back: impl Fn(usize) -> Option
     }
     let half = last.from.checked_sub(first.from)? / 2;
     let middle = (1..n).filter_map(&back).min_by_key(|l| l.from.abs_diff(first.from + half))?;
-    let least =
-        |from: Observed, to: Observed| rate(to.least() - from.most() - missing, to.until.checked_sub(from.from)?);
-    let pairs = [(first, middle), (middle, last), (back(n - 1)?, last), (first, back(1)?)];
-    pairs.into_iter().try_fold(i64::MAX, |most, (from, to)| Some(most.min(least(from, to)?)))
+    least_over([(first, middle), (middle, last), (back(n - 1)?, last), (first, back(1)?)], missing)
+}
+
+/// The least that the growth can have been in each of these spans, in bytes a second.
+fn least_over<const N: usize>(spans: [(Observed, Observed); N], missing: i128) -> Option<i64> {
+    spans.into_iter().try_fold(i64::MAX, |least, (from, to)| {
+        let grown = to.least() - from.most() - missing;
+        Some(least.min(rate(grown, to.until.checked_sub(from.from)?)?))
+    })
+}
+
+/// How fast usage rose between two samples, in bytes a second.
+fn rise(later: Observed, earlier: Observed) -> Option<i64> {
+    let risen = i128::from(later.usage.0) - i128::from(earlier.usage.0);
+    rate(risen, later.from.checked_sub(earlier.from)?)
 }
 
 /// `bytes ÷ time` in bytes a second; `None` if no time has passed.

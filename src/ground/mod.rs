@@ -1,6 +1,7 @@
 //! Plain data that every other module builds on, without files or connections.
 
 pub mod clock;
+pub mod durations;
 pub mod keys;
 pub mod memory;
 pub mod text;

@@ -13,6 +13,7 @@ use crate::decide::past::Curve;
 use crate::ground::memory::Breakdown;
 use crate::pods::Owner;
 use crate::serve::incident::{BreakdownView, CurveView, IncidentView, OtherView, StepView};
+use crate::serve::past::kib;
 use crate::serve::wire::Facts;
 
 /// How many are kept. Each has a past of 2.4 KiB and at most [`MOST_STEPS`] Events' texts, so all of them stay below 1 MiB.
@@ -145,7 +146,6 @@ impl Incident {
 }
 
 fn curve(curve: Curve) -> CurveView {
-    let kib = |all: Vec<Option<crate::ground::units::Bytes>>| all.into_iter().map(|n| n.map(|n| n.0 >> 10)).collect();
     CurveView { each_seconds: curve.each.as_secs(), usage: kib(curve.usage), value: kib(curve.value) }
 }
 

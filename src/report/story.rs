@@ -77,6 +77,7 @@ fn digest(known: &Known, surroundings: &Surroundings) -> Digest {
     let others = surroundings.others.iter().map(|(_, usage)| *usage).chain(rest_of_pod).fold(Bytes(0), Bytes::plus);
     let classified = classify(&Inputs {
         past,
+        slow_growth,
         value,
         threshold: last.threshold,
         cache: last.sample.own.cache_in(surroundings.signal).unwrap_or_default(),

@@ -10,6 +10,7 @@ use crate::act::warn::Warned;
 use crate::decide::judge::Evidence;
 use crate::decide::ladder::NotPossible;
 use crate::decide::throttle::Throttled;
+use crate::ground::durations;
 use crate::ground::units::Bytes;
 use crate::pods::guard::{DryRun, Remedy};
 use crate::sampler::LastSample;
@@ -72,7 +73,7 @@ fn missed_words(reason: MissReason, last_sample: Option<&(LastSample, Duration)>
     let mut last = match last_sample {
         Some(last) => format!(
             "last read {} before: usage {}, limit {}, {}",
-            short(last.1),
+            durations::took(last.1),
             last.0.sample.own.usage,
             last.0.sample.base().map_or("none".into(), |l| l.to_string()),
             last.0.growth.map_or("growth not known yet".into(), growing),
@@ -92,14 +93,6 @@ fn missed_words(reason: MissReason, last_sample: Option<&(LastSample, Duration)>
         (false, n) => format!("{n} of its processes were OOM-killed by the kernel"),
     };
     format!("{killed}: {} ({last})", reason.words())
-}
-
-/// `350 ms`, `12 s`.
-fn short(duration: Duration) -> String {
-    match duration.as_millis() {
-        millis @ 0..10_000 => format!("{millis} ms"),
-        millis => format!("{} s", millis / 1000),
-    }
 }
 
 /// `working-set 154.1Mi is above the threshold of 153.6Mi (usage 160Mi, limit 256Mi, …)`.
@@ -181,12 +174,12 @@ fn remedy_words(subject: &Subject) -> String {
     match subject {
         Subject::Raised { evidence, from, to, took } => format!(
             "Memory limit raised from {from} to {to} within {}, before the kernel's OOM killer: {}",
-            short(*took),
+            durations::took(*took),
             evidence_words(evidence)
         ),
         Subject::Restarted { evidence, took } => format!(
             "Container restarted in place, its process ended within {}, before the kernel's OOM killer: {}",
-            short(*took),
+            durations::took(*took),
             evidence_words(evidence)
         ),
         Subject::GaveUp { evidence, remedy, after, asked } => {
@@ -197,7 +190,7 @@ fn remedy_words(subject: &Subject) -> String {
                 ),
                 false => format!("The {} had no effect", remedy.as_str()),
             };
-            format!("{what} within {}; the next remedy begins: {}", short(*after), evidence_words(evidence))
+            format!("{what} within {}; the next remedy begins: {}", durations::took(*after), evidence_words(evidence))
         }
         Subject::Warned { evidence, answer, relieved } => warned_words(evidence, answer, *relieved),
         Subject::NotWarned(why) => format!("Not warned: {why}"),

@@ -149,13 +149,13 @@ impl Target {
         let known = self.reader.with_last_cache(&sample);
         self.warn(&known);
         let high = self.reader.high();
-        let threshold = self.rule.threshold_of(&known).filter(|_| verdict == Verdict::Below);
-        let throttled = self.throttle.observe(high, threshold, &known);
+        let threshold = self.rule.threshold_of(&known);
+        let throttled = self.throttle.observe(high, threshold.filter(|_| verdict == Verdict::Below), &known);
         self.throttled = throttled.filter(|_| self.throttle.is_news());
         let mut last = LastSample {
             sample,
             value: known.own.value(self.rule.signal),
-            threshold: self.rule.threshold_of(&known),
+            threshold,
             margin: known.margin(),
             growth: self.history.trend().fast(),
             slow_growth: self.history.trend().slow(),

@@ -22,6 +22,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
+use serde::Serialize;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::error;
@@ -254,30 +255,26 @@ async fn answer(request: &Request<Incoming>, peer: IpAddr, pages: &Pages) -> Res
                 let history = request.uri().query().is_some_and(|query| query.split('&').any(|one| one == "history=1"));
                 let guards =
                     guards.into_iter().map(|(view, shown)| with_past(view, shown.as_deref(), history)).collect();
-                let body = serde_json::json!(GuardsPage {
+                json(&GuardsPage {
                     node: pages.node.clone(),
                     version: env!("CARGO_PKG_VERSION").into(),
-                    started: pages.started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+                    started: started(pages),
                     dry_run: pages.dry_run.as_str().into(),
                     listed: state.listed,
                     list_age_seconds: state.list_age(pages.clock.now()).as_secs(),
                     guards,
                     recent,
-                });
-                page(StatusCode::OK, "application/json", format!("{body}\n"))
+                })
             }
             None => stopping(),
         },
         "/api/incidents" => match ask(pages, Question::Incidents).await {
-            Some(incidents) => {
-                let body = serde_json::json!(IncidentsPage {
-                    node: pages.node.clone(),
-                    version: env!("CARGO_PKG_VERSION").into(),
-                    started: pages.started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-                    incidents: incidents.iter().map(Incident::view).collect(),
-                });
-                page(StatusCode::OK, "application/json", format!("{body}\n"))
-            }
+            Some(incidents) => json(&IncidentsPage {
+                node: pages.node.clone(),
+                version: env!("CARGO_PKG_VERSION").into(),
+                started: started(pages),
+                incidents: incidents.iter().map(Incident::view).collect(),
+            }),
             None => stopping(),
         },
         _ => {
@@ -352,6 +349,18 @@ fn with_past(mut view: GuardView, shown: Option<&Shown>, history: bool) -> Guard
             view.cgroup.as_ref().filter(|_| history).and_then(|dir| cgroup::peak(Path::new(dir))).map(|peak| peak.0);
     }
     view
+}
+
+fn started(pages: &Pages) -> String {
+    pages.started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Written field by field: a tree of values would be several times as large as its text.
+fn json(body: &impl Serialize) -> Response<Full<Bytes>> {
+    match serde_json::to_string(body) {
+        Ok(text) => page(StatusCode::OK, "application/json", text + "\n"),
+        Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", format!("{error}\n")),
+    }
 }
 
 fn stopping() -> Response<Full<Bytes>> {

@@ -21,11 +21,15 @@ pub fn add(view: &mut MemoryView, known: &Known, growth: Option<SlowGrowth>, his
     view.peak = peak.map(|peak| peak.0);
     view.usage_peak = usage_peak.map(|peak| peak.0);
     view.fastest_second = Some(known.past.fastest());
-    let kib = |all: Vec<Option<Bytes>>| all.into_iter().map(|n| n.map(|n| n.0 >> 10)).collect();
     view.history = history.then(|| HistoryView {
         minutes: kib(known.past.minutes(SECONDS).value),
         day: kib(known.past.day(BLOCKS).value),
     });
+}
+
+/// The points of a curve as the pages have them.
+pub fn kib(points: Vec<Option<Bytes>>) -> Vec<Option<u64>> {
+    points.into_iter().map(|point| point.map(|bytes| bytes.0 >> 10)).collect()
 }
 
 /// When the signal is above its threshold if it keeps growing: by the growth over minutes or over the last minute, whichever

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::api::ListParams;
 
+use super::ask::AgentAnswer;
 use super::lists::{api_in, list};
 use super::query::Query;
 
@@ -86,8 +87,9 @@ fn real_agents(found: Vec<Pod>, namespace: Option<&str>) -> anyhow::Result<(Vec<
 }
 
 impl Found {
-    /// Only the agents whose pods have such names are asked from now on.
-    pub fn retain(&mut self, wanted: impl Fn(&str) -> bool) {
-        self.agents.retain(|pod| pod.metadata.name.as_deref().is_some_and(&wanted));
+    /// Whoever did not answer in time is not waited for again.
+    pub(in crate::plugin) fn keep_answering<P>(&mut self, asked: &[AgentAnswer<P>]) {
+        let answered = |name: &str| asked.iter().any(|agent| agent.name == name && agent.answer.is_ok());
+        self.agents.retain(|pod| pod.metadata.name.as_deref().is_some_and(answered));
     }
 }

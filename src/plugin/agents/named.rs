@@ -78,6 +78,12 @@ impl fmt::Display for Named {
     }
 }
 
+/// The workload of a pod, as `Kind/name`: its owner or, of a bare pod, itself.
+#[must_use]
+pub fn workload_of(owner: Option<&str>, pod: &str) -> String {
+    owner.map_or_else(|| format!("Pod/{pod}"), str::to_owned)
+}
+
 /// `deploy/web` for `Deployment/web`.
 #[must_use]
 pub fn short(owner: &str) -> String {

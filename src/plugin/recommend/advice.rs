@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::budgets::{Covered, advised};
 use super::findings::Recommendation;
 use super::reckon::{Because, Known, Reckoned, Verdict, quantity};
-use crate::decide::class::span;
+use crate::ground::durations::{span, took};
 use crate::ground::keys;
 use crate::ground::units::Bytes;
 use crate::pods::guard::Remedy;
@@ -89,18 +89,10 @@ fn why_headroom(known: &Known, reckoned: &Reckoned) -> String {
     match reckoned.because {
         Because::Growth => {
             let evict = known.latencies.of(Remedy::Evict);
-            format!("it grew up to {}/s, and an eviction takes {}", Bytes(known.growth), takes(evict))
+            format!("it grew up to {}/s, and an eviction takes {}", Bytes(known.growth), took(evict))
         }
         Because::Missed => format!("a kill was faster than the agent with {}", known.missed.unwrap_or_default()),
         Because::Limit => "with less than a twentieth of the limit left, a kill can come at once".into(),
-    }
-}
-
-/// `160 ms`, `25 s`.
-pub(super) fn takes(duration: Duration) -> String {
-    match duration.as_millis() {
-        ms @ 0..10_000 => format!("{ms} ms"),
-        ms => format!("{} s", ms / 1000),
     }
 }
 

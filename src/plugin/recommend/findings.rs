@@ -8,10 +8,10 @@ use kube::Client;
 
 use super::budgets::{Covered, Labels, budgets, covered, labels};
 use super::reckon::{Known, Reckoned, reckon};
-use super::workloads::{Name, Workload, workload_of, workloads};
+use super::workloads::{Name, Workload, workloads};
 use crate::plugin::agents::ask::{AgentAnswer, GUARDS, INCIDENTS, ask_each};
 use crate::plugin::agents::find::find;
-use crate::plugin::agents::named::Named;
+use crate::plugin::agents::named::{Named, workload_of};
 use crate::plugin::agents::query::Query;
 use crate::serve::incident::IncidentsPage;
 use crate::serve::wire::{GuardView, GuardsPage};
@@ -110,8 +110,7 @@ type Asked = (Vec<AgentAnswer<GuardsPage>>, Vec<AgentAnswer<IncidentsPage>>, Vec
 async fn ask(client: &Client, query: &Query) -> anyhow::Result<Asked> {
     let mut found = find(client, query).await?;
     let agents = ask_each::<GuardsPage>(client, &found, GUARDS, query.timeout).await;
-    // Whoever did not answer in time is not waited for again.
-    found.retain(|name| agents.iter().any(|agent| agent.name == name && agent.answer.is_ok()));
+    found.keep_answering(&agents);
     let incidents = ask_each(client, &found, INCIDENTS, query.timeout).await;
     Ok((agents, incidents, found.not_asked))
 }

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use unicode_width::UnicodeWidthStr;
 
-use super::advice::{advice, takes};
+use super::advice::advice;
 use super::budgets::Covered;
 use super::findings::{Findings, Recommendation, Wanted};
 use super::reckon::{Known, Verdict, quantity};
+use crate::ground::durations::{rough as age, took};
 use crate::ground::units::Bytes;
 use crate::plugin::agents::told::{not_asked, silent};
 use crate::plugin::sanitize::printable;
-use crate::plugin::status::rows::rough as age;
 use crate::plugin::terminal::{Look, aligned, middle};
 use crate::pods::guard::Remedy;
 
@@ -161,7 +161,7 @@ fn peak(of: &Recommendation) -> String {
 /// How long an eviction takes; `?`: it is assumed.
 fn eviction(of: &Recommendation) -> String {
     let Some((known, _)) = &of.reckoned else { return "-".into() };
-    let time = takes(known.latencies.of(Remedy::Evict));
+    let time = took(known.latencies.of(Remedy::Evict));
     if of.workload.latency.evictions == 0 { format!("{time}?") } else { time }
 }
 
@@ -231,7 +231,7 @@ fn assumed(findings: &Findings) -> Option<String> {
     Some(format!(
         "Assumed: an eviction of {} takes {}, because none was seen yet. A longer shutdown needs a lower threshold.",
         names.join(", "),
-        takes(Duration::from_millis(longest))
+        took(Duration::from_millis(longest))
     ))
 }
 

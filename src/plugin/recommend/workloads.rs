@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::reckon::{Known, Present};
 use crate::decide::ladder::{EVICT, Latencies, RAISE, RESTART, Spread};
 use crate::ground::units::{Bytes, Percent};
 use crate::plugin::agents::missed::{is_missed, miss_reason};
-use crate::plugin::agents::named::short;
+use crate::plugin::agents::named::{short, workload_of};
 use crate::report::notice::MissReason;
 use crate::serve::incident::{CurveView, IncidentView};
 use crate::serve::wire::{GuardView, LatencyView, MemoryView};
@@ -17,6 +17,7 @@ use crate::serve::wire::{GuardView, LatencyView, MemoryView};
 /// No remedy takes longer than the longest grace period that a guard may ask for.
 const LONGEST: Duration = DAY;
 const DAY: Duration = Duration::from_secs(86_400);
+const A_DAY: SignedDuration = SignedDuration::from_hours(24);
 /// A rise is looked for in the last so many seconds, or for as long as it grew.
 const MINUTES: u64 = 300;
 
@@ -78,12 +79,6 @@ pub struct Workload {
     pub unknown: Option<String>,
 }
 
-/// The workload of a pod.
-#[must_use]
-pub fn workload_of(owner: Option<&str>, pod: &str) -> String {
-    owner.map_or_else(|| format!("Pod/{pod}"), str::to_owned)
-}
-
 /// Puts together what is guarded, and what happened to it.
 #[must_use]
 pub fn workloads<'a>(
@@ -126,8 +121,6 @@ pub fn workloads<'a>(
 }
 
 /// The time of so many seconds until then.
-const A_DAY: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
-
 fn until(then: Timestamp, seconds: u64) -> Option<(Timestamp, Timestamp)> {
     let seconds = seconds.min(DAY.as_secs());
     Some((then.checked_sub(Duration::from_secs(seconds)).ok()?, then))

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::evictions::PastEviction;
 use super::survey::Survey;
 use crate::decide::schedule::time_left;
+use crate::ground::durations::rough;
 use crate::ground::units::Bytes;
 use crate::plugin::agents::query::Query;
 use crate::plugin::sanitize::printable;
@@ -292,19 +293,6 @@ impl Row {
     pub fn last_eviction_cell(&self, now: Timestamp) -> String {
         let ago = self.last_eviction_at.map(|at| Duration::try_from(now.duration_since(at)).unwrap_or_default());
         ago.map_or_else(|| "-".into(), |ago| format!("{} ago", rough(ago)))
-    }
-}
-
-/// A duration in its largest unit: `350ms`, `42s`, `5m`, `3h`, `2d`.
-#[must_use]
-pub fn rough(duration: Duration) -> String {
-    match duration.as_secs() {
-        0 => format!("{}ms", duration.subsec_millis()),
-        s @ 1..120 => format!("{s}s"),
-        s @ 120..7200 => format!("{}m", s / 60),
-        s @ 7200..172_800 => format!("{}h", s / 3600),
-        s if s < 100 * 86_400 => format!("{}d", s / 86_400),
-        _ => ">99d".into(),
     }
 }
 

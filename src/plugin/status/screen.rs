@@ -12,9 +12,10 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Paragraph, Row as TableRow, StatefulWidget, Table, TableState, Widget, Wrap};
 
 use super::columns::{Column, Fitted, fitted};
-use super::rows::{Row, SortBy, rough, rows, sort};
+use super::rows::{Row, SortBy, rows, sort};
 use super::survey::Survey;
 use super::table::evictions_unknown;
+use crate::ground::durations::rough;
 use crate::ground::units::Bytes;
 use crate::plugin::agents::query::Query;
 use crate::plugin::agents::told::silent;

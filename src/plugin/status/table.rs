@@ -6,9 +6,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::columns::{COLUMNS, text_or_dash};
-use super::rows::{Row, rough, rows};
+use super::rows::{Row, rows};
 use super::survey::Survey;
 use super::unguarded::UnguardedWorkload;
+use crate::ground::durations::rough;
 use crate::ground::units::Bytes;
 use crate::plugin::agents::query::Query;
 use crate::plugin::agents::told::{agents_json, not_asked, silent};

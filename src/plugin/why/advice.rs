@@ -3,7 +3,7 @@
 use super::case::Of;
 use crate::ground::units::Bytes;
 use crate::plugin::agents::missed::{is_missed, miss_reason};
-use crate::plugin::agents::named::short;
+use crate::plugin::agents::named::{short, workload_of};
 use crate::plugin::sanitize::printable;
 use crate::report::notice::MissReason;
 use crate::serve::incident::{IncidentView, StepView};
@@ -25,7 +25,7 @@ pub fn advice(of: &Of<IncidentView>, raises: bool, program: &str) -> Vec<String>
 
 /// `kubectl preoom recommend deploy/web -n shop`.
 fn recommend(incident: &IncidentView, program: &str) -> String {
-    let of = incident.owner.as_deref().map_or_else(|| format!("pod/{}", incident.pod), short);
+    let of = short(&workload_of(incident.owner.as_deref(), &incident.pod));
     format!("`{program} recommend {} -n {}`", printable(&of), printable(&incident.namespace))
 }
 

@@ -8,7 +8,7 @@ use kube::Client;
 use super::advice::may_be_raised;
 use crate::plugin::agents::ask::{AgentAnswer, GUARDS, GUARDS_WITH_HISTORY, INCIDENTS, Page, ask_each};
 use crate::plugin::agents::find::find;
-use crate::plugin::agents::named::Named;
+use crate::plugin::agents::named::{Named, workload_of};
 use crate::plugin::agents::query::Query;
 use crate::serve::incident::{IncidentView, IncidentsPage};
 use crate::serve::wire::{GuardView, GuardsPage};
@@ -69,8 +69,7 @@ pub async fn inquire(client: &Client, inquiry: &Inquiry) -> anyhow::Result<Case>
     let agents = ask_each::<IncidentsPage>(client, &found, INCIDENTS, timeout).await;
     let incidents = incidents(&agents, inquiry);
     let (mut guards, mut raises) = (Vec::new(), false);
-    // Whoever did not answer in time is not waited for again.
-    found.retain(|name| agents.iter().any(|agent| agent.name == name && agent.answer.is_ok()));
+    found.keep_answering(&agents);
     match incidents.first() {
         None => guards = guards_of(&ask_each(client, &found, GUARDS_WITH_HISTORY, timeout).await, inquiry),
         Some(latest) if may_be_raised(&latest.it) => {
@@ -85,10 +84,9 @@ pub async fn inquire(client: &Client, inquiry: &Inquiry) -> anyhow::Result<Case>
 
 /// A pod of the same workload, and its same container.
 fn is_like(guard: &GuardView, incident: &IncidentView) -> bool {
-    let workload = |owner: Option<&str>, pod: &str| owner.unwrap_or(pod).to_owned();
     guard.namespace == incident.namespace
         && guard.container == incident.container
-        && workload(guard.owner.as_deref(), &guard.pod) == workload(incident.owner.as_deref(), &incident.pod)
+        && workload_of(guard.owner.as_deref(), &guard.pod) == workload_of(incident.owner.as_deref(), &incident.pod)
 }
 
 fn incidents(agents: &[AgentAnswer<IncidentsPage>], inquiry: &Inquiry) -> Vec<Of<IncidentView>> {

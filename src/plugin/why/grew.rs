@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::decide::class::span;
+use crate::ground::durations::span;
 use crate::ground::units::Bytes;
 use crate::plugin::sanitize::printable;
 use crate::serve::incident::{BreakdownView, IncidentView};

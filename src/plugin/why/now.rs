@@ -7,10 +7,9 @@ use jiff::Timestamp;
 use super::case::{Case, Inquiry, Of};
 use super::curve::Curve;
 use super::text::{DAY, DAY_FROM, ago, drawn, heading, section};
-use crate::decide::class::span;
+use crate::ground::durations::{rough, span};
 use crate::ground::units::Bytes;
 use crate::plugin::sanitize::printable;
-use crate::plugin::status::rows::rough;
 use crate::plugin::terminal::{Look, aligned};
 use crate::serve::wire::{GuardView, MemoryView};
 

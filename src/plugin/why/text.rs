@@ -9,11 +9,10 @@ use super::case::{Case, Inquiry, Of};
 use super::curve::Curve;
 use super::grew::{grew, others};
 use super::now::{guarded, nothing};
-use crate::decide::class::span;
+use crate::ground::durations::{rough, span};
 use crate::ground::units::Bytes;
 use crate::plugin::agents::told::{not_asked, silent};
 use crate::plugin::sanitize::printable;
-use crate::plugin::status::rows::rough;
 use crate::plugin::terminal::{Look, aligned};
 use crate::serve::incident::{CurveView, IncidentView, StepView};
 
