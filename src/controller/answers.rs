@@ -47,14 +47,14 @@ impl Controller {
         }
         let took = now.saturating_sub(request.since);
         let (act, mode, evidence) = (request.act, request.mode, request.evidence);
+        let entry = self.pods.get(key).filter(|e| e.pod.id.uid == request.pod.uid);
         let subject = match answer {
             Answer::Accepted => {
                 let passed = request.passed.clone();
-                let entry = self.pods.get(key);
-                let target =
-                    entry.and_then(|e| e.targets.iter().find(|t| t.name.container() == request.container.as_deref()));
-                let killed = entry.zip(target).zip(request.container.as_deref());
-                let too_late = killed.is_some_and(|((entry, target), name)| is_killed(entry, target.id, name));
+                let too_late = entry.zip(request.container.as_deref()).is_some_and(|(entry, container)| {
+                    let target = entry.targets.iter().find(|t| t.name.container() == Some(container));
+                    target.is_some_and(|target| is_killed(entry, target.id, container))
+                });
                 Subject::Evicted { evidence, act, mode, grace: request.grace, took, passed, too_late }
             }
             answer => Subject::NotEvicted { evidence, act, answer: answer.clone(), mode, asked: false },
@@ -69,7 +69,6 @@ impl Controller {
                 );
             }
         }
-        let entry = self.pods.get(key).filter(|e| e.pod.id.uid == request.pod.uid);
         let target = match entry.map(|e| &e.stage) {
             Some(Stage::Posting { target, order: awaited }) if *awaited == order => Some(*target),
             _ => None,

@@ -646,6 +646,12 @@ fn a_container_that_is_killed_as_a_whole_is_one_kill() {
     assert_eq!(kills_told(&mut desk), []);
 }
 
+/// Whether an Event that tells of an eviction says that the kernel was first.
+fn evicted_too_late(effect: &Effect) -> Option<bool> {
+    let Effect::Notify(notice) = effect else { return None };
+    if let Subject::Evicted { too_late, .. } = notice.subject { Some(too_late) } else { None }
+}
+
 /// The kernel was first: the Event of the eviction says so, whichever way the kill was counted.
 #[test]
 fn an_eviction_that_came_too_late_says_so() {
@@ -654,11 +660,23 @@ fn an_eviction_that_came_too_late_says_so() {
         desk.above(id);
         desk.report(id, What::Killed { count: 1, together, hit: Hit::Own, last: None });
         desk.answer(0, &Answer::Accepted);
-        let too_late = desk.seen.iter().any(|e| {
-            matches!(e, Effect::Notify(notice) if matches!(notice.subject, Subject::Evicted { too_late: true, .. }))
-        });
+        let too_late = desk.seen.iter().filter_map(evicted_too_late).any(|too_late| too_late);
         assert!(too_late, "{together}");
     }
+}
+
+/// A pod of a StatefulSet that has come back under its name was killed; the answer is about the one before it.
+#[test]
+fn a_kill_of_a_later_namesake_is_not_that_of_the_evicted() {
+    let (mut desk, id) = watching();
+    desk.above(id);
+    desk.apply(&one("u2"));
+    let later = *desk.watched().last().unwrap();
+    assert_ne!(later, id);
+    desk.report(later, What::Killed { count: 1, together: true, hit: Hit::Own, last: None });
+    desk.answer(0, &Answer::Accepted);
+    let told: Vec<bool> = desk.seen.iter().filter_map(evicted_too_late).collect();
+    assert_eq!(told, [false]);
 }
 
 /// Where the kernel does not count what was hit, a kill far from both limits was the node's.
