@@ -104,7 +104,7 @@ fn main() {
     rig::be_one_if_asked();
     let args = Args::parse();
     let plan = if args.quick { QUICK } else { FULL };
-    if args.lists {
+    if args.runs_only("lists") {
         return finish("save_rate", &args, &lists::run(&plan.lists));
     }
     let node = Node::tls();

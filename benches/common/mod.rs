@@ -6,35 +6,44 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 /// After `--`: `--quick` ends within a minute, with fewer cells; `--json FILE` writes the rows there, too;
-/// `--lists` (of `save_rate`) runs only the part about the ladder's lists.
+/// `--only PART` runs that part alone: of `footprint` quiet, busy, below, cache, memory, start or size; of `save_rate` lists.
 pub struct Args {
     /// Less of everything.
     pub quick: bool,
-    /// Only the lists.
-    pub lists: bool,
+    only: Option<String>,
     json: Option<PathBuf>,
 }
 
 impl Args {
     /// From the command line. Cargo adds `--bench`.
     pub fn parse() -> Args {
-        let mut args = Args { quick: false, lists: false, json: None };
+        let mut args = Args { quick: false, only: None, json: None };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             match word.as_str() {
                 "--bench" => {}
                 "--quick" => args.quick = true,
-                "--lists" => args.lists = true,
+                "--only" => args.only = Some(words.next().unwrap_or_else(|| usage("--only: name a part"))),
                 "--json" => args.json = Some(words.next().unwrap_or_else(|| usage("--json: name a file")).into()),
                 other => usage(&format!("unknown argument {other}")),
             }
         }
         args
     }
+
+    /// Whether this part is to run.
+    pub fn runs(&self, part: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| only == part)
+    }
+
+    /// Whether this part alone is to run.
+    pub fn runs_only(&self, part: &str) -> bool {
+        self.only.as_deref() == Some(part)
+    }
 }
 
 fn usage(problem: &str) -> ! {
-    eprintln!("{problem}\nusage: cargo bench --bench NAME -- [--quick] [--lists] [--json FILE]");
+    eprintln!("{problem}\nusage: cargo bench --bench NAME -- [--quick] [--only PART] [--json FILE]");
     std::process::exit(64)
 }
 
