@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use super::core::{Controller, Key, find};
 use super::effects::{Effect, notice_of, notify};
-use super::entry::Entry;
+use super::entry::{Entry, Name};
 use crate::act::warn::{Warned, Warning};
 use crate::decide::judge::Evidence;
 use crate::decide::schedule::time_left;
 use crate::decide::warn::address;
 use crate::ground::clock::Moment;
 use crate::ground::units::Bytes;
+use crate::pods::ContainerId;
 use crate::pods::guard::DryRun;
 use crate::report::notice::Subject;
 use crate::sampler::TargetId;
@@ -26,6 +27,7 @@ const EFFECT_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct LastWarning {
     at: Moment,
+    container: String,
     evidence: Evidence,
     /// `None` as long as there is no answer.
     answer: Option<Warned>,
@@ -33,8 +35,9 @@ pub(super) struct LastWarning {
     look_at: Option<Moment>,
 }
 
-/// The last warning of each of a pod's targets.
-pub(super) type Warnings = BTreeMap<TargetId, LastWarning>;
+/// The last warning of each of a pod's containers, for [`EACH`]. Not by target: a guard that is invalid for a moment has new
+/// targets after it, but its containers were warned already.
+pub(super) type Warnings = BTreeMap<ContainerId, LastWarning>;
 
 /// When the effect of a warning is due to be looked at.
 pub(super) fn due(warnings: &Warnings) -> Option<Moment> {
@@ -46,11 +49,14 @@ impl Controller {
     pub(super) fn warn(&mut self, now: Moment, id: TargetId, evidence: Evidence) {
         let Some((entry, i)) = find(&mut self.pods, &self.by_target, id) else { return };
         let (Ok(guard), None) = (&entry.guard, entry.never) else { return };
-        let (Some(url), Some(container)) = (&guard.warn_url, entry.targets[i].name.container()) else { return };
-        if entry.warnings.get(&id).is_some_and(|last| last.answer.is_none() || now < last.at + EACH) {
+        let (Some(url), Name::Container(container, instance)) = (&guard.warn_url, &entry.targets[i].name) else {
+            return;
+        };
+        entry.warnings.retain(|_, last| now < last.at + EACH);
+        if entry.warnings.contains_key(instance) {
             return;
         }
-        let container = container.to_owned();
+        let (container, instance) = (container.clone(), instance.clone());
         let warning = match address(&entry.pod, url) {
             Ok(to) => Warning {
                 to,
@@ -74,9 +80,10 @@ impl Controller {
         let mode = self.settings.dry_run.max(guard.dry_run);
         let sent = mode == DryRun::Off;
         let answer = (!sent).then_some(Warned::NotSent);
-        let last = LastWarning { at: now, evidence, answer, look_at: sent.then_some(now + EFFECT_WITHIN) };
-        entry.warnings.retain(|known, _| entry.targets.iter().any(|t| t.id == *known));
-        entry.warnings.insert(id, last);
+        let look_at = sent.then_some(now + EFFECT_WITHIN);
+        entry
+            .warnings
+            .insert(instance, LastWarning { at: now, container: container.clone(), evidence, answer, look_at });
         if sent {
             self.effects.push(Effect::Warn(id, Box::new(warning)));
         } else {
@@ -87,8 +94,10 @@ impl Controller {
 
     /// Handles the container's answer to a warning.
     pub fn warned(&mut self, id: TargetId, answer: Warned) {
-        let Some((entry, _)) = find(&mut self.pods, &self.by_target, id) else { return };
-        if let Some(last) = entry.warnings.get_mut(&id) {
+        let Some((entry, i)) = find(&mut self.pods, &self.by_target, id) else { return };
+        if let Name::Container(_, instance) = &entry.targets[i].name
+            && let Some(last) = entry.warnings.get_mut(instance)
+        {
             last.answer = Some(answer);
         }
     }
@@ -96,24 +105,25 @@ impl Controller {
     /// Reports what memory did after the warnings whose time is over.
     pub(super) fn look_at_warnings(&mut self, now: Moment, key: &Key) {
         let Some(entry) = self.pods.get_mut(key) else { return };
-        let due: Vec<TargetId> =
-            entry.warnings.iter().filter(|(_, w)| w.look_at.is_some_and(|at| at <= now)).map(|(id, _)| *id).collect();
-        for id in due {
-            let relieved = relieved(entry, id);
-            let Some(last) = entry.warnings.get_mut(&id) else { continue };
+        let due = entry.warnings.iter().filter(|(_, w)| w.look_at.is_some_and(|at| at <= now));
+        let due: Vec<ContainerId> = due.map(|(instance, _)| instance.clone()).collect();
+        for instance in due {
+            let relieved = relieved(entry, &instance);
+            let Some(last) = entry.warnings.get_mut(&instance) else { continue };
             last.look_at = None;
             let answer = last.answer.clone().unwrap_or(Warned::Failed("no answer".into()));
             let subject = Subject::Warned { evidence: last.evidence, answer, relieved: relieved.unwrap_or(0) };
-            let container = entry.container_of(id);
-            self.effects.push(Effect::Notify(Box::new(notice_of(entry, container, subject))));
+            let container = last.container.clone();
+            self.effects.push(Effect::Notify(Box::new(notice_of(entry, Some(container), subject))));
         }
     }
 }
 
 /// By how much the signal has fallen since the warning, in bytes; negative if it has risen. `None`: the container is gone.
-fn relieved(entry: &Entry, id: TargetId) -> Option<i64> {
-    let before = entry.warnings.get(&id)?.evidence.value;
-    let now = entry.targets.iter().find(|t| t.id == id)?.last_sample()?.value?;
+fn relieved(entry: &Entry, instance: &ContainerId) -> Option<i64> {
+    let before = entry.warnings.get(instance)?.evidence.value;
+    let is_it = |name: &Name| matches!(name, Name::Container(_, id) if id == instance);
+    let now = entry.targets.iter().find(|t| is_it(&t.name))?.last_sample()?.value?;
     let signed = |bytes: Bytes| i64::try_from(bytes.0).unwrap_or(i64::MAX);
     Some(signed(before).saturating_sub(signed(now)))
 }

@@ -771,6 +771,26 @@ fn a_warning_goes_out_once_a_minute_and_its_effect_is_told() {
     assert!(notice.words().starts_with("The warning failed (no answer), and it did not help"), "{}", notice.words());
 }
 
+/// Its target is another one after that.
+#[test]
+fn a_guard_that_is_invalid_for_a_moment_is_no_reason_to_warn_again() {
+    let (mut desk, id) = watching(&warned());
+    let half = Evidence { value: Bytes(51 * MIB), threshold: Bytes(50 * MIB), ..evidence() };
+    desk.report(id, What::Warned(half));
+    let mut invalid = warned();
+    invalid["metadata"]["annotations"][format!("{PREFIX}memory-usage-threshold")] = json!("60m");
+    desk.apply(&invalid);
+    desk.apply(&warned());
+    let again = *desk.watched().last().unwrap();
+    assert_ne!(again, id);
+    desk.since();
+    desk.report(again, What::Warned(half));
+    assert_eq!(desk.since(), [""; 0], "not within a minute");
+    desk.now += Duration::from_secs(60);
+    desk.report(again, What::Warned(half));
+    assert_eq!(desk.since(), ["warn 1"]);
+}
+
 #[test]
 fn nobody_is_warned_in_a_dry_run_or_at_an_address_of_others() {
     let half = Evidence { value: Bytes(51 * MIB), threshold: Bytes(50 * MIB), ..evidence() };
