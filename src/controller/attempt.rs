@@ -268,6 +268,8 @@ impl Controller {
         if attempt.act != Act::Restart || attempt.asks || attempt.agreed.is_some() || is_killed {
             return; // it has ended by itself, or by the kernel
         }
+        // It has happened, and its token is spent: what comes later takes one of its own.
+        entry.reserved = None;
         let took = now.saturating_sub(attempt.progress.began);
         self.latencies.restarted(&key.0, took);
         let container = attempt.resize.container;

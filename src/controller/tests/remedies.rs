@@ -205,6 +205,32 @@ fn a_restart_that_is_given_up_holds_nothing_back() {
     assert_eq!(desk.since(), ["tell PreOOMRestarted"]);
 }
 
+/// The restart has its effect before any other remedy begins: whatever comes after it takes a token of its own.
+#[test]
+fn a_restart_that_is_given_up_and_comes_after_all_is_counted() {
+    let hour = Duration::from_secs(3600);
+    let mut desk = Desk::with(Limits { burst: 1, rescue_burst: 0, refill: hour, minimum_age: Duration::ZERO });
+    let mut pod = restarting("restart");
+    desk.apply(&pod);
+    let id = desk.watched()[0];
+    desk.crosses(id, 61, 1);
+    desk.answer(0, &Answer::Accepted);
+    desk.answer(1, &Answer::Accepted);
+    desk.since();
+    desk.looks_for(31_000, |_| 61);
+    assert_eq!(desk.since(), ["tell PreOOMRemedyFailed"]);
+    desk.report(id, What::Gone);
+    assert_eq!(desk.since(), ["tell PreOOMRestarted"]);
+    pod["metadata"]["generation"] = json!(2);
+    pod["status"]["containerStatuses"][0]["containerID"] = json!(format!("x://{}", "b".repeat(64)));
+    desk.apply(&pod);
+    let again = *desk.watched().last().unwrap();
+    desk.now += Duration::from_secs(60);
+    desk.since();
+    desk.crosses(again, 61, 1);
+    assert_eq!((desk.since(), desk.state().0.as_str()), (vec!["tell PreOOMEvictionHeld".to_owned()], "held"));
+}
+
 /// A held restart has to begin before the deadline of an eviction, which is the one that the sampler reports.
 #[test]
 fn a_held_restart_begins_at_its_own_deadline() {
