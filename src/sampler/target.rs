@@ -190,12 +190,12 @@ impl Target {
     }
 
     /// The warning that is to be reported.
-    pub(super) fn take_warning(&mut self) -> Option<Evidence> {
+    pub fn take_warning(&mut self) -> Option<Evidence> {
         self.warning.take()
     }
 
     /// The warning could not be reported; the next sample finds it again.
-    pub(super) fn warn_again(&mut self) {
+    pub fn warn_again(&mut self) {
         self.warned = false;
         self.settled = None;
     }

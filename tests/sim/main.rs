@@ -13,6 +13,7 @@
 
 mod ladder;
 mod memory;
+mod network;
 mod plan;
 mod pod;
 mod server;
@@ -116,6 +117,7 @@ const EXPECTED: &[&str] = &[
     "event: dip",
     "event: finished",
     "event: killed for the node's memory",
+    "event: moved",
     "event: ramp",
     "event: relabelled",
     "event: removed at once",
@@ -134,6 +136,13 @@ const EXPECTED: &[&str] = &[
     "kubelet: put off",
     "kubelet: raised",
     "kubelet: restarted",
+    "not warned: host network",
+    "not warned: link-local",
+    "not warned: loopback",
+    "not warned: multicast",
+    "not warned: no address",
+    "not warned: the node's",
+    "not warned: unspecified",
     "over in the end",
     "rearmed",
     "report: beyond limit",
@@ -143,6 +152,7 @@ const EXPECTED: &[&str] = &[
     "report: no limit",
     "report: over",
     "report: unreadable",
+    "report: warned",
     "report: worse",
     "sent: deletion",
     "sent: dry run",
@@ -150,6 +160,7 @@ const EXPECTED: &[&str] = &[
     "sent: question",
     "sent: raise",
     "sent: restart",
+    "sent: warning",
     "told: accepted",
     "told: dry run",
     "told: gave up",
@@ -163,9 +174,11 @@ const EXPECTED: &[&str] = &[
     "told: never",
     "told: no remedy",
     "told: not evicted",
+    "told: not warned",
     "told: raised",
     "told: restarted",
     "told: slow",
+    "told: warned",
     "understood: accepted",
     "understood: blocked",
     "understood: failing",
@@ -239,6 +252,9 @@ planted! {
     planted_waits_too_long: WaitsTooLong violates InTime;
     planted_restarts_against_a_budget: RestartsAgainstABudget violates RestartAsks;
     planted_evicts_unlisted: EvictsUnlisted violates Listed;
+    planted_warns_the_former: WarnsTheFormer violates NoStranger;
+    planted_warns_any_address: WarnsAnyAddress violates NoStranger;
+    planted_warns_twice: WarnsTwice violates WarnsOnce;
     planted_loses_answers: LosesAnswers violates Bounded;
     planted_keeps_the_gone_in_memory: KeepsTheGone violates Bounded;
 }

@@ -71,6 +71,10 @@ pub enum Invariant {
     GivesWay,
     /// What is told of raises and restarts is so.
     TrulyTold,
+    /// A warning goes to the pod's own address, as the watch has it now, where the pod asks for it, and to nobody else.
+    NoStranger,
+    /// A container is warned once a minute at most.
+    WarnsOnce,
     /// What is remembered is bounded by what there is.
     Bounded,
 }
@@ -117,6 +121,11 @@ pub enum Bug {
     WaitsTooLong,
     RestartsAgainstABudget,
     EvictsUnlisted,
+    /// It goes by the first address that it was told of a pod of this name.
+    WarnsTheFormer,
+    /// Any address will do, and the node's network, too.
+    WarnsAnyAddress,
+    WarnsTwice,
 }
 
 /// How often things happened.

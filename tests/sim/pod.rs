@@ -8,6 +8,7 @@ use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::ladder::{Ladder, NeverRestarted, Resized, Resizing, write_managers, write_resources};
+use crate::network::{Network, Warn};
 
 pub const MIB: u64 = 1 << 20;
 pub const NODE: &str = "n";
@@ -63,18 +64,20 @@ pub struct Ask {
     pub force: Option<u64>,
     pub targets: Targets,
     pub ladder: Ladder,
+    pub warn: Option<Warn>,
 }
 
 impl Ask {
     pub fn random(rng: &mut Rng) -> Ask {
+        let threshold = match rng.u8(0..20) {
+            0 => Threshold::Missing,
+            1 => Threshold::Bad("60m"),
+            2 => Threshold::Bad("0"),
+            3..=6 => Threshold::Quantity(rng.u64(20..120)),
+            _ => Threshold::Percent(rng.u64(40..95)),
+        };
         Ask {
-            threshold: match rng.u8(0..20) {
-                0 => Threshold::Missing,
-                1 => Threshold::Bad("60m"),
-                2 => Threshold::Bad("0"),
-                3..=6 => Threshold::Quantity(rng.u64(20..120)),
-                _ => Threshold::Percent(rng.u64(40..95)),
-            },
+            threshold,
             signal: match rng.u8(0..6) {
                 0 => Signal::Usage,
                 1 => Signal::Unreclaimable,
@@ -96,12 +99,26 @@ impl Ask {
                 _ => Targets::Unsaid,
             },
             ladder: Ladder::random(rng),
+            warn: Warn::random(rng, threshold),
         }
+    }
+
+    /// The same with the threshold of warnings, where there is one.
+    pub fn lowest(&self) -> Ask {
+        let threshold = match (self.threshold, self.warn) {
+            (Threshold::Percent(_), Some(warn)) => Threshold::Percent(warn.at),
+            (Threshold::Quantity(_), Some(warn)) => Threshold::Quantity(warn.at),
+            (threshold, _) => threshold,
+        };
+        Ask { threshold, ..*self }
     }
 
     /// The guarded containers and whether the pod's group is one; `None`: the guard is invalid.
     pub fn guarded(&self, pod: &Pod) -> Option<(Vec<&'static str>, bool)> {
         if matches!(self.threshold, Threshold::Missing | Threshold::Bad(_)) {
+            return None;
+        }
+        if self.warn.is_some_and(|warn| !warn.is_valid(self)) {
             return None;
         }
         let has: Vec<_> = pod.containers.iter().map(|c| c.name).collect();
@@ -180,6 +197,7 @@ pub struct Pod {
     /// Counts the changes of the spec.
     pub generation: i64,
     pub resized: Resized,
+    pub network: Network,
 }
 
 /// As the server writes it.
@@ -284,6 +302,9 @@ impl Pod {
             Targets::All => annotate("target-container-name", "*"),
             Targets::Named(names) => annotate("target-container-name", names),
         }
+        if let Some(warn) = self.ask.warn {
+            warn.annotate(&self.ask, &mut annotate);
+        }
         self.ask.ladder.annotate(annotate);
         if self.mirror {
             t.push_str(r#","kubernetes.io/config.mirror":"x""#);
@@ -314,6 +335,9 @@ impl Pod {
         t.push(']');
         if self.resizing.never == NeverRestarted::Pod {
             t.push_str(r#","restartPolicy":"Never""#);
+        }
+        if self.network.host {
+            t.push_str(r#","hostNetwork":true"#);
         }
         if let Some(grace) = self.grace {
             let _ = write!(t, r#","terminationGracePeriodSeconds":{grace}"#);
@@ -347,6 +371,7 @@ impl Pod {
         if self.resizing.guaranteed {
             t.push_str(r#","qosClass":"Guaranteed""#);
         }
+        self.network.write_status(&mut t);
         t.push_str("}}");
         t
     }

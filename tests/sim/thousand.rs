@@ -21,6 +21,7 @@ use pre_oom_killer::sampler::{Report, Sampler, read_all};
 use tokio::sync::mpsc;
 
 use crate::ladder::{EVICT, Resized, Resizing};
+use crate::network::Network;
 use crate::pod::{Ask, Container, Dry, Label, MIB, NODE, Owner, Pod, Signal, Targets, Threshold, wall};
 
 const PODS: u32 = 1000;
@@ -43,6 +44,7 @@ fn pod(n: u32) -> Pod {
             force: None,
             targets: Targets::Unsaid,
             ladder: EVICT,
+            warn: None,
         },
         mirror: false,
         owner: Owner::None,
@@ -66,6 +68,7 @@ fn pod(n: u32) -> Pod {
         made: Duration::ZERO,
         created: wall() - SignedDuration::try_from(hour).unwrap(),
         ready: true,
+        network: Network { address: None, host: false },
     }
 }
 

@@ -3,6 +3,7 @@
 use super::rungs::EVICTION;
 use super::*;
 use crate::ladder::{Ladder, NeverRestarted, Resized, Resizing};
+use crate::network::{Network, Warn};
 
 impl World<'_> {
     pub(super) fn step(&mut self) {
@@ -30,7 +31,13 @@ impl World<'_> {
                 let ids = self.bodies.get(uid).map_or(Vec::new(), |b| b.containers.values().copied().collect());
                 self.slow.extend(ids.into_iter().map(|id| (id, (until, has_stat))));
             }
-            43 | 45 => {}
+            43 => {}
+            45 => {
+                self.count("event: moved");
+                let network = self.network();
+                // Whether a pod is in its node's network never changes.
+                self.update(key, |pod| pod.network.address = network.address);
+            }
             0 => {
                 self.count("event: deleted");
                 self.terminate(key, None);
@@ -209,7 +216,7 @@ impl World<'_> {
         self.count("event: climb");
         let rng = &mut self.rng;
         let shape = Shape {
-            ask: Ask { threshold: Threshold::Percent(rng.u64(50..85)), ladder: Ladder::any(rng), ..GUARDED },
+            ask: climbing(rng),
             owner: Owner::None,
             limit: rng.u64(64..512) * MIB,
             older: Duration::from_secs(3600),
@@ -257,12 +264,18 @@ impl World<'_> {
         }
     }
 
+    /// A new one, with an address that nobody had before.
+    fn network(&mut self) -> Network {
+        self.addresses += 1;
+        Network::random(&mut self.rng, self.addresses)
+    }
+
     pub(super) fn create_as(&mut self, key: Key, like: Option<&Pod>, shape: Option<Shape>) {
         let uid = match self.rng.u8(0..60) {
             0 if !std::mem::replace(&mut self.agent_made, true) => AGENT.to_owned(),
             _ => format!("u{:x}", self.rng.u64(..)),
         };
-        let (now, wall) = (self.now, self.clock());
+        let (now, wall, network) = (self.now, self.clock(), self.network());
         let rng = &mut self.rng;
         let limit = match rng.u8(0..10) {
             0 => None,
@@ -316,6 +329,7 @@ impl World<'_> {
             resizing,
             generation: 1,
             resized: Resized::Never,
+            network,
         };
         if let Some(like) = like {
             (pod.owner, pod.label) = (like.owner, like.label);
@@ -533,4 +547,10 @@ impl World<'_> {
         let wait = if crashes { millis(100) } else { self.between(100, 10_000) };
         self.after(wait, Event::Starts(uid, container));
     }
+}
+
+/// More than one remedy, and maybe a warning before them.
+fn climbing(rng: &mut Rng) -> Ask {
+    let threshold = Threshold::Percent(rng.u64(50..85));
+    Ask { threshold, ladder: Ladder::any(rng), warn: Warn::random(rng, threshold), ..GUARDED }
 }

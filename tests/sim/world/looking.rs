@@ -78,7 +78,7 @@ impl World<'_> {
             let meant = self.meant.get(&id).and_then(|m| self.told.get(&m.key));
             meant.is_some_and(|p| {
                 let usage = Ask { signal: crate::pod::Signal::Usage, ..p.ask };
-                is_over(&s.own, s.base(), &usage) == Some(false)
+                is_over(&s.own, s.base(), &usage.lowest()) == Some(false)
             })
         };
         let meant = self.meant.get(&id);
@@ -136,7 +136,13 @@ impl World<'_> {
         let sound = looked.since.is_some_and(|since| since + Duration::from_secs(long) <= now);
         let waived = matches!(&found, Some((What::Above { evidence: e, .. } | What::Worsened(e), _)) if e.waived);
         let sound = sound || waived;
-        let (mut told, mut report) = (None, None);
+        let (mut told, mut report, mut warning) = (None, None, None);
+        if let Some(evidence) = looked.target.take_warning() {
+            match full {
+                true => looked.target.warn_again(),
+                false => warning = Some(looked.target.report(What::Warned(evidence))),
+            }
+        }
         if let Some((what, now_told)) = found
             && !full
         {
@@ -151,7 +157,7 @@ impl World<'_> {
             looked.scheduled = next;
             self.at(next, Event::Look(id, next));
         }
-        if let Some(report) = report {
+        for report in warning.into_iter().chain(report) {
             self.report(report, sound);
         }
     }

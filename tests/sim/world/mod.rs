@@ -21,6 +21,7 @@ mod resizing;
 mod rungs;
 mod showing;
 mod telling;
+mod warning;
 mod watching;
 mod wiring;
 
@@ -35,6 +36,7 @@ use jiff::{SignedDuration, Timestamp};
 use pre_oom_killer::act::answer::{Answer, answer_to};
 use pre_oom_killer::act::order::{Act, Order, request};
 use pre_oom_killer::act::timeouts::ANSWER_WITHIN;
+use pre_oom_killer::act::warn::Warned;
 use pre_oom_killer::cgroup::resolve::{Groups, Unresolved};
 use pre_oom_killer::cgroup::{Group, Hit, Machine, Malformed, ReadError, ReadErrorKind, Version};
 use pre_oom_killer::controller::{Controller, Effect, Settings};
@@ -53,6 +55,7 @@ use self::node::Node;
 use self::rungs::{Rung, Rungs};
 use crate::ladder::EVICT;
 use crate::memory::{Memory, is_over, is_past_force};
+use crate::network::Network;
 use crate::plan::{Bug, Counts, Invariant, Outcome};
 use crate::pod::{
     AGENT, Ask, Container, Dry, EXCLUDED, Key, Killed, Label, MIB, NODE, Owner, Pod, Signal, Targets, Threshold, name,
@@ -107,6 +110,7 @@ enum Event {
     Resolved(TargetId),
     Arrives(u64),
     Answered(u64),
+    Warned(TargetId, Warned),
     /// The kubelet has raised the limits of a pod's group, of a container's.
     GroupRaised(String),
     Raised(String, &'static str, u64),
@@ -170,6 +174,7 @@ const GUARDED: Ask = Ask {
     force: None,
     targets: Targets::Unsaid,
     ladder: EVICT,
+    warn: None,
 };
 
 /// A pod's processes, which may outlive its object.
@@ -328,6 +333,8 @@ pub struct World<'a> {
     last_read: HashMap<String, (TargetId, Option<Sample>, Moment)>,
     twins: u64,
     agent_made: bool,
+    /// How many addresses there were.
+    addresses: u32,
     // What was seen.
     tries: HashMap<String, Tries>,
     evicted: Vec<(Moment, &'static str, Excuse)>,
@@ -344,6 +351,10 @@ pub struct World<'a> {
     trails: HashMap<TargetId, VecDeque<(Moment, u64)>>,
     notices: HashMap<String, Vec<(&'static str, String)>>,
     missed: HashMap<String, u32>,
+    /// When each container was warned last.
+    warned: HashMap<(String, u64), Moment>,
+    /// The first address that was heard of a pod of this name: for a planted bug.
+    former: HashMap<Key, Network>,
     lost_over: HashSet<TargetId>,
     spins: (Moment, u32),
 }
@@ -432,6 +443,7 @@ pub fn live(seed: u64, bug: Option<Bug>, counts: &mut Counts, tracing: bool) -> 
         last_read: HashMap::new(),
         twins: 1 << 40,
         agent_made: false,
+        addresses: 0,
         tries: HashMap::new(),
         evicted: Vec::new(),
         restarting: BTreeMap::new(),
@@ -442,6 +454,8 @@ pub fn live(seed: u64, bug: Option<Bug>, counts: &mut Counts, tracing: bool) -> 
         trails: HashMap::new(),
         notices: HashMap::new(),
         missed: HashMap::new(),
+        warned: HashMap::new(),
+        former: HashMap::new(),
         lost_over: HashSet::new(),
         spins: (Moment::ZERO, 0),
         rng,
@@ -584,6 +598,7 @@ impl World<'_> {
             Event::Resolved(id) => self.resolved(id),
             Event::Arrives(number) => self.arrives(number),
             Event::Answered(number) => self.answered(number),
+            Event::Warned(id, answer) => self.controller.warned(id, answer),
             Event::GroupRaised(uid) => self.group_raised(&uid),
             Event::Raised(uid, container, id) => self.raised(&uid, container, id),
             Event::Stopped(uid, container, id) => self.stopped(&uid, container, id),

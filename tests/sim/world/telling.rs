@@ -44,8 +44,10 @@ impl World<'_> {
             | (Some(Bug::SwallowsEvicted), "accepted") => return,
             _ => {}
         }
-        if kind == "restarted" {
-            self.restarting.remove(&notice.pod.uid.0);
+        match kind {
+            "restarted" => drop(self.restarting.remove(&notice.pod.uid.0)),
+            "not warned" => self.told_not_warned(notice),
+            _ => {}
         }
         self.count(count);
         self.told_of_rung(notice);
@@ -103,7 +105,7 @@ impl World<'_> {
         let words = format!("{container}: {}", notice.subject.once());
         let there = self.told.values().any(|p| p.uid == uid);
         let notices = self.notices.entry(uid.clone()).or_default();
-        let may_come_again = matches!(kind, "accepted" | "dry run" | "raised" | "restarted" | "gave up");
+        let may_come_again = matches!(kind, "accepted" | "dry run" | "raised" | "restarted" | "gave up" | "warned");
         if there && !may_come_again && notices.iter().any(|(_, w)| *w == words) {
             self.fail(Invariant::ToldOnce, format!("told of {uid} twice: {words}"));
             return;

@@ -108,6 +108,7 @@ impl World<'_> {
         if let Some(pod) = self.told.remove(&key) {
             self.notices.remove(&pod.uid);
             self.forget_limits(&pod.uid);
+            self.warned.retain(|(uid, _), _| *uid != pod.uid);
             self.sent.values_mut().filter(|s| s.order.pod.uid.0 == pod.uid).for_each(|s| s.forgotten = true);
             if let Some(tries) = self.tries.get_mut(&pod.uid) {
                 *tries = Tries { in_flight: tries.in_flight, ..Tries::default() };
@@ -150,6 +151,8 @@ impl World<'_> {
                         });
                     }
                     Some(Bug::LosesTheGrace) => pod.ask.grace = None,
+                    Some(Bug::WarnsTheFormer) => pod.network = *self.former.entry(pod.key).or_insert(pod.network),
+                    Some(Bug::WarnsAnyAddress) => pod.network = Network::SOUND,
                     Some(Bug::IgnoresDryRun) => pod.ask.dry = Dry::Off,
                     _ => {}
                 }

@@ -71,7 +71,12 @@ impl World<'_> {
             }
             Effect::Sampler(command) => self.obey(command),
             Effect::Post(number, order) => self.post(number, order),
-            Effect::Warn(..) => panic!("nobody wants to be warned"),
+            Effect::Warn(id, warning) => {
+                if self.bug == Some(Bug::WarnsTwice) {
+                    self.warn(id, (*warning).clone());
+                }
+                self.warn(id, *warning);
+            }
             Effect::Notify(notice) => self.noticed(&notice),
         }
     }
