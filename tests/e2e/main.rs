@@ -144,6 +144,7 @@ fn main() {
             what_is_not_allowed_drops_out
             warn_relieves_a_cache
             hanging_warn_delays_nothing
+            warning_is_not_repeated
             warn_goes_to_no_other_address;
         page:
             a_ramp_moves_and_its_eviction_appears
