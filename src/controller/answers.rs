@@ -87,7 +87,7 @@ impl Controller {
         // By the last sample: what was seen at the crossing may have been a single step.
         let left = entry.targets.iter().find(|t| t.id == target).map(urgency).filter(|left| *left != Duration::MAX);
         let earlier = if act == Act::Delete { &entry.delete_failure } else { &entry.failure };
-        let attempt = failures(earlier.as_ref(), now);
+        let attempt = failures(earlier.as_deref(), now);
         match answer.retry_after(attempt, self.random.f64(), left) {
             None => {
                 let (asked, mark_by) = (request.since, Some(now + MARKED_WITHIN));
@@ -176,7 +176,7 @@ impl Controller {
             }
             let unheard = |f: &&mut Failure| f.unheard && now < f.not_before;
             if let (Stage::Retrying { at, .. }, Some(failure)) =
-                (&mut entry.stage, entry.failure.as_mut().filter(unheard))
+                (&mut entry.stage, entry.failure.as_deref_mut().filter(unheard))
             {
                 (failure.not_before, *at) = (now, now);
                 self.open.insert(key.clone());
@@ -235,7 +235,7 @@ impl Controller {
         entry.reserved = reservation;
         entry.may_have_happened = true;
         let answer = Answer::Ineffective;
-        let attempt = failures(entry.failure.as_ref(), now);
+        let attempt = failures(entry.failure.as_deref(), now);
         let wait = answer.retry_after(attempt, self.random.f64(), None).unwrap_or_default();
         let container = entry.container_of(target);
         let subject = Subject::NotEvicted { evidence, act, answer: answer.clone(), mode: DryRun::Off, asked: false };
@@ -247,7 +247,7 @@ impl Controller {
     pub(super) fn learn_end(&mut self, now: Moment, pod: &PodRef, id: TargetId) {
         let key = key_of(pod);
         self.restart_ended(now, &key, id);
-        let Some(Entry { stage: Stage::Leaving(leaving), .. }) = self.pods.get(&key) else { return };
+        let Some(Stage::Leaving(leaving)) = self.pods.get(&key).map(|entry| &entry.stage) else { return };
         if leaving.target == id {
             self.latencies.ended(&key.0, now.saturating_sub(leaving.asked));
         }
@@ -273,12 +273,12 @@ fn fail(
         not_before,
     };
     match subject {
-        Subject::NotEvicted { act: Act::Delete, .. } => entry.delete_failure = Some(failure),
+        Subject::NotEvicted { act: Act::Delete, .. } => entry.delete_failure = Some(Box::new(failure)),
         _ => {
             if failure.blocked {
                 entry.remedies.eviction_blocked(not_before);
             }
-            entry.failure = Some(failure);
+            entry.failure = Some(Box::new(failure));
         }
     }
     notify(effects, entry, container, subject.clone());

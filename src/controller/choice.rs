@@ -52,7 +52,7 @@ impl Controller {
     fn consider(&mut self, now: Moment, key: &Key, read: &mut Read<'_>, node: &mut ReadNode<'_>) {
         let Some(Step { evict, guard, back_off }) = self.next_step(now, key) else { return };
         let mut found = Found::default();
-        let above = self.pods.get(key).map(above_targets).unwrap_or_default();
+        let above = self.pods.get(key).map(|entry| above_targets(entry)).unwrap_or_default();
         for i in above {
             let Some(entry) = self.pods.get_mut(key) else { return };
             let Some((evidence, sample)) = read_again(&mut self.effects, entry, i, &guard, read) else { continue };
@@ -342,7 +342,7 @@ fn read_again(
     // A single reading shows no growth; the sampler's last sample does.
     let seen = match view.last().map(|last_sample| last_sample.verdict) {
         Some(Verdict::Above(seen)) => Some(seen),
-        _ => *above,
+        _ => above.as_deref().copied(),
     };
     if let Some(seen) = seen {
         evidence.growth = seen.growth;

@@ -76,7 +76,8 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Controller {
     pub(super) settings: Settings,
-    pub(super) pods: BTreeMap<Key, Entry>,
+    /// In boxes: the nodes of the map are half empty.
+    pub(super) pods: BTreeMap<Key, Box<Entry>>,
     pub(super) by_target: HashMap<TargetId, Key>,
     /// Pods with something due by time, so that no other pod has to be checked.
     pub(super) due: BTreeSet<(Moment, Key)>,
@@ -156,7 +157,7 @@ impl Controller {
 }
 
 pub(super) fn find<'a>(
-    pods: &'a mut BTreeMap<Key, Entry>,
+    pods: &'a mut BTreeMap<Key, Box<Entry>>,
     by_target: &HashMap<TargetId, Key>,
     id: TargetId,
 ) -> Option<(&'a mut Entry, usize)> {

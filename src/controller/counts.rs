@@ -91,7 +91,7 @@ impl Controller {
 
     #[must_use]
     pub fn sizes(&self) -> Sizes {
-        let most = |of: fn(&Entry) -> usize| self.pods.values().map(of).max().unwrap_or(0);
+        let most = |of: fn(&Entry) -> usize| self.pods.values().map(|entry| of(entry)).max().unwrap_or(0);
         Sizes {
             pods: self.pods.len(),
             targets: self.pods.values().map(|e| e.targets.len()).sum(),

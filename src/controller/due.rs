@@ -12,7 +12,7 @@ impl Controller {
     #[must_use]
     pub fn next_tick(&self) -> Option<Moment> {
         let due = self.due.first().map(|(at, _)| *at);
-        debug_assert_eq!(due, self.pods.values().filter_map(Entry::due).min(), "every change is noted");
+        debug_assert_eq!(due, self.pods.values().filter_map(|entry| entry.due()).min(), "every change is noted");
         due
     }
 

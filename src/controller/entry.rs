@@ -63,7 +63,7 @@ pub(super) enum GroupState {
         groups: Groups,
         view: Arc<Shown>,
         /// The sampler's last report.
-        above: Option<Evidence>,
+        above: Option<Box<Evidence>>,
         /// Why it cannot be read; `None` once it can be again.
         unreadable: Option<String>,
     },
@@ -171,9 +171,9 @@ pub(super) struct Entry {
     pub(super) stage: Stage,
     pub(super) remedies: Remembered,
     pub(super) warnings: Warnings,
-    pub(super) failure: Option<Failure>,
+    pub(super) failure: Option<Box<Failure>>,
     /// The same for a deletion past its disruption budget. A refused deletion is no reason to evict less often.
-    pub(super) delete_failure: Option<Failure>,
+    pub(super) delete_failure: Option<Box<Failure>>,
     /// The token of an eviction whose answer was lost. It may have happened, and is requested again.
     pub(super) reserved: Option<Reservation>,
     /// An earlier request may have been carried out: its answer was lost, or it had no known effect.

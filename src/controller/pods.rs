@@ -106,7 +106,8 @@ impl Controller {
     ) -> Option<Before> {
         let never = never(&pod, &self.settings.scope);
         let Some(entry) = self.pods.get_mut(key) else {
-            self.pods.insert(key.clone(), Entry::new(now, pod, owner, guard, by_namespace, never));
+            let entry = Entry::new(now, pod, owner, guard, by_namespace, never);
+            self.pods.insert(key.clone(), Box::new(entry));
             return None;
         };
         entry.owner = owner;
@@ -207,6 +208,7 @@ impl Controller {
             let target = Guarded { id, name, since: now, edit: 0, state };
             let want = want(entry, &target, now);
             self.effects.push(Effect::Resolve(id, want));
+            entry.targets.reserve_exact(1);
             entry.targets.push(target);
         }
     }

@@ -40,7 +40,7 @@ pub(super) struct Remembered {
     /// Refusals that stand until the pod's spec changes, with its generation.
     refused: BTreeMap<(String, Remedy), (i64, String)>,
     /// The lowest limit of each container that this agent has seen.
-    lowest: BTreeMap<String, Bytes>,
+    lowest: Vec<(String, Bytes)>,
     /// Our last raise of each container.
     raised: BTreeMap<String, OurRaise>,
     /// When somebody lowered a limit that we had raised.
@@ -99,8 +99,13 @@ impl Remembered {
                 Resized::ByUs if !container.memory.restarts => container.memory.request.unwrap_or_default(),
                 Resized::ByUs | Resized::Never | Resized::ByOthers => limit,
             };
-            let lowest = self.lowest.entry(container.name.clone()).or_insert(first);
-            *lowest = limit.min(*lowest);
+            match self.lowest.iter_mut().find(|(name, _)| *name == container.name) {
+                Some((_, lowest)) => *lowest = limit.min(*lowest),
+                None => {
+                    self.lowest.reserve_exact(1);
+                    self.lowest.push((container.name.clone(), limit.min(first)));
+                }
+            }
             let Some(ours) = self.raised.get_mut(&container.name) else { continue };
             ours.seen |= limit >= ours.to;
             if limit < ours.to && ours.is_before(pod.generation) {
@@ -209,7 +214,7 @@ pub(super) fn raised_in(entry: &Entry) -> Bytes {
         _ => None,
     };
     let raised = entry.pod.containers.iter().filter_map(|c| {
-        let lowest = *entry.remedies.lowest.get(&c.name)?;
+        let (_, lowest) = *entry.remedies.lowest.iter().find(|(name, _)| *name == c.name)?;
         let wanted = under_way.filter(|(name, _)| *name == c.name).map(|(_, limit)| limit);
         let unseen = entry.remedies.raised.get(&c.name).filter(|ours| !ours.seen).map(|ours| ours.to);
         let limit = c.memory.limit?.max(wanted.unwrap_or_default()).max(unseen.unwrap_or_default());
@@ -360,7 +365,7 @@ impl Controller {
 
     /// By how much the limits of this node's containers are raised, all together.
     pub(super) fn raised(&self) -> Bytes {
-        self.pods.values().map(raised_in).fold(Bytes(0), Bytes::plus)
+        self.pods.values().map(|entry| raised_in(entry)).fold(Bytes(0), Bytes::plus)
     }
 }
 

@@ -35,7 +35,7 @@ impl Controller {
         }
         match report.what {
             What::Above { evidence, .. } | What::Worsened(evidence) => {
-                *above = Some(evidence);
+                *above = Some(Box::new(evidence));
                 self.open.insert(key_of(&entry.pod.id));
             }
             What::Warned(evidence) => self.warn(now, id, evidence),

@@ -5,6 +5,7 @@
 //! between. Each sample is therefore kept as an interval that surely contains the true value. Urgent decisions rest on
 //! the lower end of what the intervals allow ([`Trend::at_least`]).
 
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use crate::ground::clock::Moment;
@@ -38,6 +39,22 @@ const FEWEST_POINTS: usize = 4;
 /// busy CPUs can cause.
 const UNSETTLED: u64 = 1 << 20;
 
+/// A moment in half of its size: in nanoseconds and one more, so that an option of it is no larger.
+#[derive(Clone, Copy, Debug)]
+struct Nanos(NonZeroU64);
+
+impl From<Moment> for Nanos {
+    fn from(at: Moment) -> Nanos {
+        Nanos(NonZeroU64::MIN.saturating_add(u64::try_from(at.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl From<Nanos> for Moment {
+    fn from(at: Nanos) -> Moment {
+        Moment::from_nanos(at.0.get() - 1)
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Observed {
     /// Before the first file was read.
@@ -64,21 +81,72 @@ impl Observed {
     }
 }
 
+/// The same in 24 bytes instead of 64: most of what a container costs the agent is kept like this. Rounded by less than a page.
+#[derive(Clone, Copy, Debug)]
+struct Packed {
+    from: Nanos,
+    /// How long it took, in microseconds.
+    took: u32,
+    /// In pages, as the next ones.
+    usage: u32,
+    /// By how much the most was more.
+    more: u32,
+    /// One more than it was.
+    clean: Option<NonZeroU32>,
+}
+
+/// The page of all kernels that we know of is a multiple of it.
+const PAGE: u64 = 4096;
+
+fn pages(bytes: Bytes) -> u32 {
+    u32::try_from(bytes.0 / PAGE).unwrap_or(u32::MAX)
+}
+
+fn of_pages(pages: u32) -> Bytes {
+    Bytes(u64::from(pages) * PAGE)
+}
+
+impl From<Observed> for Packed {
+    fn from(it: Observed) -> Packed {
+        let took = it.until.saturating_sub(it.from).as_nanos().div_ceil(1000);
+        Packed {
+            from: it.from.into(),
+            took: u32::try_from(took).unwrap_or(u32::MAX),
+            usage: pages(it.usage),
+            more: pages(it.most_usage).saturating_sub(pages(it.usage)),
+            clean: it.clean.map(|clean| NonZeroU32::MIN.saturating_add(pages(clean))),
+        }
+    }
+}
+
+impl From<Packed> for Observed {
+    fn from(it: Packed) -> Observed {
+        let from = Moment::from(it.from);
+        Observed {
+            from,
+            until: from + Duration::from_micros(u64::from(it.took)),
+            usage: of_pages(it.usage),
+            most_usage: of_pages(it.usage.saturating_add(it.more)),
+            clean: it.clean.map(|clean| of_pages(clean.get() - 1)),
+        }
+    }
+}
+
 /// A point of the slow growth.
 #[derive(Clone, Copy, Debug)]
 struct Point {
-    at: Moment,
+    at: Nanos,
     net: Bytes,
 }
 
 /// What we remember of a container's memory. It has a fixed size.
 #[derive(Clone, Debug, Default)]
 pub struct Trend {
-    samples: [Option<Observed>; SAMPLES],
+    samples: [Option<Packed>; SAMPLES],
     /// Where the next sample is stored.
     next: usize,
     /// Some of them, farther apart.
-    coarse: [Option<Observed>; COARSE],
+    coarse: [Option<Packed>; COARSE],
     next_coarse: usize,
     /// The last known usage minus clean cache.
     net: Option<Bytes>,
@@ -108,10 +176,10 @@ impl<const N: usize> Slope<N> {
 
     /// Adds a point, if the last one is at least `each` ago.
     fn point(&mut self, each: Duration, at: Moment, net: Bytes) {
-        if self.last().is_some_and(|last| at < last.at + each) {
+        if self.last().is_some_and(|last| at < Moment::from(last.at) + each) {
             return;
         }
-        self.points[self.next] = Some(Point { at, net });
+        self.points[self.next] = Some(Point { at: at.into(), net });
         self.next = (self.next + 1) % N;
         // Points that are much older than this say nothing about the present.
         let window = each * u32::try_from(N).unwrap_or(u32::MAX);
@@ -121,11 +189,11 @@ impl<const N: usize> Slope<N> {
     /// The slope that three quarters of all pairs of points agree on. This is a cautious form of the Theil–Sen
     /// estimator, which takes the median.
     fn of_three_quarters(&self, now: Moment, window: Duration) -> Option<i64> {
-        let mut points = [Point { at: Moment::ZERO, net: Bytes(0) }; N];
+        let mut points = [Point { at: Moment::ZERO.into(), net: Bytes(0) }; N];
         let mut n = 0;
         // Oldest first.
         let in_order = (0..N).filter_map(|i| self.points[(self.next + i) % N]);
-        for point in in_order.filter(|p| now.saturating_sub(p.at) <= window) {
+        for point in in_order.filter(|p| now.saturating_sub(p.at.into()) <= window) {
             points[n] = point;
             n += 1;
         }
@@ -138,7 +206,7 @@ impl<const N: usize> Slope<N> {
         for (i, later) in points[..n].iter().enumerate() {
             for earlier in &points[..i] {
                 let risen = i128::from(later.net.0) - i128::from(earlier.net.0);
-                slopes[count] = rate(risen, later.at.checked_sub(earlier.at)?)?;
+                slopes[count] = rate(risen, Moment::from(later.at).checked_sub(earlier.at.into())?)?;
                 count += 1;
             }
         }
@@ -175,18 +243,18 @@ impl Trend {
     }
 
     fn push(&mut self, look: Observed) {
-        self.samples[self.next] = Some(look);
+        self.samples[self.next] = Some(look.into());
         self.next = (self.next + 1) % SAMPLES;
         // A sample without its cache bounds nothing.
         if look.clean.is_some() && self.coarse_back(0).is_none_or(|last| look.from >= last.from + COARSE_EACH) {
-            self.coarse[self.next_coarse] = Some(look);
+            self.coarse[self.next_coarse] = Some(look.into());
             self.next_coarse = (self.next_coarse + 1) % COARSE;
         }
     }
 
     /// The sample `n` before the last.
     fn back(&self, n: usize) -> Option<Observed> {
-        (n < SAMPLES).then(|| self.samples[(self.next + SAMPLES - 1 - n) % SAMPLES])?
+        (n < SAMPLES).then(|| self.samples[(self.next + SAMPLES - 1 - n) % SAMPLES])?.map(Observed::from)
     }
 
     fn point(&mut self, at: Moment, net: Bytes) {
@@ -261,7 +329,7 @@ impl Trend {
 
     /// The point `n` before the last of the coarse ones.
     fn coarse_back(&self, n: usize) -> Option<Observed> {
-        (n < COARSE).then(|| self.coarse[(self.next_coarse + COARSE - 1 - n) % COARSE])?
+        (n < COARSE).then(|| self.coarse[(self.next_coarse + COARSE - 1 - n) % COARSE])?.map(Observed::from)
     }
 
     /// How fast usage rose between the last two samples, in bytes a second; `None` if it did not rise. Growth over a
