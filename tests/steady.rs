@@ -143,6 +143,7 @@ fn what_cannot_have_grown_is_sampled_once_a_second() {
     assert!((250..600).contains(&counts.samples), "{counts:?}");
     assert!(counts.wakeups <= 40, "{counts:?}");
     assert!((240..=280).contains(&counts.limits), "{counts:?}");
+    assert!(counts.stats <= 40, "no verdict depends on the cache, and it is what it was: {counts:?}");
 }
 
 /// 250 containers with limits from 128 MiB to 4 GiB, 20 to 55 % used.

@@ -16,8 +16,11 @@ use crate::ground::units::Bytes;
 const SAMPLE: Duration = Duration::from_micros(4);
 /// A wait shorter than this part of what a sample would gain is not worth a wake-up.
 const WORTH_PART: u32 = 4;
-/// A target shares a wake-up for its sample if it would need one of its own within this time.
-const SHARED: Duration = Duration::from_millis(100);
+/// Targets that are sampled only because a second has passed are sampled together, at multiples of this time. A read is cheaper
+/// after others: measured with 250 groups, 6.0 µs in 25 wake-ups a second, 2.5 µs in 4, and 2.2 µs in 2.
+const TICK: Duration = Duration::from_millis(240);
+/// They share a wake-up that comes so long before: four ticks and this are a second.
+const SHARED: Duration = Duration::from_millis(40);
 /// How long the count is not read after it has spared too little: twice as long each time, up to the maximum.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(16);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -68,6 +71,11 @@ impl Budget {
     fn is_refuted(&self, now: Allocated, uncounted: &Uncounted) -> bool {
         self.grown.is_some_and(|(grown, since)| grown > uncounted.most_growth(since, now))
     }
+}
+
+/// The last multiple of [`TICK`] that is not after this moment.
+fn last_tick(at: Moment) -> Moment {
+    at - Duration::from_nanos(u64::try_from(at.as_nanos() % TICK.as_nanos()).unwrap_or_default())
 }
 
 impl AllocationClock {
@@ -134,6 +142,6 @@ impl AllocationClock {
         before: Option<(&Budget, Bytes)>,
     ) -> Budget {
         let grown = before.and_then(|(before, grown)| Some((grown, before.since?)));
-        Budget { allowance, interval, since: self.last, until: limit_read_at + LONGEST_INTERVAL, grown }
+        Budget { allowance, interval, since: self.last, until: last_tick(limit_read_at + LONGEST_INTERVAL), grown }
     }
 }

@@ -24,9 +24,10 @@ const SHOWN_STAT_AGE: Duration = Duration::from_secs(10);
 /// The age at which a sample reads the limits again: an in-place resize rewrites them. A sample may come early by a tenth, so
 /// that they are never older than a second and a sample's interval.
 pub(super) const LIMIT_AGE: Duration = Duration::from_millis(900);
-/// The maximum age of the pod's level and the counts of kills, if the container is far from its own limit. Nothing
-/// urgent depends on them then. Reading them each second, too, would be a third of what a quiet node costs (measured).
-const FAR_AGE: Duration = Duration::from_secs(5);
+/// The same for the pod's level and the counts of kills, if the container is far from its own limit, so that they are never older
+/// than five seconds. Nothing urgent depends on them then. Reading them each second, too, would be a third of what a quiet node
+/// costs (measured).
+const FAR_AGE: Duration = Duration::from_millis(4_700);
 /// The maximum age of the usage of a near container's pod. In between, it is assumed to have moved as the container's
 /// has.
 const POD_AGE: Duration = NEAR;
@@ -169,7 +170,8 @@ impl Reader {
             && match self.inputs {
                 Inputs::Usage => true,
                 Inputs::UsageAndPod => {
-                    !is_old(self.pod_read_at, POD_AGE, now) && !is_old(self.stat_read_at, STAT_AGE, now)
+                    let stat_age = self.stat_age(own.usage);
+                    !is_old(self.pod_read_at, POD_AGE, now) && !is_old(self.stat_read_at, stat_age, now)
                 }
                 Inputs::Cache => !is_old(self.pod_read_at, POD_AGE, now) && self.has_same_cache(own.usage, now),
             }
@@ -202,7 +204,7 @@ impl Reader {
         };
         if self.inputs == Inputs::Cache && self.has_same_cache(own.usage, now) {
             sample.own.stat = last.own.stat;
-        } else if (self.inputs == Inputs::Cache || is_old(self.stat_read_at, self.stat_age(), now))
+        } else if (self.inputs == Inputs::Cache || is_old(self.stat_read_at, self.stat_age(own.usage), now))
             && !self.cache(&mut sample, now, with)?
         {
             return Ok(None);
@@ -301,9 +303,14 @@ impl Reader {
         same
     }
 
-    /// The maximum age of the cache.
-    fn stat_age(&self) -> Duration {
-        if self.inputs == Inputs::Usage { SHOWN_STAT_AGE } else { STAT_AGE }
+    /// The maximum age of the cache, if usage is this now. If no verdict depends on it, and usage is what it was, it is of
+    /// interest for people alone.
+    fn stat_age(&self, usage: Bytes) -> Duration {
+        match self.inputs {
+            Inputs::Usage => SHOWN_STAT_AGE,
+            Inputs::UsageAndPod if self.stat_read_of == Some(usage) => SHOWN_STAT_AGE,
+            Inputs::UsageAndPod | Inputs::Cache => STAT_AGE,
+        }
     }
 }
 
