@@ -132,29 +132,22 @@ impl Group {
     /// # Errors
     /// When the file cannot be read or lacks a field.
     pub fn stat(&self) -> Result<Option<Stat>, ReadError> {
-        let mut buffer = [0; STAT_BUFFER];
-        let stat = self.parsed(&self.stat, self.version.files().stat, &mut buffer, |t| self.version.parse_stat(t))?;
-        Ok(stat.map(|stat| stat.times(self.times)))
+        Ok(self.stat_and_breakdown(false)?.map(|(stat, _)| stat))
     }
 
-    /// What its memory consists of, for people; `None` if it is gone or cannot be read. As expensive as [`Group::stat`].
-    #[must_use]
-    pub fn breakdown(&self) -> Option<Breakdown> {
+    /// The same; and from the same text what its memory consists of, if that is `wanted` for people.
+    pub(super) fn stat_and_breakdown(&self, wanted: bool) -> Result<Option<(Stat, Option<Breakdown>)>, ReadError> {
         let mut buffer = [0; STAT_BUFFER];
-        let parse = |text: &[u8]| Ok(self.version.parse_breakdown(text));
-        self.parsed(&self.stat, self.version.files().stat, &mut buffer, parse).ok()?
+        self.parsed(&self.stat, self.version.files().stat, &mut buffer, |text| {
+            let breakdown = wanted.then(|| self.version.parse_breakdown(text).times(self.times));
+            Ok((self.version.parse_stat(text)?.times(self.times), breakdown))
+        })
     }
 
     /// How long its `memory.stat` takes to read, if that is so long that another thread reads it (`StatReader`).
     #[must_use]
     pub fn slow_for(&self) -> Option<Duration> {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner).slow_for()
-    }
-
-    /// Whether its `memory.stat` takes so long to read that nothing but a verdict is worth it.
-    #[must_use]
-    pub fn is_costly(&self) -> bool {
-        self.pace.lock().unwrap_or_else(PoisonError::into_inner).is_costly()
     }
 
     /// How many processes the kernel killed for lack of memory, and for which limit. `before` is what was read last:
@@ -337,7 +330,11 @@ mod tests {
             kernel: Bytes(3 + 4 + 1),
             sockets: Bytes(9),
         };
-        assert_eq!((group.breakdown(), peak(dir.path())), (Some(expected), Some(Bytes(73_400_320))));
+        assert_eq!(group.stat_and_breakdown(true).unwrap(), Some((stat, Some(expected))));
+        assert_eq!(
+            (group.stat_and_breakdown(false).unwrap(), peak(dir.path())),
+            (Some((stat, None)), Some(Bytes(73_400_320)))
+        );
     }
 
     #[test]
@@ -366,7 +363,8 @@ mod tests {
         assert_eq!(group.failed_charges(), Some(9));
         let (anonymous, shmem) = (Bytes(70), Bytes(3));
         let cache = Breakdown { active_file: Bytes(200), inactive_file: Bytes(100), ..Breakdown::default() };
-        assert_eq!(group.breakdown(), Some(Breakdown { anonymous, shmem, ..cache }));
+        let breakdown = group.stat_and_breakdown(true).unwrap().and_then(|(_, breakdown)| breakdown);
+        assert_eq!(breakdown, Some(Breakdown { anonymous, shmem, ..cache }));
         assert_eq!(peak(dir.path()), Some(Bytes(73_400_320)));
         assert_eq!(peak(Path::new("/nonexistent")), None);
     }

@@ -24,7 +24,7 @@ pub use self::error::{Malformed, ReadError, ReadErrorKind};
 pub use self::group::{Group, Machine, peak};
 pub use self::hierarchy::{Hierarchy, HierarchyError};
 pub use self::kills::{Hit, Kills};
-pub use self::pace::{Reading, StatRead};
+pub use self::pace::{ForPeople, Reading, StatRead};
 pub use self::parse::Limit;
 pub use self::slow::StatReader;
 pub use self::version::Version;

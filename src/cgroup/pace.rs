@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::error::ReadError;
 use crate::ground::clock::Moment;
-use crate::ground::memory::Stat;
+use crate::ground::memory::{Breakdown, Stat};
 use crate::ground::units::Bytes;
 
 /// A file is slow after one read that takes this long: a ramp of 1 GiB/s fills 100 MiB in that time.
@@ -39,6 +39,15 @@ pub struct Reading {
     pub took: Duration,
 }
 
+/// What a read of `memory.stat` tells people besides. It comes from the text of a read that is made anyway, so it is to be had
+/// only where there is one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ForPeople {
+    pub wanted: bool,
+    /// The breakdown of the memory, and just before when it was read.
+    pub found: Option<(Moment, Breakdown)>,
+}
+
 /// What we know of a group's file.
 #[derive(Debug, Default)]
 pub(super) struct StatPace {
@@ -51,6 +60,8 @@ pub(super) struct StatPace {
     both_took: Duration,
     /// The result of the last read.
     pub(super) last: Option<Result<Option<Reading>, ReadError>>,
+    /// What the last read told people, if another thread made it. (Few files are slow, and the others need not keep the room.)
+    pub(super) breakdown: Option<Box<Breakdown>>,
     /// Another thread reads it, or is about to.
     pub(super) asked: bool,
     /// A slow file is not read before this moment. A queued first read is not done in place before it.
@@ -62,10 +73,6 @@ impl StatPace {
         self.is_slow.then_some(self.took)
     }
 
-    pub(super) fn is_costly(&self) -> bool {
-        self.is_slow || self.both_took >= COSTLY
-    }
-
     /// Whether the last result has to do, because a read now would take more than its part of the time.
     pub(super) fn is_paced(&self, now: Moment) -> bool {
         let read = matches!(self.last, Some(Ok(Some(reading))) if now < reading.until + self.both_took * PACE);
@@ -74,6 +81,7 @@ impl StatPace {
 
     /// Records a finished read.
     pub(super) fn ended(&mut self, from: Moment, until: Moment, found: StatResult) {
+        let breakdown = found.as_ref().ok().and_then(|found| found.as_ref()?.breakdown);
         let took = until.saturating_sub(from);
         self.both_took = took.min(self.took);
         self.took = took;
@@ -89,7 +97,7 @@ impl StatPace {
             self.in_a_row = 0;
         }
         self.last = Some(found.map(|found| {
-            found.map(|(before, stat, after)| Reading {
+            found.map(|Found { before, stat, after, .. }| Reading {
                 stat,
                 least_usage: before.min(after),
                 most_usage: before.max(after),
@@ -98,10 +106,23 @@ impl StatPace {
                 took,
             })
         }));
+        match (breakdown.filter(|_| self.is_slow || self.asked), &mut self.breakdown) {
+            (Some(breakdown), Some(kept)) => **kept = breakdown,
+            (breakdown, kept) => *kept = breakdown.map(Box::new),
+        }
+    }
+
+    /// The breakdown that belongs to the last result.
+    fn for_people(&self) -> Option<(Moment, Breakdown)> {
+        let Some(Ok(Some(reading))) = &self.last else { return None };
+        Some((reading.from, **self.breakdown.as_ref()?))
     }
 
     /// Answers with the last result.
-    pub(super) fn answer(&self) -> Result<StatRead, ReadError> {
+    pub(super) fn answer(&self, people: &mut ForPeople) -> Result<StatRead, ReadError> {
+        if people.wanted {
+            people.found = self.for_people().or(people.found);
+        }
         match &self.last {
             Some(Ok(Some(reading))) => Ok(StatRead::Read(*reading)),
             Some(Ok(None)) => Ok(StatRead::Gone),
@@ -111,8 +132,18 @@ impl StatPace {
     }
 }
 
-/// Usage, stat, and usage again; `None` if the group is gone.
-pub(super) type StatResult = Result<Option<(Bytes, Stat, Bytes)>, ReadError>;
+/// What was found; `None` if the group is gone.
+pub(super) type StatResult = Result<Option<Found>, ReadError>;
+
+/// Stat, and usage before and after it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    pub(super) before: Bytes,
+    pub(super) stat: Stat,
+    pub(super) after: Bytes,
+    /// If it was wanted.
+    pub(super) breakdown: Option<Breakdown>,
+}
 
 /// The answer to a read of a group's `memory.stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

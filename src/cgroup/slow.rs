@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::error::ReadError;
 use super::group::Group;
-use super::pace::{StatPace, StatRead, StatResult};
+use super::pace::{ForPeople, Found, StatPace, StatRead, StatResult};
 use crate::ground::clock::Moment;
 
 /// More threads would only wait for the same kernel locks.
@@ -24,10 +24,11 @@ const TURN: Duration = Duration::from_secs(1);
 /// A read needs a buffer of 16 KiB, and little else.
 const STACK: usize = 256 * 1024;
 
-fn read_all_three(group: &Group) -> StatResult {
+/// `wanted`: with the breakdown, for people.
+fn read_all_three(group: &Group, wanted: bool) -> StatResult {
     let Some(before) = group.usage()? else { return Ok(None) };
-    let Some(stat) = group.stat()? else { return Ok(None) };
-    Ok(group.usage()?.map(|after| (before, stat, after)))
+    let Some((stat, breakdown)) = group.stat_and_breakdown(wanted)? else { return Ok(None) };
+    Ok(group.usage()?.map(|after| Found { before, stat, after, breakdown }))
 }
 
 fn pace(group: &Group) -> MutexGuard<'_, StatPace> {
@@ -58,7 +59,7 @@ impl StatReader {
 
     /// A reader with its own read function, and a clock for its threads; for tests.
     fn of(
-        read: impl Fn(&Group) -> StatResult + Send + Sync + 'static,
+        read: impl Fn(&Group, bool) -> StatResult + Send + Sync + 'static,
         clock: impl Fn() -> Moment + Send + Sync + 'static,
     ) -> StatReader {
         let shared = Shared {
@@ -76,12 +77,17 @@ impl StatReader {
     ///
     /// # Errors
     /// When a file could not be read or is malformed: in this read or, for a slow file, in the last one.
-    pub fn read(&self, group: &Arc<Group>, now: &dyn Fn() -> Moment) -> Result<StatRead, ReadError> {
+    pub fn read(
+        &self,
+        group: &Arc<Group>,
+        now: &dyn Fn() -> Moment,
+        people: &mut ForPeople,
+    ) -> Result<StatRead, ReadError> {
         let mut known = pace(group);
         if !known.is_slow {
             if known.asked {
                 if now() < known.not_before {
-                    return known.answer();
+                    return known.answer(people);
                 }
                 drop(known);
                 let waits = self.pool.0.let_go(group);
@@ -89,19 +95,22 @@ impl StatReader {
                 if !waits {
                     // The read has begun meanwhile, or ended.
                     known.is_slow |= known.asked;
-                    return known.answer();
+                    return known.answer(people);
                 }
                 known.asked = false;
             }
             if known.is_paced(now()) {
-                return known.answer();
+                return known.answer(people);
             }
             drop(known);
             let from = now();
-            let found = (self.pool.0.read)(group);
+            let found = (self.pool.0.read)(group, people.wanted);
+            if let Ok(Some(Found { breakdown: Some(breakdown), .. })) = &found {
+                people.found = Some((from, *breakdown));
+            }
             let mut known = pace(group);
             known.ended(from, now(), found);
-            return known.answer();
+            return known.answer(people);
         }
         let at = now();
         let is_gone = matches!(known.last, Some(Ok(None)));
@@ -112,7 +121,7 @@ impl StatReader {
             known = pace(group);
             known.asked &= taken;
         }
-        known.answer()
+        known.answer(people)
     }
 
     /// Reads groups for the first time, so that a file which is slow from the start is known before anybody waits for
@@ -184,8 +193,11 @@ struct Queue {
     closed: bool,
 }
 
+/// Reads a group; with the breakdown, if that is wanted.
+type ReadStat = dyn Fn(&Group, bool) -> StatResult + Send + Sync;
+
 struct Shared {
-    read: Box<dyn Fn(&Group) -> StatResult + Send + Sync>,
+    read: Box<ReadStat>,
     clock: Box<dyn Fn() -> Moment + Send + Sync>,
     queue: Mutex<Queue>,
     queued: Condvar,
@@ -237,7 +249,8 @@ impl Shared {
             drop(queue);
             let at = || job.at + (self.clock)().saturating_sub(queued);
             let from = at();
-            let found = (self.read)(&job.group);
+            // Whoever wants the breakdown asks later.
+            let found = (self.read)(&job.group, true);
             let mut known = pace(&job.group);
             known.ended(from, at(), found);
             known.asked = false;
@@ -279,7 +292,7 @@ mod tests {
     use super::*;
     use crate::cgroup::Reading;
     use crate::cgroup::{Machine, Malformed, ReadErrorKind, Version};
-    use crate::ground::memory::Stat;
+    use crate::ground::memory::{Breakdown, Stat};
     use crate::ground::units::Bytes;
     use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
     use std::sync::mpsc::{Receiver, Sender, channel};
@@ -310,7 +323,7 @@ mod tests {
     }
 
     fn some() -> StatResult {
-        Ok(Some((Bytes(9), Stat::default(), Bytes(7))))
+        Ok(Some(Found { before: Bytes(9), stat: Stat::default(), after: Bytes(7), breakdown: None }))
     }
 
     impl Rig {
@@ -319,11 +332,15 @@ mod tests {
             let (reads, what) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(some as fn() -> StatResult)));
             let threads = Arc::new(Mutex::new(Vec::new()));
             let (c, t, r, w, ids) = (clock.clone(), takes.clone(), reads.clone(), what.clone(), threads.clone());
-            let read = move |_: &Group| {
+            let read = move |_: &Group, wanted: bool| {
                 ids.lock().unwrap().push(std::thread::current().id());
                 c.fetch_add(t.load(SeqCst), SeqCst);
                 r.fetch_add(1, SeqCst);
-                (w.lock().unwrap())()
+                let found = (w.lock().unwrap())();
+                // Each read finds another one.
+                let breakdown =
+                    wanted.then(|| Breakdown { anonymous: Bytes(r.load(SeqCst) as u64), ..Breakdown::default() });
+                found.map(|found| found.map(|found| Found { breakdown, ..found }))
             };
             let c = clock.clone();
             let reader = StatReader::of(read, move || ms(c.load(SeqCst)));
@@ -333,8 +350,19 @@ mod tests {
 
         /// One read, and where it was done: the reading, and whether another thread was at it meanwhile.
         fn read(&self) -> Result<StatRead, ReadError> {
+            self.read_for(&mut ForPeople::default())
+        }
+
+        fn read_for(&self, people: &mut ForPeople) -> Result<StatRead, ReadError> {
             let clock = self.clock.clone();
-            self.reader.read(&self.group, &|| ms(clock.load(SeqCst)))
+            self.reader.read(&self.group, &|| ms(clock.load(SeqCst)), people)
+        }
+
+        /// When that was read which people are told now, and by which of the reads.
+        fn told(&self) -> Option<(Moment, u64)> {
+            let mut people = ForPeople { wanted: true, found: None };
+            self.read_for(&mut people).unwrap();
+            people.found.map(|(at, breakdown)| (at, breakdown.anonymous.0))
         }
 
         fn settled(&self) {
@@ -453,6 +481,39 @@ mod tests {
         assert!(rig.in_place());
     }
 
+    /// A read that is made anyway tells it, also one that another thread makes; none is made for it alone.
+    #[test]
+    fn people_are_told_from_the_reads_that_are_made_anyway() {
+        let rig = Rig::new();
+        assert_eq!(rig.told(), Some((ms(1000), 1)));
+        let mut people = ForPeople::default();
+        rig.read_for(&mut people).unwrap();
+        assert_eq!((people.found, pace(&rig.group).breakdown.is_some()), (None, false), "it is not wanted, nor kept");
+        rig.takes(100);
+        rig.reading();
+        assert_eq!(rig.group.slow_for(), Some(ms(100)));
+        rig.pass(1_000);
+        rig.read().unwrap();
+        rig.settled();
+        let (reads, from) = (rig.reads.load(SeqCst), rig.reading().from);
+        assert!(!rig.in_place());
+        assert_eq!((rig.told(), rig.told()), (Some((from, reads as u64)), Some((from, reads as u64))));
+        assert_eq!(rig.reads.load(SeqCst), reads);
+    }
+
+    /// The first read is made by a thread, and the first sample may come too soon after it for another one.
+    #[test]
+    fn people_are_told_from_the_first_read() {
+        let rig = Rig::new();
+        rig.takes(1);
+        rig.reader.read_first([&rig.group], &|| ms(1000));
+        rig.settled();
+        assert_eq!((rig.told().map(|(_, read)| read), rig.reads.load(SeqCst)), (Some(1), 1));
+        rig.pass(100);
+        rig.reading();
+        assert_eq!((rig.reads.load(SeqCst), pace(&rig.group).breakdown.is_some()), (2, false), "it is not kept");
+    }
+
     #[test]
     fn gone_and_errors_of_a_slow_file_are_answered_until_it_is_read_again() {
         let rig = Rig::new();
@@ -488,7 +549,7 @@ mod tests {
         let (go, wait): (Sender<()>, Receiver<()>) = channel();
         let (wait, begun) = (Mutex::new(wait), Arc::new(AtomicUsize::new(0)));
         let count = begun.clone();
-        let read = move |group: &Group| {
+        let read = move |group: &Group, _: bool| {
             if group.version == Version::V1 {
                 return some();
             }
@@ -526,21 +587,21 @@ mod tests {
         assert!(took >= FIRST_READS && took < ms(5_000), "{took:?}");
         assert_eq!((slow.slow_for(), quick.slow_for()), (Some(FIRST_READS), None));
         let took = timed(|| {
-            let answer = reader.read(&slow, &|| ms(0)).unwrap();
+            let answer = reader.read(&slow, &|| ms(0), &mut ForPeople::default()).unwrap();
             assert_eq!(answer, StatRead::Pending { took: FIRST_READS });
-            assert!(matches!(reader.read(&quick, &|| ms(0)).unwrap(), StatRead::Read(_)));
+            assert!(matches!(reader.read(&quick, &|| ms(0), &mut ForPeople::default()).unwrap(), StatRead::Read(_)));
         });
         assert!(took < ms(5_000), "{took:?}");
         go.send(()).unwrap();
         while pace(&slow).asked {
             std::thread::yield_now();
         }
-        assert!(matches!(reader.read(&slow, &|| ms(0)).unwrap(), StatRead::Read(_)));
+        assert!(matches!(reader.read(&slow, &|| ms(0), &mut ForPeople::default()).unwrap(), StatRead::Read(_)));
     }
 
     #[test]
     fn quick_files_are_waited_for_no_longer_than_they_take() {
-        let reader = StatReader::of(|_| some(), || ms(0));
+        let reader = StatReader::of(|_, _| some(), || ms(0));
         let groups: Vec<_> = (0..50).map(|_| group()).collect();
         reader.read_first(groups.iter().map(|(_, g)| g), &|| ms(0));
         // On a busy machine 50 ms may not be enough.
@@ -558,7 +619,12 @@ mod tests {
         assert!(slow.iter().all(|(_, g)| g.slow_for().is_some()));
         let behind: Vec<_> = (0..3).map(|_| quick()).collect();
         reader.read_first(behind.iter().map(|(_, g)| g), &|| ms(0));
-        let of = |at: u64| behind.iter().map(|(_, g)| reader.read(g, &|| ms(at)).unwrap()).collect::<Vec<_>>();
+        let of = |at: u64| {
+            behind
+                .iter()
+                .map(|(_, g)| reader.read(g, &|| ms(at), &mut ForPeople::default()).unwrap())
+                .collect::<Vec<_>>()
+        };
         assert!(of(999).iter().all(|r| *r == StatRead::Pending { took: FIRST_READS }), "it may be slow");
         assert!(behind.iter().all(|(_, g)| g.slow_for().is_none()), "but is not known to be");
         assert_eq!(begun.load(SeqCst), MOST_THREADS);
@@ -594,7 +660,10 @@ mod tests {
         }
         let open = || Group::open(dir.path(), Version::V2, &Machine::without_swap()).unwrap();
         let group = Arc::new(open().unwrap());
-        let StatRead::Read(reading) = StatReader::new().read(&group, &|| ms(7)).unwrap() else { panic!("quick") };
+        let StatRead::Read(reading) = StatReader::new().read(&group, &|| ms(7), &mut ForPeople::default()).unwrap()
+        else {
+            panic!("quick")
+        };
         assert_eq!((reading.stat.inactive_file, reading.least_usage, reading.until), (Bytes(3), Bytes(5), ms(7)));
     }
 }

@@ -86,6 +86,20 @@ impl Breakdown {
     pub fn file(&self) -> Bytes {
         self.active_file.plus(self.inactive_file)
     }
+
+    /// Multiplies every field by `n`.
+    #[must_use]
+    pub fn times(self, n: u64) -> Breakdown {
+        Breakdown {
+            anonymous: self.anonymous.times(n),
+            active_file: self.active_file.times(n),
+            inactive_file: self.inactive_file.times(n),
+            shmem: self.shmem.times(n),
+            slab: self.slab.times(n),
+            kernel: self.kernel.times(n),
+            sockets: self.sockets.times(n),
+        }
+    }
 }
 
 /// One group's memory at one moment.

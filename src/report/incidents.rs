@@ -65,8 +65,8 @@ impl Incidents {
                 incident.steps.pop();
             }
             incident.steps.push(step);
-            // A kill says more of the class than what came before it. What the memory consisted of is read after a verdict was
-            // reported, so the first notice may lack it.
+            // A kill says more of the class than what came before it. The first notice lacks what the memory consisted of where
+            // that takes long to read.
             let is_better = |story: &Arc<Story>| {
                 let old = incident.story.as_ref().map(|story| story.digest());
                 let of_others = story.surroundings.of_pod || story.surroundings.of_node;

@@ -67,12 +67,13 @@ impl Story {
 fn digest(known: &Known, surroundings: &Surroundings) -> Digest {
     let Known { last, past, breakdowns, .. } = known;
     let at = last.sample.at;
-    let memory = breakdowns.above.filter(|(then, _)| at <= *then + FRESH).map(|(_, memory)| memory);
+    let memory = breakdowns.at(at).filter(|(then, _)| at <= *then + FRESH);
     let value = last.value.unwrap_or(last.sample.own.usage);
     let rose = rise(past, value).map_or(Duration::ZERO, |(_, took)| took);
     let slow_growth = past.slow_growth();
     let began = slow_growth.filter(|slow| slow.a_minute > 0).map_or(rose, |slow| slow.lasted.max(rose));
-    let before = breakdowns.before(at.saturating_sub(began));
+    let before = breakdowns.before(at.saturating_sub(began), memory.map_or(at, |(then, _)| then));
+    let memory = memory.map(|(_, memory)| memory);
     let rest_of_pod = rest_of_pod(&last.sample, &surroundings.others);
     let others = surroundings.others.iter().map(|(_, usage)| *usage).chain(rest_of_pod).fold(Bytes(0), Bytes::plus);
     let classified = classify(&Inputs {

@@ -5,6 +5,7 @@
 
 mod allocation;
 mod bells;
+mod breakdowns;
 mod counters;
 mod due;
 mod inbox;
@@ -16,7 +17,8 @@ mod reported;
 mod target;
 mod view;
 
-pub use self::view::{Breakdowns, Known, LastSample, Shown};
+pub use self::breakdowns::Breakdowns;
+pub use self::view::{Known, LastSample, Shown};
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -88,8 +90,6 @@ pub struct Sampler {
     gone: bool,
     /// When the sampler last notified that an eviction may come soon.
     near_notified_at: Option<Moment>,
-    /// The target whose breakdown may be read next.
-    next_breakdown: usize,
 }
 
 impl Sampler {
@@ -107,7 +107,6 @@ impl Sampler {
             found: Vec::new(),
             gone: false,
             near_notified_at: None,
-            next_breakdown: 0,
         }
     }
 
@@ -250,7 +249,6 @@ impl Sampler {
         }
         self.report(began);
         self.forget_the_gone();
-        self.keep_a_breakdown(began);
         next
     }
 
@@ -323,12 +321,6 @@ impl Sampler {
     /// sample finds again what did not fit.
     fn report(&mut self, now: Moment) {
         self.found.sort_unstable_by_key(|found| found.time_left);
-        let above: Vec<usize> = self
-            .found
-            .iter()
-            .filter(|found| matches!(found.what, What::Above { .. }))
-            .map(|found| found.index)
-            .collect();
         for Change { index, what, reported, .. } in self.found.drain(..) {
             let target = &mut self.targets[index];
             let (is_warning, is_throttled) = (matches!(what, What::Warned(_)), matches!(what, What::Throttled(_)));
@@ -348,15 +340,6 @@ impl Sampler {
                 _ => {}
             }
         }
-        above.into_iter().for_each(|index| self.targets[index].keep_breakdown(now, true));
-    }
-
-    /// Reads the breakdown of one target, if it is old: one in each sweep, so that no other has to wait.
-    fn keep_a_breakdown(&mut self, now: Moment) {
-        if let Some(target) = self.targets.get(self.next_breakdown) {
-            target.keep_breakdown(now, false);
-        }
-        self.next_breakdown = (self.next_breakdown + 1) % self.targets.len().max(1);
     }
 
     fn forget_the_gone(&mut self) {
@@ -927,6 +910,78 @@ mod tests {
         rig.turn();
         rig.turn();
         assert!(rig.stat_reads() > before, "usage above: only stat can tell");
+    }
+
+    /// The size of `memory.stat` in the next test: so much more than all other files that bytes read tell how often it was read.
+    const LARGE: usize = 10_000;
+
+    /// How many bytes this thread has read.
+    fn bytes_read() -> usize {
+        let io = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+        io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+    }
+
+    /// What people are told of the memory is from reads that are made anyway: far from the threshold, near it, and at a verdict.
+    #[test]
+    fn no_read_is_made_for_people_alone() {
+        let mut rig = Rig::new("104857600\n");
+        let (mut reads, mut told) = (0, 0);
+        for (until, usage) in [(1_000, 20), (1_060, 59), (1_100, 70)] {
+            rig.set(usage * MIB, 0);
+            let stat = format!("anon {}\ninactive_file 0\n", usage * MIB);
+            write(rig.dir.path(), "memory.stat", &format!("{stat}{:filler$}", "", filler = LARGE - stat.len()));
+            while rig.now < Duration::from_secs(until) {
+                let before = bytes_read();
+                told += usize::from(matches!(rig.turn(), Some(What::Above { .. })));
+                reads += (bytes_read() - before) / LARGE;
+            }
+        }
+        assert_eq!((told, reads as u64), (1, rig.stat_reads()));
+    }
+
+    /// It is never older than ten seconds and an interval, and at a verdict it is of that very moment.
+    #[test]
+    fn the_breakdown_is_that_of_the_last_read_or_of_the_verdict() {
+        let mut rig = Rig::new("104857600\n");
+        let kept = |rig: &Rig| rig.view.known().unwrap().breakdowns.at(rig.now);
+        let mut changes = Vec::new();
+        for (until, usage) in [(100, 20), (200, 59), (201, 70), (300, 71)] {
+            while rig.now < Duration::from_secs(until) {
+                rig.set(usage * MIB, 0);
+                let anon = format!("anon {}\ninactive_file 0\n", rig.now.as_millis() << 10);
+                write(rig.dir.path(), "memory.stat", &anon);
+                let now = rig.now;
+                let told = rig.turn();
+                let (at, breakdown) = kept(&rig).unwrap();
+                let age = now - at;
+                assert!(age < Duration::from_millis(15_100), "{age:?} at {now:?}");
+                assert!(breakdown.anonymous.0 >> 10 >= at.as_millis() as u64, "of that very text");
+                match told {
+                    Some(What::Above { .. }) => assert!(age < Duration::from_millis(100), "{age:?}"),
+                    _ if changes.last() != Some(&at) => changes.push(at),
+                    _ => {}
+                }
+            }
+        }
+        assert!((20..=32).contains(&changes.len()), "at most once each ten seconds: {changes:?}");
+    }
+
+    /// What is there after a kill says nothing of what led to it.
+    #[test]
+    fn the_breakdown_of_before_a_kill_is_kept() {
+        let mut rig = Rig::new("104857600\n");
+        let set = |rig: &Rig, mib: u64| {
+            rig.set(mib * MIB, 0);
+            write(rig.dir.path(), "memory.stat", &format!("anon {}\ninactive_file 0\n", mib * MIB));
+        };
+        set(&rig, 50);
+        rig.samples(11_000);
+        rig.now += Duration::from_secs(20); // the next read of stat is due
+        set(&rig, 5);
+        write(rig.dir.path(), "memory.events", "max 1\noom 1\noom_kill 1\n");
+        assert!(matches!(rig.turn(), Some(What::Killed { .. })));
+        let known = rig.view.known().unwrap();
+        assert_eq!(known.breakdowns.at(rig.now).map(|(_, of)| of.anonymous), Some(Bytes(50 * MIB)));
     }
 
     #[test]

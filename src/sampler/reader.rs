@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::counters::Counters;
 use crate::cgroup::resolve::Groups;
-use crate::cgroup::{Group, ReadError, StatRead, StatReader};
+use crate::cgroup::{ForPeople, Group, ReadError, StatRead, StatReader};
 use crate::decide::schedule::Schedule;
 use crate::ground::clock::Moment;
 use crate::ground::memory::{Level, Sample, Signal, Stat, TORN};
@@ -19,7 +19,7 @@ const NEAR: Duration = Duration::from_millis(50);
 /// The maximum age of a near container's cache. An older one is read again, in case memory replaced cache at the same
 /// usage.
 const STAT_AGE: Duration = Duration::from_millis(250);
-/// The maximum age of the cache that is shown to people.
+/// The maximum age of the cache that is shown to people, and of the breakdown that is kept for them.
 const SHOWN_STAT_AGE: Duration = Duration::from_secs(10);
 /// The age at which a sample reads the limits again: an in-place resize rewrites them. A sample may come early by a tenth, so
 /// that they are never older than a second and a sample's interval.
@@ -64,6 +64,8 @@ pub(super) struct Reader {
     /// The last sample, with the cache that was known then.
     last: Option<Sample>,
     stat_read_at: Moment,
+    /// When the breakdown was last kept for people.
+    broken_down_at: Option<Moment>,
     /// Usage at that time; `None` once the cache is known to have changed.
     stat_read_of: Option<Bytes>,
     /// [`Group::failed_charges`] of the container's group and, where its limit is the nearer one, of the pod's, as last read.
@@ -83,6 +85,7 @@ impl Reader {
             groups,
             last: None,
             stat_read_at: Moment::ZERO,
+            broken_down_at: None,
             stat_read_of: None,
             failed_charges: None,
             pod_read_at: Moment::ZERO,
@@ -124,6 +127,17 @@ impl Reader {
         if let Some(last) = &mut self.last {
             (last.at, last.until) = (now, now);
         }
+    }
+
+    /// What people want to be told by the next sample: the breakdown, if the last one is old.
+    pub(super) fn for_people(&self, now: Moment) -> ForPeople {
+        let wanted = self.broken_down_at.is_none_or(|then| is_old(then, SHOWN_STAT_AGE, now));
+        ForPeople { wanted, found: None }
+    }
+
+    /// The breakdown was kept at this moment.
+    pub(super) fn kept_breakdown(&mut self, now: Moment) {
+        self.broken_down_at = Some(now);
     }
 
     /// Completes a sample without cache with the last one's; [`Reader::rest`] ensures that it is not too old.
@@ -177,16 +191,18 @@ impl Reader {
             }
     }
 
-    /// Reads what else this sample needs; `None` if the group is gone.
+    /// Reads what else this sample needs; `None` if the group is gone. `is_news`: that it is above its threshold was not
+    /// reported yet. A sample that shows it tells people what the memory consists of.
     pub(super) fn rest(
         &mut self,
         own: Level,
         now: Moment,
-        schedule: &Schedule<'_>,
+        (schedule, is_news): (&Schedule<'_>, bool),
         with: &Context<'_>,
+        people: &mut ForPeople,
     ) -> Result<Option<Sample>, ReadError> {
         let Some(last) = self.last else {
-            return self.all(now, with);
+            return self.all(now, with, people);
         };
         let mut sample = Sample { at: now, until: now, own, pod: self.pod_as_it_should_be(&last, own, now) };
         let rule = schedule.rule;
@@ -205,13 +221,14 @@ impl Reader {
         if self.inputs == Inputs::Cache && self.has_same_cache(own.usage, now) {
             sample.own.stat = last.own.stat;
         } else if (self.inputs == Inputs::Cache || is_old(self.stat_read_at, self.stat_age(own.usage), now))
-            && !self.cache(&mut sample, now, with)?
+            && !self.cache(&mut sample, now, with, people)?
         {
             return Ok(None);
         }
         if sample.own.value(rule.signal).is_some_and(|value| threshold.is_some_and(|t| value > t)) {
             // A verdict of "above" needs everything read anew.
-            return self.all(now, with);
+            people.wanted |= is_news;
+            return self.all(now, with, people);
         }
         if due < NEAR && is_old(self.pod_read_at, POD_AGE, now) {
             self.pod(&mut sample, now, with);
@@ -233,10 +250,16 @@ impl Reader {
     }
 
     /// Reads the container's cache; `false` if its group is gone.
-    fn cache(&mut self, sample: &mut Sample, now: Moment, with: &Context<'_>) -> Result<bool, ReadError> {
+    fn cache(
+        &mut self,
+        sample: &mut Sample,
+        now: Moment,
+        with: &Context<'_>,
+        people: &mut ForPeople,
+    ) -> Result<bool, ReadError> {
         with.counters.stat_reads.fetch_add(1, Relaxed);
         let usage = sample.own.usage;
-        let Some(read) = with_stat(sample.own, &self.groups.own, with.stats, with.clock)? else {
+        let Some(read) = with_stat(sample.own, &self.groups.own, with.stats, with.clock, people)? else {
             return Ok(false);
         };
         (sample.own, sample.until) = (read.level, read.until);
@@ -257,13 +280,13 @@ impl Reader {
             self.pod_read_at = now;
             (pod.usage, pod.most_usage) = (usage, usage);
             if sample.own.stat.is_some() && pod.limit.is_some() && pod.margin() < sample.own.margin() {
-                let read = with_stat(*pod, group, with.stats, with.clock);
+                let read = with_stat(*pod, group, with.stats, with.clock, &mut ForPeople::default());
                 pod.stat = read.ok().flatten().and_then(|read| read.level.stat).or(pod.stat);
             }
         }
     }
 
-    fn all(&mut self, now: Moment, with: &Context<'_>) -> Result<Option<Sample>, ReadError> {
+    fn all(&mut self, now: Moment, with: &Context<'_>, people: &mut ForPeople) -> Result<Option<Sample>, ReadError> {
         with.counters.stat_reads.fetch_add(1, Relaxed);
         with.counters.limit_reads.fetch_add(1, Relaxed);
         self.limit_read_at = now;
@@ -271,7 +294,7 @@ impl Reader {
         self.stat_read_at = now;
         self.pod_read_at = now;
         self.inputs = Inputs::Cache;
-        let read = read_all(&self.groups, with.stats, with.clock);
+        let read = read_all_for(&self.groups, with.stats, with.clock, people);
         if let Ok(Some(sample)) = &read {
             let settled = sample.own.usage == sample.own.most_usage && !sample.is_torn();
             self.stat_read_of = settled.then_some(sample.own.usage);
@@ -328,11 +351,22 @@ fn is_pod_nearer(sample: &Sample) -> bool {
 /// # Errors
 /// When a file cannot be read or is malformed.
 pub fn read_all(groups: &Groups, stats: &StatReader, clock: &dyn Fn() -> Moment) -> Result<Option<Sample>, ReadError> {
-    let Some((own, at, until)) = read_whole(&groups.own, stats, clock)? else {
+    read_all_for(groups, stats, clock, &mut ForPeople::default())
+}
+
+/// The same, and what people want to be told of the container's own group.
+fn read_all_for(
+    groups: &Groups,
+    stats: &StatReader,
+    clock: &dyn Fn() -> Moment,
+    people: &mut ForPeople,
+) -> Result<Option<Sample>, ReadError> {
+    let Some((own, at, until)) = read_whole(&groups.own, stats, clock, people)? else {
         return Ok(None);
     };
     // If the pod's group cannot be read, the guard goes on with the container's own limit.
-    let pod = groups.pod.as_ref().and_then(|pod| read_whole(pod, stats, clock).ok()?);
+    let of_pod = &mut ForPeople::default();
+    let pod = groups.pod.as_ref().and_then(|pod| read_whole(pod, stats, clock, of_pod).ok()?);
     Ok(Some(Sample { at, until, own, pod: pod.map(|(level, ..)| level) }))
 }
 
@@ -341,13 +375,14 @@ fn read_whole(
     group: &Arc<Group>,
     stats: &StatReader,
     clock: &dyn Fn() -> Moment,
+    people: &mut ForPeople,
 ) -> Result<Option<(Level, Moment, Moment)>, ReadError> {
     let mut tries = 0;
     loop {
         tries += 1;
         let began = clock();
         let Some(level) = level(group, began)? else { return Ok(None) };
-        let Some(level) = with_stat(level, group, stats, clock)? else { return Ok(None) };
+        let Some(level) = with_stat(level, group, stats, clock, people)? else { return Ok(None) };
         let Read { level, from, until, is_slow } = level;
         if is_slow || until.saturating_sub(from) <= TORN || tries >= TRIES {
             return Ok(Some((level, from, until)));
@@ -372,9 +407,10 @@ fn with_stat(
     group: &Arc<Group>,
     stats: &StatReader,
     clock: &dyn Fn() -> Moment,
+    people: &mut ForPeople,
 ) -> Result<Option<Read>, ReadError> {
     let began = clock();
-    Ok(match stats.read(group, clock)? {
+    Ok(match stats.read(group, clock, people)? {
         StatRead::Gone => None,
         StatRead::Pending { .. } => Some(Read { level, from: began, until: clock(), is_slow: true }),
         StatRead::Read(read) => {

@@ -98,25 +98,19 @@ impl Target {
         }
         let growth = self.history.trend().fast();
         let schedule = Schedule { rule: &self.rule, growth, latency: self.latency.p10() };
+        let is_news = !matches!(self.reported, Reported::Above(_));
+        let mut people = self.reader.for_people(now);
         let read = own.and_then(|own| match own {
-            Some(own) => self.reader.rest(own, now, &schedule, with),
+            Some(own) => self.reader.rest(own, now, (&schedule, is_news), with, &mut people),
             None => Ok(None),
         });
         let killed = self.killed(now, &read, alarmed);
-        (killed, self.judge(now, read))
-    }
-
-    /// Reads what people want to know of the memory: every five minutes, and when the container was found above its threshold. To
-    /// be called after that was reported.
-    pub(super) fn keep_breakdown(&self, now: Moment, is_above: bool) {
-        let own = &self.reader.groups().own;
-        if (is_above || self.shown.wants_breakdown(now)) && !own.is_costly() {
-            let breakdown = own.breakdown();
-            match is_above {
-                true => self.shown.found_above(now, breakdown),
-                false => self.shown.keep_breakdown(now, breakdown),
-            }
+        // What is there after a kill says nothing of what led to it.
+        if let Some((at, breakdown)) = people.found.filter(|_| killed.is_none()) {
+            self.reader.kept_breakdown(now);
+            self.shown.keep_breakdown(at, breakdown);
         }
+        (killed, self.judge(now, read))
     }
 
     /// Nothing has changed since the last sample, so the verdict has not changed either.

@@ -3,14 +3,12 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::breakdowns::Breakdowns;
 use crate::decide::judge::Verdict;
-use crate::decide::past::{BLOCK, Past, SlowGrowth};
+use crate::decide::past::{Past, SlowGrowth};
 use crate::ground::clock::Moment;
 use crate::ground::memory::{Breakdown, Sample};
 use crate::ground::units::Bytes;
-
-/// One of the breakdowns is an hour old.
-const HOUR: Duration = Duration::from_secs(3600);
 
 /// The slow growth is worked out again after this time: it rests on minutes, and takes some 50 µs.
 const SLOW_EACH: Duration = Duration::from_secs(10);
@@ -51,38 +49,6 @@ pub struct LastSample {
     pub throttled: bool,
     /// The kernel's count of kills in this group.
     pub oom_kills: Option<u64>,
-}
-
-/// What a container's memory consisted of at some moments.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Breakdowns {
-    /// When it was first read, some hour ago, and some minutes ago.
-    first: Option<(Moment, Breakdown)>,
-    hour: Option<(Moment, Breakdown)>,
-    minutes: Option<(Moment, Breakdown)>,
-    /// When it was last read, or could not be.
-    read_at: Option<Moment>,
-    /// When it was last found above its threshold.
-    pub above: Option<(Moment, Breakdown)>,
-}
-
-impl Breakdowns {
-    fn keep(&mut self, at: Moment, read: Option<Breakdown>) {
-        self.read_at = Some(at);
-        let Some(read) = read else { return };
-        let is_older = |kept: Option<(Moment, Breakdown)>| kept.is_none_or(|(then, _)| at >= then + HOUR);
-        if is_older(self.hour) {
-            self.hour = self.minutes;
-        }
-        self.minutes = Some((at, read));
-        self.first = self.first.or(self.minutes);
-    }
-
-    /// The last one that is at least so old, else the oldest.
-    #[must_use]
-    pub fn before(&self, at: Moment) -> Option<(Moment, Breakdown)> {
-        [self.minutes, self.hour].into_iter().flatten().find(|(then, _)| *then <= at).or(self.first)
-    }
 }
 
 /// What is known of a target's past.
@@ -171,33 +137,7 @@ impl Shown {
         kept.last = Some(last);
     }
 
-    /// Whether it is time to keep another breakdown.
-    pub(super) fn wants_breakdown(&self, now: Moment) -> bool {
-        self.lock().breakdowns.read_at.is_none_or(|then| now >= then + BLOCK)
-    }
-
-    pub(super) fn keep_breakdown(&self, at: Moment, breakdown: Option<Breakdown>) {
+    pub(super) fn keep_breakdown(&self, at: Moment, breakdown: Breakdown) {
         self.lock().breakdowns.keep(at, breakdown);
-    }
-
-    pub(super) fn found_above(&self, at: Moment, breakdown: Option<Breakdown>) {
-        self.lock().breakdowns.above = breakdown.map(|breakdown| (at, breakdown));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_breakdown_before_a_rise_is_the_last_one_that_is_old_enough() {
-        let mut kept = Breakdowns::default();
-        let minute = |n: u64| Duration::from_secs(60 * n);
-        let of = |n: u64| Breakdown { anonymous: Bytes(n), ..Breakdown::default() };
-        assert_eq!(kept.before(minute(0)), None);
-        (0..=30).for_each(|n| kept.keep(minute(5 * n), Some(of(5 * n))));
-        let before = |n: u64| kept.before(minute(n)).unwrap().1.anonymous.0;
-        assert_eq!((before(150), before(149)), (150, 110), "the one of an hour was kept an hour after the last");
-        assert_eq!((before(109), before(0)), (0, 0));
     }
 }

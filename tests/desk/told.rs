@@ -81,7 +81,7 @@ impl Container {
         }
         let last = self.last();
         let mut breakdowns = Breakdowns::default();
-        breakdowns.above = Some((last.sample.at, self.memory));
+        breakdowns.keep(last.sample.at, self.memory);
         let others = self.others.iter().map(|(name, usage)| ((*name).to_owned(), Bytes(*usage))).collect();
         Story::new(Known { last, past, breakdowns }, Surroundings { others, ..Surroundings::default() })
     }
