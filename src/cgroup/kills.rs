@@ -42,7 +42,10 @@ pub enum Hit {
     Pod,
     /// None of these: the node or a level above the pod ran out of memory.
     Node,
-    /// The container's or the pod's: the counters do not distinguish them.
+    /// The container's or the pod's: both were hit, or one was and it is not known of the other. A charge that does not fit is
+    /// tried again, and where both limits are the same, each of them may refuse it once.
+    Either,
+    /// Any of these: the kernel does not count what was hit.
     Unclear,
 }
 
@@ -59,6 +62,7 @@ impl Hit {
             (Some(false), Some(true)) => Hit::Pod,
             (Some(false), Some(false)) if own.1.hit_below > own.0.hit_below => Hit::Inside,
             (Some(false), Some(false)) => Hit::Node,
+            (Some(true), _) | (_, Some(true)) => Hit::Either,
             _ => Hit::Unclear,
         }
     }
@@ -159,7 +163,9 @@ mod tests {
             // A limit of a sibling is nothing to this one.
             (quiet, Some(below), Hit::Node),
             (quiet, None, Hit::Node),
-            (hit, Some(hit), Hit::Unclear),
+            (hit, Some(hit), Hit::Either),
+            (unknown, Some(hit), Hit::Either),
+            (hit, Some(unknown), Hit::Either),
             (unknown, Some(quiet), Hit::Unclear),
             (quiet, Some(unknown), Hit::Unclear),
         ] {

@@ -72,7 +72,9 @@ pub(super) fn counted(
         (Hit::Node, _) => MissReason::NodeWide,
         (Hit::Inside, MissReason::TooFast) => MissReason::InnerLimit,
         (Hit::Unclear, MissReason::TooFast) if is_far(last_sample.map(|l| l.sample)) => MissReason::NodeWide,
-        (Hit::Pod | Hit::Unclear, MissReason::TooFast) if is_pods_doing(entry, last_sample.map(|l| l.sample)) => {
+        (Hit::Pod | Hit::Either | Hit::Unclear, MissReason::TooFast)
+            if is_pods_doing(entry, last_sample.map(|l| l.sample)) =>
+        {
             MissReason::PodLimit
         }
         (_, reason) => reason,

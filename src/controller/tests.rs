@@ -679,20 +679,21 @@ fn a_kill_of_a_later_namesake_is_not_that_of_the_evicted() {
     assert_eq!(told, [false]);
 }
 
-/// Where the kernel does not count what was hit, a kill far from both limits was the node's.
+/// Where the kernel does not count what was hit, a kill far from both limits was the node's. Where it counts one of them, it was not.
 #[test]
 fn a_kill_far_from_its_limits_was_the_nodes() {
-    let of = |usage: u64| {
+    let of = |usage: u64, hit: Hit| {
         let (mut desk, id) = watching();
         let GroupState::Watched { view, .. } = &desk.controller.pods.values().next().unwrap().targets[0].state else {
             panic!()
         };
         view.show(sample(usage * MIB), 0);
         let last = view.last().map(Box::new);
-        desk.report(id, What::Killed { count: 1, together: true, hit: Hit::Unclear, last });
-        kills_told(&mut desk)
+        desk.report(id, What::Killed { count: 1, together: true, hit, last });
+        kills_told(&mut desk).remove(0).2
     };
-    assert_eq!((of(49), of(51)), (vec![(1, true, MissReason::NodeWide)], vec![(1, true, MissReason::TooFast)]));
+    let (node, own) = (MissReason::NodeWide, MissReason::TooFast);
+    assert_eq!((of(49, Hit::Unclear), of(51, Hit::Unclear), of(10, Hit::Either)), (node, own, own));
 }
 
 /// What others in the pod hold is not this container's doing, and no threshold of its own helps.
@@ -732,7 +733,7 @@ fn a_kill_for_the_pods_limit_or_an_inner_one_is_told_as_that() {
         (kills_told(&mut desk).remove(0).2, words.unwrap())
     };
     let (small, full) = (level(10, Some(100)), level(100, Some(100)));
-    for hit in [Some(Hit::Pod), Some(Hit::Unclear), None] {
+    for hit in [Some(Hit::Pod), Some(Hit::Either), Some(Hit::Unclear), None] {
         let (reason, words) = reported(small, full, hit, "app");
         assert_eq!(reason, MissReason::PodLimit, "{hit:?}");
         assert!(
