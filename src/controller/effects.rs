@@ -32,16 +32,22 @@ pub(super) fn notify_bad_ids(effects: &mut Vec<Effect>, entry: &mut Entry) {
 pub(super) fn notice_of(entry: &Entry, container: Option<String>, subject: Subject) -> Notice {
     let target = entry.targets.iter().find(|target| target.name.container() == container.as_deref());
     let known = target.filter(|_| subject.is_about_an_eviction()).and_then(Guarded::known);
-    notice(entry, container, subject, known)
+    notice(entry, container, subject, known, false)
 }
 
-/// `known`: what is known of the container that it is about.
-pub(super) fn notice(entry: &Entry, container: Option<String>, subject: Subject, known: Option<Known>) -> Notice {
+/// `known`: what is known of the container that it is about. `filled`: it was killed because it had filled its limit.
+pub(super) fn notice(
+    entry: &Entry,
+    container: Option<String>,
+    subject: Subject,
+    known: Option<Known>,
+    filled: bool,
+) -> Notice {
     let (pod, owner) = (entry.pod.id.clone(), entry.pod.owner.clone());
     let story = known.map(|known| {
-        let reason = match subject {
-            Subject::Missed { reason, .. } => Some(reason),
-            _ => None,
+        let (reason, killed_after) = match &subject {
+            Subject::Missed { reason, last_sample, .. } => (Some(*reason), last_sample.as_ref().map(|last| last.1)),
+            _ => (None, None),
         };
         let others = entry.targets.iter().filter(|target| target.name.container() != container.as_deref());
         let surroundings = Surroundings {
@@ -51,6 +57,8 @@ pub(super) fn notice(entry: &Entry, container: Option<String>, subject: Subject,
                 .collect(),
             of_pod: reason == Some(MissReason::PodLimit),
             of_node: reason == Some(MissReason::NodeWide),
+            killed_after,
+            filled,
         };
         Arc::new(Story::new(known, surroundings))
     });

@@ -378,6 +378,8 @@ pub(super) struct Unsettled {
     pub(super) id: ContainerId,
     pub(super) count: u64,
     pub(super) reason: MissReason,
+    /// The container's limit was full, or the pod's.
+    pub(super) filled: bool,
     pub(super) last_sample: Option<Box<(LastSample, Duration)>>,
     /// What was known of the container then.
     pub(super) known: Option<Box<Known>>,

@@ -79,6 +79,7 @@ pub(super) fn counted(
         }
         (_, reason) => reason,
     };
+    let filled = hit == Hit::Own || reason == MissReason::TooFast;
     // What the kill's report says of the pod is newer.
     let known = target.known().map(|known| Box::new(Known { last: last_sample.unwrap_or(known.last), ..known }));
     let last_sample = last_sample.map(|last_sample| Box::new((last_sample, now.saturating_sub(last_sample.sample.at))));
@@ -86,7 +87,7 @@ pub(super) fn counted(
     match entry.unsettled.iter_mut().find(|u| u.id == id) {
         Some(known) => (known.count, known.goes_on_at) = (known.count.saturating_add(count), goes_on_at),
         None => {
-            let fresh = Unsettled { container, id: id.clone(), count, reason, last_sample, known, goes_on_at };
+            let fresh = Unsettled { container, id: id.clone(), count, reason, filled, last_sample, known, goes_on_at };
             entry.unsettled.push(fresh);
         }
     }
@@ -117,13 +118,13 @@ fn settle(effects: &mut Vec<Effect>, entry: &mut Entry, known: impl Fn(&Unsettle
             entry.unsettled.push(unsettled);
             continue;
         };
-        let Unsettled { container, id, count, reason, last_sample, known, .. } = unsettled;
+        let Unsettled { container, id, count, reason, filled, last_sample, known, .. } = unsettled;
         if whole {
             remember(entry, &id);
         }
         let subject = Subject::Missed { reason, last_sample, count, whole };
         let known = known.map(|known| *known).or_else(|| known_of(entry, &container, &id));
-        effects.push(Effect::Notify(Box::new(notice(entry, Some(container), subject, known))));
+        effects.push(Effect::Notify(Box::new(notice(entry, Some(container), subject, known, filled))));
     }
 }
 
@@ -177,8 +178,8 @@ pub(super) fn notify_kills(effects: &mut Vec<Effect>, entry: &mut Entry, dry_run
         let last_sample =
             last_sample.map(|last_sample| Box::new((last_sample, now.saturating_sub(last_sample.sample.at))));
         let subject = Subject::Missed { reason, last_sample, count: 1, whole: true };
-        let known = known_of(entry, &name, &id);
-        effects.push(Effect::Notify(Box::new(notice(entry, Some(name), subject, known))));
+        let (known, filled) = (known_of(entry, &name, &id), reason == MissReason::TooFast);
+        effects.push(Effect::Notify(Box::new(notice(entry, Some(name), subject, known, filled))));
     }
 }
 

@@ -696,6 +696,34 @@ fn a_kill_far_from_its_limits_was_the_nodes() {
     assert_eq!((of(49, Hit::Unclear), of(51, Hit::Unclear), of(10, Hit::Either)), (node, own, own));
 }
 
+/// Far below its threshold when it was last sampled, and killed at its limit: the Event says that it was a spike, of how much.
+#[test]
+fn a_kill_in_one_jump_has_a_class() {
+    for (hit, class) in
+        [(Some(Hit::Own), "spike: it grew 80Mi within a second"), (None, "spike: "), (Some(Hit::Inside), "")]
+    {
+        let (mut desk, id) = watching();
+        let GroupState::Watched { view, .. } = &desk.controller.pods.values().next().unwrap().targets[0].state else {
+            panic!()
+        };
+        for n in 0..20 {
+            view.show(Sample { at: Duration::from_secs(n), until: Duration::from_secs(n), ..sample(20 * MIB) }, 0);
+        }
+        desk.now = Duration::from_millis(19_500);
+        let last = view.last().map(Box::new);
+        match hit {
+            Some(hit) => desk.report(id, What::Killed { count: 1, together: true, hit, last }),
+            None => desk.apply(&ended("OOMKilled", "b")),
+        }
+        let words = desk.seen.iter().find_map(|effect| match effect {
+            Effect::Notify(notice) if notice.subject.reason() == "PreOOMMissed" => Some(notice.words()),
+            _ => None,
+        });
+        let words = words.unwrap();
+        assert!(if class.is_empty() { !words.contains("spike") } else { words.contains(class) }, "{hit:?}: {words}");
+    }
+}
+
 /// What others in the pod hold is not this container's doing, and no threshold of its own helps.
 #[test]
 fn a_kill_for_the_pods_limit_or_an_inner_one_is_told_as_that() {

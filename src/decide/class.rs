@@ -76,8 +76,10 @@ pub struct Inputs<'a> {
     pub past: &'a Past,
     /// Its growth over minutes to hours.
     pub slow_growth: Option<SlowGrowth>,
-    /// The signal, at the last sample.
+    /// The signal at the last sample; at a kill for its limit, that limit.
     pub value: Bytes,
+    /// How long after the last sample that was.
+    pub after: Duration,
     pub threshold: Option<Bytes>,
     /// Clean file cache that counts in the signal.
     pub cache: Bytes,
@@ -95,7 +97,7 @@ pub struct Inputs<'a> {
 /// `None` if too little is known.
 #[must_use]
 pub fn classify(inputs: &Inputs<'_>) -> Option<Classified> {
-    let Inputs { past, value, threshold, cache, memory, before, others, of_node, .. } = *inputs;
+    let Inputs { past, value, after, threshold, cache, memory, before, others, of_node, .. } = *inputs;
     if of_node {
         return Some(Classified { class: Class::Node, why: Why::Node });
     }
@@ -121,7 +123,7 @@ pub fn classify(inputs: &Inputs<'_>) -> Option<Classified> {
     }
     let (rise, took) = rose.filter(|(rise, _)| *rise >= LEAST_RISE)?;
     let class = if took >= LEAK_LASTS { Class::Leak } else { Class::Spike };
-    Some(Classified { class, why: Why::Rose(rise, took) })
+    Some(Classified { class, why: Why::Rose(rise, took + after) })
 }
 
 /// Most of what grew is clean cache; where it is not known what grew, most of what is there.
@@ -194,6 +196,7 @@ mod tests {
             past,
             slow_growth: past.slow_growth(),
             value: Bytes(value * MIB),
+            after: Duration::ZERO,
             threshold: Some(Bytes(55 * MIB)),
             cache: Bytes(0),
             memory: None,
@@ -240,6 +243,18 @@ mod tests {
             (words(&of(&Past::new(Duration::ZERO), 61)), words(&of(&past(9, |_| 61 * MIB), 61))),
             ("unknown".into(), "unknown".into())
         );
+    }
+
+    /// Nothing was seen of it but that it was not there a moment before.
+    #[test]
+    fn a_jump_to_the_limit_is_a_spike() {
+        let flat = past(9, |_| 20 * MIB);
+        let jump = |after| words(&Inputs { after: Duration::from_millis(after), ..of(&flat, 64) });
+        assert_eq!(
+            (jump(900), jump(4_000)),
+            ("spike: it grew 44Mi within a second".into(), "spike: it grew 44Mi within 4 s".into())
+        );
+        assert_eq!(jump(70_000), "spike: it grew 44Mi within 70 s", "it was told late");
     }
 
     /// The pages of a program and its libraries are always there.

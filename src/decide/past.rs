@@ -248,10 +248,12 @@ impl Past {
         Some(SlowGrowth { a_minute: if agree { at(2).round() as i64 } else { 0 }, lasted })
     }
 
-    /// How long ago the signal was last at this value or below, within the last five minutes.
+    /// How long ago the signal was last at this value or below, within the last five minutes. Where it is not known, it was at most
+    /// the usage.
     #[must_use]
     pub fn last_below(&self, value: Bytes) -> Option<Duration> {
-        let known = self.seconds.all().filter_map(|(ago, seen)| Some((ago, self.bytes(seen.value)?)));
+        let most = |seen: Seen| self.bytes(seen.value).or_else(|| self.bytes(seen.usage));
+        let known = self.seconds.all().filter_map(|(ago, seen)| Some((ago, most(seen)?)));
         let (ago, _) = known.filter(|(_, seen)| *seen <= value).last()?;
         Some(Duration::from_secs(u64::from(ago)))
     }
@@ -398,6 +400,7 @@ mod tests {
         assert_eq!((curve.each, curve.value), (Duration::from_secs(5), vec![of(2), of(9)]));
         assert_eq!(past.fastest(), MIB, "5 MiB in 5 seconds, and 1 in each other");
         assert_eq!(past.last_below(Bytes(5 * MIB)), Some(Duration::from_secs(7)));
+        assert_eq!(past.last_below(Bytes(8 * MIB)), Some(Duration::from_secs(1)), "by the usage");
         assert_eq!(past.least(BLOCK), of(0));
         // After a long pause, nothing of before is left in the minutes.
         past.remember(second(5000), Bytes(MIB), None);

@@ -65,12 +65,14 @@ impl Incidents {
                 incident.steps.pop();
             }
             incident.steps.push(step);
-            // A kill says more of the class than what came before it. The first notice lacks what the memory consisted of where
-            // that takes long to read.
+            // A kill says more of the class than what came before it. The first notice may have none, and it lacks what the
+            // memory consisted of where that takes long to read.
             let is_better = |story: &Arc<Story>| {
-                let old = incident.story.as_ref().map(|story| story.digest());
+                let Some(old) = incident.story.as_ref().map(|story| story.digest()) else { return true };
                 let of_others = story.surroundings.of_pod || story.surroundings.of_node;
-                of_others || old.is_none_or(|old| old.memory.is_none() && story.digest().memory.is_some())
+                of_others
+                    || (old.classified.is_none() && story.digest().classified.is_some())
+                    || (old.memory.is_none() && old.before.is_none() && story.digest().memory.is_some())
             };
             if let Some(story) = notice.story.as_ref().filter(|story| is_better(story)) {
                 incident.story = Some(Arc::clone(story));
@@ -134,7 +136,8 @@ impl Incident {
         view.growing_seconds = digest.slow_growth.map(|growth| growth.lasted.as_secs());
         view.minutes = curve(story.known.past.minutes(1));
         view.day = curve(story.known.past.day(1));
-        view.memory = digest.memory.map(breakdown);
+        view.memory = digest.memory.map(|(_, memory)| breakdown(memory));
+        view.memory_seconds = digest.memory.map(|(ago, _)| ago.as_secs());
         view.memory_before = digest.before.map(|(_, before)| breakdown(before));
         view.before_seconds = digest.before.map(|(ago, _)| ago.as_secs());
         let others = story.surroundings.others.iter();
@@ -250,6 +253,22 @@ mod tests {
             (Some(&Some(10 << 10)), Some(&Some(70 << 10)))
         );
         assert_eq!((all[1].others[0].usage, all[1].rest_of_pod), (5 * MIB, Some(15 * MIB)));
+    }
+
+    /// A warning may be told before anything is known of a class, and a kill then has one.
+    #[test]
+    fn a_class_that_is_known_later_is_kept() {
+        let mut incidents = Incidents::default();
+        let mut first = notice("a", 5, slow(1));
+        first.story = Some(Arc::new(Story::new(
+            Known { past: Past::new(Duration::ZERO), ..story(5).known },
+            Surroundings::default(),
+        )));
+        incidents.keep(at(0), &first);
+        assert_eq!(incidents.all()[0].view().class, None);
+        incidents.keep(at(1), &notice("a", 5, slow(2)));
+        incidents.keep(at(2), &notice("a", 240, slow(3)));
+        assert_eq!(incidents.all()[0].view().class.as_deref(), Some("spike"), "the first that was known");
     }
 
     #[test]

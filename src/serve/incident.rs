@@ -52,6 +52,9 @@ pub struct IncidentView {
     /// What its memory consisted of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<BreakdownView>,
+    /// How long before that was. A verdict reads it anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_seconds: Option<u64>,
     /// The same before its rise began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_before: Option<BreakdownView>,

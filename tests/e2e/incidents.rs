@@ -1,6 +1,7 @@
 //! What the agent keeps of the past: what kind of growth brought a container above its threshold, what it did before, and what
 //! was done about it.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -102,6 +103,57 @@ pub fn real_ramps_of_each_kind_get_their_class() {
     assert_eq!(leaked["class"], "leak", "{leaked}");
     assert!(leaked["knownSeconds"].as_u64() >= Some(90) && leaked["growthPerMinute"].as_i64() > Some(0), "{leaked}");
     assert_eq!(leaked["namespace"], NS);
+}
+
+/// Killed flat out, long after it was last seen and far below its threshold: there is no verdict, and a class all the same.
+pub fn a_kill_without_a_verdict_has_a_class() {
+    let world = World::real();
+    let agent = world.agent(&[]);
+    // A sample may come just between its threshold and its limit.
+    let jumped = (0..5)
+        .map(|n| jump(&world, &agent, &format!("jump-{n}")))
+        .find(|it| it["steps"][0]["reason"] == "PreOOMMissed");
+    let jumped = jumped.expect("one of which no sample came in time");
+    let (held, why) = (jumped["memoryBefore"]["anonymous"].as_u64(), jumped["why"].as_str().unwrap_or_default());
+    assert_eq!((&jumped["class"], jumped["memory"].is_null()), (&"spike".into(), true), "{jumped}");
+    assert!(held.is_some_and(|held| (9 * MIB..20 * MIB).contains(&held)), "{jumped}");
+    assert!(jumped["beforeSeconds"].as_u64() <= Some(20) && why.starts_with("it grew 5"), "{jumped}");
+    let told = agent.told("PreOOMMissed").into_iter().find(|line| line["pod"] == jumped["pod"]).expect("a line");
+    assert!(told["message"].as_str().is_some_and(|m| m.contains("; spike: it grew 5")), "{told}");
+}
+
+/// A container that is full a few milliseconds after it held 10 MiB for seconds.
+fn jump(world: &World, agent: &Agent, name: &str) -> Value {
+    let place =
+        world.place(name, Some(LIMIT), |p| p.age(HOURS).annotation(&format!("{PREFIX}memory-usage-threshold"), "98"));
+    let mut hog = place.hog();
+    hog.hold(10 * MIB, 0);
+    agent.wait_state(name, "app", "watching");
+    std::thread::sleep(Duration::from_secs(3));
+    hog.ramp(2 * LIMIT, 0);
+    incident(agent, name)
+}
+
+/// A limit above the pods is the node's for us. Something that is not guarded fills it, and the kernel kills the guarded container,
+/// which is far below its threshold.
+pub fn a_kill_by_a_limit_above_the_pods_is_the_nodes() {
+    let world = World::real();
+    let place = guarded(&world, "victim");
+    let other = world.tree.container(&uid(), &container_id());
+    world.tree.kubepods().set_limit(Some(2 * LIMIT));
+    let mut hogs = [place.hog(), Hog::start(other.dir())];
+    let [victim, filling] = &mut hogs;
+    victim.hold(LIMIT / 4, 0);
+    std::fs::write(format!("/proc/{}/oom_score_adj", victim.pid()), "1000").expect("its score");
+    let agent = world.agent(&[]);
+    agent.wait_state("victim", "app", "watching");
+    filling.ramp(3 * LIMIT, 32 * MIB);
+    assert_eq!(victim.wait(crate::agent::soon()).and_then(|status| status.signal()), Some(9));
+    let killed = incident(&agent, "victim");
+    assert_eq!((&killed["class"], &killed["steps"][0]["cause"]), (&"node".into(), &"node-wide".into()), "{killed}");
+    assert!(killed["memory"]["anonymous"].as_u64() >= Some(LIMIT / 4), "what it held: {killed}");
+    assert!(killed["memorySeconds"].as_u64().is_some_and(|seconds| seconds <= 20), "{killed}");
+    assert!(world.evictions().is_empty());
 }
 
 /// The leak has a growth and a forecast before it is near its threshold, and its curve is there from the first look on.

@@ -60,7 +60,7 @@ fn incident(of: &Of<IncidentView>, raises: bool, look: &Look) -> String {
             Curve { threshold: incident.facts.threshold, limit: incident.facts.limit, end: end.clone(), ..curve };
         out += &drawn(signal, "before", &curve, look);
     }
-    let compared = incident.memory_before.is_some();
+    let compared = incident.memory.is_some() && incident.memory_before.is_some();
     out += &section(if compared { "What grew" } else { "What it held" }, &grew(incident), look);
     out += &others(incident).map_or_else(String::new, |text| look.paragraph("  ", 2, &text));
     out += &section("What was done", &steps(incident, look), look);
