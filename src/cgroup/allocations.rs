@@ -14,8 +14,10 @@ use super::hierarchy::Hierarchy;
 use super::version::Version;
 use crate::ground::units::Bytes;
 
-/// The file has about 6 KiB on a 6.x kernel.
-const BUFFER: usize = 32 * 1024;
+/// The file has about 6 KiB on a 6.x kernel, and the lines end after 2.
+const BUFFER: usize = 8 * 1024;
+/// By how much the part with the lines may grow between two reads: some digits, and it is followed by another line.
+const MAY_GROW: usize = 256;
 /// The mount option of cgroup2 with which huge pages of the pool are charged. Nothing is allocated for them then.
 const POOL_IS_CHARGED: &str = "memory_hugetlb_accounting";
 
@@ -27,6 +29,8 @@ pub struct Allocations {
     pub page: Bytes,
     /// How many CPUs are online.
     pub cpus: u64,
+    /// How many bytes of the file are read.
+    wanted: usize,
 }
 
 /// Why the count of allocated memory does not bound what containers are charged.
@@ -70,22 +74,24 @@ impl Allocations {
         let page = number(SysconfVar::PAGE_SIZE).ok_or_else(unknown)?;
         let cpus = number(SysconfVar::_NPROCESSORS_ONLN).ok_or_else(unknown)?;
         let vmstat = File::open("/proc/vmstat").map_err(NotCounted::Unreadable)?;
-        let allocations = Allocations::of(vmstat, page, cpus);
+        let mut allocations = Allocations::of(vmstat, page, cpus);
         allocations.read().map(|_| allocations).ok_or_else(unknown)
     }
 
     /// The count in a file in the form of `/proc/vmstat`.
     #[must_use]
     pub fn of(vmstat: File, page: u64, cpus: u64) -> Allocations {
-        Allocations { vmstat, page: Bytes(page), cpus }
+        Allocations { vmstat, page: Bytes(page), cpus, wanted: BUFFER }
     }
 
     /// All that was ever allocated; `None` if it cannot be read.
-    #[must_use]
-    pub fn read(&self) -> Option<Bytes> {
+    pub fn read(&mut self) -> Option<Bytes> {
         let mut buffer = [0; BUFFER];
-        let length = self.vmstat.read_at(&mut buffer, 0).ok()?;
-        pages(&buffer[..length]).map(|pages| self.page.times(pages))
+        let length = self.vmstat.read_at(&mut buffer[..self.wanted], 0).ok()?;
+        let found = pages(&buffer[..length]);
+        // The kernel writes no more of it than is asked for.
+        self.wanted = found.map_or(BUFFER, |(_, end)| BUFFER.min(end + MAY_GROW));
+        found.map(|(pages, _)| self.page.times(pages))
     }
 }
 
@@ -93,18 +99,19 @@ fn charges_the_pool(mounts: &str) -> bool {
     mounts.lines().any(|line| line.contains(" cgroup2 ") && line.contains(POOL_IS_CHARGED))
 }
 
-/// The sum of the lines `pgalloc_ZONE`; `None` without any.
-fn pages(text: &[u8]) -> Option<u64> {
-    let mut sum = None;
+/// The sum of the lines `pgalloc_ZONE`, and where they end; `None` without any, or if something is missing.
+fn pages(text: &[u8]) -> Option<(u64, usize)> {
+    let (mut sum, mut end) = (None, 0);
     for line in text.split(|b| *b == b'\n') {
         if let Some(rest) = line.strip_prefix(b"pgalloc_") {
             let digits = rest.rsplit(|b| *b == b' ').next()?;
             sum = Some(super::parse::number(digits).ok()?.saturating_add(sum.unwrap_or(0)));
         } else if sum.is_some() {
-            break; // they stand together
+            return Some((sum?, end)); // they stand together
         }
+        end += line.len() + 1;
     }
-    sum
+    None
 }
 
 #[cfg(test)]
@@ -114,10 +121,26 @@ mod tests {
     #[test]
     fn the_zones_are_summed() {
         let text = b"nr_free_pages 7\npgpgin 1\npgalloc_dma 0\npgalloc_dma32 5\npgalloc_normal 37\npgalloc_movable 0\npgfree 9\n";
-        assert_eq!(pages(text), Some(42));
+        assert_eq!(pages(text), Some((42, text.len() - b"pgfree 9\n".len())));
         assert_eq!(pages(b"nr_free_pages 7\n"), None);
         assert_eq!(pages(b"pgalloc_dma x\n"), None);
+        assert_eq!(pages(b"pgalloc_dma 1\npgalloc_normal 3"), None, "cut off");
         assert_eq!(pages(b""), None);
+    }
+
+    #[test]
+    fn no_more_of_the_file_is_read_than_has_the_count() {
+        let lines =
+            |n: u64| format!("nr_free_pages 7\npgalloc_dma 0\npgalloc_normal {n}\n{}", "pgfree 9\n".repeat(100));
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, lines(37).as_bytes()).unwrap();
+        let mut allocations = Allocations::of(file.reopen().unwrap(), 1, 1);
+        let wanted = lines(37).find("pgfree").unwrap() + MAY_GROW;
+        assert_eq!((allocations.read(), allocations.wanted), (Some(Bytes(37)), wanted));
+        // What was not read in whole is read again.
+        std::fs::write(file.path(), format!("{}{}", "nr_other 1\n".repeat(30), lines(38))).unwrap();
+        assert_eq!((allocations.read(), allocations.wanted), (None, BUFFER));
+        assert_eq!(allocations.read(), Some(Bytes(38)));
     }
 
     #[test]

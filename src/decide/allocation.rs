@@ -20,6 +20,8 @@ const REUSED: u64 = 64 << 20;
 /// With so little of its growth left to the point where it has to be sampled, a container is sampled for its threshold's sake:
 /// it may have crossed it, and the sooner that is known, the gentler the remedy.
 const THRESHOLD_PART: u64 = 4;
+/// A wait shorter than this part of what a sample would gain is not worth a wake-up.
+const WORTH_PART: u32 = 4;
 /// What is left of an allowance has to last this long. Else a sample renews it: a wake-up costs more than ten samples.
 const LEAST_WAIT: Duration = Duration::from_millis(30);
 
@@ -29,6 +31,11 @@ pub struct Allocated {
     pub at: Moment,
     pub bytes: Bytes,
 }
+
+/// What the kernel can have charged until a moment: what was allocated, and what it charges without an allocation. The difference
+/// of two is by how much a container can have grown in between, [`Uncounted::at_once`] aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Chargeable(u64);
 
 /// What the kernel may charge without an allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,14 +52,15 @@ impl Uncounted {
         Uncounted { at_once, a_second: REUSED }
     }
 
-    fn within(&self, time: Duration) -> Bytes {
-        self.at_once.plus(Bytes::at_rate(self.a_second, time))
+    #[must_use]
+    pub fn until(&self, now: Allocated) -> Chargeable {
+        Chargeable(now.bytes.plus(Bytes::at_rate(self.a_second, now.at)).0)
     }
 
-    /// By how much a container can have grown at most between two counts.
+    /// When a container that grows by so much may be charged that, if it begins at this moment.
     #[must_use]
-    pub fn most_growth(&self, since: Allocated, now: Allocated) -> Bytes {
-        now.bytes.less(since.bytes).plus(self.within(now.at.saturating_sub(since.at)))
+    pub fn after(&self, since: Chargeable, growth: Bytes) -> Chargeable {
+        Chargeable(since.0.saturating_add(growth.less(self.at_once).0))
     }
 }
 
@@ -74,13 +82,29 @@ impl Allowance {
         (bytes > Bytes(0)).then_some(Allowance { bytes, rate })
     }
 
-    /// How long after `now` a container has to be sampled, if its last sample came after `since`; `None`: at once, for what is
-    /// left of its allowance would not last long.
+    /// Its end, if the container was last sampled after `since`. `interval`: how soon the next sample would be due by time.
     #[must_use]
-    pub fn lasts(&self, since: Allocated, now: Allocated, uncounted: &Uncounted) -> Option<Duration> {
-        let left = self.bytes.less(uncounted.most_growth(since, now));
-        let wait = left.lasts_at(self.rate);
-        (wait >= LEAST_WAIT).then_some(wait)
+    pub fn from(&self, since: Chargeable, interval: Duration, uncounted: &Uncounted) -> End {
+        let least = LEAST_WAIT.max(interval / WORTH_PART);
+        End { at: uncounted.after(since, self.bytes), rate: self.rate, least: Bytes::at_rate(self.rate, least) }
+    }
+}
+
+/// Where an allowance ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    at: Chargeable,
+    rate: u64,
+    /// If less is left, a sample is worth more than a wait.
+    least: Bytes,
+}
+
+impl End {
+    /// How long after this moment the container has to be sampled; `None`: at once.
+    #[must_use]
+    pub fn lasts(&self, now: Chargeable) -> Option<Duration> {
+        let left = Bytes(self.at.0.saturating_sub(now.0));
+        (left >= self.least).then(|| left.lasts_at(self.rate))
     }
 }
 
@@ -100,14 +124,23 @@ mod tests {
     #[test]
     fn a_container_is_spared_until_the_node_has_allocated_what_it_lacks() {
         let two = Uncounted::on(2, Bytes(4096));
-        assert_eq!(two.most_growth(counted(0, 0), counted(0, 0)), Bytes(2 * MIB + MIB / 2));
-        assert_eq!(two.most_growth(counted(0, 100), counted(500, 130)), Bytes(64 * MIB + MIB / 2));
-        let many = Uncounted::on(128, Bytes(4096));
-        assert_eq!(many.most_growth(counted(0, 0), counted(1000, 0)), Bytes((34 + 64) * MIB));
+        let can_grow = |uncounted: &Uncounted, since, now, by| {
+            uncounted.after(uncounted.until(since), Bytes(by)) <= uncounted.until(now)
+        };
+        for (uncounted, since, now, most) in [
+            (&two, counted(0, 0), counted(0, 0), 2 * MIB + MIB / 2),
+            (&two, counted(0, 100), counted(500, 130), 64 * MIB + MIB / 2),
+            (&Uncounted::on(128, Bytes(4096)), counted(0, 0), counted(1000, 0), (34 + 64) * MIB),
+        ] {
+            assert!(can_grow(uncounted, since, now, most) && !can_grow(uncounted, since, now, most + 1));
+        }
         // 1000 MiB a second for 60 ms are kept back.
         let allowance = Allowance::new(Bytes(160 * MIB), Bytes(60 * MIB), 1000 * MIB, LATENCY).unwrap();
         assert_eq!(allowance.bytes, Bytes(60 * MIB), "it is sampled when it may have crossed its threshold");
-        let lasts = |mib| allowance.lasts(counted(0, 0), counted(0, mib), &two);
+        let lasts = |mib| {
+            let end = allowance.from(two.until(counted(0, 0)), Duration::from_millis(100), &two);
+            end.lasts(two.until(counted(0, mib)))
+        };
         assert_eq!(lasts(5), Some(Duration::from_micros(52_500)));
         assert_eq!((lasts(27).is_some(), lasts(28)), (true, None), "what is left lasts 30 ms");
         let near = Allowance::new(Bytes(160 * MIB), Bytes(MIB), 1000 * MIB, LATENCY).unwrap();
@@ -146,7 +179,8 @@ mod tests {
                     continue;
                 };
                 now += SHORTEST_INTERVAL;
-                while now < due && let Some(wait) = allowance.lasts(since, count(now), &uncounted) {
+                let end = allowance.from(uncounted.until(since), SHORTEST_INTERVAL, &uncounted);
+                while now < due && let Some(wait) = end.lasts(uncounted.until(count(now))) {
                     now = (now + wait.max(Duration::from_nanos(1))).min(due);
                 }
             }

@@ -6,7 +6,7 @@ use tracing::warn;
 
 use super::due::Due;
 use crate::cgroup::Allocations;
-use crate::decide::allocation::{Allocated, Allowance, Uncounted};
+use crate::decide::allocation::{Allocated, Allowance, Chargeable, End, Uncounted};
 use crate::decide::schedule::LONGEST_INTERVAL;
 use crate::ground::clock::Moment;
 use crate::ground::units::Bytes;
@@ -14,8 +14,6 @@ use crate::ground::units::Bytes;
 /// What a sample costs (measured: 1.9–2.3 µs for its read after a sleep, as much again for the rest). A read of the count has to
 /// spare more than it costs itself.
 const SAMPLE: Duration = Duration::from_micros(4);
-/// A wait shorter than this part of what a sample would gain is not worth a wake-up.
-const WORTH_PART: u32 = 4;
 /// Targets that are sampled only because a second has passed are sampled together, at multiples of this time. A read is cheaper
 /// after others: measured with 250 groups, 6.0 µs in 25 wake-ups a second, 2.5 µs in 4, and 2.2 µs in 2.
 const TICK: Duration = Duration::from_millis(240);
@@ -34,7 +32,8 @@ const MISTRUST: Duration = Duration::from_secs(3600);
 pub struct AllocationClock {
     allocations: Allocations,
     uncounted: Uncounted,
-    last: Option<Allocated>,
+    /// As of the last read; `None` if none succeeded.
+    last: Option<Chargeable>,
     /// What a read takes, as measured by the last ones.
     cost: Duration,
     /// What the samples would have cost that the last one has spared.
@@ -43,33 +42,39 @@ pub struct AllocationClock {
     not_before: Moment,
 }
 
+/// What the kernel can have charged until a moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counted {
+    at: Moment,
+    until: Chargeable,
+}
+
 /// What is known of a target since its last sample.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
-    allowance: Allowance,
+    end: End,
     /// How soon the next sample would be due by time.
     interval: Duration,
-    /// Counted before that sample; `None`: nothing yet.
-    since: Option<Allocated>,
+    /// As counted before that sample.
+    since: Chargeable,
     /// Then it has to be sampled, whatever the count.
     until: Moment,
-    /// By how much it had grown since the sample before, and what was counted before that one.
-    grown: Option<(Bytes, Allocated)>,
+    /// It had grown by so much since the sample before that the count has to be here.
+    grown: Option<Chargeable>,
 }
 
 impl Budget {
     /// How long its next sample can wait; `None`: it is due now, or a sample would gain much more time.
-    fn lasts(&self, now: Allocated, uncounted: &Uncounted) -> Option<Duration> {
+    fn lasts(&self, now: Counted) -> Option<Duration> {
         if now.at + SHARED >= self.until {
             return None;
         }
-        let lasts = self.allowance.lasts(self.since?, now, uncounted)?;
-        (lasts >= self.interval / WORTH_PART).then(|| lasts.min(self.until - now.at))
+        self.end.lasts(now.until).map(|lasts| lasts.min(self.until - now.at))
     }
 
     /// Whether it has grown by more than the node has allocated.
-    fn is_refuted(&self, now: Allocated, uncounted: &Uncounted) -> bool {
-        self.grown.is_some_and(|(grown, since)| grown > uncounted.most_growth(since, now))
+    fn is_refuted(&self, now: Counted) -> bool {
+        self.grown.is_some_and(|grown| grown > now.until)
     }
 }
 
@@ -80,11 +85,14 @@ fn last_tick(at: Moment) -> Moment {
 
 impl AllocationClock {
     #[must_use]
-    pub fn new(allocations: Allocations) -> AllocationClock {
+    pub fn new(mut allocations: Allocations) -> AllocationClock {
+        let uncounted = Uncounted::on(allocations.cpus, allocations.page);
+        // It counts as read when moments begin: then more can have been charged since, not less.
+        let first = allocations.read().map(|bytes| uncounted.until(Allocated { at: Moment::ZERO, bytes }));
         AllocationClock {
-            uncounted: Uncounted::on(allocations.cpus, allocations.page),
+            uncounted,
             allocations,
-            last: None,
+            last: first,
             cost: Duration::ZERO,
             saved: Duration::ZERO,
             pause: SHORTEST_PAUSE,
@@ -98,27 +106,28 @@ impl AllocationClock {
     }
 
     /// Reads the count; `None` if that is not possible.
-    pub(super) fn read(&mut self, clock: &dyn Fn() -> Moment) -> Option<Allocated> {
+    pub(super) fn read(&mut self, clock: &dyn Fn() -> Moment) -> Option<Counted> {
         let at = clock();
         let bytes = self.allocations.read()?;
         let took = clock().saturating_sub(at);
         // One read may have been interrupted.
         self.cost = if self.cost == Duration::ZERO { took } else { (self.cost * 7 + took.min(self.cost * 4)) / 8 };
-        self.last = Some(Allocated { at, bytes });
-        self.last
+        let until = self.uncounted.until(Allocated { at, bytes });
+        self.last = Some(until);
+        Some(Counted { at, until })
     }
 
     /// When a target that is due has to be sampled instead; `None`: now.
-    pub(super) fn spare(&mut self, budget: &Budget, now: Allocated) -> Option<Due> {
-        if budget.is_refuted(now, &self.uncounted) {
+    pub(super) fn spare(&mut self, budget: &Budget, now: Counted) -> Option<Due> {
+        if budget.is_refuted(now) {
             warn!("a container was charged more memory than /proc/vmstat counts; samples go by time for an hour");
             self.not_before = now.at + MISTRUST;
         }
         if now.at < self.not_before {
             return None;
         }
-        let lasts = budget.lasts(now, &self.uncounted)?;
-        self.saved += SAMPLE.mul_f64(lasts.div_duration_f64(budget.interval).min(1.0));
+        let lasts = budget.lasts(now)?;
+        self.saved += if lasts >= budget.interval { SAMPLE } else { SAMPLE / 2 };
         Some(Due::within(now.at, lasts))
     }
 
@@ -140,8 +149,14 @@ impl AllocationClock {
         interval: Duration,
         limit_read_at: Moment,
         before: Option<(&Budget, Bytes)>,
-    ) -> Budget {
-        let grown = before.and_then(|(before, grown)| Some((grown, before.since?)));
-        Budget { allowance, interval, since: self.last, until: last_tick(limit_read_at + LONGEST_INTERVAL), grown }
+    ) -> Option<Budget> {
+        let since = self.last?;
+        Some(Budget {
+            end: allowance.from(since, interval, &self.uncounted),
+            interval,
+            since,
+            until: last_tick(limit_read_at + LONGEST_INTERVAL),
+            grown: before.map(|(before, grown)| self.uncounted.after(before.since, grown)),
+        })
     }
 }

@@ -27,12 +27,11 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::Sender;
 
-use self::allocation::Budget;
+use self::allocation::{Budget, Counted};
 use self::bells::Bells;
 use self::due::Due;
 use self::reader::Context;
 use crate::cgroup::{Alarms, StatReader};
-use crate::decide::allocation::Allocated;
 use crate::decide::schedule::{LONGEST_INTERVAL, SHORTEST_INTERVAL};
 use crate::ground::clock::{Clock, Moment};
 use crate::ground::units::Bytes;
@@ -63,12 +62,12 @@ struct Change {
 
 /// What is known in a sweep of what the node has allocated.
 #[derive(Clone, Copy, Debug)]
-enum Counted {
+enum Count {
     /// Nothing: it would not be worth a read, or is not trusted.
     Not,
     /// Nothing yet: none of those that may be spared is due. They do not come early.
     Later,
-    Now(Allocated),
+    Now(Counted),
 }
 
 #[derive(Debug)]
@@ -222,7 +221,7 @@ impl Sampler {
         for i in 0..self.due.len() {
             if self.due[i].early <= began {
                 if let Some(due) = self.spare(i, counted) {
-                    (self.due[i], spared) = (due, spared + u64::from(matches!(counted, Counted::Now(_))));
+                    (self.due[i], spared) = (due, spared + u64::from(matches!(counted, Count::Now(_))));
                     next = next.min(due.at);
                     continue;
                 }
@@ -237,7 +236,7 @@ impl Sampler {
             next = next.min(self.due[i].at);
         }
         self.counters.samples.fetch_add(samples, Relaxed);
-        if let (Some(clock), Counted::Now(_)) = (&mut self.allocations, counted) {
+        if let (Some(clock), Count::Now(_)) = (&mut self.allocations, counted) {
             clock.swept(began);
             self.counters.spared.fetch_add(spared, Relaxed);
         }
@@ -253,8 +252,8 @@ impl Sampler {
     }
 
     /// Counts what the node has allocated, if one of those that may be spared is due, and enough others may come early.
-    fn count(&mut self, began: Moment, clock: &dyn Fn() -> Moment) -> Counted {
-        let Some(allocations) = &mut self.allocations else { return Counted::Not };
+    fn count(&mut self, began: Moment, clock: &dyn Fn() -> Moment) -> Count {
+        let Some(allocations) = &mut self.allocations else { return Count::Not };
         let (mut is_due, mut early) = (false, 0);
         for (due, budget) in self.due.iter().zip(&self.budgets) {
             if due.early <= began && budget.is_some() {
@@ -262,19 +261,19 @@ impl Sampler {
             }
         }
         match allocations.is_worth(early, began) {
-            false => Counted::Not,
-            true if !is_due => Counted::Later,
-            true => allocations.read(clock).map_or(Counted::Not, Counted::Now),
+            false => Count::Not,
+            true if !is_due => Count::Later,
+            true => allocations.read(clock).map_or(Count::Not, Count::Now),
         }
     }
 
     /// When a target is due instead of now, or early; `None`: it is sampled now.
-    fn spare(&mut self, index: usize, counted: Counted) -> Option<Due> {
+    fn spare(&mut self, index: usize, counted: Count) -> Option<Due> {
         let (allocations, budget) = (self.allocations.as_mut()?, self.budgets[index].as_ref()?);
         match counted {
-            Counted::Not => None,
-            Counted::Later => Some(self.due[index]),
-            Counted::Now(allocated) => allocations.spare(budget, allocated),
+            Count::Not => None,
+            Count::Later => Some(self.due[index]),
+            Count::Now(counted) => allocations.spare(budget, counted),
         }
     }
 
@@ -285,7 +284,7 @@ impl Sampler {
         let before = self.budgets[index].as_ref().zip(before.map(|before| usage.less(before)));
         let interval = target.due().saturating_sub(now);
         let allocations = self.allocations.as_ref()?;
-        Some(allocations.budget(target.allowance()?, interval, limit_read_at, before))
+        allocations.budget(target.allowance()?, interval, limit_read_at, before)
     }
 
     /// Samples one target. Returns whether its eviction may come soon.
