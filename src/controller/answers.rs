@@ -69,6 +69,9 @@ impl Controller {
                 );
             }
         }
+        // A restart that was given up has this token, too, and may have its effect yet.
+        let may_have_happened =
+            request.may_have_happened || entry.is_some_and(|entry| entry.remedies.abandoned.is_some());
         let target = match entry.map(|e| &e.stage) {
             Some(Stage::Posting { target, order: awaited }) if *awaited == order => Some(*target),
             _ => None,
@@ -78,11 +81,11 @@ impl Controller {
             let (pod, owner, container) = (request.pod, request.owner, request.container);
             let notice = Notice { pod, owner, container, by_namespace: request.by_namespace, subject, story: None };
             self.effects.push(Effect::Notify(Box::new(notice)));
-            self.settle(answer, request.may_have_happened, request.reservation);
+            self.settle(answer, may_have_happened, request.reservation);
             return;
         };
         let grace = request.grace.or(request.pod_grace).unwrap_or(DEFAULT_GRACE);
-        let reservation = self.settle(answer, request.may_have_happened, request.reservation);
+        let reservation = self.settle(answer, may_have_happened, request.reservation);
         let Some(entry) = self.pods.get_mut(key) else { return };
         // By the last sample: what was seen at the crossing may have been a single step.
         let left = entry.targets.iter().find(|t| t.id == target).map(urgency).filter(|left| *left != Duration::MAX);

@@ -270,6 +270,9 @@ impl Controller {
         }
         // It has happened, and its token is spent: what comes later takes one of its own.
         entry.reserved = None;
+        for request in self.in_flight.values_mut().filter(|request| request.pod == entry.pod.id) {
+            request.may_have_happened = true; // it has that token
+        }
         let took = now.saturating_sub(attempt.progress.began);
         self.latencies.restarted(&key.0, took);
         let container = attempt.resize.container;

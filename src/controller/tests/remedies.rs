@@ -231,6 +231,39 @@ fn a_restart_that_is_given_up_and_comes_after_all_is_counted() {
     assert_eq!((desk.since(), desk.state().0.as_str()), (vec!["tell PreOOMEvictionHeld".to_owned()], "held"));
 }
 
+/// The eviction in its place has its token, and is refused before or after the restart has its effect: the token is spent.
+#[test]
+fn a_restart_that_is_given_up_is_counted_although_its_eviction_is_refused() {
+    for refused_first in [true, false] {
+        let hour = Duration::from_secs(3600);
+        let mut desk = Desk::with(Limits { burst: 1, rescue_burst: 0, refill: hour, minimum_age: Duration::ZERO });
+        let pod = restarting("restart,evict");
+        desk.apply(&pod);
+        let id = desk.watched()[0];
+        desk.crosses(id, 61, 1);
+        desk.answer(0, &Answer::Accepted);
+        desk.answer(1, &Answer::Accepted);
+        desk.since();
+        desk.looks_for(31_000, |_| 61);
+        assert_eq!(desk.since(), ["tell PreOOMRemedyFailed", "post u1"]);
+        let refuse = |desk: &mut Desk| desk.answer(2, &Answer::Refused { code: 403, message: "no".into() });
+        if refused_first {
+            refuse(&mut desk);
+        }
+        desk.report(id, What::Gone);
+        if !refused_first {
+            refuse(&mut desk);
+        }
+        desk.since();
+        // Another pod of another owner finds the node's budget spent.
+        desk.apply(&one("u2"));
+        let other = *desk.watched().last().unwrap();
+        desk.since();
+        desk.above(other);
+        assert_eq!(desk.since(), ["tell PreOOMEvictionHeld"], "{refused_first}");
+    }
+}
+
 /// A held restart has to begin before the deadline of an eviction, which is the one that the sampler reports.
 #[test]
 fn a_held_restart_begins_at_its_own_deadline() {
