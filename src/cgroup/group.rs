@@ -19,7 +19,7 @@ use crate::ground::memory::{Breakdown, NodeMemory, Stat};
 use crate::ground::units::Bytes;
 
 /// `memory.stat` is about 1.5 KiB on v1 and 2.5 KiB on v2 of a 6.x kernel.
-pub(super) const STAT_BUFFER: usize = 8 * 1024;
+pub(super) const STAT_BUFFER: usize = 16 * 1024;
 
 #[derive(Debug)]
 pub struct Group {
