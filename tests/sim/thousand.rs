@@ -25,6 +25,8 @@ use crate::network::Network;
 use crate::pod::{Ask, Container, Dry, Label, MIB, NODE, Owner, Pod, Signal, Targets, Threshold, wall};
 
 const PODS: u32 = 1000;
+/// So large that what two of them grow by within a second differs by more than a page.
+const LIMIT: u64 = 6400 * MIB;
 /// As the agent's.
 const REPORTS: usize = 1024;
 
@@ -59,7 +61,7 @@ fn pod(n: u32) -> Pod {
             older: hour,
             stamp: wall() - SignedDuration::try_from(hour).unwrap(),
             killed: None,
-            limit: Some(100 * MIB),
+            limit: Some(LIMIT),
             request: None,
         }],
         resizing: Resizing::PLAIN,
@@ -77,10 +79,10 @@ fn lasts(n: u32) -> u64 {
     200 + u64::from(n * 619 % PODS)
 }
 
-/// At 62 MiB of 100 at first, and full after `lasts`.
+/// At 62 % at first, and full after `lasts`.
 fn write_usage(dir: &Path, seconds: u64) {
     for n in 0..PODS {
-        let usage = 62 * MIB + 38 * MIB * seconds / lasts(n);
+        let usage = LIMIT / 100 * 62 + LIMIT / 100 * 38 * seconds / lasts(n);
         std::fs::write(dir.join(format!("{n}/memory.current")), format!("{usage}\n")).unwrap();
     }
 }
@@ -175,7 +177,7 @@ fn a_thousand_that_cross_at_once_go_by_the_time_they_have_left_and_within_the_bu
         let stat = "file_dirty 0\nfile_writeback 0\ninactive_file 0\nactive_file 0\nslab_reclaimable 0\n";
         for (name, text) in [
             ("memory.current", "0\n"),
-            ("memory.max", "104857600\n"),
+            ("memory.max", &format!("{LIMIT}\n")),
             ("memory.stat", stat),
             ("memory.events", "oom_kill 0\n"),
         ] {
