@@ -38,22 +38,28 @@ use world::{NS, PREFIX, container_id, uid};
 
 const MIB: u64 = 1 << 20;
 
+/// Measures some rows.
+type Part = fn(&Args) -> Vec<Row>;
+
 fn main() {
     rig::be_one_if_asked();
-    let args = Args::parse();
-    let window = Duration::from_secs(if args.quick { 8 } else { 60 });
-    let long = if args.quick { None } else { Some(Duration::from_secs(600)) };
-    let parts: [(&str, &dyn Fn() -> Vec<Row>); 7] = [
-        ("quiet", &|| quiet(window, long)),
-        ("busy", &|| busy(window / 3)),
-        ("below", &|| just_below(window)),
-        ("cache", &|| full_of_cache(window)),
-        ("memory", &memory),
-        ("start", &|| vec![start()]),
-        ("size", &|| vec![size()]),
+    let parts: [(&str, Part); 7] = [
+        ("quiet", |args| quiet(window(args), (!args.quick).then_some(Duration::from_secs(600)))),
+        ("busy", |args| busy(window(args) / 3)),
+        ("below", |args| just_below(window(args))),
+        ("cache", |args| full_of_cache(window(args))),
+        ("memory", |_| memory()),
+        ("start", |_| vec![start()]),
+        ("size", |_| vec![size()]),
     ];
-    let rows: Vec<Row> = parts.iter().filter(|(part, _)| args.runs(part)).flat_map(|(_, rows)| rows()).collect();
+    let args = Args::parse(&parts.map(|(part, _)| part));
+    let rows: Vec<Row> = parts.iter().filter(|(part, _)| args.runs(part)).flat_map(|(_, rows)| rows(&args)).collect();
     finish("footprint", &args, &rows);
+}
+
+/// For how long something is measured.
+fn window(args: &Args) -> Duration {
+    Duration::from_secs(if args.quick { 8 } else { 60 })
 }
 
 /// CPU and wake-ups of an agent that has done this for a while.

@@ -102,9 +102,9 @@ fn share(ended: &[Ended]) -> f64 {
 
 fn main() {
     rig::be_one_if_asked();
-    let args = Args::parse();
+    let args = Args::parse(&["ramps", "lists"]);
     let plan = if args.quick { QUICK } else { FULL };
-    if args.runs_only("lists") {
+    if !args.runs("ramps") {
         return finish("save_rate", &args, &lists::run(&plan.lists));
     }
     let node = Node::tls();
@@ -125,7 +125,7 @@ fn main() {
     set_server(&node, plan.answers[0]);
     let saturated = saturated(&node, &agent, plan.saturated);
     drop((agent, node));
-    let lists = lists::run(&plan.lists);
+    let lists = if args.runs("lists") { lists::run(&plan.lists) } else { Vec::new() };
 
     let mut rows: Vec<Row> = cells.iter().map(|cell| saved(cell, &cells)).collect();
     rows.extend(faster(&cells));

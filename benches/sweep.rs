@@ -42,7 +42,7 @@ const LIMIT: u64 = 64 * MIB;
 const STEP: Duration = Duration::from_millis(150);
 
 fn main() {
-    let args = Args::parse();
+    let args = Args::parse(&[]);
     let mut rows = Vec::new();
     let tree = common::real_tree();
     let counts: &[usize] = if args.quick { &[10, 100, 500, 1_000] } else { &[10, 100, 500, 1_000, 2_000, 5_000] };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 /// After `--`: `--quick` ends within a minute, with fewer cells; `--json FILE` writes the rows there, too;
-/// `--only PART` runs that part alone: of `footprint` quiet, busy, below, cache, memory, start or size; of `save_rate` lists.
+/// `--only PART` runs that part alone, if the benchmark has parts.
 pub struct Args {
     /// Less of everything.
     pub quick: bool,
@@ -15,8 +15,8 @@ pub struct Args {
 }
 
 impl Args {
-    /// From the command line. Cargo adds `--bench`.
-    pub fn parse() -> Args {
+    /// From the command line, of a benchmark with these parts. Cargo adds `--bench`.
+    pub fn parse(parts: &[&str]) -> Args {
         let mut args = Args { quick: false, only: None, json: None };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
@@ -28,17 +28,15 @@ impl Args {
                 other => usage(&format!("unknown argument {other}")),
             }
         }
+        if let Some(only) = args.only.as_deref().filter(|only| !parts.contains(only)) {
+            usage(&format!("unknown part {only}; it has: {}", parts.join(", ")));
+        }
         args
     }
 
     /// Whether this part is to run.
     pub fn runs(&self, part: &str) -> bool {
         self.only.as_deref().is_none_or(|only| only == part)
-    }
-
-    /// Whether this part alone is to run.
-    pub fn runs_only(&self, part: &str) -> bool {
-        self.only.as_deref() == Some(part)
     }
 }
 
