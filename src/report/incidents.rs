@@ -171,7 +171,6 @@ fn millis(at: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::judge::Verdict;
     use crate::decide::past::Past;
     use crate::ground::memory::{Level, Sample, Stat};
     use crate::ground::units::Bytes;
@@ -196,19 +195,7 @@ mod tests {
         let level = Level { usage, most_usage: usage, limit: Some(Bytes(100 * MIB)), stat, swap_left: Bytes(0) };
         let at = Duration::from_secs(seconds);
         let sample = Sample { at, until: at, own: level, pod: Some(Level { usage: Bytes(90 * MIB), ..level }) };
-        let last = LastSample {
-            sample,
-            value: Some(usage),
-            threshold: Some(Bytes(60 * MIB)),
-            margin: sample.margin(),
-            growth: Some(0),
-            slow_growth: None,
-            verdict: Verdict::Below,
-            next: at,
-            oom_kills: None,
-            high: None,
-            throttled: false,
-        };
+        let last = LastSample { threshold: Some(Bytes(60 * MIB)), ..LastSample::below(sample) };
         let known = Known { last, past, breakdowns: crate::sampler::Breakdowns::default() };
         Story::new(known, Surroundings { others: vec![("proxy".into(), Bytes(5 * MIB))], ..Surroundings::default() })
     }

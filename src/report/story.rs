@@ -122,7 +122,6 @@ fn rest_of_pod(sample: &Sample, others: &[(String, Bytes)]) -> Option<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::judge::Verdict;
     use crate::decide::past::Past;
     use crate::ground::memory::{Level, Stat};
     use crate::sampler::{Breakdowns, LastSample};
@@ -149,19 +148,7 @@ mod tests {
         let (limit, stat) = (Some(Bytes(100 * MIB)), Some(Stat::default()));
         let own = Level { usage, most_usage: usage, limit, stat, swap_left: Bytes(0) };
         let sample = Sample { at: second(100), until: second(100), own, pod: None };
-        let last = LastSample {
-            sample,
-            value: Some(usage),
-            threshold: Some(Bytes(98 * MIB)),
-            margin: sample.margin(),
-            growth: Some(0),
-            slow_growth: None,
-            verdict: Verdict::Below,
-            next: second(101),
-            high: None,
-            throttled: false,
-            oom_kills: None,
-        };
+        let last = LastSample { threshold: Some(Bytes(98 * MIB)), ..LastSample::below(sample) };
         let surroundings = Surroundings { killed_after: Some(killed_after), filled, ..Surroundings::default() };
         digest(&Known { last, past, breakdowns }, &surroundings)
     }

@@ -51,6 +51,27 @@ pub struct LastSample {
     pub oom_kills: Option<u64>,
 }
 
+#[cfg(test)]
+impl LastSample {
+    /// Of a container that is not above its threshold, and does not grow; for tests of readers.
+    #[must_use]
+    pub fn below(sample: Sample) -> LastSample {
+        LastSample {
+            sample,
+            value: Some(sample.own.usage),
+            threshold: None,
+            margin: sample.margin(),
+            growth: Some(0),
+            slow_growth: None,
+            verdict: Verdict::Below,
+            next: sample.at,
+            high: None,
+            throttled: false,
+            oom_kills: None,
+        }
+    }
+}
+
 /// What is known of a target's past.
 #[derive(Clone, Debug)]
 pub struct Known {
@@ -95,19 +116,7 @@ impl Shown {
     /// Stores a sample with this growth in bytes per second, for tests of readers.
     #[cfg(test)]
     pub fn show(&self, sample: Sample, growth: i64) {
-        let last = LastSample {
-            sample,
-            value: Some(sample.own.usage),
-            threshold: None,
-            margin: sample.margin(),
-            growth: Some(growth),
-            slow_growth: None,
-            verdict: Verdict::Below,
-            next: sample.at,
-            high: None,
-            throttled: false,
-            oom_kills: None,
-        };
+        let last = LastSample { growth: Some(growth), ..LastSample::below(sample) };
         self.set(last, last.value);
     }
 

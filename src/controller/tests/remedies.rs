@@ -188,15 +188,28 @@ fn one_slow_raise_locks_nobody_out() {
     assert_eq!(desk.controller.latencies.raise.spread.p90, Duration::from_millis(30), "but many are learned");
 }
 
-/// The token of a restart that came too late is that of the eviction in its place.
-#[test]
-fn a_restart_that_is_given_up_holds_nothing_back() {
-    let (mut desk, id) = watching(&restarting("restart,evict"));
+/// A restart is agreed and accepted, and has no effect for as long as it may take.
+fn gives_up_a_restart(mut desk: Desk, pod: &Value) -> (Desk, TargetId) {
+    desk.apply(pod);
+    let id = desk.watched()[0];
     desk.crosses(id, 61, 1);
     desk.answer(0, &Answer::Accepted);
     desk.answer(1, &Answer::Accepted);
     desk.since();
     desk.looks_for(31_000, |_| 61);
+    (desk, id)
+}
+
+/// The node's budget has one token.
+fn with_one_token() -> Desk {
+    let hour = Duration::from_secs(3600);
+    Desk::with(Limits { burst: 1, rescue_burst: 0, refill: hour, minimum_age: Duration::ZERO })
+}
+
+/// The token of a restart that came too late is that of the eviction in its place.
+#[test]
+fn a_restart_that_is_given_up_holds_nothing_back() {
+    let (mut desk, id) = gives_up_a_restart(Desk::new(), &restarting("restart,evict"));
     assert_eq!(desk.since(), ["tell PreOOMRemedyFailed", "post u1"]);
     // It ends after all.
     desk.answer(2, &Answer::Refused { code: 403, message: "no".into() });
@@ -208,16 +221,8 @@ fn a_restart_that_is_given_up_holds_nothing_back() {
 /// The restart has its effect before any other remedy begins: whatever comes after it takes a token of its own.
 #[test]
 fn a_restart_that_is_given_up_and_comes_after_all_is_counted() {
-    let hour = Duration::from_secs(3600);
-    let mut desk = Desk::with(Limits { burst: 1, rescue_burst: 0, refill: hour, minimum_age: Duration::ZERO });
     let mut pod = restarting("restart");
-    desk.apply(&pod);
-    let id = desk.watched()[0];
-    desk.crosses(id, 61, 1);
-    desk.answer(0, &Answer::Accepted);
-    desk.answer(1, &Answer::Accepted);
-    desk.since();
-    desk.looks_for(31_000, |_| 61);
+    let (mut desk, id) = gives_up_a_restart(with_one_token(), &pod);
     assert_eq!(desk.since(), ["tell PreOOMRemedyFailed"]);
     desk.report(id, What::Gone);
     assert_eq!(desk.since(), ["tell PreOOMRestarted"]);
@@ -235,16 +240,7 @@ fn a_restart_that_is_given_up_and_comes_after_all_is_counted() {
 #[test]
 fn a_restart_that_is_given_up_is_counted_although_its_eviction_is_refused() {
     for refused_first in [true, false] {
-        let hour = Duration::from_secs(3600);
-        let mut desk = Desk::with(Limits { burst: 1, rescue_burst: 0, refill: hour, minimum_age: Duration::ZERO });
-        let pod = restarting("restart,evict");
-        desk.apply(&pod);
-        let id = desk.watched()[0];
-        desk.crosses(id, 61, 1);
-        desk.answer(0, &Answer::Accepted);
-        desk.answer(1, &Answer::Accepted);
-        desk.since();
-        desk.looks_for(31_000, |_| 61);
+        let (mut desk, id) = gives_up_a_restart(with_one_token(), &restarting("restart,evict"));
         assert_eq!(desk.since(), ["tell PreOOMRemedyFailed", "post u1"]);
         let refuse = |desk: &mut Desk| desk.answer(2, &Answer::Refused { code: 403, message: "no".into() });
         if refused_first {
