@@ -196,6 +196,11 @@ impl Entry {
         self.targets.iter().find(|t| t.id == id).and_then(|t| t.name.container()).map(str::to_owned)
     }
 
+    /// The target of this instance of a container.
+    pub(super) fn of_instance(&self, id: &ContainerId) -> Option<&Guarded> {
+        self.targets.iter().find(|target| matches!(&target.name, Name::Container(_, of) if of == id))
+    }
+
     pub(super) fn new(
         now: Moment,
         pod: Pod,

@@ -130,8 +130,7 @@ fn settle(effects: &mut Vec<Effect>, entry: &mut Entry, known: impl Fn(&Unsettle
 
 /// What is known of an instance of a container.
 fn known_of(entry: &Entry, container: &str, id: &ContainerId) -> Option<Known> {
-    let is_it = |t: &&Guarded| matches!(&t.name, Name::Container(_, of) if of == id);
-    match entry.targets.iter().find(is_it).map(|target| &target.state) {
+    match entry.of_instance(id).map(|target| &target.state) {
         Some(GroupState::Watched { view, .. }) => view.known(),
         _ => entry.last_samples.get(container).filter(|(of, ..)| of == id).and_then(|(_, view, _)| view.known()),
     }
@@ -155,7 +154,7 @@ pub(super) fn notify_kills(effects: &mut Vec<Effect>, entry: &mut Entry, dry_run
         .filter(|(_, id)| !entry.kills.contains(id))
         .collect();
     for (name, id) in killed {
-        let target = entry.targets.iter().find(|t| matches!(&t.name, Name::Container(_, i) if *i == id));
+        let target = entry.of_instance(&id);
         let kept = entry.last_samples.get(&name).filter(|(i, ..)| *i == id);
         let (last_sample, reason) = match (target, kept) {
             (Some(target), _) => {

@@ -81,9 +81,8 @@ impl Controller {
         let sent = mode == DryRun::Off;
         let answer = (!sent).then_some(Warned::NotSent);
         let look_at = sent.then_some(now + EFFECT_WITHIN);
-        entry
-            .warnings
-            .insert(instance, LastWarning { at: now, container: container.clone(), evidence, answer, look_at });
+        let last = LastWarning { at: now, container: container.clone(), evidence, answer, look_at };
+        entry.warnings.insert(instance, last);
         if sent {
             self.effects.push(Effect::Warn(id, Box::new(warning)));
         } else {
@@ -122,8 +121,7 @@ impl Controller {
 /// By how much the signal has fallen since the warning, in bytes; negative if it has risen. `None`: the container is gone.
 fn relieved(entry: &Entry, instance: &ContainerId) -> Option<i64> {
     let before = entry.warnings.get(instance)?.evidence.value;
-    let is_it = |name: &Name| matches!(name, Name::Container(_, id) if id == instance);
-    let now = entry.targets.iter().find(|t| is_it(&t.name))?.last_sample()?.value?;
+    let now = entry.of_instance(instance)?.last_sample()?.value?;
     let signed = |bytes: Bytes| i64::try_from(bytes.0).unwrap_or(i64::MAX);
     Some(signed(before).saturating_sub(signed(now)))
 }
