@@ -106,8 +106,8 @@ fn pages(text: &[u8]) -> Option<(u64, usize)> {
         if let Some(rest) = line.strip_prefix(b"pgalloc_") {
             let digits = rest.rsplit(|b| *b == b' ').next()?;
             sum = Some(super::parse::number(digits).ok()?.saturating_add(sum.unwrap_or(0)));
-        } else if sum.is_some() {
-            return Some((sum?, end)); // they stand together
+        } else if let Some(sum) = sum {
+            return Some((sum, end)); // they stand together
         }
         end += line.len() + 1;
     }
