@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 
 use crate::access::confinement::Confinement;
 use crate::act::kubeconfig::readable;
@@ -316,8 +316,15 @@ fn namespaces(text: &str) -> BTreeSet<String> {
 }
 
 fn filter(text: &str) -> Result<String, String> {
-    match EnvFilter::try_new(text) {
-        Ok(_) => Ok(text.to_owned()),
+    let parts: Vec<_> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+    let parsed = match parts[..] {
+        [] => Err("it is empty".to_owned()),
+        // Tracing would take a filter by span or field for a target, and log nothing of it.
+        _ if text.contains('[') => Err("it filters by more than target and level".to_owned()),
+        _ => parts.join(",").parse::<Targets>().map_err(|error| error.to_string()),
+    };
+    match parsed {
+        Ok(_) => Ok(parts.join(",")),
         Err(error) => Err(format!("--log (or RUST_LOG) \"{text}\": {error}; write `info` or `info,kube=debug`")),
     }
 }
@@ -406,6 +413,20 @@ mod tests {
             "--remedies=raise,evict",
         ] {
             assert_eq!(parse(&["--node-name=n", bad]).unwrap_err().len(), 1, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_log_is_filtered_by_target_and_level() {
+        let log = |text: &str| parse(&["--node-name=n", "--log", text]).map(|config| config.log);
+        assert_eq!(log("info"), Ok("info".to_owned()));
+        assert_eq!(log(" info , kube=debug,"), Ok("info,kube=debug".to_owned()));
+        for bad in [",", "a=b=c", "info,kube[request]=debug", "kube=loud"] {
+            let problems = log(bad).unwrap_err();
+            assert!(
+                matches!(&problems[..], [one] if one.contains("--log") && one.contains("write `info`")),
+                "{problems:?}"
+            );
         }
     }
 

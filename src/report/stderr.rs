@@ -9,8 +9,10 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use tracing::warn;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::colours;
 use crate::config::{Config, LogFormat};
@@ -144,12 +146,13 @@ pub fn start(config: &Config) -> std::io::Result<Writer> {
     let terminal = std::io::stderr().is_terminal();
     let writer = Writer::start(std::io::stderr())?;
     // The filter was validated before; what cannot be parsed is not logged.
-    let filter = EnvFilter::try_new(&config.log).unwrap_or_default();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer.clone()).with_target(false);
+    let filter = config.log.parse::<Targets>().unwrap_or_default();
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer.clone()).with_target(false);
+    let filtered = tracing_subscriber::registry().with(filter);
     match config.log_format {
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-        LogFormat::Auto if !terminal => builder.json().flatten_event(true).init(),
-        LogFormat::Auto | LogFormat::Text => builder.with_ansi(colours(terminal)).init(),
+        LogFormat::Text => filtered.with(lines.with_ansi(colours(terminal))).init(),
+        LogFormat::Auto if terminal => filtered.with(lines.with_ansi(colours(terminal))).init(),
+        LogFormat::Auto | LogFormat::Json => filtered.with(lines.json().flatten_event(true)).init(),
     }
     Ok(writer)
 }
