@@ -36,12 +36,7 @@ pub fn be_one_if_asked() {
             )]
             let Cli { command: Asked::Run(flags) } = Cli::parse_from(&words[1..]) else { panic!("another command") };
             let config = flags.validate().expect("good flags");
-            tracing_subscriber::fmt()
-                .with_env_filter(tracing_subscriber::EnvFilter::new(&config.log))
-                .with_writer(std::io::stderr)
-                .json()
-                .flatten_event(true)
-                .init();
+            let _log = pre_oom_killer::report::stderr::start(&config).expect("a thread for the log");
             let small = |dir: &Path| if dir.to_string_lossy().contains(SMALL) { MAGNIFIED } else { 1 };
             let machine = Machine::open().expect("/proc/meminfo").magnified(small);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build();

@@ -58,10 +58,12 @@ pub(super) struct StatPace {
     pub(super) took: Duration,
     /// The lesser of the times that the last two reads took: a single one may only show that this thread waited for a CPU.
     both_took: Duration,
-    /// The result of the last read.
-    pub(super) last: Option<Result<Option<Reading>, ReadError>>,
+    /// The result of the last read; see [`StatPace::forget_quick`].
+    pub(super) last: Option<Box<Result<Option<Reading>, ReadError>>>,
     /// What the last read told people, if another thread made it. (Few files are slow, and the others need not keep the room.)
     pub(super) breakdown: Option<Box<Breakdown>>,
+    /// A read has ended.
+    pub(super) was_read: bool,
     /// Another thread reads it, or is about to.
     pub(super) asked: bool,
     /// A slow file is not read before this moment. A queued first read is not done in place before it.
@@ -75,7 +77,8 @@ impl StatPace {
 
     /// Whether the last result has to do, because a read now would take more than its part of the time.
     pub(super) fn is_paced(&self, now: Moment) -> bool {
-        let read = matches!(self.last, Some(Ok(Some(reading))) if now < reading.until + self.both_took * PACE);
+        let read =
+            matches!(self.last.as_deref(), Some(Ok(Some(reading))) if now < reading.until + self.both_took * PACE);
         read && self.both_took >= COSTLY
     }
 
@@ -83,6 +86,7 @@ impl StatPace {
     pub(super) fn ended(&mut self, from: Moment, until: Moment, found: StatResult) {
         let breakdown = found.as_ref().ok().and_then(|found| found.as_ref()?.breakdown);
         let took = until.saturating_sub(from);
+        self.was_read = true;
         self.both_took = took.min(self.took);
         self.took = took;
         self.not_before = until + took * PACE;
@@ -96,7 +100,7 @@ impl StatPace {
             self.is_slow = !self.is_slow;
             self.in_a_row = 0;
         }
-        self.last = Some(found.map(|found| {
+        self.last = Some(Box::new(found.map(|found| {
             found.map(|Found { before, stat, after, .. }| Reading {
                 stat,
                 least_usage: before.min(after),
@@ -105,16 +109,24 @@ impl StatPace {
                 until,
                 took,
             })
-        }));
+        })));
         match (breakdown.filter(|_| self.is_slow || self.asked), &mut self.breakdown) {
             (Some(breakdown), Some(kept)) => **kept = breakdown,
             (breakdown, kept) => *kept = breakdown.map(Box::new),
         }
     }
 
+    /// Forgets the last result, unless the next read may be answered with it: few files are slow or costly, and the others need not
+    /// keep the room.
+    pub(super) fn forget_quick(&mut self) {
+        if !self.is_slow && !self.asked && self.both_took < COSTLY {
+            self.last = None;
+        }
+    }
+
     /// The breakdown that belongs to the last result.
     fn for_people(&self) -> Option<(Moment, Breakdown)> {
-        let Some(Ok(Some(reading))) = &self.last else { return None };
+        let Some(Ok(Some(reading))) = self.last.as_deref() else { return None };
         Some((reading.from, **self.breakdown.as_ref()?))
     }
 
@@ -123,7 +135,7 @@ impl StatPace {
         if people.wanted {
             people.found = self.for_people().or(people.found);
         }
-        match &self.last {
+        match self.last.as_deref() {
             Some(Ok(Some(reading))) => Ok(StatRead::Read(*reading)),
             Some(Ok(None)) => Ok(StatRead::Gone),
             Some(Err(error)) => Err(error.again()),

@@ -110,10 +110,12 @@ impl StatReader {
             }
             let mut known = pace(group);
             known.ended(from, now(), found);
-            return known.answer(people);
+            let answer = known.answer(people);
+            known.forget_quick();
+            return answer;
         }
         let at = now();
-        let is_gone = matches!(known.last, Some(Ok(None)));
+        let is_gone = matches!(known.last.as_deref(), Some(Ok(None)));
         if !known.asked && !is_gone && at >= known.not_before {
             known.asked = true;
             drop(known);
@@ -132,7 +134,7 @@ impl StatReader {
         let first = self.pool.0.next_firsts();
         for group in groups {
             let mut known = pace(group);
-            if known.last.is_some() || known.asked {
+            if known.was_read || known.asked {
                 continue;
             }
             let at = now();
@@ -151,7 +153,8 @@ impl StatReader {
             // A read that is still queued says nothing about its file.
             let waits = self.pool.0.waits(group);
             let mut known = pace(group);
-            known.is_slow |= !waits && known.last.is_none();
+            known.is_slow |= !waits && !known.was_read;
+            known.forget_quick();
         }
     }
 }
@@ -607,7 +610,7 @@ mod tests {
         // On a busy machine 50 ms may not be enough.
         let longer = timed(|| reader.pool.0.wait_for_first(Duration::from_secs(60)));
         assert!(longer < Duration::from_secs(30), "{longer:?}");
-        assert!(groups.iter().all(|(_, g)| pace(g).last.is_some()));
+        assert!(groups.iter().all(|(_, g)| pace(g).was_read));
     }
 
     /// Four threads at most, and those that wait behind stuck ones are not taken for slow.

@@ -120,7 +120,7 @@ impl Controller {
             Remedy::Restart => self.latencies.ladder(&key.0).notice(remedy, &[Remedy::Evict]),
             Remedy::Raise | Remedy::Evict => self.latencies.p90(&key.0),
         };
-        let others = self.pods.iter().any(|((namespace, _), e)| *namespace != key.0 && e.guard.is_ok());
+        let others = self.pods.iter().any(|(other, e)| other.0 != key.0 && e.guard.is_ok());
         Candidate {
             owner,
             age: self.age_of(now, key, i),
@@ -340,7 +340,7 @@ fn read_again(
         return None;
     };
     // A single reading shows no growth; the sampler's last sample does.
-    let seen = match view.last().map(|last_sample| last_sample.verdict) {
+    let seen = match view.verdict() {
         Some(Verdict::Above(seen)) => Some(seen),
         _ => above.as_deref().copied(),
     };

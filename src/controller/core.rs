@@ -1,6 +1,7 @@
 //! The controller's state, and what all of its inputs share.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -50,11 +51,11 @@ pub(super) struct InFlight {
     pub(super) may_have_happened: bool,
 }
 
-/// A pod's key in the index.
-pub(super) type Key = (String, String);
+/// A pod's key in the index: its namespace and name. What refers to the pod shares it.
+pub(super) type Key = Arc<(String, String)>;
 
 pub(super) fn key_of(pod: &PodRef) -> Key {
-    (pod.namespace.clone(), pod.name.clone())
+    Arc::new((pod.namespace.clone(), pod.name.clone()))
 }
 
 #[derive(Clone, Debug)]

@@ -55,8 +55,8 @@ impl Controller {
     /// The same, each with where its past is.
     #[must_use]
     pub fn guards_and_pasts(&self, now: Moment) -> Vec<(GuardView, Option<Arc<Shown>>)> {
-        let views = self.pods.iter().flat_map(|((namespace, _), entry)| {
-            let latency = self.latencies.view(namespace);
+        let views = self.pods.iter().flat_map(|(key, entry)| {
+            let latency = self.latencies.view(&key.0);
             let with_latency = move |(view, shown)| (GuardView { latency: Some(latency), ..view }, shown);
             view::views(entry, now).into_iter().map(with_latency)
         });

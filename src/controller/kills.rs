@@ -234,7 +234,7 @@ pub(super) fn miss_reason(entry: &Entry, target: Option<&Guarded>, dry_run: DryR
         _ => {}
     }
     match target.map(|t| &t.state) {
-        Some(GroupState::Watched { view, .. }) => match view.last().map(|l| l.verdict) {
+        Some(GroupState::Watched { view, .. }) => match view.verdict() {
             Some(Verdict::Sustaining { .. }) => MissReason::Sustaining,
             Some(Verdict::NoLimit | Verdict::BeyondLimit) => MissReason::InvalidGuard,
             _ => MissReason::TooFast,

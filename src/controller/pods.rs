@@ -53,7 +53,7 @@ impl Controller {
                 self.applied(now, *pod);
             }
             PodChange::Gone(gone) => {
-                let key = (gone.namespace, gone.name);
+                let key = key_of(&gone);
                 // A change of an earlier pod with this name says nothing about this one.
                 if self.pods.get(&key).is_some_and(|e| e.pod.id.uid == gone.uid) {
                     self.remove(&key);

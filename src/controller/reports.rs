@@ -82,6 +82,6 @@ impl Controller {
             entry.targets.insert(i, Guarded { state, ..target });
         }
         self.learn_end(now, &pod, id);
-        self.open.insert((pod.namespace, pod.name));
+        self.open.insert(key_of(&pod));
     }
 }

@@ -155,7 +155,7 @@ fn state_of(entry: &Entry, target: &Guarded, now: Moment) -> (GuardState, String
     if let Some(error) = unreadable {
         return (GuardState::Unreadable, format!("not guarded: {error}; it is tried again each second"));
     }
-    match view.last().map(|l| l.verdict) {
+    match view.verdict() {
         Some(Verdict::NoLimit) if target.name.container().is_none() => (GuardState::NoLimit, POD_WITHOUT_LIMIT.into()),
         Some(Verdict::NoLimit) => (GuardState::NoLimit, Subject::NoLimit.words()),
         Some(Verdict::BeyondLimit) => (GuardState::BeyondLimit, Subject::BeyondLimit.words()),

@@ -287,7 +287,11 @@ struct RawPodStatus {
 impl RawPodStatus {
     fn host_ips(&self) -> Vec<IpAddr> {
         let all = self.host_ips.0.iter().filter_map(|host| host.ip.as_deref()).chain(self.host_ip.as_deref());
-        all.filter_map(|ip| ip.parse().ok()).collect()
+        let mut ips: Vec<IpAddr> = all.filter_map(|ip| ip.parse().ok()).collect();
+        ips.sort_unstable();
+        ips.dedup(); // the first one is told twice
+        ips.shrink_to_fit();
+        ips
     }
 }
 

@@ -1,11 +1,11 @@
-//! The log on stderr. A writer never waits for a reader: lines go through a bounded queue to a thread of their own.
+//! The log on stderr. A writer never waits for a reader: lines go through a queue of bounded size to a thread of their own.
 //! Lines that do not fit are lost; the log reports this when lines flow again.
 
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use tracing::warn;
@@ -17,10 +17,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::cli::colours;
 use crate::config::{Config, LogFormat};
 
-/// The most lines that wait for a slow reader.
-const LINES: usize = 4096;
-/// The most bytes that wait: a small part of the agent's 64 MiB.
+/// The most bytes that wait for a slow reader: a small part of the agent's 64 MiB.
 const BYTES: usize = 1 << 20;
+/// What the queue and the allocator need for a line besides its bytes, at most.
+const OVERHEAD: usize = 64;
 /// When the agent ends, it waits at most this long for a reader that reads nothing.
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 /// The interval of retries on a full pipe that was set to non-blocking.
@@ -29,7 +29,7 @@ const FULL_PIPE: Duration = Duration::from_millis(10);
 enum Piece {
     Line(Vec<u8>),
     /// To be answered when everything before it has been written.
-    Flush(SyncSender<()>),
+    Flush(Sender<()>),
 }
 
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ struct Counts {
 /// Where lines are written to. Clones share the queue.
 #[derive(Clone, Debug)]
 pub struct Writer {
-    queue: SyncSender<Piece>,
+    queue: Sender<Piece>,
     counts: Arc<Counts>,
 }
 
@@ -52,7 +52,7 @@ impl Writer {
     /// # Errors
     /// When the system cannot start a thread.
     pub fn start(out: impl Write + Send + 'static) -> std::io::Result<Writer> {
-        let (queue, taken) = sync_channel(LINES);
+        let (queue, taken) = channel();
         let counts = Arc::<Counts>::default();
         let of_thread = Arc::clone(&counts);
         std::thread::Builder::new().name("log".into()).spawn(move || write_on(out, &taken, &of_thread))?;
@@ -61,26 +61,19 @@ impl Writer {
 
     /// Waits until all earlier lines are written, but only for a short time.
     pub fn flush(&self) {
-        let (done, written) = sync_channel(1);
-        let mut piece = Piece::Flush(done);
-        let mut waited = Duration::ZERO;
-        while let Err(TrySendError::Full(back)) = self.queue.try_send(piece) {
-            if waited >= FLUSH_WITHIN {
-                return;
-            }
-            piece = back;
-            std::thread::sleep(FULL_PIPE);
-            waited += FULL_PIPE;
+        let (done, written) = channel();
+        if self.queue.send(Piece::Flush(done)).is_ok() {
+            // Written or not, the agent ends now.
+            let _ = written.recv_timeout(FLUSH_WITHIN);
         }
-        // Written or not, the agent ends now.
-        let _ = written.recv_timeout(FLUSH_WITHIN.saturating_sub(waited));
     }
 
     fn put(&self, line: &[u8]) {
-        let waiting = self.counts.waiting.fetch_add(line.len(), Relaxed);
-        let fits = waiting.saturating_add(line.len()) <= BYTES;
-        if !fits || self.queue.try_send(Piece::Line(line.to_vec())).is_err() {
-            self.counts.waiting.fetch_sub(line.len(), Relaxed);
+        let size = line.len().saturating_add(OVERHEAD);
+        let waiting = self.counts.waiting.fetch_add(size, Relaxed);
+        let fits = waiting.saturating_add(size) <= BYTES;
+        if !fits || self.queue.send(Piece::Line(line.to_vec())).is_err() {
+            self.counts.waiting.fetch_sub(size, Relaxed);
             self.counts.lost.fetch_add(1, Relaxed);
         }
     }
@@ -112,10 +105,10 @@ fn write_on(mut out: impl Write, taken: &Receiver<Piece>, counts: &Counts) {
         match piece {
             Piece::Line(line) => {
                 write_all(&mut out, &line);
-                counts.waiting.fetch_sub(line.len(), Relaxed);
+                counts.waiting.fetch_sub(line.len().saturating_add(OVERHEAD), Relaxed);
             }
             // The waiting side may have given up.
-            Piece::Flush(done) => drop(done.try_send(())),
+            Piece::Flush(done) => drop(done.send(())),
         }
         let lost = counts.lost.load(Relaxed);
         // The lines before are written, so this one fits. If it is lost all the same, the next one reports it.
@@ -187,24 +180,25 @@ mod tests {
 
     #[test]
     fn whoever_tells_never_waits_and_what_waits_is_bounded() {
+        const LINES: u64 = 20_000;
         for line in ["x\n".to_owned(), format!("{}\n", "x".repeat(10_000))] {
             let (mut writer, go, written) = slow();
-            for _ in 0..10_000 {
+            for _ in 0..LINES {
                 writer.write_all(line.as_bytes()).unwrap();
             }
             assert!(writer.counts.waiting.load(Relaxed) <= BYTES, "{} bytes a line", line.len());
             let lost = writer.counts.lost.load(Relaxed);
             // One more is in the thread's hands.
-            let most = LINES.min(BYTES / line.len()) as u64 + 1;
-            assert!(lost >= 10_000 - most && lost < 10_000, "{lost}");
+            let most = (BYTES / (line.len() + OVERHEAD)) as u64 + 1;
+            assert!(lost >= LINES - most && lost < LINES, "{lost}");
             Writer::flush(&writer); // which ends
             assert!(written.lock().unwrap().is_empty());
-            for _ in 0..10_000 {
+            for _ in 0..LINES {
                 go.send(()).unwrap();
             }
             Writer::flush(&writer);
             let lines = written.lock().unwrap().len() / line.len();
-            assert_eq!(lines as u64 + lost, 10_000, "each is written or counted");
+            assert_eq!(lines as u64 + lost, LINES, "each is written or counted");
             assert_eq!(writer.counts.waiting.load(Relaxed), 0);
         }
     }

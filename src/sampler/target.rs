@@ -40,7 +40,7 @@ pub struct Target {
     /// That it is above its threshold for warnings was found.
     warned: bool,
     /// The same is to be reported.
-    warning: Option<Evidence>,
+    warning: Option<Box<Evidence>>,
     throttle: Throttle,
     /// That the kernel slows it down is to be reported.
     throttled: Option<Throttled>,
@@ -153,16 +153,15 @@ impl Target {
             margin: known.margin(),
             growth: self.history.trend().fast(),
             slow_growth: self.history.trend().slow(),
-            verdict,
             next: now,
             high,
             throttled: throttled.is_some(),
             oom_kills: self.kills.of_container(),
         };
-        self.schedule(now, &known, &last);
+        self.schedule(now, &known, &last, &verdict);
         self.reader.keep(known);
         last.next = self.due.at;
-        self.shown.set(last, sample.own.value(self.rule.signal));
+        self.shown.set(last, verdict, sample.own.value(self.rule.signal));
         if !matches!(verdict, Verdict::Above(_)) {
             self.below_at = Some(now);
         }
@@ -179,13 +178,13 @@ impl Target {
             self.warned = false;
         } else if value > threshold && !self.warned {
             self.warned = true;
-            self.warning = Some(self.history.evidence(&self.rule, known, value, threshold));
+            self.warning = Some(Box::new(self.history.evidence(&self.rule, known, value, threshold)));
         }
     }
 
     /// The warning that is to be reported.
     pub fn take_warning(&mut self) -> Option<Evidence> {
-        self.warning.take()
+        self.warning.take().map(|evidence| *evidence)
     }
 
     /// The warning could not be reported; the next sample finds it again.
@@ -205,8 +204,8 @@ impl Target {
     }
 
     /// Sets when to sample next, whether an eviction may come soon, and whether the target has settled.
-    fn schedule(&mut self, now: Moment, known: &Sample, last: &LastSample) {
-        let LastSample { verdict, threshold, value, growth, .. } = *last;
+    fn schedule(&mut self, now: Moment, known: &Sample, last: &LastSample, verdict: &Verdict) {
+        let LastSample { threshold, value, growth, .. } = *last;
         let rise = self.history.trend().last_rise();
         let schedule = Schedule { rule: &self.rule, growth, latency: self.latency.p10() };
         let interval = match verdict {
@@ -223,7 +222,7 @@ impl Target {
         self.followed = self.followed.filter(|since| now.saturating_sub(*since) < FOLLOWED_FOR);
         let follow = self.followed.map(|since| follow_interval(now.saturating_sub(since)));
         let interval = follow.map_or(interval, |follow| follow.min(interval));
-        let is_quiet = verdict == Verdict::Below
+        let is_quiet = *verdict == Verdict::Below
             && follow.is_none()
             && self.reported == Reported::Nothing
             && !self.reader.groups().own.takes_charges();
@@ -241,7 +240,7 @@ impl Target {
         self.near = interval < CLOSE || time_left(missing, growth).is_some_and(|left| left < SOON);
         let is_reported = match verdict {
             Verdict::Below => self.reported == Reported::Nothing,
-            Verdict::Above(evidence) => self.reported == Reported::Above(Urgency::of(&evidence, self.latency.p90())),
+            Verdict::Above(evidence) => self.reported == Reported::Above(Urgency::of(evidence, self.latency.p90())),
             _ => false,
         };
         self.settled = (is_reported && growth == Some(0) && follow.is_none()).then_some(interval);

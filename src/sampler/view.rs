@@ -20,6 +20,8 @@ pub struct Shown(Mutex<Kept>);
 #[derive(Debug, Default)]
 struct Kept {
     last: Option<LastSample>,
+    /// Its verdict; `None`: below the threshold, as nearly all are.
+    verdict: Option<Box<Verdict>>,
     past: Option<Past>,
     breakdowns: Breakdowns,
     /// The slow growth, and when it was worked out.
@@ -40,7 +42,6 @@ pub struct LastSample {
     pub growth: Option<i64>,
     /// Over the last minute.
     pub slow_growth: Option<i64>,
-    pub verdict: Verdict,
     /// When it is sampled next.
     pub next: Moment,
     /// v2's `memory.high`.
@@ -63,7 +64,6 @@ impl LastSample {
             margin: sample.margin(),
             growth: Some(0),
             slow_growth: None,
-            verdict: Verdict::Below,
             next: sample.at,
             high: None,
             throttled: false,
@@ -92,6 +92,13 @@ impl Shown {
         self.lock().last
     }
 
+    /// The verdict on it.
+    #[must_use]
+    pub fn verdict(&self) -> Option<Verdict> {
+        let kept = self.lock();
+        kept.last.map(|_| kept.verdict.as_deref().copied().unwrap_or(Verdict::Below))
+    }
+
     /// Everything that is kept; `None` before the first sample.
     #[must_use]
     pub fn known(&self) -> Option<Known> {
@@ -117,15 +124,13 @@ impl Shown {
     #[cfg(test)]
     pub fn show(&self, sample: Sample, growth: i64) {
         let last = LastSample { growth: Some(growth), ..LastSample::below(sample) };
-        self.set(last, last.value);
+        self.set(last, Verdict::Below, last.value);
     }
 
     /// Stores a verdict, for tests of readers.
     #[cfg(test)]
     pub fn show_above(&self, evidence: crate::decide::judge::Evidence) {
-        if let Some(last) = &mut self.lock().last {
-            last.verdict = Verdict::Above(evidence);
-        }
+        self.lock().verdict = Some(Box::new(Verdict::Above(evidence)));
     }
 
     /// Records that the sample at this moment equals the one before.
@@ -139,11 +144,16 @@ impl Shown {
     }
 
     /// `value`: the signal, if it was read with the sample.
-    pub(super) fn set(&self, last: LastSample, value: Option<Bytes>) {
+    pub(super) fn set(&self, last: LastSample, verdict: Verdict, value: Option<Bytes>) {
         let mut kept = self.lock();
         let past = kept.past.get_or_insert_with(|| Past::new(last.sample.at));
         past.remember(last.sample.at, last.sample.own.usage, value);
         kept.last = Some(last);
+        match (verdict, &mut kept.verdict) {
+            (Verdict::Below, none) => *none = None,
+            (verdict, Some(before)) => **before = verdict,
+            (verdict, none) => *none = Some(Box::new(verdict)),
+        }
     }
 
     pub(super) fn keep_breakdown(&self, at: Moment, breakdown: Breakdown) {

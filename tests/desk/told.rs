@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pre_oom_killer::act::order::Act;
-use pre_oom_killer::decide::judge::{Evidence, Verdict};
+use pre_oom_killer::decide::judge::Evidence;
 use pre_oom_killer::decide::ladder::Reasons;
 use pre_oom_killer::decide::past::Past;
 use pre_oom_killer::ground::memory::{Breakdown, Level, Sample, Signal, Stat};
@@ -110,7 +110,6 @@ impl Container {
             margin: sample.margin(),
             growth: Some(self.growth),
             slow_growth: self.slow_growth,
-            verdict: Verdict::Below,
             next: at,
             oom_kills: None,
             high: None,
