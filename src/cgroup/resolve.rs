@@ -153,7 +153,7 @@ impl Walked {
     fn keep(&mut self, id: &ContainerId, place: Place) {
         let better = |old: &Place| place.depth == old.depth && place.in_pod_group && !old.in_pod_group;
         if self.containers.get(id).is_none_or(better) {
-            self.containers.insert(id.clone(), place);
+            self.containers.insert(*id, place);
         }
     }
 }
@@ -162,7 +162,7 @@ impl Walked {
 /// container's, because the walk does not descend into a pod's container.
 fn walk(root: &Path, wants: &[Want], most: usize) -> Walked {
     let containers = wants.iter().filter_map(|w| Some((w.container.as_ref()?, &w.pod)));
-    let ids: HashMap<&str, (&ContainerId, &PodUid)> = containers.map(|(id, pod)| (id.as_str(), (id, pod))).collect();
+    let ids: HashMap<&ContainerId, &PodUid> = containers.collect();
     let pods: HashMap<&str, &PodUid> = wants.iter().map(|w| (w.pod.0.as_str(), &w.pod)).collect();
     let mut found = Walked::default();
     let mut queue = VecDeque::from([(root.to_owned(), 0)]);
@@ -189,9 +189,9 @@ fn walk(root: &Path, wants: &[Want], most: usize) -> Walked {
             let path = entry.path();
             let name = entry.file_name();
             let id = name.to_str().and_then(id_in_name);
-            if let Some((id, pod)) = id.and_then(|id| ids.get(id)) {
+            if let Some((id, pod)) = id.and_then(ContainerId::parse).and_then(|id| Some((id, ids.get(&id)?))) {
                 let in_pod_group = dir_pod.as_deref() == Some(pod.0.as_str());
-                found.keep(id, Place { dir: path, in_pod_group, depth });
+                found.keep(&id, Place { dir: path, in_pod_group, depth });
                 continue;
             }
             if id.is_some() && dir_pod.is_some() {

@@ -268,7 +268,7 @@ pub(super) fn wanted(pod: &Pod, guard: &Result<Guard, Vec<Problem>>, never: Opti
     let containers = guard.containers.iter().filter_map(|name| {
         let container = pod.containers.iter().find(|c| c.name == *name)?;
         match &container.id {
-            Some(Ok(id)) if container.running => Some(Name::Container(name.clone(), id.clone())),
+            Some(Ok(id)) if container.running => Some(Name::Container(name.clone(), *id)),
             _ => None,
         }
     });
@@ -285,7 +285,7 @@ pub(super) fn want(entry: &Entry, target: &Guarded, now: Moment) -> Want {
     Want {
         pod: entry.pod.id.uid.clone(),
         container: match &target.name {
-            Name::Container(_, id) => Some(id.clone()),
+            Name::Container(_, id) => Some(*id),
             Name::PodGroup => None,
         },
         pod_may_stand_for_it: entry.guard.as_ref().is_ok_and(sole),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::effects::{Effect, notice};
-use super::entry::{Entry, GroupState, Guarded, Name, Stage, Unsettled};
+use super::entry::{Entry, GroupState, Guarded, Name, Stage, Unsettled, failures};
 use crate::cgroup::Hit;
 use crate::decide::eligibility::Never;
 use crate::decide::judge::Verdict;
@@ -43,11 +43,11 @@ pub(super) struct Counted {
 }
 
 /// Keeps the last sample of a container that no longer exists, in case its status shows a kill.
-pub(super) fn keep_last_sample(entry: &mut Entry, target: &Guarded, dry_run: DryRun) {
+pub(super) fn keep_last_sample(entry: &mut Entry, target: &Guarded, dry_run: DryRun, now: Moment) {
     let Name::Container(name, id) = &target.name else { return };
     let GroupState::Watched { view, .. } = &target.state else { return };
-    let reason = miss_reason(entry, Some(target), dry_run);
-    entry.last_samples.insert(name.clone(), (id.clone(), Arc::clone(view), reason));
+    let reason = miss_reason(entry, Some(target), dry_run, now);
+    entry.last_samples.insert(name.clone(), (*id, Arc::clone(view), reason));
 }
 
 /// Its group is gone: only the status shows whether the counted kills have ended it.
@@ -68,7 +68,7 @@ pub(super) fn counted(
     let Counted { count, together, hit, last_sample } = kills;
     let target = &entry.targets[i];
     let Name::Container(container, id) = target.name.clone() else { return };
-    let reason = match (hit, miss_reason(entry, Some(target), dry_run)) {
+    let reason = match (hit, miss_reason(entry, Some(target), dry_run, now)) {
         (Hit::Node, _) => MissReason::NodeWide,
         (Hit::Inside, MissReason::TooFast) => MissReason::InnerLimit,
         (Hit::Unclear, MissReason::TooFast) if is_far(last_sample.map(|l| l.sample)) => MissReason::NodeWide,
@@ -87,7 +87,7 @@ pub(super) fn counted(
     match entry.unsettled.iter_mut().find(|u| u.id == id) {
         Some(known) => (known.count, known.goes_on_at) = (known.count.saturating_add(count), goes_on_at),
         None => {
-            let fresh = Unsettled { container, id: id.clone(), count, reason, filled, last_sample, known, goes_on_at };
+            let fresh = Unsettled { container, id, count, reason, filled, last_sample, known, goes_on_at };
             entry.unsettled.push(fresh);
         }
     }
@@ -96,7 +96,7 @@ pub(super) fn counted(
         entry.unsettled.iter_mut().filter(|u| u.id == id).for_each(|u| u.count = 1);
         settle(effects, entry, |u| (u.id == id).then_some(true));
     } else if entry.unsettled.len() > MOST_KILLS {
-        let oldest = entry.unsettled[0].id.clone();
+        let oldest = entry.unsettled[0].id;
         settle(effects, entry, |u| (u.id == oldest).then_some(false));
     }
 }
@@ -150,7 +150,7 @@ pub(super) fn notify_kills(effects: &mut Vec<Effect>, entry: &mut Entry, dry_run
     let guarded = |name: &String| entry.guard.as_ref().map_or(true, |g| g.containers.contains(name));
     let killed: Vec<(String, ContainerId)> = (entry.pod.containers.iter())
         .filter(|c| guarded(&c.name))
-        .flat_map(|c| c.oom_killed.iter().map(|id| (c.name.clone(), id.clone())))
+        .flat_map(|c| c.oom_killed.iter().map(|id| (c.name.clone(), *id)))
         .filter(|(_, id)| !entry.kills.contains(id))
         .collect();
     for (name, id) in killed {
@@ -163,10 +163,10 @@ pub(super) fn notify_kills(effects: &mut Vec<Effect>, entry: &mut Entry, dry_run
                     GroupState::Resolving { .. } => kept.and_then(|(_, shown, _)| shown.last()),
                 };
                 let reason = kept.map(|(.., reason)| *reason);
-                (last_sample, reason.unwrap_or_else(|| miss_reason(entry, Some(target), dry_run)))
+                (last_sample, reason.unwrap_or_else(|| miss_reason(entry, Some(target), dry_run, now)))
             }
             (None, Some((_, shown, reason))) => (shown.last(), *reason),
-            (None, None) => (None, miss_reason(entry, None, dry_run)),
+            (None, None) => (None, miss_reason(entry, None, dry_run, now)),
         };
         let sample = last_sample.map(|last_sample| last_sample.sample);
         let reason = match reason {
@@ -193,7 +193,7 @@ fn remember(entry: &mut Entry, id: &ContainerId) {
         let forgotten = entry.kills.iter().position(|k| !spoken_of(k));
         forgotten.map(|i| entry.kills.remove(i));
     }
-    entry.kills.push_back(id.clone());
+    entry.kills.push_back(*id);
 }
 
 /// Whether others in the pod filled its limit, rather than this container, which was last sampled like this. If the
@@ -220,7 +220,7 @@ fn was_pod_full(sample: Option<Sample>) -> bool {
 }
 
 /// Why a container that is killed now was not evicted before.
-pub(super) fn miss_reason(entry: &Entry, target: Option<&Guarded>, dry_run: DryRun) -> MissReason {
+pub(super) fn miss_reason(entry: &Entry, target: Option<&Guarded>, dry_run: DryRun, now: Moment) -> MissReason {
     let Ok(guard) = &entry.guard else { return MissReason::InvalidGuard };
     match (&entry.stage, &entry.failure) {
         (Stage::Leaving(_), _) => return MissReason::Terminating,
@@ -229,8 +229,13 @@ pub(super) fn miss_reason(entry: &Entry, target: Option<&Guarded>, dry_run: DryR
         (Stage::Deferred { .. }, _) => return MissReason::Deferred,
         (Stage::NoRemedy { .. }, _) => return MissReason::NoRemedy,
         (Stage::Trying(attempt), _) if attempt.is_sent() => return MissReason::Terminating,
-        (Stage::Retrying { .. }, Some(failure)) if failure.blocked => return MissReason::Blocked,
-        (Stage::Retrying { .. }, _) => return MissReason::Refused,
+        (Stage::Retrying { .. }, None) => return MissReason::Refused,
+        // It is being asked again.
+        (Stage::Posting { .. }, failure) if failures(failure.as_deref(), now) == 0 => {}
+        (Stage::Retrying { .. } | Stage::Posting { .. }, Some(failure)) if failure.blocked => {
+            return MissReason::Blocked;
+        }
+        (Stage::Retrying { .. } | Stage::Posting { .. }, _) => return MissReason::Refused,
         _ => {}
     }
     match target.map(|t| &t.state) {

@@ -880,6 +880,14 @@ fn an_oom_kill_is_told_once_with_why_it_was_not_evicted() {
     desk.apply(&killed("a"));
     desk.apply(&killed("a"));
     assert_eq!(reasons(&mut desk), [MissReason::Blocked]);
+    // The same, while it is being asked again.
+    let (mut desk, id) = watching();
+    desk.cross(id, 0, &blocked);
+    desk.wait();
+    assert_eq!(desk.since(), ["post u1", "tell PreOOMEvictionBlocked", "post u1"]);
+    desk.report(id, What::Gone);
+    desk.apply(&killed("a"));
+    assert_eq!(reasons(&mut desk), [MissReason::Blocked]);
     // While it terminates.
     let (mut desk, id) = watching();
     desk.cross(id, 0, &Answer::Accepted);

@@ -56,7 +56,7 @@ impl Controller {
         if entry.warnings.contains_key(instance) {
             return;
         }
-        let (container, instance) = (container.clone(), instance.clone());
+        let (container, instance) = (container.clone(), *instance);
         let warning = match address(&entry.pod, url) {
             Ok(to) => Warning {
                 to,
@@ -105,7 +105,7 @@ impl Controller {
     pub(super) fn look_at_warnings(&mut self, now: Moment, key: &Key) {
         let Some(entry) = self.pods.get_mut(key) else { return };
         let due = entry.warnings.iter().filter(|(_, w)| w.look_at.is_some_and(|at| at <= now));
-        let due: Vec<ContainerId> = due.map(|(instance, _)| instance.clone()).collect();
+        let due: Vec<ContainerId> = due.map(|(instance, _)| *instance).collect();
         for instance in due {
             let relieved = relieved(entry, &instance);
             let Some(last) = entry.warnings.get_mut(&instance) else { continue };

@@ -28,9 +28,9 @@ impl fmt::Display for PodRef {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PodUid(pub String);
 
-/// The runtime's id of a container, without the runtime's name: 64 lower-case hex digits.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ContainerId(pub(super) String);
+/// The runtime's id of a container, without the runtime's name: 64 lower-case hex digits, two a byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContainerId([u8; ContainerId::LENGTH / 2]);
 
 impl ContainerId {
     /// The number of hex digits that containerd, CRI-O and docker use.
@@ -41,17 +41,27 @@ impl ContainerId {
     /// # Errors
     /// With a sentence that quotes what was found instead.
     pub fn from_status(text: &str) -> Result<ContainerId, String> {
-        let id = text.split_once("://").map_or("", |(_, id)| id);
-        let hex = id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if id.len() == Self::LENGTH && hex {
-            return Ok(ContainerId(id.to_owned()));
-        }
-        Err(format!("containerID `{}` is not `<runtime>://<64 hex digits>`", shortened(text)))
+        let id = text.split_once("://").and_then(|(_, id)| ContainerId::parse(id));
+        id.ok_or_else(|| format!("containerID `{}` is not `<runtime>://<64 hex digits>`", shortened(text)))
     }
 
+    /// Reads the digits alone.
     #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
+    pub fn parse(digits: &str) -> Option<ContainerId> {
+        let digit = |b: u8| match b {
+            b'0'..=b'9' => Some(b - b'0'),
+            b'a'..=b'f' => Some(b - b'a' + 10),
+            _ => None,
+        };
+        let (pairs, []) = digits.as_bytes().as_chunks::<2>() else { return None };
+        let mut bytes = [0; Self::LENGTH / 2];
+        if pairs.len() != bytes.len() {
+            return None;
+        }
+        for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+            *byte = digit(*high)? << 4 | digit(*low)?;
+        }
+        Some(ContainerId(bytes))
     }
 }
 

@@ -443,7 +443,7 @@ mod tests {
             kinds,
             [("hog", ContainerKind::Main), ("migrate", ContainerKind::Init), ("mesh", ContainerKind::Sidecar)]
         );
-        assert_eq!(pod.containers[0].id, Some(Ok(ContainerId(ID.into()))));
+        assert_eq!(pod.containers[0].id, Some(Ok(ContainerId::parse(ID).unwrap())));
         assert!(pod.containers[0].running && pod.containers[0].started_at.is_some());
         assert_eq!(pod.containers[2].id, None);
     }
@@ -490,10 +490,10 @@ mod tests {
         *pod.pointer_mut("/status/containerStatuses/0/state").unwrap() = ended("OOMKilled", ID);
         pod["status"]["containerStatuses"][0]["lastState"] = ended("OOMKilled", &other);
         let container = read(&pod).containers.remove(0);
-        assert_eq!(container.oom_killed, [ContainerId(ID.into()), ContainerId(other.clone())]);
+        assert_eq!(container.oom_killed, [ContainerId::parse(ID).unwrap(), ContainerId::parse(&other).unwrap()]);
         assert!(!container.running);
         pod["status"]["containerStatuses"][0]["lastState"] = ended("Error", &other);
-        assert_eq!(read(&pod).containers[0].oom_killed, [ContainerId(ID.into())]);
+        assert_eq!(read(&pod).containers[0].oom_killed, [ContainerId::parse(ID).unwrap()]);
     }
 
     #[test]

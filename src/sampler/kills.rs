@@ -9,8 +9,8 @@ use crate::ground::clock::Moment;
 pub(super) struct KillCounts {
     own: Option<Kills>,
     pod: Option<Kills>,
-    /// Both as they were before the last read.
-    before: (Option<Kills>, Option<Kills>),
+    /// Both as they were before a kill was found.
+    before: Option<Box<(Kills, Option<Kills>)>>,
     read_at: Moment,
 }
 
@@ -26,16 +26,19 @@ impl KillCounts {
             return None;
         }
         self.read_at = now;
-        self.before = (self.own.replace(own), std::mem::replace(&mut self.pod, pod));
-        let (own_before, pod_before) = self.before;
+        let (own_before, pod_before) = (self.own.replace(own), std::mem::replace(&mut self.pod, pod));
         let own_before = own_before.filter(|_| count > 0)?;
+        self.before = Some(Box::new((own_before, pod_before)));
         let together = own_before.together.zip(own.together).is_some_and(|(before, after)| after > before);
         Some((count, Hit::of((own_before, own), pod_before.zip(pod)), together))
     }
 
-    /// Undoes the last read.
+    /// Undoes the read that found the last kill.
     pub(super) fn take_back(&mut self) {
-        (self.own, self.pod) = self.before;
+        if let Some(before) = self.before.take() {
+            let (own, pod) = *before;
+            (self.own, self.pod) = (Some(own), pod);
+        }
     }
 
     /// How many processes were killed in the container since its group was created.
