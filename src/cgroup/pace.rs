@@ -58,9 +58,9 @@ pub(super) struct StatPace {
     pub(super) took: Duration,
     /// The lesser of the times that the last two reads took: a single one may only show that this thread waited for a CPU.
     both_took: Duration,
-    /// The result of the last read; see [`StatPace::forget_quick`].
+    /// The result of the last read, where it is needed again.
     pub(super) last: Option<Box<Result<Option<Reading>, ReadError>>>,
-    /// What the last read told people, if another thread made it. (Few files are slow, and the others need not keep the room.)
+    /// What the last read told people, where it is needed again.
     pub(super) breakdown: Option<Box<Breakdown>>,
     /// A read has ended.
     pub(super) was_read: bool,
@@ -82,8 +82,43 @@ impl StatPace {
         read && self.both_took >= COSTLY
     }
 
-    /// Records a finished read.
+    /// Records a finished read, and keeps its result.
     pub(super) fn ended(&mut self, from: Moment, until: Moment, found: StatResult) {
+        let result = self.took_so_long(from, until, found);
+        self.keep(result);
+    }
+
+    /// Records a read that this thread made, and answers with its result. Keeps it only if the next read may be answered with it,
+    /// too: few files are slow or costly, and the others need not keep the room.
+    pub(super) fn read(
+        &mut self,
+        from: Moment,
+        until: Moment,
+        found: StatResult,
+        people: &mut ForPeople,
+    ) -> Result<StatRead, ReadError> {
+        let result = self.took_so_long(from, until, found);
+        if self.is_needed_again() {
+            self.keep(result);
+            return self.answer(people);
+        }
+        self.last = None;
+        result.map(|reading| reading.map_or(StatRead::Gone, StatRead::Read))
+    }
+
+    fn keep(&mut self, result: Result<Option<Reading>, ReadError>) {
+        match &mut self.last {
+            Some(last) => **last = result,
+            none => *none = Some(Box::new(result)),
+        }
+    }
+
+    /// Whether the next read may be answered with the result of this one.
+    pub(super) fn is_needed_again(&self) -> bool {
+        self.is_slow || self.asked || self.both_took >= COSTLY
+    }
+
+    fn took_so_long(&mut self, from: Moment, until: Moment, found: StatResult) -> Result<Option<Reading>, ReadError> {
         let breakdown = found.as_ref().ok().and_then(|found| found.as_ref()?.breakdown);
         let took = until.saturating_sub(from);
         self.was_read = true;
@@ -100,7 +135,11 @@ impl StatPace {
             self.is_slow = !self.is_slow;
             self.in_a_row = 0;
         }
-        self.last = Some(Box::new(found.map(|found| {
+        match (breakdown.filter(|_| self.is_needed_again()), &mut self.breakdown) {
+            (Some(breakdown), Some(kept)) => **kept = breakdown,
+            (breakdown, kept) => *kept = breakdown.map(Box::new),
+        }
+        found.map(|found| {
             found.map(|Found { before, stat, after, .. }| Reading {
                 stat,
                 least_usage: before.min(after),
@@ -109,17 +148,12 @@ impl StatPace {
                 until,
                 took,
             })
-        })));
-        match (breakdown.filter(|_| self.is_slow || self.asked), &mut self.breakdown) {
-            (Some(breakdown), Some(kept)) => **kept = breakdown,
-            (breakdown, kept) => *kept = breakdown.map(Box::new),
-        }
+        })
     }
 
-    /// Forgets the last result, unless the next read may be answered with it: few files are slow or costly, and the others need not
-    /// keep the room.
-    pub(super) fn forget_quick(&mut self) {
-        if !self.is_slow && !self.asked && self.both_took < COSTLY {
+    /// Forgets what another thread read, unless it is needed again.
+    pub(super) fn forget(&mut self) {
+        if !self.is_needed_again() {
             self.last = None;
         }
     }
