@@ -452,12 +452,13 @@ pub fn dry_run_of_the_client_sends_nothing_but_tells_everything() {
     assert!(sent.iter().all(|r| !r.path.contains("eviction") && r.method != "DELETE"), "nothing was sent");
     assert_eq!(agent.told("PreOOMEvictionDryRun").len(), 1, "once");
     // Once for each time that it crosses.
-    hog.shrink(LIMIT / 4);
+    hog.shrink(LIMIT / 2);
     agent.wait_state("web", "app", "watching");
-    // Restraint is the same for a dry run: the second time waits, as what grows slowly can.
-    hog.hold(LIMIT * 7 / 10, RATE);
+    // Restraint is the same for a dry run: the second time waits, as what grows slowly can. It waits for seconds, so that it is seen.
+    hog.ramp(LIMIT * 7 / 10, RATE / 4);
     agent.wait_state("web", "app", "held");
     agent.wait_state("web", "app", "dry-run");
+    agent.wait_until("the second is told", |a| (a.told("PreOOMEvictionDryRun").len() > 1).then_some(()));
     assert_eq!(agent.told("PreOOMEvictionDryRun").len(), 2);
     assert!(hog.ended().is_none());
 }
