@@ -84,7 +84,7 @@ impl StatPace {
 
     /// Records a finished read, and keeps its result.
     pub(super) fn ended(&mut self, from: Moment, until: Moment, found: StatResult) {
-        let result = self.took_so_long(from, until, found);
+        let result = self.record(from, until, found);
         self.keep(result);
     }
 
@@ -97,7 +97,7 @@ impl StatPace {
         found: StatResult,
         people: &mut ForPeople,
     ) -> Result<StatRead, ReadError> {
-        let result = self.took_so_long(from, until, found);
+        let result = self.record(from, until, found);
         if self.is_needed_again() {
             self.keep(result);
             return self.answer(people);
@@ -118,7 +118,8 @@ impl StatPace {
         self.is_slow || self.asked || self.both_took >= COSTLY
     }
 
-    fn took_so_long(&mut self, from: Moment, until: Moment, found: StatResult) -> Result<Option<Reading>, ReadError> {
+    /// Learns from a read how long the file takes.
+    fn record(&mut self, from: Moment, until: Moment, found: StatResult) -> Result<Option<Reading>, ReadError> {
         let breakdown = found.as_ref().ok().and_then(|found| found.as_ref()?.breakdown);
         let took = until.saturating_sub(from);
         self.was_read = true;
