@@ -443,7 +443,8 @@ mod tests {
             kinds,
             [("hog", ContainerKind::Main), ("migrate", ContainerKind::Init), ("mesh", ContainerKind::Sidecar)]
         );
-        assert_eq!(pod.containers[0].id, Some(Ok(ContainerId::parse(ID).unwrap())));
+        let id = ContainerId::parse(ID).unwrap();
+        assert_eq!((pod.containers[0].id.clone(), id.to_string()), (Some(Ok(id)), ID.to_owned()));
         assert!(pod.containers[0].running && pod.containers[0].started_at.is_some());
         assert_eq!(pod.containers[2].id, None);
     }

@@ -60,7 +60,7 @@ impl World<'_> {
     pub(super) fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Resolve(id, want) => {
-                let container = want.container.as_ref().map(|c| u64::from_str_radix(&c.as_str()[48..], 16).unwrap());
+                let container = want.container.as_ref().map(|c| u64::from_str_radix(&c.to_string()[48..], 16).unwrap());
                 let uid = want.pod.0;
                 let key = self.bodies.get(&uid).map(|b| b.name);
                 let key = key.or_else(|| self.told.values().find(|p| p.uid == uid).map(|p| p.key));
