@@ -42,7 +42,7 @@ use crate::serve::http::{AgentState, Pages, listen, serve};
 const REPORTS: usize = 1024;
 /// Requests of scrapers and people.
 const QUESTIONS: usize = 16;
-/// The most commands that wait for the sampler, which handles them at each wake-up. Further ones wait here.
+/// The most commands that wait for the sampler, which handles them at each wake-up. With more, the loop waits for the sampler.
 const COMMANDS: usize = 256;
 /// How long a stopping agent waits for the Events about its last evictions.
 const EVENTS_FLUSH: Duration = Duration::from_secs(3);

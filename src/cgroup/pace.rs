@@ -155,7 +155,7 @@ impl StatPace {
     /// Forgets what another thread read, unless it is needed again.
     pub(super) fn forget(&mut self) {
         if !self.is_needed_again() {
-            self.last = None;
+            (self.last, self.breakdown) = (None, None);
         }
     }
 

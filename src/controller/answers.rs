@@ -73,7 +73,7 @@ impl Controller {
         let may_have_happened =
             request.may_have_happened || entry.is_some_and(|entry| entry.remedies.abandoned.is_some());
         let target = match entry.map(|e| &e.stage) {
-            Some(Stage::Posting { target, order: awaited }) if *awaited == order => Some(*target),
+            Some(Stage::Posting { target, order: awaited, .. }) if *awaited == order => Some(*target),
             _ => None,
         };
         let Some(target) = target else {

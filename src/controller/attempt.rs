@@ -89,7 +89,7 @@ impl Controller {
         let request = send.request(entry, now, asks);
         let order = self.post(request, first);
         let stage = match is_dry {
-            true => Stage::Posting { target, order },
+            true => Stage::Posting { target, order, again: false },
             false => Stage::Trying(Box::new(Attempt {
                 target,
                 act,

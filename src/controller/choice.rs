@@ -249,9 +249,10 @@ impl Controller {
         }
         let dry_run = mode == DryRun::Server;
         let eviction = Order { pod: entry.pod.id.clone(), act, grace, resize: None, dry_run };
+        let again = matches!(entry.stage, Stage::Retrying { .. });
         let request = send.request(entry, now, false);
         let order = self.post(request, eviction);
-        self.set_stage(key, Stage::Posting { target, order });
+        self.set_stage(key, Stage::Posting { target, order, again });
     }
 }
 

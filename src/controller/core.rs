@@ -51,7 +51,7 @@ pub(super) struct InFlight {
     pub(super) may_have_happened: bool,
 }
 
-/// A pod's key in the index: its namespace and name. What refers to the pod shares it.
+/// A pod's key in the index: its namespace and name. Clones share it.
 pub(super) type Key = Arc<(String, String)>;
 
 pub(super) fn key_of(pod: &PodRef) -> Key {

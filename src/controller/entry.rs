@@ -110,8 +110,8 @@ pub(super) enum Stage {
         /// When it is considered again: then at the latest, for another remedy may have to begin before.
         look_at: Moment,
     },
-    /// The request was sent; its answer is outstanding.
-    Posting { target: TargetId, order: u64 },
+    /// The request was sent; its answer is outstanding. `again`: the server did not carry out the one before.
+    Posting { target: TargetId, order: u64, again: bool },
     /// The server did not carry out the request. It is sent again while a target is above its threshold.
     Retrying { target: TargetId, at: Moment },
     /// It was a dry run; this state lasts until its target dips.

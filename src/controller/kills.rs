@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::effects::{Effect, notice};
-use super::entry::{Entry, GroupState, Guarded, Name, Stage, Unsettled, failures};
+use super::entry::{Entry, GroupState, Guarded, Name, Stage, Unsettled};
 use crate::cgroup::Hit;
 use crate::decide::eligibility::Never;
 use crate::decide::judge::Verdict;
@@ -43,10 +43,10 @@ pub(super) struct Counted {
 }
 
 /// Keeps the last sample of a container that no longer exists, in case its status shows a kill.
-pub(super) fn keep_last_sample(entry: &mut Entry, target: &Guarded, dry_run: DryRun, now: Moment) {
+pub(super) fn keep_last_sample(entry: &mut Entry, target: &Guarded, dry_run: DryRun) {
     let Name::Container(name, id) = &target.name else { return };
     let GroupState::Watched { view, .. } = &target.state else { return };
-    let reason = miss_reason(entry, Some(target), dry_run, now);
+    let reason = miss_reason(entry, Some(target), dry_run);
     entry.last_samples.insert(name.clone(), (*id, Arc::clone(view), reason));
 }
 
@@ -68,7 +68,7 @@ pub(super) fn counted(
     let Counted { count, together, hit, last_sample } = kills;
     let target = &entry.targets[i];
     let Name::Container(container, id) = target.name.clone() else { return };
-    let reason = match (hit, miss_reason(entry, Some(target), dry_run, now)) {
+    let reason = match (hit, miss_reason(entry, Some(target), dry_run)) {
         (Hit::Node, _) => MissReason::NodeWide,
         (Hit::Inside, MissReason::TooFast) => MissReason::InnerLimit,
         (Hit::Unclear, MissReason::TooFast) if is_far(last_sample.map(|l| l.sample)) => MissReason::NodeWide,
@@ -163,10 +163,10 @@ pub(super) fn notify_kills(effects: &mut Vec<Effect>, entry: &mut Entry, dry_run
                     GroupState::Resolving { .. } => kept.and_then(|(_, shown, _)| shown.last()),
                 };
                 let reason = kept.map(|(.., reason)| *reason);
-                (last_sample, reason.unwrap_or_else(|| miss_reason(entry, Some(target), dry_run, now)))
+                (last_sample, reason.unwrap_or_else(|| miss_reason(entry, Some(target), dry_run)))
             }
             (None, Some((_, shown, reason))) => (shown.last(), *reason),
-            (None, None) => (None, miss_reason(entry, None, dry_run, now)),
+            (None, None) => (None, miss_reason(entry, None, dry_run)),
         };
         let sample = last_sample.map(|last_sample| last_sample.sample);
         let reason = match reason {
@@ -220,7 +220,7 @@ fn was_pod_full(sample: Option<Sample>) -> bool {
 }
 
 /// Why a container that is killed now was not evicted before.
-pub(super) fn miss_reason(entry: &Entry, target: Option<&Guarded>, dry_run: DryRun, now: Moment) -> MissReason {
+pub(super) fn miss_reason(entry: &Entry, target: Option<&Guarded>, dry_run: DryRun) -> MissReason {
     let Ok(guard) = &entry.guard else { return MissReason::InvalidGuard };
     match (&entry.stage, &entry.failure) {
         (Stage::Leaving(_), _) => return MissReason::Terminating,
@@ -229,13 +229,10 @@ pub(super) fn miss_reason(entry: &Entry, target: Option<&Guarded>, dry_run: DryR
         (Stage::Deferred { .. }, _) => return MissReason::Deferred,
         (Stage::NoRemedy { .. }, _) => return MissReason::NoRemedy,
         (Stage::Trying(attempt), _) if attempt.is_sent() => return MissReason::Terminating,
-        (Stage::Retrying { .. }, None) => return MissReason::Refused,
-        // It is being asked again.
-        (Stage::Posting { .. }, failure) if failures(failure.as_deref(), now) == 0 => {}
-        (Stage::Retrying { .. } | Stage::Posting { .. }, Some(failure)) if failure.blocked => {
+        (Stage::Retrying { .. } | Stage::Posting { again: true, .. }, Some(failure)) if failure.blocked => {
             return MissReason::Blocked;
         }
-        (Stage::Retrying { .. } | Stage::Posting { .. }, _) => return MissReason::Refused,
+        (Stage::Retrying { .. } | Stage::Posting { again: true, .. }, _) => return MissReason::Refused,
         _ => {}
     }
     match target.map(|t| &t.state) {

@@ -229,7 +229,7 @@ impl Controller {
     pub(super) fn forget(&mut self, now: Moment, key: &Key, target: &Guarded) {
         self.let_go(target);
         if let Some(entry) = self.pods.get_mut(key) {
-            keep_last_sample(entry, target, self.settings.dry_run, now);
+            keep_last_sample(entry, target, self.settings.dry_run);
             let pod = entry.pod.id.clone();
             // If the sampler saw the end, it is learned already, or it came before the answer. Only its own time
             // counts, not that of the status. A container that is merely no longer guarded has not ended.

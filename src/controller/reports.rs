@@ -69,7 +69,7 @@ impl Controller {
     fn group_gone(&mut self, now: Moment, id: TargetId) {
         let Some((entry, i)) = find(&mut self.pods, &self.by_target, id) else { return };
         let target = entry.targets.remove(i);
-        keep_last_sample(entry, &target, self.settings.dry_run, now);
+        keep_last_sample(entry, &target, self.settings.dry_run);
         group_gone(entry, &target);
         let pod = entry.pod.id.clone();
         if entry.never.is_some() {

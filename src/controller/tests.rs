@@ -888,6 +888,17 @@ fn an_oom_kill_is_told_once_with_why_it_was_not_evicted() {
     desk.report(id, What::Gone);
     desk.apply(&killed("a"));
     assert_eq!(reasons(&mut desk), [MissReason::Blocked]);
+    // While it is asked for the first time of another crossing.
+    let (mut desk, id) = watching();
+    desk.cross(id, 0, &blocked);
+    desk.finds(id, 10 * MIB);
+    desk.wait();
+    desk.finds(id, 61 * MIB);
+    desk.above(id);
+    assert_eq!(desk.since(), ["post u1", "tell PreOOMEvictionBlocked", "rearm 0", "post u1"]);
+    desk.report(id, What::Gone);
+    desk.apply(&killed("a"));
+    assert_eq!(reasons(&mut desk), [MissReason::TooFast]);
     // While it terminates.
     let (mut desk, id) = watching();
     desk.cross(id, 0, &Answer::Accepted);

@@ -9,7 +9,7 @@ use crate::ground::clock::Moment;
 pub(super) struct KillCounts {
     own: Option<Kills>,
     pod: Option<Kills>,
-    /// Both as they were before a kill was found.
+    /// Both as they were before the last kill was found.
     before: Option<Box<(Kills, Option<Kills>)>>,
     read_at: Moment,
 }

@@ -150,9 +150,9 @@ impl Shown {
         past.remember(last.sample.at, last.sample.own.usage, value);
         kept.last = Some(last);
         match (verdict, &mut kept.verdict) {
-            (Verdict::Below, none) => *none = None,
+            (Verdict::Below, kept) => *kept = None,
             (verdict, Some(before)) => **before = verdict,
-            (verdict, none) => *none = Some(Box::new(verdict)),
+            (verdict, kept) => *kept = Some(Box::new(verdict)),
         }
     }
 

@@ -129,12 +129,17 @@ pub fn a_kill_without_a_verdict_has_a_class() {
         hog.ramp(2 * LIMIT, 0);
         incident(&agent, &format!("jump-{n}"))
     });
-    let unseen = |it: &Value| it["steps"][0]["reason"] == "PreOOMMissed" && it["usage"].as_u64() < Some(20 * MIB);
+    let unseen = |it: &Value| {
+        it["steps"][0]["reason"] == "PreOOMMissed" && it["usage"].as_u64().is_some_and(|usage| usage < 20 * MIB)
+    };
     let jumped = jumps.find(unseen).expect("one of which no sample came in time");
     let (held, why) = (jumped["memoryBefore"]["anonymous"].as_u64(), jumped["why"].as_str().unwrap_or_default());
     assert_eq!((&jumped["class"], jumped["memory"].is_null()), (&"spike".into(), true), "{jumped}");
     assert!(held.is_some_and(|held| (9 * MIB..20 * MIB).contains(&held)), "{jumped}");
-    assert!(jumped["beforeSeconds"].as_u64() <= Some(20) && why.starts_with("it grew 5"), "{jumped}");
+    assert!(
+        jumped["beforeSeconds"].as_u64().is_some_and(|seconds| seconds <= 20) && why.starts_with("it grew 5"),
+        "{jumped}"
+    );
     let told = agent.told("PreOOMMissed").into_iter().find(|line| line["pod"] == jumped["pod"]).expect("a line");
     assert!(told["message"].as_str().is_some_and(|m| m.contains("; spike: it grew 5")), "{told}");
 }

@@ -22,7 +22,7 @@ const A_WHILE: Duration = Duration::from_secs(5);
 const SIGTERM: i32 = 15;
 
 /// A file where written and read files become page cache; removed when dropped.
-struct Scratch(PathBuf);
+pub struct Scratch(pub PathBuf);
 
 impl Scratch {
     fn on_disk() -> Scratch {
@@ -31,7 +31,7 @@ impl Scratch {
     }
 
     /// A file on the disk, of whole MiB, that is in nobody's cache.
-    fn cold(bytes: u64) -> Scratch {
+    pub fn cold(bytes: u64) -> Scratch {
         let scratch = Scratch::on_disk();
         let mut file = std::fs::File::create(&scratch.0).expect("a file");
         for _ in 0..bytes / MIB {

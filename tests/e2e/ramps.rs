@@ -11,6 +11,7 @@ use standin::hog::Hog;
 use standin::Pdb;
 
 use crate::agent::{Agent, soon};
+use crate::innocents::Scratch;
 use crate::slow::SlowFiles;
 use crate::world::{MIB, NS, PREFIX, World, container_id, uid};
 
@@ -19,11 +20,6 @@ const LIMIT: u64 = 64 * MIB;
 const RATE: u64 = 16 * MIB;
 const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
-
-/// Where files become page cache; a tmpfs would not do.
-fn disk() -> PathBuf {
-    std::env::var_os("E2E_DISK").map_or_else(std::env::temp_dir, PathBuf::from)
-}
 
 fn wait_usage(group: &Group, usage: u64) {
     let begin = Instant::now();
@@ -130,9 +126,8 @@ pub fn page_cache_at_the_limit_is_neither_over_nor_near() {
     let agent = world.agent(&[]);
     let mut hog = place.hog();
     hog.hold(LIMIT * 4 / 10, 0);
-    let file = disk().join(format!("cache-{}", uid()));
-    hog.write(&file, 3 * LIMIT);
-    place.fill_with_cache(&mut hog, &file, LIMIT);
+    let file = Scratch::cold(3 * LIMIT); // what was written a moment ago would be active cache
+    place.fill_with_cache(&mut hog, &file.0, LIMIT);
 
     let memory = |agent: &Agent| agent.guard("reader", "app")["memory"].clone();
     agent.wait_until("the cache is known", |a| {
@@ -145,13 +140,12 @@ pub fn page_cache_at_the_limit_is_neither_over_nor_near() {
         assert_eq!(guard["state"], "watching", "{guard}");
         let m = &guard["memory"];
         assert!(m["room"].as_u64() > Some(LIMIT / 3), "not near: {m}");
-        hog.read(&file);
+        hog.read(&file.0);
     }
     let a_second = (agent.metric("pre_oom_killer_samples_total") - samples) / begin.elapsed().as_secs_f64();
     assert!(a_second < 60.0, "{a_second} looks a second; at 5 ms it would be 200");
     assert!(world.evictions().is_empty());
     assert!(hog.ended().is_none());
-    let _ = std::fs::remove_file(file);
 }
 
 /// tmpfs counts; below the threshold it is left alone, above it is not.
@@ -459,6 +453,7 @@ pub fn dry_run_of_the_client_sends_nothing_but_tells_everything() {
     agent.wait_state("web", "app", "held");
     agent.wait_state("web", "app", "dry-run");
     agent.wait_until("the second is told", |a| (a.told("PreOOMEvictionDryRun").len() > 1).then_some(()));
+    std::thread::sleep(Duration::from_secs(1));
     assert_eq!(agent.told("PreOOMEvictionDryRun").len(), 2);
     assert!(hog.ended().is_none());
 }
