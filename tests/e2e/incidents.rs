@@ -2,39 +2,18 @@
 //! was done about it.
 
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
 use standin::hog::Hog;
 
 use crate::agent::Agent;
+use crate::scratch::Scratch;
 use crate::world::{MIB, NS, PREFIX, Place, World, container_id, uid};
 
 const LIMIT: u64 = 64 * MIB;
 /// An old container, as most are: none is held for its youth.
 const HOURS: Duration = Duration::from_secs(7200);
-
-/// A file that is removed when dropped.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn on_disk() -> Scratch {
-        let dir = std::env::var_os("E2E_DISK").map_or_else(std::env::temp_dir, PathBuf::from);
-        Scratch(dir.join(format!("incident-{}", uid())))
-    }
-
-    fn in_memory() -> Scratch {
-        let dir = ["/dev/shm", "/tmp"].into_iter().map(PathBuf::from).find(|d| d.is_dir()).expect("one of them");
-        Scratch(dir.join(format!("incident-{}", uid())))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
 
 fn guarded(world: &World, name: &str) -> Place {
     world.place(name, Some(LIMIT), |p| p.age(HOURS).annotation(&format!("{PREFIX}memory-usage-threshold"), "60"))
@@ -109,25 +88,26 @@ pub fn real_ramps_of_each_kind_get_their_class() {
 pub fn a_kill_without_a_verdict_has_a_class() {
     let world = World::real();
     // They hold their 10 MiB before the agent sees them: it reads the breakdown once.
-    let mut jumpers: Vec<(Place, Hog)> = (0..5)
+    let mut jumpers: Vec<(String, Hog)> = (0..5)
         .map(|n| {
-            let place = world.place(&format!("jump-{n}"), Some(LIMIT), |p| {
+            let name = format!("jump-{n}");
+            let place = world.place(&name, Some(LIMIT), |p| {
                 p.age(HOURS).annotation(&format!("{PREFIX}memory-usage-threshold"), "98")
             });
             let mut hog = place.hog();
             hog.hold(10 * MIB, 0);
-            (place, hog)
+            (name, hog)
         })
         .collect();
     let agent = world.agent(&[]);
-    for n in 0..jumpers.len() {
-        agent.wait_state(&format!("jump-{n}"), "app", "watching");
+    for (name, _) in &jumpers {
+        agent.wait_state(name, "app", "watching");
     }
     std::thread::sleep(Duration::from_secs(3));
     // A sample may come in the middle of a jump, which takes some 50 ms.
-    let mut jumps = jumpers.iter_mut().enumerate().map(|(n, (_, hog))| {
+    let mut jumps = jumpers.iter_mut().map(|(name, hog)| {
         hog.ramp(2 * LIMIT, 0);
-        incident(&agent, &format!("jump-{n}"))
+        incident(&agent, name)
     });
     let unseen = |it: &Value| {
         it["steps"][0]["reason"] == "PreOOMMissed" && it["usage"].as_u64().is_some_and(|usage| usage < 20 * MIB)

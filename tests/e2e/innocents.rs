@@ -1,18 +1,16 @@
 //! Containers in good health, on real memory, guarded at 80 %: whatever they look like, nothing is sent for them. At
 //! the end of each test the same guard evicts one that leaks, so that the test is not blind.
 
-use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use serde_json::Value;
 use standin::hog::Hog;
 use standin::{Pdb, Request};
 
 use crate::agent::{Agent, soon};
-use crate::world::{MIB, NS, PREFIX, Place, World, uid};
+use crate::scratch::Scratch;
+use crate::world::{MIB, NS, PREFIX, Place, World};
 
 const LIMIT: u64 = 64 * MIB;
 /// From 40 % to the limit in 6 s.
@@ -20,39 +18,6 @@ const RATE: u64 = 6 * MIB;
 /// How long each is watched at what it does, at least.
 const A_WHILE: Duration = Duration::from_secs(5);
 const SIGTERM: i32 = 15;
-
-/// A file where written and read files become page cache; removed when dropped.
-pub struct Scratch(pub PathBuf);
-
-impl Scratch {
-    fn on_disk() -> Scratch {
-        let dir = std::env::var_os("E2E_DISK").map_or_else(std::env::temp_dir, PathBuf::from);
-        Scratch(dir.join(format!("innocent-{}", uid())))
-    }
-
-    /// A file on the disk, of whole MiB, that is in nobody's cache.
-    pub fn cold(bytes: u64) -> Scratch {
-        let scratch = Scratch::on_disk();
-        let mut file = std::fs::File::create(&scratch.0).expect("a file");
-        for _ in 0..bytes / MIB {
-            file.write_all(&[7; MIB as usize]).expect("room on the disk");
-        }
-        file.sync_all().expect("a disk");
-        posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).expect("a file");
-        scratch
-    }
-
-    fn in_memory() -> Scratch {
-        let dir = ["/dev/shm", "/tmp"].into_iter().map(PathBuf::from).find(|d| d.is_dir()).expect("one of them");
-        Scratch(dir.join(format!("innocent-{}", uid())))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
 
 /// A pod guarded at 80 % by `signal`, of its own owner, with further annotations and a label of its name.
 fn guarded(world: &World, signal: &str, more: &[(&str, &str)]) -> Place {

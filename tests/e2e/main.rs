@@ -24,6 +24,7 @@ mod ramps;
 mod replicas;
 mod resize_rights;
 mod rights;
+mod scratch;
 mod slow;
 mod world;
 

@@ -1,7 +1,6 @@
 //! Real memory, a real kernel: what is saved, what is spared, and what changes in the middle.
 
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -11,9 +10,9 @@ use standin::hog::Hog;
 use standin::Pdb;
 
 use crate::agent::{Agent, soon};
-use crate::innocents::Scratch;
+use crate::scratch::Scratch;
 use crate::slow::SlowFiles;
-use crate::world::{MIB, NS, PREFIX, World, container_id, uid};
+use crate::world::{MIB, NS, PREFIX, World, container_id};
 
 const LIMIT: u64 = 64 * MIB;
 /// From the threshold of 60 % to the limit in 1.6 s.
@@ -154,10 +153,8 @@ pub fn a_tmpfs_innocent_below_its_threshold_lives() {
     let place = world.guarded("shm", LIMIT);
     let agent = world.agent(&[]);
     let mut hog = place.hog();
-    // In both machines /tmp or /dev/shm may be the tmpfs; /dev/shm is one where it exists.
-    let dir = ["/dev/shm", "/tmp"].into_iter().find(|d| std::path::Path::new(d).is_dir()).expect("one of them");
-    let file = PathBuf::from(dir).join(format!("shm-{}", uid()));
-    hog.write(&file, LIMIT / 2);
+    let file = Scratch::in_memory();
+    hog.write(&file.0, LIMIT / 2);
     agent.wait_until("it is seen", |a| {
         (a.guard("shm", "app")["memory"]["value"].as_u64()? > LIMIT * 45 / 100).then_some(())
     });
@@ -165,7 +162,6 @@ pub fn a_tmpfs_innocent_below_its_threshold_lives() {
     assert!(hog.ended().is_none());
     hog.ramp(2 * LIMIT, RATE);
     world.wait_evictions(1);
-    let _ = std::fs::remove_file(file);
 }
 
 pub fn a_label_removed_in_mid_ramp_ends_the_guard() {
@@ -377,15 +373,13 @@ pub fn a_kill_for_the_pods_limit_is_told_as_that() {
     let agent = world.agent(&[]);
     agent.wait_state("web", "app", "watching");
     let mut writer = Hog::start(other.dir());
-    let dir = ["/dev/shm", "/tmp"].into_iter().find(|d| std::path::Path::new(d).is_dir()).expect("one of them");
-    let file = PathBuf::from(dir).join(format!("shm-{}", uid()));
-    writer.write(&file, LIMIT * 3 / 4);
+    let file = Scratch::in_memory();
+    writer.write(&file.0, LIMIT * 3 / 4);
     wait_usage(&place.pod_group, LIMIT * 3 / 4);
     let mut hog = place.hog();
     hog.ramp(2 * LIMIT, RATE);
     assert_eq!(signal_of(&mut hog), Some(SIGKILL));
     let line = agent.wait_told("PreOOMMissed");
-    let _ = std::fs::remove_file(file);
     assert_eq!(line["cause"], "pod-limit", "{line}");
     assert!(line["message"].as_str().is_some_and(|m| m.contains("; the pod: usage ")), "{line}");
     assert!(writer.ended().is_none() && world.evictions().is_empty());
