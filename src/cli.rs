@@ -312,19 +312,24 @@ fn remedies(text: &str) -> Result<Allowed, String> {
 }
 
 fn namespaces(text: &str) -> BTreeSet<String> {
-    text.split(',').map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned).collect()
+    listed(text).map(str::to_owned).collect()
+}
+
+/// The parts of a list with commas.
+fn listed(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
 
 fn filter(text: &str) -> Result<String, String> {
-    let parts: Vec<_> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
-    let parsed = match parts[..] {
-        [] => Err("it is empty".to_owned()),
+    let filter = listed(text).collect::<Vec<_>>().join(",");
+    let parsed = match &filter[..] {
+        "" => Err("it is empty".to_owned()),
         // Tracing would take a filter by span or field for a target, and log nothing of it.
-        _ if text.contains('[') => Err("it filters by more than target and level".to_owned()),
-        _ => parts.join(",").parse::<Targets>().map_err(|error| error.to_string()),
+        filter if filter.contains('[') => Err("it filters by more than target and level".to_owned()),
+        filter => filter.parse::<Targets>().map_err(|error| error.to_string()),
     };
     match parsed {
-        Ok(_) => Ok(parts.join(",")),
+        Ok(_) => Ok(filter),
         Err(error) => Err(format!("--log (or RUST_LOG) \"{text}\": {error}; write `info` or `info,kube=debug`")),
     }
 }

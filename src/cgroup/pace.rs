@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::error::ReadError;
+use crate::ground::boxed::put;
 use crate::ground::clock::Moment;
 use crate::ground::memory::{Breakdown, Stat};
 use crate::ground::units::Bytes;
@@ -85,12 +86,12 @@ impl StatPace {
     /// Records a finished read, and keeps its result.
     pub(super) fn ended(&mut self, from: Moment, until: Moment, found: StatResult) {
         let result = self.record(from, until, found);
-        self.keep(result);
+        put(&mut self.last, Some(result));
     }
 
     /// Records a read that this thread made, and answers with its result. Keeps it only if the next read may be answered with it,
     /// too: few files are slow or costly, and the others need not keep the room.
-    pub(super) fn read(
+    pub(super) fn ended_in_place(
         &mut self,
         from: Moment,
         until: Moment,
@@ -99,18 +100,11 @@ impl StatPace {
     ) -> Result<StatRead, ReadError> {
         let result = self.record(from, until, found);
         if self.is_needed_again() {
-            self.keep(result);
+            put(&mut self.last, Some(result));
             return self.answer(people);
         }
         self.last = None;
         result.map(|reading| reading.map_or(StatRead::Gone, StatRead::Read))
-    }
-
-    fn keep(&mut self, result: Result<Option<Reading>, ReadError>) {
-        match &mut self.last {
-            Some(last) => **last = result,
-            none => *none = Some(Box::new(result)),
-        }
     }
 
     /// Whether the next read may be answered with the result of this one.
@@ -136,10 +130,8 @@ impl StatPace {
             self.is_slow = !self.is_slow;
             self.in_a_row = 0;
         }
-        match (breakdown.filter(|_| self.is_needed_again()), &mut self.breakdown) {
-            (Some(breakdown), Some(kept)) => **kept = breakdown,
-            (breakdown, kept) => *kept = breakdown.map(Box::new),
-        }
+        let breakdown = breakdown.filter(|_| self.is_needed_again());
+        put(&mut self.breakdown, breakdown);
         found.map(|found| {
             found.map(|Found { before, stat, after, .. }| Reading {
                 stat,

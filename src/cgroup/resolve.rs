@@ -150,10 +150,10 @@ impl Walked {
 
     /// If two directories have the same id, the one nearer to the top wins; on the same level, the one in the right pod's
     /// group wins.
-    fn keep(&mut self, id: &ContainerId, place: Place) {
+    fn keep(&mut self, id: ContainerId, place: Place) {
         let better = |old: &Place| place.depth == old.depth && place.in_pod_group && !old.in_pod_group;
-        if self.containers.get(id).is_none_or(better) {
-            self.containers.insert(*id, place);
+        if self.containers.get(&id).is_none_or(better) {
+            self.containers.insert(id, place);
         }
     }
 }
@@ -161,8 +161,8 @@ impl Walked {
 /// Walks the tree level by level. A container that creates groups inside itself cannot pass one off as another
 /// container's, because the walk does not descend into a pod's container.
 fn walk(root: &Path, wants: &[Want], most: usize) -> Walked {
-    let containers = wants.iter().filter_map(|w| Some((w.container.as_ref()?, &w.pod)));
-    let ids: HashMap<&ContainerId, &PodUid> = containers.collect();
+    let containers = wants.iter().filter_map(|w| Some((w.container?, &w.pod)));
+    let ids: HashMap<ContainerId, &PodUid> = containers.collect();
     let pods: HashMap<&str, &PodUid> = wants.iter().map(|w| (w.pod.0.as_str(), &w.pod)).collect();
     let mut found = Walked::default();
     let mut queue = VecDeque::from([(root.to_owned(), 0)]);
@@ -191,7 +191,7 @@ fn walk(root: &Path, wants: &[Want], most: usize) -> Walked {
             let id = name.to_str().and_then(id_in_name);
             if let Some((id, pod)) = id.and_then(ContainerId::parse).and_then(|id| Some((id, ids.get(&id)?))) {
                 let in_pod_group = dir_pod.as_deref() == Some(pod.0.as_str());
-                found.keep(&id, Place { dir: path, in_pod_group, depth });
+                found.keep(id, Place { dir: path, in_pod_group, depth });
                 continue;
             }
             if id.is_some() && dir_pod.is_some() {

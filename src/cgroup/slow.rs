@@ -111,7 +111,7 @@ impl StatReader {
             {
                 people.found = Some((from, *breakdown));
             }
-            return pace(group).read(from, now(), found, people);
+            return pace(group).ended_in_place(from, now(), found, people);
         }
         let at = now();
         let is_gone = matches!(known.last.as_deref(), Some(Ok(None)));

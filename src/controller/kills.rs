@@ -229,10 +229,10 @@ pub(super) fn miss_reason(entry: &Entry, target: Option<&Guarded>, dry_run: DryR
         (Stage::Deferred { .. }, _) => return MissReason::Deferred,
         (Stage::NoRemedy { .. }, _) => return MissReason::NoRemedy,
         (Stage::Trying(attempt), _) if attempt.is_sent() => return MissReason::Terminating,
-        (Stage::Retrying { .. } | Stage::Posting { again: true, .. }, Some(failure)) if failure.blocked => {
-            return MissReason::Blocked;
+        (Stage::Retrying { .. } | Stage::Posting { again: true, .. }, failure) => {
+            let is_blocked = failure.as_ref().is_some_and(|failure| failure.blocked);
+            return if is_blocked { MissReason::Blocked } else { MissReason::Refused };
         }
-        (Stage::Retrying { .. } | Stage::Posting { again: true, .. }, _) => return MissReason::Refused,
         _ => {}
     }
     match target.map(|t| &t.state) {

@@ -69,7 +69,7 @@ impl Writer {
     }
 
     fn put(&self, line: &[u8]) {
-        let size = line.len().saturating_add(OVERHEAD);
+        let size = size(line);
         let waiting = self.counts.waiting.fetch_add(size, Relaxed);
         let fits = waiting.saturating_add(size) <= BYTES;
         if !fits || self.queue.send(Piece::Line(line.to_vec())).is_err() {
@@ -77,6 +77,11 @@ impl Writer {
             self.counts.lost.fetch_add(1, Relaxed);
         }
     }
+}
+
+/// What a line counts for while it waits.
+fn size(line: &[u8]) -> usize {
+    line.len().saturating_add(OVERHEAD)
 }
 
 /// The formatter writes one line per call.
@@ -105,7 +110,7 @@ fn write_on(mut out: impl Write, taken: &Receiver<Piece>, counts: &Counts) {
         match piece {
             Piece::Line(line) => {
                 write_all(&mut out, &line);
-                counts.waiting.fetch_sub(line.len().saturating_add(OVERHEAD), Relaxed);
+                counts.waiting.fetch_sub(size(&line), Relaxed);
             }
             // The waiting side may have given up.
             Piece::Flush(done) => drop(done.send(())),
@@ -142,10 +147,15 @@ pub fn start(config: &Config) -> std::io::Result<Writer> {
     let filter = config.log.parse::<Targets>().unwrap_or_default();
     let lines = tracing_subscriber::fmt::layer().with_writer(writer.clone()).with_target(false);
     let filtered = tracing_subscriber::registry().with(filter);
-    match config.log_format {
-        LogFormat::Text => filtered.with(lines.with_ansi(colours(terminal))).init(),
-        LogFormat::Auto if terminal => filtered.with(lines.with_ansi(colours(terminal))).init(),
-        LogFormat::Auto | LogFormat::Json => filtered.with(lines.json().flatten_event(true)).init(),
+    let as_text = match config.log_format {
+        LogFormat::Text => true,
+        LogFormat::Json => false,
+        LogFormat::Auto => terminal,
+    };
+    if as_text {
+        filtered.with(lines.with_ansi(colours(terminal))).init();
+    } else {
+        filtered.with(lines.json().flatten_event(true)).init();
     }
     Ok(writer)
 }

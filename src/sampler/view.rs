@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::breakdowns::Breakdowns;
 use crate::decide::judge::Verdict;
 use crate::decide::past::{Past, SlowGrowth};
+use crate::ground::boxed::put;
 use crate::ground::clock::Moment;
 use crate::ground::memory::{Breakdown, Sample};
 use crate::ground::units::Bytes;
@@ -149,11 +150,7 @@ impl Shown {
         let past = kept.past.get_or_insert_with(|| Past::new(last.sample.at));
         past.remember(last.sample.at, last.sample.own.usage, value);
         kept.last = Some(last);
-        match (verdict, &mut kept.verdict) {
-            (Verdict::Below, kept) => *kept = None,
-            (verdict, Some(before)) => **before = verdict,
-            (verdict, kept) => *kept = Some(Box::new(verdict)),
-        }
+        put(&mut kept.verdict, Some(verdict).filter(|verdict| *verdict != Verdict::Below));
     }
 
     pub(super) fn keep_breakdown(&self, at: Moment, breakdown: Breakdown) {
